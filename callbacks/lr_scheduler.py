@@ -1,0 +1,220 @@
+"""Callbacks that advance a learning-rate schedule: any scheduler, or one of the three that are built for you."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any, Literal, final
+
+from attrs import define, field
+
+from lucid_train import Callback, EpochEnd, Event, FitStart, Run, StepEnd
+from lucid_train.arguments import checked, one_of, real_number, whole_number
+from lucid_train.callback import Hook, check_entries
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+from lucid_train.optims.lr_scheduler.rates import hold_rates, param_groups, write_rate
+
+Interval = Literal["epoch", "step"]
+
+_interval = checked(one_of, choices=("epoch", "step"))
+
+
+def _optimizer(instance: object, attribute: Any, value: object) -> None:
+    if value is not None:
+        param_groups(value)
+
+
+def _scheduler(instance: object, attribute: Any, value: Any) -> None:
+    if isinstance(value, type) or not callable(getattr(value, "step", None)):
+        raise TypeError(f"'scheduler' must be a scheduler, an object with step(): {value!r}")
+
+
+@define(eq=False)
+class ScheduleCallback(Callback):
+    """The base of the callbacks of this module: advances one scheduler, after the update, at one interval.
+
+    Its state is the scheduler's. A subclass says what it advances, in `scheduler_for`, and has the field `interval`.
+    """
+
+    scheduler: Any = field(default=None, init=False, repr=False)
+    _pending: dict[str, Any] | None = field(default=None, init=False, repr=False)
+
+    def scheduler_for(self, run: Run) -> Any:
+        """Return the scheduler to advance in `run`, the one at hand if it is the right one."""
+        raise TypeError(f"{type(self).__name__} must define scheduler_for(self, run)")
+
+    def hooks(self, event: type[Event]) -> list[Hook]:
+        # The event of the other interval is not listened to, so that it costs nothing.
+        unheard = StepEnd if getattr(self, "interval", "epoch") == "epoch" else EpochEnd
+        return [] if event is unheard else super().hooks(event)
+
+    def on_fit_start(self, event: FitStart) -> None:
+        self.scheduler = self.scheduler_for(event.run)
+        if self._pending is not None:
+            self.scheduler.load_state_dict(self._pending)
+            self._pending = None
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self.scheduler.step()
+
+    def on_step_end(self, event: StepEnd) -> None:
+        if event.updated:
+            self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scheduler": self._pending if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        check_entries(f"the state of {type(self).__name__}", state, ["scheduler"])
+        if self.scheduler is None:
+            self._pending = copy.deepcopy(state["scheduler"])
+        elif state["scheduler"] is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+
+
+@define(eq=False)
+class BuiltScheduleCallback(ScheduleCallback):
+    """The base of the callbacks that build their schedule at FitStart, on their own optimizer or the run's."""
+
+    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, repr=False)
+    interval: Interval = field(default="epoch", kw_only=True, validator=_interval)
+
+    def build(self, optimizer: Any) -> LRScheduler:
+        """Return a new schedule on `optimizer`."""
+        raise TypeError(f"{type(self).__name__} must define build(self, optimizer)")
+
+    def scheduler_for(self, run: Run) -> Any:
+        optimizer = run.optimizer if self.optimizer is None else self.optimizer
+        if optimizer is None:
+            name = type(self).__name__
+            raise ValueError(f"{name} needs an optimizer: pass Trainer(optimizer=...) or {name}(..., optimizer=...)")
+        run.claim(optimizer, self)
+        at_hand = self.scheduler
+        return at_hand if at_hand is not None and at_hand.optimizer is optimizer else self.build(optimizer)
+
+
+@final
+@define(eq=False)
+class LRSchedulerCallback(ScheduleCallback):
+    """Advance any scheduler that has `step()`: this library's, PyTorch's, Lucid's.
+
+    Args:
+        scheduler: The scheduler, built on its optimizer.
+        interval: What one step of it stands for: "epoch", or "step" for every update that the step function performs.
+        monitor: The metric that is handed to `scheduler.step(metric)` at the end of an epoch, for schedulers that
+            follow one, as ReduceLROnPlateau does. An epoch without it, one that is not evaluated, is passed over.
+
+    Raises:
+        TypeError: If the scheduler has no `step()` that can be called so.
+        ValueError: If `interval` is neither, or `monitor` is given for steps.
+    """
+
+    scheduler: Any = field(validator=_scheduler)
+    interval: Interval = field(default="epoch", validator=_interval)
+    monitor: str | None = field(default=None, kw_only=True)
+    _first: tuple[dict[str, Any], list[Any]] | None = field(default=None, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.monitor is not None and self.interval == "step":
+            raise ValueError(f"'monitor' must be None with interval='step': {self.monitor!r}")
+        try:
+            inspect.signature(self.scheduler.step).bind(*([] if self.monitor is None else [0.0]))
+        except TypeError as error:
+            cure = "" if self.monitor else "; if it follows a metric, name it: monitor='val_loss'"
+            raise TypeError(f"'scheduler' cannot be stepped, {error}{cure}: {self.scheduler!r}") from None
+
+    def scheduler_for(self, run: Run) -> Any:
+        optimizer = getattr(self.scheduler, "optimizer", None)
+        if optimizer is not None:
+            run.claim(optimizer, self)
+            if self._first is None and hasattr(self.scheduler, "state_dict"):
+                self._first = copy.deepcopy(self.scheduler.state_dict()), hold_rates(optimizer)
+        return self.scheduler
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        if self.monitor is None:
+            self.scheduler.step()
+        elif self.monitor in event.metrics:
+            self.scheduler.step(event.metrics[self.monitor])
+        elif event.run.evaluated(event.epoch):
+            known = ", ".join(event.metrics) or "none"
+            raise ValueError(f"'monitor' must be one of the metrics, {known}: {self.monitor!r}")
+
+    def reset(self) -> None:
+        if self._first is None:
+            return
+        state, rates = self._first
+        self.scheduler.load_state_dict(copy.deepcopy(state))
+        for group, rate in zip(self.scheduler.optimizer.param_groups, rates, strict=False):
+            write_rate(group, rate)
+
+
+@final
+@define(eq=False)
+class StepLRCallback(BuiltScheduleCallback):
+    """Multiply the rate by `gamma` once every `step_size` epochs; see StepLR.
+
+    Args:
+        step_size: Epochs, or updates with interval="step", between two drops. At least 1.
+        gamma: Factor of one drop. Positive and finite.
+        optimizer: The optimizer to schedule; by default the run's.
+        interval: What the schedule counts, "epoch" or "step".
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If an argument is out of its range.
+    """
+
+    step_size: int = field(validator=checked(whole_number, least=1))
+    gamma: float = field(default=0.1, validator=checked(real_number, above=0))
+
+    def build(self, optimizer: Any) -> LRScheduler:
+        return StepLR(optimizer, self.step_size, self.gamma)
+
+
+@final
+@define(eq=False)
+class ExponentialLRCallback(BuiltScheduleCallback):
+    """Multiply the rate by `gamma` every epoch; see ExponentialLR.
+
+    Args:
+        gamma: Factor of one epoch, or of one update with interval="step". Positive and finite.
+        optimizer: The optimizer to schedule; by default the run's.
+        interval: What the schedule counts, "epoch" or "step".
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If an argument is out of its range.
+    """
+
+    gamma: float = field(validator=checked(real_number, above=0))
+
+    def build(self, optimizer: Any) -> LRScheduler:
+        return ExponentialLR(optimizer, self.gamma)
+
+
+@final
+@define(eq=False)
+class CosineAnnealingLRCallback(BuiltScheduleCallback):
+    """Lower the rate along half a cosine, to `eta_min` at `T_max`; see CosineAnnealingLR.
+
+    Args:
+        T_max: Epochs, or updates with interval="step", from the base rate to `eta_min`. At least 1.
+        eta_min: The lowest rate. At least 0 and at most every group's base rate.
+        after: What follows `T_max`: "restart", "hold" or "mirror".
+        optimizer: The optimizer to schedule; by default the run's.
+        interval: What the schedule counts, "epoch" or "step".
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If an argument is out of its range; `eta_min` above a base rate when the fit starts.
+    """
+
+    T_max: int = field(validator=checked(whole_number, least=1))
+    eta_min: float = field(default=0.0, validator=checked(real_number, least=0))
+    after: Literal["restart", "hold", "mirror"] = field(
+        default="restart", validator=checked(one_of, choices=("restart", "hold", "mirror"))
+    )
+
+    def build(self, optimizer: Any) -> LRScheduler:
+        return CosineAnnealingLR(optimizer, self.T_max, self.eta_min, after=self.after)

@@ -1,0 +1,78 @@
+"""Arguments are refused here: the error names the argument, the rule and the value."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+TYPE_CHECKING = False  # importing typing would be a fifth of what importing the schedulers costs
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+
+def whole_number(name: str, value: Any, *, least: int) -> int:
+    """Return `value` as an int, or refuse it.
+
+    Args:
+        name: The argument's name, for the error.
+        value: An int or anything that stands for one exactly, as numpy's integers do. No bool, no float.
+        least: The smallest value allowed.
+
+    Raises:
+        TypeError: If `value` is no integer.
+        ValueError: If it is below `least`.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name!r} must be an int: {value!r}")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name!r} must be >= {least}: {number}")
+    return number
+
+
+def real_number(name: str, value: Any, *, least: float | None = None, above: float | None = None) -> float:
+    """Return `value` as a finite float, or refuse it.
+
+    Args:
+        name: The argument's name, for the error.
+        value: A number, or a 0-d array or tensor that holds one. No bool, no string, no complex number.
+        least: The smallest value allowed.
+        above: A bound that the value must exceed.
+
+    Raises:
+        TypeError: If `value` is no real number.
+        ValueError: If it is infinite, NaN or out of bounds.
+    """
+    if isinstance(value, (bool, str, bytes, complex)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name!r} must be a number: {value!r}")
+    number = float(value)
+    rule = "finite" if least is None and above is None else f">= {least:g}" if above is None else f"> {above:g}"
+    low = (least is not None and number < least) or (above is not None and number <= above)
+    if low or not math.isfinite(number):
+        raise ValueError(f"{name!r} must be {rule if low or rule == 'finite' else f'{rule} and finite'}: {number}")
+    return number
+
+
+def one_of(name: str, value: T, choices: Iterable[T]) -> T:
+    """Return `value`, or refuse it if it is none of `choices`.
+
+    Raises:
+        ValueError: If `value` is not among them.
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"{name!r} must be one of {', '.join(map(repr, choices))}: {value!r}")
+    return value
+
+
+def checked(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any], None]:
+    """Return an attrs validator that applies `check` from this module; None passes where the default is None."""
+
+    def validator(instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None or attribute.default is not None:
+            check(attribute.name, value, **rule)
+
+    return validator

@@ -1,0 +1,229 @@
+"""Callback, the base of everything that listens to a run, and `on`, which marks a listener."""
+
+from __future__ import annotations
+
+import copy
+import copyreg
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import attrs
+from attrs import define
+
+from lucid_train.arguments import whole_number
+from lucid_train.events import Event, hook_names
+
+Hook = Callable[[Any], object]
+F = TypeVar("F", bound=Callable[..., object])
+
+# Metadata of a field that is neither a setting nor state: a thread, a display, an open file. It is not copied.
+TRANSIENT = {"transient": True}
+
+
+@define(frozen=True)
+class Listening:
+    """Which events a listener hears; made by `on`, which says what the fields mean."""
+
+    event: type[Event]
+    every: int = 1
+    at: frozenset[int] | None = None
+    once: bool = False
+    when: Callable[[Any], object] | None = None
+
+    def filtered(self, hook: Hook) -> Hook:
+        """Return `hook`, called only for the events that are meant; counting begins anew with each call of this."""
+        if self == Listening(self.event):
+            return hook
+        every, at, once, when = self.every, self.at, self.once, self.when
+        emitted = 0
+        done = False
+
+        def heard(event: Event) -> None:
+            nonlocal emitted, done
+            emitted += 1
+            count = emitted if event.count is None else event.count
+            if done or count % every or (at is not None and count not in at) or (when and not when(event)):
+                return
+            done = once
+            hook(event)
+
+        heard.__wrapped__ = hook  # type: ignore[attr-defined]  # functools.wraps' name, for the note on an exception
+        return heard
+
+
+def on(
+    event: type[Event],
+    *,
+    every: int = 1,
+    at: Iterable[int] | int | None = None,
+    once: bool = False,
+    when: Callable[[Any], object] | None = None,
+) -> Callable[[F], F]:
+    """Mark a method of a Callback as a listener, whatever its name.
+
+    All conditions given must hold. The count of a step event is its step, of an epoch event its epoch; events of your
+    own are counted as they are emitted, anew in each fit, unless they define `count`.
+
+    Args:
+        event: The event's class.
+        every: Hear it when the count is a multiple of this. At least 1.
+        at: Hear it at these counts only, each at least 1.
+        once: Hear it only the first time in each fit.
+        when: Hear it when this function of the event is true.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If a count is below 1.
+
+    >>> from lucid_train import StepEnd
+    >>> class Heartbeat(Callback):
+    ...     @on(StepEnd, every=100)
+    ...     def beat(self, event):
+    ...         print(f"step {event.step}")
+    """
+    listening = listening_to(event, every=every, at=at, once=once, when=when)
+
+    def mark(method: F) -> F:
+        method.__dict__.setdefault("listens", []).append(listening)
+        return method
+
+    return mark
+
+
+def listening_to(
+    event: type[Event],
+    *,
+    every: int = 1,
+    at: Iterable[int] | int | None = None,
+    once: bool = False,
+    when: Callable[[Any], object] | None = None,
+) -> Listening:
+    """Return the checked conditions of a listener; the arguments are those of `on`."""
+    if not (isinstance(event, type) and issubclass(event, Event)):
+        raise TypeError(f"'event' must be an event class, such as StepEnd: {event!r}")
+    if not isinstance(once, bool):
+        raise TypeError(f"'once' must be True or False: {once!r}")
+    if when is not None and not callable(when):
+        raise TypeError(f"'when' must be a function of the event: {when!r}")
+    if isinstance(at, str) or not (at is None or isinstance(at, (int, Iterable))):
+        raise TypeError(f"'at' must be a set of counts: {at!r}")
+    counts = None if at is None else [at] if isinstance(at, int) else at
+    chosen = None if counts is None else frozenset(whole_number("at", count, least=1) for count in counts)
+    return Listening(event, whole_number("every", every, least=1), chosen, once, when)
+
+
+@define(eq=False)
+class Callback:
+    """The base of all callbacks: a class whose `on_...` methods hear the events of a run.
+
+    Decorate a subclass with `@define(eq=False)`. Its public fields are settings, shown in the repr. Fields with
+    `init=False` are state, which `state_dict` and `load_state_dict` carry; mark those that are neither, a thread or an
+    open file, with `metadata=TRANSIENT`. A method `on_x` that is the hook of no event is refused when the class is
+    defined.
+
+    >>> @define(eq=False)
+    ... class Count(Callback):
+    ...     epochs: int = field(default=0, init=False, repr=False)
+    ...
+    ...     def on_epoch_end(self, event):
+    ...         self.epochs += 1
+    """
+
+    def __init_subclass__(cls) -> None:
+        for name, method in vars(cls).items():
+            if name.startswith("on_") and name not in hook_names():
+                near = difflib.get_close_matches(name, hook_names(), n=1)
+                hint = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(sorted(hook_names()))}"
+                raise TypeError(f"{cls.__name__}.{name} is not a hook; {hint}")
+            if inspect.isfunction(method) and (name.startswith("on_") or hasattr(method, "listens")):
+                _check_signature(f"{cls.__name__}.{name}", method)
+
+    def hooks(self, event: type[Event]) -> list[Hook]:
+        """Return what hears an event here, in the order of definition; asked once per fit for each kind of event."""
+        named = getattr(self, event.hook, None)
+        found: list[Hook] = [] if named is None else [named]
+        for name in dict.fromkeys(name for cls in reversed(type(self).__mro__) for name in vars(cls)):
+            for listening in getattr(getattr(type(self), name, None), "listens", ()):
+                if listening.event is event:
+                    found.append(listening.filtered(getattr(self, name)))
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the state: the fields with `init=False`, without their underscores."""
+        return {name.lstrip("_"): copy.deepcopy(getattr(self, name)) for name in self._state_fields()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state that `state_dict` returned.
+
+        Raises:
+            ValueError: If entries are missing or unknown; nothing has changed then.
+        """
+        names = {name.lstrip("_"): name for name in self._state_fields()}
+        check_entries(f"the state of {type(self).__name__}", state, names)
+        for name, value in state.items():
+            setattr(self, names[name], copy.deepcopy(value))
+
+    def reset(self) -> None:
+        """Bring the state back to what it was before the first fit."""
+        for name, value in _defaults(self, state=True).items():
+            setattr(self, name, value)
+
+    def _state_fields(self) -> list[str]:
+        return list(_defaults(self, state=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not __getstate__: attrs gives every slotted class one of its own, which knows nothing of transient fields.
+        values = {f.name: getattr(self, f.name) for f in attrs.fields(type(self))}
+        values |= _defaults(self, state=False) | getattr(self, "__dict__", {})
+        return copyreg.__newobj__, (type(self),), values  # type: ignore[attr-defined]  # missing from typeshed
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+@define(eq=False)
+class FunctionListener(Callback):
+    """A function that listens, as `Trainer.on` adds it."""
+
+    listening: Listening
+    function: Hook
+
+    def hooks(self, event: type[Event]) -> list[Hook]:
+        return [self.listening.filtered(self.function)] if event is self.listening.event else []
+
+
+def check_entries(what: str, state: dict[str, Any], expected: Iterable[str]) -> None:
+    """Refuse a state whose entries are not those expected.
+
+    Raises:
+        ValueError: Naming what is missing and what is unknown.
+    """
+    expected = set(expected)
+    missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected)
+    if missing or unknown:
+        wrong = [f"{name!r} is missing" for name in missing] + [f"{name!r} is unknown" for name in unknown]
+        raise ValueError(f"{what} does not fit: {', '.join(wrong)}")
+
+
+def _check_signature(name: str, method: Callable[..., object]) -> None:
+    try:
+        inspect.signature(method).bind(None, None)
+    except TypeError:
+        raise TypeError(f"{name} must take one argument, the event: {name}{inspect.signature(method)}") from None
+
+
+def _defaults(callback: Callback, *, state: bool) -> dict[str, Any]:
+    """Return the first values of the state fields, or of the transient ones."""
+    values: dict[str, Any] = {}
+    for attribute in attrs.fields(type(callback)):
+        if attribute.init or attribute.metadata.get("transient", False) is state:
+            continue
+        default = attribute.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, typed as a function
+            values[attribute.name] = default.factory(callback) if default.takes_self else default.factory()
+        else:
+            values[attribute.name] = default
+    return values

@@ -1,0 +1,88 @@
+"""Who listens to what, worked out once per fit, and the order in which they hear it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+from lucid_train.callback import Callback, Hook
+from lucid_train.events import Event
+
+
+class Dispatcher:
+    """The listeners of one fit.
+
+    Callbacks hear an event in list order: each sees the effects of those before it. Nothing is re-sorted, and no
+    exception is swallowed.
+    """
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self.callbacks = tuple(callbacks)
+        self._started = 0
+        self._hooks: dict[type[Event], list[Hook]] = {}
+
+    def listeners(self, event: type[Event]) -> list[Hook]:
+        """Return all that hear an event, in list order; empty if nobody does."""
+        if event not in self._hooks:
+            self._hooks[event] = [hook for callback in self.callbacks for hook in callback.hooks(event)]
+        return self._hooks[event]
+
+    def open(self, event: Event) -> None:
+        """Emit the first event of a fit, and note which callbacks have begun, should one of them fail."""
+        for callback in self.callbacks:
+            self._started += 1
+            _call(callback.hooks(type(event)), event)
+
+    def emit(self, event: Event) -> None:
+        """Let everybody hear an event; an exception keeps its type and gets a note that names the hook."""
+        hooks = self._hooks.get(type(event))
+        _call(self.listeners(type(event)) if hooks is None else hooks, event)
+
+    def close(self, events: Iterable[Event], error: BaseException | None = None) -> BaseException | None:
+        """Let all callbacks that have begun hear the last events, the last one first, whatever any of them does.
+
+        Their own exceptions are attached to `error` as notes. Without an `error`, the first of them takes its place:
+        it is returned, to be raised when all have heard.
+        """
+        first = error
+        for event in events:
+            for callback in reversed(self.callbacks[: self._started]):
+                try:
+                    _call(callback.hooks(type(event)), event)
+                except BaseException as failure:
+                    if first is None:
+                        first = failure
+                    elif failure is not first:
+                        _attach(failure, first)
+        return first if error is None else None
+
+
+def _call(hooks: list[Hook], event: Event) -> None:
+    hook: Any = None
+    try:
+        for hook in hooks:
+            hook(event)
+    except BaseException as error:
+        error.add_note(f"raised by {_name(hook)}{_place(event)}")
+        raise
+
+
+def _attach(failure: BaseException, error: BaseException) -> None:
+    lines = "".join(traceback.format_exception(failure)).rstrip()
+    error.add_note(f"while closing, another exception was raised:\n{lines}")
+
+
+def _name(hook: Any) -> str:
+    hook = getattr(hook, "__wrapped__", hook)
+    owner = getattr(hook, "__self__", None)
+    name = getattr(hook, "__name__", repr(hook))
+    return f"{type(owner).__name__}.{name}" if owner is not None else str(name)
+
+
+def _place(event: Event) -> str:
+    run: Any = event.run
+    if run is None or not run.epoch:
+        return f" on {type(event).__name__}"
+    step = getattr(event, "step", run.step)
+    return f" on {type(event).__name__} in epoch {run.epoch}" + (f", step {step}" if step else "")

@@ -1,0 +1,200 @@
+"""What happens in a run: one attrs class per event, and the name of the hook that hears it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from attrs import define, field
+
+from lucid_train.metrics import NoUpdate, to_metrics
+
+if TYPE_CHECKING:
+    from lucid_train.history import EpochRecord, History
+    from lucid_train.run import Run, Status
+
+_hook_names: set[str] = set()
+
+
+def hook_names() -> frozenset[str]:
+    """Return the names of all hooks: those of the library's events and of every event defined so far."""
+    return frozenset(_hook_names - {EpochEvent.hook})
+
+
+@define
+class Event:
+    """The base of all events. A subclass is a new event; the hook's name follows from the class.
+
+    An event `BatchLost` is heard by methods named `on_batch_lost(self, event)`. Define it with `@define` or
+    `@define(kw_only=True)` and emit it with `run.emit(BatchLost(run, ...))`.
+
+    Args:
+        run: The run in which it happened. It takes no part in repr and comparison.
+    """
+
+    hook: ClassVar[str] = "on_event"
+
+    run: Run = field(default=cast("Run", None), repr=False, eq=False)
+
+    def __init_subclass__(cls) -> None:
+        cls.hook = "on_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+        _hook_names.add(cls.hook)
+
+    @property
+    def count(self) -> int | None:
+        """The number that `every` and `at` of a listener look at, from 1; None counts the emitted events instead."""
+        return None
+
+
+@define
+class FitStart(Event):
+    """A fit begins; nothing has been trained in it yet."""
+
+
+@define(kw_only=True)
+class EpochEvent(Event):
+    """The base of the events that belong to an epoch; it is never emitted itself.
+
+    Args:
+        epoch: The epoch's number, from 1.
+    """
+
+    epoch: int = 0
+
+    @property
+    def count(self) -> int | None:
+        return self.epoch
+
+
+@define(kw_only=True)
+class EpochStart(EpochEvent):
+    """An epoch begins."""
+
+
+@define(kw_only=True)
+class StepStart(EpochEvent):
+    """The step function is about to be called.
+
+    Args:
+        step: The step's number, from 1, counted through the whole run.
+        batch: What the step function will be given.
+    """
+
+    step: int = 0
+    batch: Any = None
+
+    @property
+    def count(self) -> int | None:
+        return self.step
+
+
+@define(kw_only=True)
+class StepEnd(EpochEvent):
+    """The step function has returned.
+
+    Args:
+        step: The step's number, from 1, counted through the whole run.
+        output: What the step function returned; tensors are detached. Nothing is converted until it is asked for.
+    """
+
+    step: int = 0
+    output: Any = None
+
+    @property
+    def count(self) -> int | None:
+        return self.step
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of this step as floats; reading them waits for a tensor's device."""
+        return to_metrics(self.output)
+
+    @property
+    def loss(self) -> float:
+        """The metric "loss" of this step.
+
+        Raises:
+            KeyError: If the step function returned none.
+        """
+        return self.metrics["loss"]
+
+    @property
+    def updated(self) -> bool:
+        """Whether the step performed an update: it did, unless the step function returned a NoUpdate."""
+        return type(self.output) is not NoUpdate
+
+
+@define(kw_only=True)
+class EvaluateStart(EpochEvent):
+    """The evaluation of an epoch begins."""
+
+
+@define(kw_only=True)
+class EvaluateEnd(EpochEvent):
+    """The evaluation of an epoch is done.
+
+    Args:
+        metrics: What it found, under the names that the epoch's metrics have.
+    """
+
+    metrics: Mapping[str, float] = field(factory=dict)
+
+
+@define(kw_only=True)
+class EpochEnd(EpochEvent):
+    """An epoch's metrics are final. Here callbacks change the run: schedules advance, early stopping decides.
+
+    Args:
+        metrics: The mean of every metric of the steps, and what the evaluation found.
+        lr: The rates that the epoch's last update used, one per group.
+    """
+
+    metrics: Mapping[str, float] = field(factory=dict)
+    lr: tuple[float, ...] = ()
+
+
+@define(kw_only=True)
+class EpochReport(Event):
+    """All that EpochEnd set off is done. Here callbacks show and save.
+
+    Args:
+        record: The epoch, as the history has it.
+    """
+
+    record: EpochRecord = field(default=cast("EpochRecord", None))
+
+    @property
+    def epoch(self) -> int:
+        """The epoch's number, from 1."""
+        return self.record.epoch
+
+    @property
+    def count(self) -> int | None:
+        return self.epoch
+
+
+@define(kw_only=True)
+class FitError(Event):
+    """An exception is leaving the fit.
+
+    Args:
+        error: The exception itself.
+    """
+
+    error: BaseException = field(default=cast(BaseException, None))
+
+
+@define(kw_only=True)
+class FitEnd(Event):
+    """The fit is over, whatever happened. Every callback that got FitStart gets it exactly once, the last one first.
+
+    Args:
+        status: "completed", "stopped", "interrupted" by Ctrl-C, or "failed".
+        reason: Why the run did not complete, or None.
+        history: All epochs so far.
+    """
+
+    status: Status = "completed"
+    reason: str | None = None
+    history: History = field(default=cast("History", None))

@@ -1,0 +1,106 @@
+"""What a step or an evaluation returned, as numbers: kept as it came until somebody asks, so that no device waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define, field
+
+
+@define(frozen=True)
+class NoUpdate:
+    """Returned by a step function that performed no update: it skipped one, or it accumulates gradients.
+
+    Step-interval schedules do not advance then. The metrics count all the same.
+
+    Args:
+        output: What the step would have returned otherwise: None, a loss or a mapping of metrics.
+
+    >>> NoUpdate(0.25)
+    NoUpdate(output=0.25)
+    """
+
+    output: Any = None
+
+
+def to_metrics(output: Any, *, name: str = "loss") -> dict[str, float]:
+    """Return an output as floats: nothing for None, a number under `name`, a mapping as it is.
+
+    Raises:
+        TypeError: If it is none of these, or a metric is no number.
+    """
+    return {metric: float(value) for metric, value in _items(output, name)}
+
+
+def detached(output: Any) -> Any:
+    """Return an output without what its tensors hold on to, their gradients' graph."""
+    if type(output) is float or output is None:
+        return output
+    if type(output) is NoUpdate:
+        return NoUpdate(detached(output.output))
+    if isinstance(output, Mapping):
+        return {name: _detached(value) for name, value in output.items()}
+    return _detached(output)
+
+
+@define(eq=False)
+class Means:
+    """The mean of each metric over the steps of an epoch. Tensors are added up where they are.
+
+    >>> means = Means()
+    >>> means.add(1.0)
+    >>> means.add({"loss": 2.0, "accuracy": 0.5})
+    >>> means.read()
+    {'loss': 1.5, 'accuracy': 0.5}
+    """
+
+    totals: dict[str, Any] = field(factory=dict)
+    counts: dict[str, int] = field(factory=dict)
+
+    def add(self, output: Any) -> None:
+        """Count what one step returned, already detached.
+
+        Raises:
+            TypeError: If the step returned neither None, a number nor a mapping of numbers.
+        """
+        for name, value in _items(output, "loss"):
+            self.add_sum(name, value, 1)
+
+    def add_sum(self, name: str, total: Any, count: int) -> None:
+        """Count the sum of `count` values of one metric."""
+        self.totals[name] = self.totals.get(name, 0.0) + _wide(total)
+        self.counts[name] = self.counts.get(name, 0) + count
+
+    def read(self) -> dict[str, float]:
+        """Return the means as floats; this waits for a tensor's device."""
+        return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
+
+
+def _items(output: Any, name: str) -> list[tuple[str, Any]]:
+    if output is None:
+        return []
+    if type(output) is NoUpdate:
+        return _items(output.output, name)
+    items = list(output.items()) if isinstance(output, Mapping) else [(name, output)]
+    for metric, value in items:
+        if not isinstance(metric, str):
+            raise TypeError(f"a metric's name must be a string: {metric!r}")
+        if isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
+            raise TypeError(
+                f"a step must return None, a number or a mapping of metrics, evaluate likewise: {metric!r} is {value!r}"
+            )
+    return items
+
+
+def _detached(value: Any) -> Any:
+    detach = getattr(value, "detach", None)
+    return value if detach is None else detach()
+
+
+def _wide(value: Any) -> Any:
+    """Return a value whose sum over many steps stays exact enough, or a float where that asks no device."""
+    if not hasattr(value, "element_size"):
+        return float(value)
+    # A sum of float16 or bfloat16 stops growing after a few hundred terms.
+    return value.float() if value.element_size() < 4 else value

@@ -1,0 +1,350 @@
+"""The base of every schedule: it counts epochs, reads and writes the rates, and keeps the state."""
+
+from __future__ import annotations
+
+import math
+
+from lucid_train.arguments import one_of, real_number, whole_number
+from lucid_train.optims.lr_scheduler.ledger import Ledger
+from lucid_train.optims.lr_scheduler.order import UpdateWatch
+from lucid_train.optims.lr_scheduler.rates import param_groups, read_rates, write_rate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, overload
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lucid_train.optims.lr_scheduler.rates import Group
+else:
+    overload = callable  # only the checkers read it; importing typing would cost a quarter of an interpreter's start
+
+# What PyTorch's and Lucid's schedulers keep in their state beside the settings; a pure function needs none of it.
+_FOREIGN_STATE = {"_step_count", "_is_initial", "_get_lr_called_within_step", "_last_lr", "verbose"}
+
+# Up to this many points `lr_at` asks the formula itself, so that each value equals the int's to the last bit;
+# beyond it, numpy's functions, which may differ from the C library's in the last place.
+_POINTWISE = 65_536
+
+
+# A slope up to here cannot make a rate overflow, for any base rate that is not absurd; above it, each rate is checked.
+_SAFE = 1e200
+
+
+class LRScheduler:
+    """Set an optimizer's learning rates to a pure function of the epoch.
+
+    A schedule of your own needs one method, `rates`. Everything else follows: `step`, arrays, the state, validation.
+    Settings are public attributes, set before the base is called; what they must satisfy stands in `validate`.
+
+    The constructor leaves a fresh optimizer's rates alone where `rates(0)` are the base rates, and stands at
+    `last_epoch == 0`; after `n` steps `last_epoch == n`. An epoch is whatever one `step` stands for.
+
+    Args:
+        optimizer: Anything with `param_groups`, a sequence of dicts with "lr". It is never patched and gets no keys.
+        last_epoch: The last epoch that is already done. -1 starts from the beginning; with `k` the schedule stands
+            at `k + 1` and writes that epoch's rates, for which it has to know the base rates.
+        base_lrs: The rates that the schedule starts from, one per group. By default each group's "initial_lr" where
+            PyTorch has left one, or what an earlier schedule on this optimizer started from if the rate is still the
+            one it wrote, or else the rate that the group has now.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If an argument is out of its range.
+
+    >>> from lucid_train import nn, optims
+    >>> class InverseLR(LRScheduler):
+    ...     def rates(self, t):
+    ...         return [base_lr / (1 + t) for base_lr in self.base_lrs]
+    >>> scheduler = InverseLR(optims.SGD(nn.Linear(10, 1).parameters(), lr=0.1))
+    >>> scheduler.lr_at(3)
+    [0.025]
+    """
+
+    def __init__(self, optimizer: Any, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
+        done = whole_number("last_epoch", last_epoch, least=-1)
+        param_groups(optimizer)
+        self.optimizer = optimizer
+        self.last_epoch = done + 1
+        self.base_lrs = self._starting_rates(base_lrs, done)
+        self._check()
+        self._ledger = Ledger.open(self)
+        self._go_to(self.last_epoch)
+        self._watch: UpdateWatch | None = UpdateWatch(optimizer)
+        self._quick = -1  # the first step takes the long way and looks at the order
+
+    def rates(self, t: int) -> list[float]:
+        """Return the rates of epoch `t`, one per group: the schedule itself, a pure function of `t`.
+
+        The one method that a schedule has to write. `t` is an int of at least 0; `self.base_lrs` holds the base rates,
+        one float per group.
+        """
+        line = self.linear(t)
+        if line is None:
+            raise TypeError(f"{type(self).__name__} must define rates(self, t), the rates of epoch t")
+        slope, offset = line
+        return [base_lr * slope + offset for base_lr in self.base_lrs]
+
+    def linear(self, t: int) -> tuple[float, float] | None:
+        """Return `slope` and `offset` of epoch `t`, both >= 0, with every rate `base_lr * slope + offset`.
+
+        May be written instead of `rates` where the rates are linear in the base rates; `step` then costs a third less.
+        """
+        return None
+
+    def linear_array(self, t: NDArray[np.int64]) -> tuple[Any, Any] | None:
+        """Return `linear` of an array of shape (n,), two arrays of that shape or numbers, or None without a fast way.
+
+        Asked for long arrays only. Overflow may give infinity, which is then refused.
+        """
+        return None
+
+    def validate(self) -> None:
+        """Refuse settings that are out of range, or bring them into their final form; `base_lrs` stand already."""
+
+    @property
+    def last_lr(self) -> list[float]:
+        """The rates that the optimizer has now, for the next update: a fresh list, one float per group."""
+        return read_rates(self.optimizer)
+
+    def get_last_lr(self) -> list[float]:
+        """Return `last_lr`, under PyTorch's name."""
+        return self.last_lr
+
+    @overload
+    def lr_at(self, t: int) -> list[float]: ...
+
+    @overload
+    def lr_at(self, t: NDArray[np.integer[Any]]) -> NDArray[np.float64]: ...  # noqa: F811
+
+    def lr_at(self, t: Any) -> Any:  # noqa: F811  # overload is typing's for the checkers only
+        """Return the rates of any epoch; nothing is written and nothing moves.
+
+        Args:
+            t: An epoch, at least 0, or an integer array of them, of shape (n,).
+
+        Returns:
+            For an int a list of one float per group; for an array a float64 array of shape (n, groups). Up to 65,536
+            points each value equals the int's to the last bit; in longer arrays it may be another in the last place.
+
+        Raises:
+            TypeError: If `t` is neither an int nor an integer array.
+            ValueError: If an epoch is negative, or the array is not one-dimensional.
+            OverflowError: If a rate is beyond the largest float.
+        """
+        self._meet_new_groups(self.optimizer.param_groups)
+        if hasattr(t, "__index__") and not getattr(t, "shape", ()):
+            return self._rates_checked(whole_number("t", t, least=0))
+        return self._array_at(t)
+
+    def step(self) -> None:
+        """Go on to the next epoch and write its rates to the optimizer; call it after `optimizer.step()`.
+
+        Raises:
+            OverflowError: If a rate is beyond the largest float.
+            RuntimeError: If another schedule has been put on the optimizer since.
+        """
+        t = self.last_epoch + 1
+        groups = self.optimizer.param_groups
+        if len(groups) != self._quick:
+            self._attend()
+            return self._go_to(t)
+        try:
+            line = slope, offset = self.linear(t)  # type: ignore[misc]  # never None where _quick is set
+        except OverflowError:
+            raise self._overflow(t) from None
+        if not 0.0 <= slope < _SAFE:
+            return self._go_to(t)
+        for group, base_lr in zip(groups, self.base_lrs):  # noqa: B905  # as many, see above; strict costs a fifth
+            if type(group["lr"]) is float:
+                group["lr"] = base_lr * slope + offset
+            else:
+                write_rate(group, base_lr * slope + offset)
+        self.last_epoch = t
+        self._ledger.line = line
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the settings, `base_lrs` and `last_epoch` as plain JSON; attributes with an underscore stay out."""
+        state = {name: value for name, value in vars(self).items() if name[0] != "_" and name != "optimizer"}
+        return {name: list(value) if isinstance(value, list) else value for name, value in state.items()}
+
+    def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
+        """Go on from a state, ours or that of the PyTorch scheduler of the same name, and write its rates.
+
+        Args:
+            state: What `state_dict` returned.
+            prefer: Which side wins where a setting differs: "constructor" or "state". By default such a state is
+                refused.
+
+        Raises:
+            ValueError: If entries are missing, unknown, out of range or in conflict. Nothing has changed then.
+        """
+        if prefer is not None:
+            one_of("prefer", prefer, ("constructor", "state"))
+        own = self.state_dict()
+        state = self._translated({name: value for name, value in state.items() if name not in _FOREIGN_STATE})
+        missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
+        if missing or unknown:
+            wrong = [f"lacks {name!r}" for name in sorted(missing)] + [f"has {name!r}" for name in sorted(unknown)]
+            raise ValueError(f"the state is not one of a {type(self).__name__}: it {', '.join(wrong)}")
+        progress = ("last_epoch", "base_lrs")
+        differing = [name for name in own if name not in progress and own[name] != state[name]]
+        if differing and prefer is None:
+            conflicts = ", ".join(f"{name!r} is {own[name]!r} here and {state[name]!r} there" for name in differing)
+            raise ValueError(f"the state contradicts the constructor: {conflicts}; pass prefer= to say which wins")
+        self._take(state, progress if prefer == "constructor" else tuple(state))
+        self._go_to(self.last_epoch)
+        self._stop_watching()
+
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in self.state_dict().items() if name != "base_lrs"}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_ledger", "_watch")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._watch = None
+        self._ledger = Ledger.open(self)
+
+    def _translated(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return a state with what PyTorch's scheduler of the same name leaves unsaid filled in."""
+        return state
+
+    def _take(self, state: dict[str, Any], names: Sequence[str]) -> None:
+        before = dict(vars(self))
+        try:
+            for name in names:
+                setattr(self, name, state[name])
+            self.last_epoch = whole_number("last_epoch", self.last_epoch, least=0)
+            self.base_lrs = [real_number("base_lrs", rate, least=0) for rate in self.base_lrs]
+            self._meet_new_groups(self.optimizer.param_groups)
+            self._check()
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        self._ledger.base_lrs = self.base_lrs
+
+    def _starting_rates(self, base_lrs: Sequence[float] | None, done: int) -> list[float]:
+        groups = self.optimizer.param_groups
+        if base_lrs is not None:
+            if len(base_lrs) != len(groups):
+                raise ValueError(f"'base_lrs' must have one rate per group, {len(groups)}: {base_lrs!r}")
+            return [real_number("base_lrs", rate, least=0) for rate in base_lrs]
+        ledger = Ledger.of(self.optimizer)
+        rates = []
+        for index, group in enumerate(groups):
+            remembered = None if ledger is None else ledger.base_lr(index, group)
+            if "initial_lr" in group:  # PyTorch's schedulers leave it there
+                remembered = real_number("initial_lr", group["initial_lr"], least=0)
+            if remembered is None and done >= 0:
+                raise ValueError(
+                    f"'base_lrs' must be given with last_epoch={done}: "
+                    f"the rate {float(group['lr'])} of group {index} may be a decayed one"
+                )
+            rates.append(float(group["lr"]) if remembered is None else remembered)
+        return rates
+
+    def _meet_new_groups(self, groups: Sequence[Group]) -> None:
+        known = len(self.base_lrs)
+        if len(groups) < known:
+            raise ValueError(f"'optimizer' must have the {known} groups that the schedule knows: {len(groups)}")
+        if len(groups) > known:
+            param_groups(self.optimizer)
+            self.base_lrs.extend(
+                float(group["initial_lr"] if "initial_lr" in group else group["lr"]) for group in groups[known:]
+            )
+            self.validate()
+
+    def _check(self) -> None:
+        self.validate()
+        rates = self._rates_checked(self.last_epoch)
+        if len(rates) != len(self.base_lrs):
+            raise ValueError(f"{type(self).__name__}.rates must return one rate per group: {rates!r}")
+
+    def take_care(self) -> None:
+        """Let the next `step` look whether this schedule still sets the optimizer's rates."""
+        self._quick = -1
+
+    def _attend(self) -> None:
+        """Look at what need not be looked at in every step: whether another schedule took over, and the order."""
+        ledger = Ledger.of(self.optimizer)
+        if ledger is not None and ledger is not self._ledger:
+            other = "another schedule" if ledger.schedule() is None else repr(ledger.schedule())
+            raise RuntimeError(f"{type(self).__name__} no longer sets these rates: {other} was put on the optimizer")
+        if not self._stop_watching():
+            import warnings
+
+            message = "scheduler.step() was called before optimizer.step(): no update has used the first rate"
+            warnings.warn(message, UserWarning, stacklevel=3)
+
+    def _stop_watching(self) -> bool:
+        watch, self._watch = self._watch, None
+        return watch is None or watch.close(self.optimizer)
+
+    def _go_to(self, t: int) -> None:
+        """Stand at epoch `t` and write its rates: the long way, for any schedule and any optimizer."""
+        groups = self.optimizer.param_groups
+        self._meet_new_groups(groups)
+        rates = self._rates_checked(t)
+        for group, rate in zip(groups, rates, strict=True):
+            if float(group["lr"]) != rate:
+                write_rate(group, rate)
+        self.last_epoch = t
+        self._ledger.rates, self._ledger.line = rates, None
+        sync = getattr(self.optimizer, "_sync_hyperparams", None)
+        if sync is not None:
+            sync()
+        # The number of groups for which `step` may take the short way; -1 where more is to be done.
+        self._quick = len(groups) if sync is None and self._is_linear() else -1
+
+    def _is_linear(self) -> bool:
+        # A subclass may define `rates` over a `linear` that it inherits; its own word counts.
+        return type(self).rates is LRScheduler.rates
+
+    def _rates_checked(self, t: int) -> list[float]:
+        try:
+            rates = self.rates(t)
+        except OverflowError:
+            raise self._overflow(t) from None
+        if not all(0.0 <= rate < math.inf for rate in rates):
+            raise self._bad_rates(t, rates)
+        return rates
+
+    def _bad_rates(self, t: int, rates: list[float]) -> Exception:
+        if any(rate == math.inf for rate in rates):
+            return self._overflow(t)
+        return ValueError(f"the rates of {self!r} must be >= 0 and finite: {rates} in epoch {t}")
+
+    def _overflow(self, t: int) -> OverflowError:
+        return OverflowError(f"the rates of {self!r} exceed the largest float in epoch {t}")
+
+    def _array_at(self, t: Any) -> NDArray[np.float64]:
+        import numpy as np
+
+        epochs = np.asarray(t)
+        if epochs.dtype.kind not in "iu":
+            raise TypeError(f"'t' must be an int or an integer array: {t!r}")
+        if epochs.ndim != 1 or epochs.min(initial=0) < 0:
+            rule = "one-dimensional" if epochs.ndim != 1 else ">= 0"
+            raise ValueError(f"'t' must be {rule}: {t!r}")
+        line = None
+        if epochs.size > _POINTWISE:
+            with np.errstate(over="ignore"):
+                line = self.linear_array(epochs.astype(np.int64, copy=False))
+        if line is None:
+            rows = [self._rates_checked(epoch) for epoch in epochs.tolist()]
+            return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.base_lrs))
+        slope, offset = line
+        rates = np.empty((epochs.size, len(self.base_lrs)))
+        with np.errstate(over="ignore"):
+            for column, base_lr in zip(rates.T, self.base_lrs, strict=True):
+                np.multiply(slope, base_lr, out=column)
+                column += offset
+        if not rates.max() < math.inf:
+            raise self._overflow(int(epochs[np.argmin(np.isfinite(rates).all(axis=1))]))
+        return rates

@@ -1,0 +1,70 @@
+"""What schedules have made of an optimizer, remembered outside it, for as long as it lives.
+
+The rate in an optimizer may be one that a schedule wrote. A schedule built anew must not take it for a base rate, and
+nothing may be noted in the optimizer itself.
+"""
+
+from __future__ import annotations
+
+import math
+from weakref import WeakKeyDictionary, ref
+
+from lucid_train.optims.lr_scheduler.rates import read_rates
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from lucid_train.optims.lr_scheduler.base import LRScheduler
+    from lucid_train.optims.lr_scheduler.rates import Group
+
+
+class Ledger:
+    """The base rates that the latest schedule on an optimizer started from, and the rates it wrote last.
+
+    The latter as a list, or, where `step` took the short way, as the line that they lie on.
+    """
+
+    __slots__ = ("base_lrs", "line", "rates", "schedule")
+
+    def __init__(self, schedule: LRScheduler) -> None:
+        self.schedule = ref(schedule)
+        self.base_lrs = schedule.base_lrs
+        self.line: tuple[float, float] | None = None
+        self.rates = read_rates(schedule.optimizer)
+
+    @classmethod
+    def open(cls, schedule: LRScheduler) -> Ledger:
+        """Return the ledger of `schedule`; the one before it on the optimizer learns that it has been replaced."""
+        previous = cls.of(schedule.optimizer)
+        if previous is not None and (replaced := previous.schedule()) is not None:
+            replaced.take_care()
+        ledger = cls(schedule)
+        try:
+            _ledgers[schedule.optimizer] = ledger
+        except TypeError:
+            return ledger  # neither hashable nor weakly referable: such an optimizer cannot be remembered
+        return ledger
+
+    @staticmethod
+    def of(optimizer: Any) -> Ledger | None:
+        """Return the ledger of the latest schedule on `optimizer`, if there was one."""
+        try:
+            return _ledgers.get(optimizer)
+        except TypeError:
+            return None
+
+    def base_lr(self, index: int, group: Group) -> float | None:
+        """Return what a group's rate decayed from, or None if the rate that it has now was set by somebody else."""
+        if index >= len(self.base_lrs):
+            return None
+        if self.line is None:
+            written = self.rates[index]
+        else:
+            slope, offset = self.line
+            written = self.base_lrs[index] * slope + offset
+        # A float32 rate holds what was written to 1e-7.
+        return self.base_lrs[index] if math.isclose(float(group["lr"]), written, rel_tol=1e-6) else None
+
+
+_ledgers: WeakKeyDictionary[Any, Ledger] = WeakKeyDictionary()

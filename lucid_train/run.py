@@ -1,0 +1,151 @@
+"""Run: what a callback may see of a training run, and what it may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from attrs import define, field
+
+from lucid_train.callback import Callback
+from lucid_train.dispatch import Dispatcher
+from lucid_train.events import Event
+from lucid_train.history import History
+from lucid_train.metrics import Means
+from lucid_train.optims.lr_scheduler.rates import read_rates
+
+Status = Literal["ready", "running", "completed", "stopped", "interrupted", "failed"]
+
+
+@define(eq=False)
+class OpenEpoch:
+    """What is known of an epoch that has begun and is not finished yet; the Trainer keeps it."""
+
+    batches: Iterator[Any]
+    first_step: int
+    one_shot: bool = False
+    means: Means = field(factory=Means)
+    seconds: float = 0.0
+    # What the last update used; a tensor's rate as a copy, not as a float, so that no device waits.
+    rates: list[Any] | None = None
+
+
+@define(eq=False)
+class Run:
+    """One training run, over as many fits as it takes.
+
+    Attributes:
+        model: The Trainer's model, or None.
+        optimizer: The Trainer's optimizer, or that of the callback that schedules one, or None.
+        epochs: The epoch that the fit goes on to.
+        steps_per_epoch: Steps in an epoch, or None while that is unknown.
+        evaluate_every: Evaluations take place in epochs that are a multiple of this.
+        epoch: The number of the epoch at hand, from 1; 0 before the first.
+        step: Steps done, counted through the whole run.
+        history: The finished epochs.
+        status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
+        reason: Why the run was stopped or failed, or None.
+    """
+
+    model: Any = None
+    optimizer: Any = None
+    epochs: int = 1
+    steps_per_epoch: int | None = None
+    evaluate_every: int = 1
+    epoch: int = field(default=0, init=False)
+    step: int = field(default=0, init=False)
+    history: History = field(factory=History, init=False)
+    status: Status = field(default="ready", init=False)
+    reason: str | None = field(default=None, init=False)
+    open_epoch: OpenEpoch | None = field(default=None, init=False, repr=False)
+    stopping: bool = field(default=False, init=False, repr=False)
+    _dispatcher: Dispatcher | None = field(default=None, init=False, repr=False)
+    _claims: list[tuple[Any, Callback]] = field(factory=list, init=False, repr=False)
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        """The callbacks of the fit at hand, in the order in which they hear; none between fits."""
+        return () if self._dispatcher is None else self._dispatcher.callbacks
+
+    @property
+    def epoch_step(self) -> int:
+        """Steps done in the epoch at hand."""
+        return 0 if self.open_epoch is None else self.step - self.open_epoch.first_step
+
+    @property
+    def last_lr(self) -> list[float]:
+        """The rates that the optimizer has now, for the next update: a fresh list, one per group; [] without one."""
+        return [] if self.optimizer is None else read_rates(self.optimizer)
+
+    def evaluated(self, epoch: int) -> bool:
+        """Return whether the metrics of an epoch are all there are: it is one that is evaluated, or none ever is."""
+        return epoch % self.evaluate_every == 0
+
+    def stop(self, reason: str = "stopped by a callback") -> None:
+        """End the fit after the step in hand.
+
+        An epoch whose steps are all done is still finished: evaluated, ended and reported. One that is left in the
+        middle stays open, and the next `fit` goes on in it.
+
+        Args:
+            reason: Why, for the log and the history. The first reason given stays.
+        """
+        if not self.stopping:
+            self.stopping = True
+            self.reason = reason
+
+    def emit(self, event: Event) -> None:
+        """Let every callback hear an event, one of your own for example, in list order.
+
+        Raises:
+            RuntimeError: If no fit is running.
+        """
+        if self._dispatcher is None:
+            raise RuntimeError(f"no fit is running that could hear {event!r}")
+        self._dispatcher.emit(event)
+
+    def hears(self, event: type[Event]) -> bool:
+        """Return whether any callback listens to this kind of event."""
+        return self._dispatcher is not None and bool(self._dispatcher.listeners(event))
+
+    def claim(self, optimizer: Any, callback: Callback) -> None:
+        """Say that `callback` sets the rates of `optimizer`, which becomes the run's if it has none.
+
+        Raises:
+            ValueError: If another callback of this fit does so already.
+        """
+        for claimed, owner in self._claims:
+            if claimed is optimizer and owner is not callback:
+                raise ValueError(
+                    f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same rates"
+                )
+        self._claims.append((optimizer, callback))
+        if self.optimizer is None:
+            self.optimizer = optimizer
+
+    def begin(self, dispatcher: Dispatcher, epochs: int) -> None:
+        """Enter a fit; the Trainer does this."""
+        self._dispatcher = dispatcher
+        self.epochs = epochs
+        self.stopping = False
+        self._conclude("running", None)
+
+    def conclude(self, error: BaseException | None = None) -> None:
+        """Settle how the fit ended; the Trainer does this."""
+        if isinstance(error, KeyboardInterrupt):
+            self._conclude("interrupted", "interrupted by the keyboard")
+        elif error is not None:
+            self._conclude("failed", f"{type(error).__name__}: {error}".rstrip(": "))
+        elif self.stopping:
+            self._conclude("stopped", self.reason)
+        else:
+            self._conclude("completed", None)
+
+    def leave(self) -> None:
+        """Let go of the fit's callbacks; the Trainer does this."""
+        self._dispatcher = None
+        self._claims.clear()
+
+    def _conclude(self, status: Status, reason: str | None) -> None:
+        self.status = self.history.status = status
+        self.reason = self.history.reason = reason
