@@ -32,12 +32,11 @@ class Dispatcher:
         """Emit the first event of a fit, and note which callbacks have begun, should one of them fail."""
         for callback in self.callbacks:
             self._started += 1
-            _call(callback.hooks(type(event)), event)
+            call(callback.hooks(type(event)), event)
 
     def emit(self, event: Event) -> None:
-        """Let everybody hear an event; an exception keeps its type and gets a note that names the hook."""
-        hooks = self._hooks.get(type(event))
-        _call(self.listeners(type(event)) if hooks is None else hooks, event)
+        """Let everybody hear an event."""
+        call(self.listeners(type(event)), event)
 
     def close(self, events: Iterable[Event], error: BaseException | None = None) -> BaseException | None:
         """Let all callbacks that have begun hear the last events, the last one first, whatever any of them does.
@@ -49,7 +48,7 @@ class Dispatcher:
         for event in events:
             for callback in reversed(self.callbacks[: self._started]):
                 try:
-                    _call(callback.hooks(type(event)), event)
+                    call(callback.hooks(type(event)), event)
                 except BaseException as failure:
                     if first is None:
                         first = failure
@@ -58,7 +57,8 @@ class Dispatcher:
         return first if error is None else None
 
 
-def _call(hooks: list[Hook], event: Event) -> None:
+def call(hooks: list[Hook], event: Event) -> None:
+    """Let each hook hear the event; an exception keeps its type and gets a note that names the hook."""
     hook: Any = None
     try:
         for hook in hooks:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import define, field
 
-from lucid_train.callback import Callback
+from lucid_train.callback import Callback, Hook
 from lucid_train.dispatch import Dispatcher
 from lucid_train.events import Event
 from lucid_train.history import History
@@ -104,9 +104,9 @@ class Run:
             raise RuntimeError(f"no fit is running that could hear {event!r}")
         self._dispatcher.emit(event)
 
-    def hears(self, event: type[Event]) -> bool:
-        """Return whether any callback listens to this kind of event."""
-        return self._dispatcher is not None and bool(self._dispatcher.listeners(event))
+    def listeners(self, event: type[Event]) -> list[Hook]:
+        """Return all that hear this kind of event, in list order; empty if nobody does."""
+        return [] if self._dispatcher is None else self._dispatcher.listeners(event)
 
     def claim(self, optimizer: Any, callback: Callback) -> None:
         """Say that `callback` sets the rates of `optimizer`, which becomes the run's if it has none.
