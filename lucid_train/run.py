@@ -108,6 +108,16 @@ class Run:
         """Return all that hear this kind of event, in list order; empty if nobody does."""
         return [] if self._dispatcher is None else self._dispatcher.listeners(event)
 
+    def measure_hooks(self) -> None:
+        """Measure from the next epoch of this fit on how long each hook takes; asked for in FitStart, it is all."""
+        if self._dispatcher is not None:
+            self._dispatcher.measure()
+
+    @property
+    def hook_seconds(self) -> dict[str, float]:
+        """The seconds spent so far in each hook, as "EarlyStopping.on_epoch_end"; {} unless they are measured."""
+        return {} if self._dispatcher is None or self._dispatcher.seconds is None else dict(self._dispatcher.seconds)
+
     def claim(self, optimizer: Any, callback: Callback) -> None:
         """Say that `callback` sets the rates of `optimizer`, which becomes the run's if it has none.
 
