@@ -251,25 +251,24 @@ class Trainer:
                     call(starts, StepStart(run, epoch, run.step + 1, batch))
                 output = step(batch)
                 run.step += 1
-                if type(output) is float:
+                if isinstance(output, float):
                     total += output
                     count += 1
                     updated = True
                 elif output is None:
                     updated = True
                 else:
-                    output = detached(output)
                     part.means.add(output)
                     updated = updated or type(output) is not NoUpdate
                 if ends:
                     if run.optimizer is not None and type(output) is not NoUpdate:
                         part.rates = hold_rates(run.optimizer)
-                    call(ends, StepEnd(run, epoch, run.step, output))
+                    call(ends, StepEnd(run, epoch, run.step, detached(output)))
                 if run.stopping:
                     break
         finally:
             if count:
-                part.means.add_sum("loss", total, count)
+                part.means.add_sum("loss", float(total), count)
             # Without a listener nothing changes the rates between two updates, and one look at the end will do.
             if updated and not ends and run.optimizer is not None:
                 part.rates = hold_rates(run.optimizer)
