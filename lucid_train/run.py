@@ -146,9 +146,9 @@ class Run:
             self._conclude("interrupted", "interrupted by the keyboard")
         elif error is not None:
             self._conclude("failed", f"{type(error).__name__}: {error}".rstrip(": "))
-        elif self.stopping:
+        elif self.stopping and len(self.history) < self.epochs:
             self._conclude("stopped", self.reason)
-        else:
+        else:  # a stop that came with the last epoch has stopped nothing
             self._conclude("completed", None)
 
     def leave(self) -> None:
