@@ -58,6 +58,8 @@ class LRScheduler:
 
     # What a state sets whatever the constructor said; all else in it are settings.
     _progress: tuple[str, ...] = ("last_epoch", "base_lrs")
+    # Whether `step` takes a metric; the rates are then no function of the epoch.
+    follows_metric = False
 
     def __init__(self, optimizer: Any, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
         done = whole_number("last_epoch", last_epoch, least=-1)
@@ -103,6 +105,10 @@ class LRScheduler:
 
         Asked for long arrays only. Overflow may give infinity, which is then refused.
         """
+        return None
+
+    def rates_array(self, t: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Return `rates` of an array of shape (n,) as one of shape (n, groups), where they are not linear."""
         return None
 
     def validate(self) -> None:
@@ -312,6 +318,10 @@ class LRScheduler:
         # The number of groups for which `step` may take a short way; -1 where more is to be done.
         short = len(groups) if sync is None else -1
         self._quick, self._listed = (short, -1) if self._is_linear() else (-1, short)
+
+    def _scales(self) -> bool:
+        # Whether `rates_from` is the schedule for any base rates, so that it may follow another one in a chain.
+        return type(self).rates is LRScheduler.rates
 
     def _is_linear(self) -> bool:
         # A subclass may define `rates` over a `linear` that it inherits; its own word counts.

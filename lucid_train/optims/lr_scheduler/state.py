@@ -32,8 +32,8 @@ def agreed(schedule: LRScheduler, state: dict[str, Any], prefer: str | None) -> 
     if not hasattr(state, "items"):
         raise TypeError(f"'state' must be a dict: {state!r}")
     own = own_state(schedule)
-    foreign = _FOREIGN - own.keys()
-    state = schedule._translated(plain({name: state[name] for name in state.keys() - foreign}))
+    state = schedule._translated(plain(dict(state)))
+    state = {name: value for name, value in state.items() if name not in _FOREIGN}
     missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
     if missing or unknown:
         wrong = [f"lacks {name!r}" for name in sorted(missing)] + [f"has {name!r}" for name in sorted(unknown)]
