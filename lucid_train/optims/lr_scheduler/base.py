@@ -326,7 +326,8 @@ class LRScheduler:
     def _is_linear(self) -> bool:
         # A subclass may define `rates` over a `linear` that it inherits; its own word counts.
         kind = type(self)
-        return kind.rates is LRScheduler.rates and kind.rates_from is LRScheduler.rates_from
+        own = (kind.rates, kind.rates_from, kind.momenta)
+        return own == (LRScheduler.rates, LRScheduler.rates_from, LRScheduler.momenta)
 
     def _rates_checked(self, t: int) -> list[float]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import pairwise
 
 from lucid_train.arguments import whole_number
 from lucid_train.optims.lr_scheduler.base import LRScheduler
@@ -153,7 +154,7 @@ class SequentialLR(CompositeLR):
         checked = [whole_number(f"milestones[{i}]", epoch, least=1) for i, epoch in enumerate(self.milestones)]
         if len(checked) != len(self._schedulers) - 1:
             raise ValueError(f"'milestones' must be one less than the {len(self._schedulers)} schedulers: {checked}")
-        if any(epoch >= later for epoch, later in zip(checked, checked[1:], strict=False)):
+        if any(epoch >= later for epoch, later in pairwise(checked)):
             raise ValueError(f"'milestones' must rise: {checked}")
         self.milestones = checked
         self._starts = [0, *checked]
@@ -201,9 +202,9 @@ class SequentialLR(CompositeLR):
 class ChainedScheduler(CompositeLR):
     """Let each schedule start from the rates that the one before it gives.
 
-    Epoch `t` runs at `s_n(... s_2(s_1(base_lr, t), t) ..., t)`. Where the rates are a multiple of the base rates, as for
-    all but those with `eta_min`, that is the product of the factors in any order. Each part adds its own bound and
-    1 ulp. PyTorch's follows the optimizer's rate instead, from epoch to epoch.
+    Epoch `t` runs at `s_n(... s_2(s_1(base_lr, t), t) ..., t)`. Where the rates are a multiple of the base rates, as
+    for all but those with `eta_min`, that is the product of the factors in any order. Each part adds its own bound
+    and 1 ulp. PyTorch's follows the optimizer's rate instead, from epoch to epoch.
 
     Args:
         schedulers: The schedules, all on one optimizer; all but the first must depend on their base rates alone, as

@@ -27,6 +27,7 @@ class CyclingLR(LRScheduler):
     cycle_momentum: bool
     base_momentum: Any
     max_momentum: Any
+    _last_place: tuple[int, Place] | None
 
     def between(self, t: int) -> Place:
         """Return two corners and the weights that they have in epoch `t`."""
@@ -44,12 +45,13 @@ class CyclingLR(LRScheduler):
 
     def _place(self, t: int) -> Place:
         # `step` asks for the rates and then for the momenta of one epoch.
-        if self._last_place[0] != t:
-            self._last_place = t, self.between(t)
-        return self._last_place[1]
+        last = self._last_place
+        if last is None or last[0] != t:
+            last = self._last_place = t, self.between(t)
+        return last[1]
 
     def validate(self) -> None:
-        self._last_place: tuple[int, Any] = (-1, None)
+        self._last_place = None
         if not isinstance(self.cycle_momentum, bool):
             raise TypeError(f"'cycle_momentum' must be True or False: {self.cycle_momentum!r}")
         count = len(self.base_lrs)

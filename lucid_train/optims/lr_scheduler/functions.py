@@ -71,7 +71,8 @@ class FunctionLR(LRScheduler):
 
         epochs = t.tolist()
         factors = [np.fromiter(map(factor, epochs), float, len(epochs)) for factor in self._factors]
-        return np.column_stack(factors) * np.array(self.base_lrs)
+        rates: NDArray[np.float64] = np.column_stack(factors) * np.array(self.base_lrs)
+        return rates
 
     def _is_linear(self) -> bool:
         return self._one and type(self).rates is LRScheduler.rates

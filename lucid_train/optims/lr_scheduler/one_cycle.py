@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from math import pi, sin
 
 from lucid_train.arguments import one_of, real_number, whole_number
@@ -53,7 +54,7 @@ class OneCycleLR(CyclingLR):
     >>> optimizer = optims.SGD(nn.Linear(10, 1).parameters(), lr=1.0)
     >>> scheduler = OneCycleLR(optimizer, max_lr=1.0, total_steps=10, div_factor=4, final_div_factor=10)
     >>> [round(scheduler.lr_at(step)[0], 3) for step in (0, 1, 2, 5, 9)]
-    [0.25, 0.625, 1.0, 0.633, 0.025]
+    [0.25, 0.625, 1.0, 0.621, 0.025]
     """
 
     def __init__(
@@ -159,14 +160,10 @@ class OneCycleLR(CyclingLR):
         state["anneal_strategy"] = state.pop("_anneal_func_type")
         state["three_phase"] = len(phases) == 3
         share = (phases[0]["end_step"] + 1) / state["total_steps"]
-        state["pct_start"] = (
-            self.pct_start if math.isclose(share, self.pct_start, rel_tol=1e-9, abs_tol=1e-9) else share
-        )
+        state["pct_start"] = self.pct_start if abs(share - self.pct_start) < 1e-9 else share
         highest = [rate * self.div_factor for rate in state["base_lrs"]]
         own = spread(self.max_lr, len(self.base_lrs))
-        same = len(own) == len(highest) and all(
-            math.isclose(a, b, rel_tol=1e-9) for a, b in zip(own, highest, strict=True)
-        )
+        same = len(own) == len(highest) and all(map(partial(math.isclose, rel_tol=1e-9), own, highest))
         state["max_lr"] = self.max_lr if same else gathered(self.max_lr, highest)
         state.pop("use_beta1", None)
         kept = ("base_momentum", "max_momentum", "div_factor", "final_div_factor")

@@ -144,10 +144,8 @@ class ReduceLROnPlateau(LRScheduler):
     def _is_better(self, value: float) -> bool:
         sign = 1 if self.mode == "min" else -1
         best = sign * math.inf if self.best is None else self.best
-        if self.threshold_mode == "rel":
-            limit = best * (1 - sign * self.threshold)
-        else:
-            limit = best - sign * self.threshold
+        gain = sign * self.threshold
+        limit = best * (1 - gain) if self.threshold_mode == "rel" else best - gain
         return value < limit if self.mode == "min" else value > limit
 
     def _reduce(self) -> None:

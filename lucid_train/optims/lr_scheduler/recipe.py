@@ -84,7 +84,7 @@ class Recipe:
     phases: tuple[Phase, ...] = field()
 
     def __init__(self, schedule: Callable[..., Any], /, **settings: Any) -> None:
-        self.__attrs_init__((_phase(schedule, settings),))  # type: ignore[attr-defined]  # attrs makes it
+        self.__attrs_init__((_phase(schedule, settings),))
 
     def until(self, end: int | str) -> Recipe:
         """Return the recipe with an end: from there on comes what `then` says.
@@ -175,12 +175,12 @@ class Recipe:
 
 def _recipe(*phases: Phase) -> Recipe:
     recipe = Recipe.__new__(Recipe)
-    recipe.__attrs_init__(phases)  # type: ignore[attr-defined]  # attrs makes it
+    recipe.__attrs_init__(phases)
     return recipe
 
 
 def _phase(schedule: Any, settings: Mapping[str, Any]) -> Phase:
-    if not callable(schedule) or hasattr(schedule, "step") and not isinstance(schedule, type):
+    if not callable(schedule) or (hasattr(schedule, "step") and not isinstance(schedule, type)):
         raise TypeError(f"'schedule' must be a schedule's class or a function that builds one: {schedule!r}")
     signature = inspect.signature(schedule)
     try:
