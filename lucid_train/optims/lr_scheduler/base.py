@@ -154,11 +154,14 @@ class LRScheduler:
             raise self._overflow(t) from None
         if not 0.0 <= slope < _SAFE:
             return self._go_to(t)
-        for group, base_lr in zip(groups, self.base_lrs):  # noqa: B905  # as many, see above; strict costs a fifth
+        base_lrs = self.base_lrs
+        index = 0  # counted by hand: zip and enumerate would make up a third of this method's time
+        for group in groups:
             if type(group["lr"]) is float:
-                group["lr"] = base_lr * slope + offset
+                group["lr"] = base_lrs[index] * slope + offset
             else:
-                write_rate(group, base_lr * slope + offset)
+                write_rate(group, base_lrs[index] * slope + offset)
+            index += 1  # noqa: SIM113
         self.last_epoch = t
         self._ledger.line = line
 
