@@ -127,7 +127,8 @@ class Run:
         for claimed, owner in self._claims:
             if claimed is optimizer and owner is not callback:
                 raise ValueError(
-                    f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same rates"
+                    f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same rates; "
+                    "join them in one: LRSchedulerCallback(Recipe(...).until(5).then(...)) or a ChainedScheduler"
                 )
         self._claims.append((optimizer, callback))
         if self.optimizer is None:

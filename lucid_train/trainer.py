@@ -159,6 +159,7 @@ class Trainer:
         if goal <= len(run.history) and run.history:
             message = f"nothing left to train: {len(run.history)} epochs are done; pass more epochs, or restart=True"
             warnings.warn(message, UserWarning, stacklevel=2)
+        run.steps_per_epoch = self.steps_per_epoch or self._length() or run.steps_per_epoch
         run.begin(dispatcher, goal)
         try:
             dispatcher.open(FitStart(run))
