@@ -39,9 +39,8 @@ def long_array_at(schedule: LRScheduler, epochs: NDArray[np.int64]) -> NDArray[n
                 rates = _on_the_line(schedule, epochs, *line)
     if rates is None:
         return _pointwise(schedule, epochs)
-    # Settings that are checked give no negative rate, a function of the user's may.
-    if not (rates.max(initial=0.0) < math.inf and rates.min(initial=0.0) >= 0.0):
-        first = int(np.argmin(((rates >= 0.0) & (rates < math.inf)).all(axis=1)))
+    if not rates.max(initial=0.0) < math.inf:
+        first = int(np.argmin(np.isfinite(rates).all(axis=1)))
         raise schedule._bad_rates(int(epochs[first]), rates[first].tolist())
     return rates
 
@@ -50,7 +49,8 @@ def _on_the_line(schedule: LRScheduler, epochs: NDArray[np.int64], slope: Any, o
     rates = np.empty((epochs.size, len(schedule.base_lrs)))
     for column, base_lr in zip(rates.T, schedule.base_lrs, strict=True):
         np.multiply(slope, base_lr, out=column)
-        column += offset
+        if isinstance(offset, np.ndarray) or offset:
+            column += offset
     return rates
 
 

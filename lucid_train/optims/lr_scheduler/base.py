@@ -312,7 +312,7 @@ class LRScheduler:
         if (momenta := self.momenta(t)) is not None:
             write_momenta(groups, momenta)
         self.last_epoch = t
-        self._ledger.rates, self._ledger.line = rates, None
+        self._ledger.rates, self._ledger.line, self._ledger.place = rates, None, None
         sync = getattr(self.optimizer, "_sync_hyperparams", None)
         if sync is not None:
             sync()

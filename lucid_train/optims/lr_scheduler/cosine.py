@@ -146,17 +146,19 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.eta_min = below_base_rates("eta_min", self.eta_min, self.base_lrs)
         # First epoch and length of each descent, as far as one has been asked for.
         self._starts, self._lengths = [0], [self.T_0]
+        self._here = 0, self.T_0
 
     def linear(self, t: int) -> tuple[float, float]:
         if self.T_mult == 1:
             length = self.T_0
             t %= length
         else:
-            if t >= self._starts[-1] + self._lengths[-1]:
+            start, length = self._here
+            if not start <= t < start + length:
                 self._reach(t)
-            at = bisect_right(self._starts, t) - 1
-            length = self._lengths[at]
-            t -= self._starts[at]
+                at = bisect_right(self._starts, t) - 1
+                start, length = self._here = self._starts[at], self._lengths[at]
+            t -= start
         if t + t < length:
             fallen = sin(pi * t / (2 * length)) ** 2
             return 1.0 - fallen, self.eta_min * fallen

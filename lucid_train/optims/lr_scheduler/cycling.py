@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from lucid_train.optims.lr_scheduler.base import LRScheduler
 from lucid_train.optims.lr_scheduler.groups import per_group, spread
+from lucid_train.optims.lr_scheduler.rates import write_rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, TypeAlias
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from lucid_train.optims.lr_scheduler.rates import Group
 
     # What stands at a corner of the curve, one number per group: the rates, and the momenta if they are cycled.
     Corner: TypeAlias = tuple[list[float], list[float]]
@@ -27,31 +31,43 @@ class CyclingLR(LRScheduler):
     cycle_momentum: bool
     base_momentum: Any
     max_momentum: Any
-    _last_place: tuple[int, Place] | None
 
     def between(self, t: int) -> Place:
         """Return two corners and the weights that they have in epoch `t`."""
         raise TypeError(f"{type(self).__name__} must define between(self, t)")
 
     def rates(self, t: int) -> list[float]:
-        (first, _), (second, _), near, far = self._place(t)
+        (first, _), (second, _), near, far = self.between(t)
         return [low * near + high * far for low, high in zip(first, second)]  # noqa: B905  # of one length, checked once
 
     def momenta(self, t: int) -> list[float] | None:
         if not self.cycle_momentum:
             return None
-        (_, first), (_, second), near, far = self._place(t)
+        (_, first), (_, second), near, far = self.between(t)
         return [low * near + high * far for low, high in zip(first, second)]  # noqa: B905  # as above
 
-    def _place(self, t: int) -> Place:
-        # `step` asks for the rates and then for the momenta of one epoch.
-        last = self._last_place
-        if last is None or last[0] != t:
-            last = self._last_place = t, self.between(t)
-        return last[1]
+    def _advanced(self, t: int, groups: Sequence[Group]) -> bool:
+        (low, slow), (high, fast), near, far = self.between(t)
+        if not (0.0 <= far <= 1.0 and len(low) == len(groups)):
+            return False
+        cycling = self.cycle_momentum
+        index = 0  # counted by hand, as in `step`
+        for group in groups:
+            if type(group["lr"]) is float:
+                group["lr"] = low[index] * near + high[index] * far
+            else:
+                write_rate(group, low[index] * near + high[index] * far)
+            if cycling:
+                if "betas" in group:
+                    group["betas"] = (slow[index] * near + fast[index] * far, *group["betas"][1:])
+                else:
+                    group["momentum"] = slow[index] * near + fast[index] * far
+            index += 1  # noqa: SIM113
+        self.last_epoch = t
+        self._ledger.place = low, high, near, far
+        return True
 
     def validate(self) -> None:
-        self._last_place = None
         if not isinstance(self.cycle_momentum, bool):
             raise TypeError(f"'cycle_momentum' must be True or False: {self.cycle_momentum!r}")
         count = len(self.base_lrs)

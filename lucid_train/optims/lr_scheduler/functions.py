@@ -66,13 +66,13 @@ class FunctionLR(LRScheduler):
         # With the 0 that a line adds, to the bit.
         return [base_lr * factor + 0.0 for base_lr, factor in zip(base_lrs, factors, strict=True)]
 
-    def rates_array(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
+    def rates_array(self, t: NDArray[np.int64]) -> NDArray[np.float64] | None:
         import numpy as np
 
         epochs = t.tolist()
         factors = [np.fromiter(map(factor, epochs), float, len(epochs)) for factor in self._factors]
         rates: NDArray[np.float64] = np.column_stack(factors) * np.array(self.base_lrs)
-        return rates
+        return rates if rates.min() >= 0 else None  # one that is wrong is found out by asking for each
 
     def _is_linear(self) -> bool:
         return self._one and type(self).rates is LRScheduler.rates

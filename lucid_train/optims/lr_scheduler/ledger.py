@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 class Ledger:
     """The base rates that the latest schedule on an optimizer started from, and the rates it wrote last.
 
-    The latter as a list, or, where `step` took the short way, as the line that they lie on.
+    The latter as a list, or, where `step` took a short way, as the line that they lie on, or their place between the
+    corners of a cycle.
     """
 
-    __slots__ = ("base_lrs", "line", "owner", "rates", "schedule")
+    __slots__ = ("base_lrs", "line", "owner", "place", "rates", "schedule")
 
     def __init__(self, schedule: LRScheduler) -> None:
         self.schedule = ref(schedule)
         self.owner: ref[Any] | None = None
         self.base_lrs = schedule.base_lrs
         self.line: tuple[float, float] | None = None
+        self.place: tuple[list[float], list[float], float, float] | None = None
         self.rates = read_rates(schedule.optimizer)
 
     @classmethod
@@ -61,7 +63,10 @@ class Ledger:
 
         if index >= len(self.base_lrs):
             return None
-        if self.line is None:
+        if self.place is not None:
+            low, high, near, far = self.place
+            written = low[index] * near + high[index] * far
+        elif self.line is None:
             written = self.rates[index]
         else:
             slope, offset = self.line

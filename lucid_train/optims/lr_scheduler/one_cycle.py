@@ -108,48 +108,49 @@ class OneCycleLR(CyclingLR):
         up = self.pct_start * self.total_steps
         # The corners and the epochs, whole or not, in which they lie.
         if self.three_phase:
-            self._corners = [first, (highest, fast), first, last]
-            self._ends = [up - 1, 2 * up - 2, self.total_steps - 1.0]
+            corners = [first, (highest, fast), first, last]
+            ends = [up - 1, 2 * up - 2, self.total_steps - 1.0]
         else:
-            self._corners = [first, (highest, fast), last]
-            self._ends = [up - 1, self.total_steps - 1.0]
+            corners = [first, (highest, fast), last]
+            ends = [up - 1, self.total_steps - 1.0]
+        # A phase without length, at the start of which PyTorch divides by 0, is at its end.
+        starts = [start if start < end else end - 1 for start, end in zip([0.0, *ends], ends, strict=False)]
+        self._phases = list(zip(starts, ends, corners, corners[1:], strict=False))
 
     def between(self, t: int) -> Place:
-        t = min(t, self.total_steps - 1)
+        if t >= self.total_steps:
+            t = self.total_steps - 1
         # The first phase that has not ended, though a phase may end before the one that it follows.
-        phase = next(index for index, end in enumerate(self._ends) if t <= end)
-        start, end = self._ends[phase - 1] if phase else 0.0, self._ends[phase]
-        done, left = (t - start, end - t) if end > start else (1.0, 0.0)
-        near, far = self._weights(done / (done + left), left / (done + left))
-        return self._corners[phase], self._corners[phase + 1], near, far
-
-    def _weights(self, done: float, left: float) -> tuple[float, float]:
+        for start, end, first, second in self._phases:  # noqa: B007  # looked at below
+            if t <= end:
+                break
+        length = end - start
+        done, left = (t - start) / length, (end - t) / length
         if self.anneal_strategy == "linear":
-            return left, done
+            return first, second, left, done
         # From the nearer corner, as the cosine of an angle close to pi / 2 loses what the angle was rounded by.
         if done < left:
             far = sin(pi * done / 2) ** 2
-            return 1.0 - far, far
+            return first, second, 1.0 - far, far
         near = sin(pi * left / 2) ** 2
-        return near, 1.0 - near
+        return first, second, near, 1.0 - near
 
     def rates_array(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         import numpy as np
 
         t = t.clip(max=self.total_steps - 1)
-        phases = np.select([t <= end for end in self._ends], range(len(self._ends)))
+        phases = np.select([t <= end for _, end, *_ in self._phases], range(len(self._phases)))
         rates = np.empty((t.size, len(self.base_lrs)))
-        for phase, end in enumerate(self._ends):
+        for phase, (start, end, first, second) in enumerate(self._phases):
             if not (chosen := phases == phase).any():
                 continue
-            start = self._ends[phase - 1] if phase else 0.0
-            done = (t[chosen] - start) / (end - start) if end > start else np.ones(chosen.sum())
-            left = (end - t[chosen]) / (end - start) if end > start else np.zeros(chosen.sum())
+            done = (t[chosen] - start) / (end - start)
+            left = (end - t[chosen]) / (end - start)
             if self.anneal_strategy == "cos":
                 early = done < left
                 weight = np.sin(pi * np.where(early, done, left) / 2) ** 2
                 done, left = np.where(early, weight, 1.0 - weight), np.where(early, 1.0 - weight, weight)
-            rates[chosen] = blend(left, done, self._corners[phase][0], self._corners[phase + 1][0])
+            rates[chosen] = blend(left, done, first[0], second[0])
         return rates
 
     def _translated(self, state: dict[str, Any]) -> dict[str, Any]:

@@ -114,9 +114,16 @@ class LinearLR(LRScheduler):
         return self.start_factor * ((n - t) / n) + self.end_factor * (t / n), 0.0
 
     def linear_array(self, t: NDArray[np.int64]) -> tuple[Any, Any]:
+        import numpy as np
+
         n = self.total_iters
-        t = t.clip(max=n)
-        return self.start_factor * ((n - t) / n) + self.end_factor * (t / n), 0.0
+        risen = np.minimum(t, float(n))
+        slope = n - risen
+        for share, factor in ((risen, self.end_factor), (slope, self.start_factor)):
+            share /= n
+            share *= factor
+        slope += risen
+        return slope, 0.0
 
 
 class NoamLR(LRScheduler):
