@@ -69,6 +69,27 @@ class ScheduleCallback(Callback):
         """Return the scheduler to advance in `run`, the one at hand if it is the right one."""
         raise TypeError(f"{type(self).__name__} must define scheduler_for(self, run)")
 
+    def foreseen(self, run: Run, stand_in: Any) -> tuple[Any, int]:
+        """Return a scheduler whose `lr_at` gives the rates to come, and its epoch, for the plan; nothing changes.
+
+        Args:
+            run: What is known of the run.
+            stand_in: An optimizer with copies of the groups, to build a schedule on.
+        """
+        scheduler = self.scheduler
+        if scheduler is None:
+            try:
+                scheduler = self.built_on(stand_in, run)
+            except TypeError:
+                return None, 0  # PyTorch's schedulers take PyTorch's optimizers only
+            if self._pending is not None:
+                scheduler.load_state_dict(self._pending)
+        return (scheduler, scheduler.last_epoch) if hasattr(scheduler, "lr_at") else (None, 0)
+
+    def built_on(self, optimizer: Any, run: Run) -> Any:
+        """Return a new scheduler on `optimizer`."""
+        raise TypeError(f"{type(self).__name__} must define built_on(self, optimizer, run)")
+
     def hooks(self, event: type[Event]) -> list[Hook]:
         # The event of the other interval is not listened to, so that it costs nothing.
         unheard = StepEnd if getattr(self, "interval", "epoch") == "epoch" else EpochEnd
@@ -108,6 +129,9 @@ class BuiltScheduleCallback(ScheduleCallback):
     def build(self, optimizer: Any) -> LRScheduler:
         """Return a new schedule on `optimizer`."""
         raise TypeError(f"{type(self).__name__} must define build(self, optimizer)")
+
+    def built_on(self, optimizer: Any, run: Run) -> Any:
+        return self.build(optimizer)
 
     def scheduler_for(self, run: Run) -> Any:
         optimizer = claimed_optimizer(self, run)
@@ -175,8 +199,7 @@ class LRSchedulerCallback(ScheduleCallback):
         shown += [f"{name}={value!r}" for name, value in settings.items() if value is not None]
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def build(self, optimizer: Any, run: Run) -> Any:
-        """Return a new scheduler on `optimizer`, as the recipe says."""
+    def built_on(self, optimizer: Any, run: Run) -> Any:
         length = run_length(run, self.interval) if self.length is None else self.length
         scheduler = self.recipe(optimizer, length) if isinstance(self.recipe, Recipe) else self.recipe(optimizer)
         if not callable(getattr(scheduler, "step", None)):
@@ -188,7 +211,7 @@ class LRSchedulerCallback(ScheduleCallback):
         if self.recipe is not None:
             optimizer = claimed_optimizer(self, run)
             at_hand = self.scheduler
-            return at_hand if at_hand is not None and at_hand.optimizer is optimizer else self.build(optimizer, run)
+            return at_hand if at_hand is not None and at_hand.optimizer is optimizer else self.built_on(optimizer, run)
         optimizer = getattr(self.scheduler, "optimizer", None)
         if optimizer is not None:
             run.claim(optimizer, self)

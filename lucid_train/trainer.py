@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, repeat
 from time import perf_counter
 from types import GeneratorType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
 
@@ -31,6 +31,9 @@ from lucid_train.history import EpochRecord, History
 from lucid_train.metrics import NoUpdate, detached, to_metrics
 from lucid_train.optims.lr_scheduler.rates import hold_rates, param_groups
 from lucid_train.run import OpenEpoch, Run
+
+if TYPE_CHECKING:
+    from lucid_train.plan import Plan
 
 F = TypeVar("F", bound=Hook)
 
@@ -182,6 +185,16 @@ class Trainer:
         finally:
             run.leave()
         return run.history
+
+    def plan(self, epochs: int | None = None) -> Plan:
+        """Return what the next fit will do: who hears what in which order, and the rate of every epoch.
+
+        Nothing is trained and nothing changes; see Plan. `epochs` is as for `fit`.
+        """
+        from lucid_train.plan import planned  # only for who asks
+
+        goal = self.epochs if epochs is None else whole_number("epochs", epochs, least=0)
+        return planned(self, self._run or Run(), [*self.callbacks, *self._listeners], goal, self._length())
 
     def _entered(self, restart: bool) -> Run:
         if self._run is not None and self._run.status == "running":
