@@ -165,18 +165,17 @@ def _rates(run: Run, callbacks: Sequence[Callback], epochs: range) -> tuple[str,
         if optimizer is None or (own is not None and own is not optimizer):
             continue  # it schedules another optimizer than the run's
         scheduler, at = foresee(run, StandIn(optimizer))
-        return repr(callback), list(
-            _foreseen(scheduler, at, getattr(callback, "interval", "epoch"), epochs, run.steps_per_epoch)
-        )
+        each = run.steps_per_epoch if getattr(callback, "interval", "epoch") == "step" else 1
+        return repr(callback), list(_foreseen(scheduler, at, each, epochs))
     if optimizer is None:
         return "there is no optimizer", [PlannedEpoch(epoch, None, None) for epoch in epochs]
     rates = tuple(read_rates(optimizer))
     return "no schedule", [PlannedEpoch(epoch, rates, rates) for epoch in epochs]
 
 
-def _foreseen(scheduler: Any, at: int, interval: str, epochs: range, steps: int | None) -> Iterator[PlannedEpoch]:
+def _foreseen(scheduler: Any, at: int, each: int | None, epochs: range) -> Iterator[PlannedEpoch]:
+    """Return the epochs of a scheduler that stands at `at` and does `each` steps in an epoch."""
     known = scheduler is not None and not getattr(scheduler, "follows_metric", False)
-    each = 1 if interval == "epoch" else steps
     for index, epoch in enumerate(epochs):
         if not known or each is None:
             yield PlannedEpoch(epoch, None, None)
