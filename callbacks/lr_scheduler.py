@@ -97,7 +97,7 @@ class ScheduleCallback(Callback):
 
     def on_fit_start(self, event: FitStart) -> None:
         self.scheduler = self.scheduler_for(event.run)
-        if self._pending is not None:
+        if self._pending is not None and self.scheduler is not None:
             self.scheduler.load_state_dict(self._pending)
             self._pending = None
 
@@ -211,6 +211,8 @@ class LRSchedulerCallback(ScheduleCallback):
         if self.recipe is not None:
             optimizer = claimed_optimizer(self, run)
             at_hand = self.scheduler
+            if at_hand is None and run.epochs == 0:
+                return None  # there is nothing to train, and no length to take shares of
             return at_hand if at_hand is not None and at_hand.optimizer is optimizer else self.built_on(optimizer, run)
         optimizer = getattr(self.scheduler, "optimizer", None)
         if optimizer is not None:
