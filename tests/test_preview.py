@@ -89,7 +89,7 @@ def test_numbers_are_written_to_the_last_bit(tmp_path: Path, capsys: pytest.Capt
     target = tmp_path / "curve.csv"
     assert run("cosine", *ARGUMENTS["cosine"].split(), "--csv", str(target)) == 0
     assert capsys.readouterr().out == ""
-    rows = list(csv.DictReader(target.open()))
+    rows = list(csv.DictReader(target.read_text().splitlines()))
     expected = preview.curve(Recipe(CosineAnnealingLR, T_max=50).warmup(5), 0.1, 60)
     assert [(int(row["epoch"]), float(row["lr"])) for row in rows] == list(enumerate(expected))
 
