@@ -64,9 +64,11 @@ def tidy_at_sigterm(tidy: Callable[[], None]) -> Iterator[None]:
 
     def end(number: int, frame: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if os.getpid() == process:  # a forked child has no display
-            tidy()
-        signal.raise_signal(signal.SIGTERM)
+        try:
+            if os.getpid() == process:  # a forked child has no display
+                tidy()
+        finally:
+            signal.raise_signal(signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end)
     try:

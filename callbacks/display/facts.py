@@ -97,8 +97,10 @@ def after(event: FitEnd, pace: Pace, best: Best) -> list[Fact]:
     if run.epoch_step:
         total = "" if run.steps_per_epoch is None else f"/{run.steps_per_epoch}"
         trained.append(f"and epoch {run.epoch} up to step {run.epoch_step}{total}")
-    facts = [Fact(event.status, [event.reason] if event.reason else trained, event.status)]
-    if event.reason:
+    # "interrupted by the keyboard" need not say twice that it was.
+    reason = (event.reason or "").removeprefix(f"{event.status} ")
+    facts = [Fact(event.status, [reason] if reason else trained, event.status)]
+    if reason:
         facts.append(Fact("trained", trained))
     if best.epoch:
         facts.append(Fact("best", _best(history[best.epoch - 1], best)))

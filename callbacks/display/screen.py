@@ -41,7 +41,7 @@ class Screen:
 
     def __init__(self, console: Console, moving: RenderableType, interval: float, steps: Callable[[], int]) -> None:
         self.error: Exception | None = None
-        self._console = console
+        self.console = console
         self._moving: RenderableType = moving
         self._interval = interval
         self._steps = steps
@@ -51,7 +51,8 @@ class Screen:
         self._live: Live | None = None
         self._streams: list[Stream] = []
         self._decoder = AnsiDecoder()
-        self._ticker = Ticker(interval, self._tick)
+        # Twice as often as it draws, so that a tick that comes a little early does not cost a whole interval.
+        self._ticker = Ticker(interval / 2, self._tick)
         self._borrowed = ExitStack()
         # While aside: the step at which it stepped aside, and when it comes back in any case.
         self._aside: tuple[int, float] | None = None
@@ -71,7 +72,7 @@ class Screen:
         """Take the screen, or as much of it as can be had."""
         self._start_live()
         if self._live is not None:
-            self._streams = self._borrowed.enter_context(redirected(self._console, self))
+            self._streams = self._borrowed.enter_context(redirected(self.console, self))
             self._borrowed.enter_context(stepping_aside(self._step_aside, self._ask, self._answered))
             self._borrowed.enter_context(tidy_at_sigterm(self.close))
         self._ticker.start()
@@ -116,10 +117,14 @@ class Screen:
                 self._borrowed.close()
 
     def _start_live(self) -> None:
-        live = _Live(self._print_lines, lambda: self._moving, self._console)
+        live = _Live(self._print_lines, lambda: self._moving, self.console)
         try:
             live.start()
         except LiveError:  # rich before 14.1 allows one at a time, and there is one of the user's
+            return
+        except (OSError, ValueError) as error:  # the first thing it does is to hide the cursor
+            self.console.clear_live()
+            self.error = error
             return
         self._live = live
         self._draw()
@@ -136,7 +141,7 @@ class Screen:
                     stream.release()
 
     def _draw_if_due(self) -> None:
-        # Without the ticker nobody else would do it.
+        # Without the ticker nobody would do it later.
         if self._aside is None and (monotonic() - self._drawn >= self._interval or not self._ticker.alive):
             self._draw()
 
@@ -154,7 +159,7 @@ class Screen:
         while self._lines:
             lines.append(self._lines.popleft())
         if lines:
-            self._console.print(Group(stack(lines)), crop=False)
+            self.console.print(Group(stack(lines)), crop=False)
 
     def _tried(self, action: Callable[[], object]) -> None:
         try:
@@ -164,17 +169,17 @@ class Screen:
 
     def _tick(self) -> None:
         # Whoever has the lock is drawing.
-        if self.error is not None or not self.lock.acquire(blocking=False):
+        if not self.lock.acquire(blocking=False):
             return
         try:
             if self._aside is None:
-                self._draw()
+                self._draw_if_due()
             else:
                 step, latest = self._aside
                 if monotonic() >= latest or self._steps() - step >= _STEPS_AFTER_BREAKPOINT:
                     self.go_on()
-        except Exception as error:
-            self.error = error
+        except Exception as error:  # a picture that cannot be drawn is left out: lines still can
+            self.error, self._moving = error, ""
         finally:
             self.lock.release()
 

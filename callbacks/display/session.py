@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from importlib import import_module
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from lucid_train.callbacks.display.look import Look
 from lucid_train.callbacks.display.outlets import Notebook, Outlet, Paper
 from lucid_train.callbacks.display.pace import Pace
 from lucid_train.callbacks.display.screen import Screen
+from lucid_train.callbacks.display.streams import Stream
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.callbacks.early_stopping import EarlyStopping
 from lucid_train.events import FitEnd
@@ -147,8 +149,11 @@ class Session:
 def current_console() -> Console:
     """Return a console for standard output: rich's own if a new one is no different, so that rich.print shares it.
 
-    Before rich 14.1 a console had room for one live display: there rich's own is left to the user.
+    Before rich 14.1 a console had room for one live display: there rich's own is left to the user. Inside a display of
+    ours it is the console of that.
     """
+    if isinstance(sys.stdout, Stream) and sys.stdout.console is not None:
+        return sys.stdout.console
     new, shared = Console(), get_console()
     if tuple(map(int, version("rich").split(".")[:2])) < (14, 1):
         return new

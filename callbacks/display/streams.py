@@ -16,6 +16,9 @@ from rich.console import Console
 class Display(Protocol):
     """What takes the lines that others print."""
 
+    console: Console
+    """Where it is."""
+
     lock: threading.RLock
     """Held while lines are taken."""
 
@@ -49,15 +52,20 @@ class Stream:
         return getattr(self.original, name)
 
     @property
+    def console(self) -> Console | None:
+        """Where the display is, or None if there is none any more."""
+        return None if self._display is None else self._display.console
+
+    @property
     def unfinished(self) -> str:
         """What was written last without a newline, as a terminal would show it."""
-        return next(reversed([*self._unfinished.values()]), "").rpartition("\r")[2]
+        return next(reversed([*self._unfinished.values()]), "").rstrip("\r").rpartition("\r")[2]
 
     def write(self, text: str) -> int:
         """Write text, as the stream behind would."""
         display = self._display
         # A forked child has the display's state, but neither its thread nor the right to the screen.
-        if display is None or self._process != os.getpid():
+        if display is None or self._process != os.getpid() or not isinstance(text, str):
             return self.original.write(text)
         with display.lock:
             if not display.up:
@@ -136,7 +144,14 @@ def _shows(name: str, console: Console) -> bool:
     # A display that is up already, the user's or ours, has taken care of it.
     if stream is None or isinstance(stream, Stream) or hasattr(stream, "rich_proxied_file"):
         return False
-    return stream is console.file or (console.file.isatty() and stream.isatty())
+    return stream is console.file or (_is_terminal(console.file) and _is_terminal(stream))
+
+
+def _is_terminal(file: Any) -> bool:
+    try:
+        return bool(file.isatty())
+    except (AttributeError, ValueError):  # not every object that can be written to has it, and a closed one refuses
+        return False
 
 
 def _exchange(streams: dict[int, Any]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
 from lucid_train import EpochRecord, Run
 from lucid_train.callbacks.display import figures
@@ -198,6 +199,7 @@ def test_the_bars_stand_one_below_the_other() -> None:
 
 def test_a_stand_in_for_a_stream_is_that_stream() -> None:
     class Up:
+        console = Console(file=io.StringIO())
         lock = threading.RLock()
         up = True
 
@@ -261,11 +263,14 @@ def test_a_screen_whose_picture_cannot_be_drawn_says_so_and_goes_on() -> None:
                 raise ZeroDivisionError("bad picture")
             yield "picture"
 
-    screen = Screen(Console(file=io.StringIO(), force_terminal=True, width=80), Bad(), 0.01, int)
+    file = io.StringIO()
+    screen = Screen(Console(file=file, force_terminal=True, width=80), Bad(), 0.01, int)
     screen.open()
     time.sleep(0.05)
+    screen.put([Text("a row")])
     screen.close()
     assert isinstance(screen.error, ZeroDivisionError)
+    assert "a row" in file.getvalue()
 
 
 def test_a_ticker_ticks_until_it_is_stopped() -> None:
