@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, overload
+from io import StringIO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 import attrs
 from attrs import define, field
 
 from lucid_train.arguments import one_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 Mode = Literal["min", "max"]
 
@@ -112,3 +120,97 @@ class History(Sequence[EpochRecord]):
         for epoch in epochs:
             epoch["lr"], epoch["last_lr"] = list(epoch["lr"]), list(epoch["last_lr"])
         return {"status": self.status, "reason": self.reason, "epochs": epochs}
+
+    def columns(self) -> list[str]:
+        """Return the names of the columns of `to_csv` and `arrays`.
+
+        These are epoch, steps and seconds; lr, the rate that the epoch's last update used, and for further groups lr_1,
+        lr_2 and so on; then the metrics. A metric that has one of these names gets "metric_" before it.
+        """
+        groups = max((len(record.lr) for record in self), default=0)
+        own = ["epoch", "steps", "seconds", *(_rate_column(group) for group in range(groups))]
+        return [*own, *map(_metric_column, self.metric_names())]
+
+    def row(self, index: int) -> dict[str, float]:
+        """Return an epoch's numbers by column, without those that it lacks."""
+        record = self[index]
+        rates = {_rate_column(group): rate for group, rate in enumerate(record.lr)}
+        metrics = {_metric_column(name): value for name, value in record.metrics.items()}
+        return {"epoch": record.epoch, "steps": record.steps, "seconds": record.seconds, **rates, **metrics}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return every column as a numpy array with one entry per epoch; NaN where an epoch lacks a number.
+
+        >>> history = History([EpochRecord(epoch=1, lr=(0.1,)), EpochRecord(epoch=2, lr=(0.05,))])
+        >>> history.arrays()["lr"].tolist()
+        [0.1, 0.05]
+        """
+        import numpy as np
+
+        rows = [self.row(index) for index in range(len(self))]
+        kinds: dict[str, type] = {"epoch": np.int64, "steps": np.int64}
+        return {
+            name: np.array([row.get(name, math.nan) for row in rows], dtype=kinds.get(name, np.float64))
+            for name in self.columns()
+        }
+
+    def to_csv(self, file: str | os.PathLike[str] | IO[str]) -> None:
+        """Write one row per epoch, under the names of `columns`; a cell is empty where an epoch lacks a number.
+
+        Floats are written in full: what is read back is the same number.
+
+        Args:
+            file: A path, or a file opened for text.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        names = self.columns()
+        text = csv_line(names) + "".join(csv_line(cells(names, self.row(index))) for index in range(len(self)))
+        if isinstance(file, (str, os.PathLike)):
+            Path(file).write_text(text, encoding="utf-8", newline="")
+        else:
+            file.write(text)
+
+    def plot(self, *names: str) -> Figure:
+        """Return a figure of metrics over the epochs, and below it the rates.
+
+        This needs matplotlib: `pip install lucid-train[plot]`.
+
+        Args:
+            names: The metrics; by default all of them.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            KeyError: If no epoch has a metric.
+        """
+        from lucid_train.plot import figure
+
+        return figure(self, names)
+
+
+def cells(names: Sequence[str], row: Mapping[str, float]) -> list[str]:
+    """Return the cells of a row of a CSV file, in the order of `names`."""
+    return [number_text(row[name]) if name in row else "" for name in names]
+
+
+def number_text(value: float) -> str:
+    """Return a number in full, as Python reads it back."""
+    return str(value) if isinstance(value, int) else repr(float(value))
+
+
+def csv_line(entries: Sequence[str]) -> str:
+    """Return a line of a CSV file, with its newline."""
+    buffer = StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(entries)
+    return buffer.getvalue()
+
+
+def _rate_column(group: int) -> str:
+    return f"lr_{group}" if group else "lr"
+
+
+def _metric_column(name: str) -> str:
+    # A name that cannot be taken for a column of ours, nor for one that was made so from another metric's name.
+    taken = name in ("epoch", "steps", "seconds", "lr") or name.startswith(("lr_", "metric_"))
+    return f"metric_{name}" if taken else name
