@@ -7,7 +7,7 @@ import copyreg
 import difflib
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 from attrs import define
@@ -123,6 +123,7 @@ class Callback:
     open file, with `metadata=TRANSIENT`. A method `on_x` that is the hook of no event is refused when the class is
     defined.
 
+    >>> from attrs import define, field
     >>> @define(eq=False)
     ... class Count(Callback):
     ...     epochs: int = field(default=0, init=False, repr=False)
@@ -130,6 +131,9 @@ class Callback:
     ...     def on_epoch_end(self, event):
     ...         self.epochs += 1
     """
+
+    # The methods marked with `on` and their conditions, in the order of definition, those of the bases first.
+    _marked: ClassVar[tuple[tuple[str, Listening], ...]] = ()
 
     def __init_subclass__(cls) -> None:
         for name, method in vars(cls).items():
@@ -139,16 +143,17 @@ class Callback:
                 raise TypeError(f"{cls.__name__}.{name} is not a hook; {hint}")
             if inspect.isfunction(method) and (name.startswith("on_") or hasattr(method, "listens")):
                 _check_signature(f"{cls.__name__}.{name}", method)
+        names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
+        cls._marked = tuple(
+            (name, listening) for name in names for listening in getattr(getattr(cls, name, None), "listens", ())
+        )
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         """Return what hears an event here, in the order of definition; asked once per fit for each kind of event."""
         named = getattr(self, event.hook, None)
         found: list[Hook] = [] if named is None else [named]
-        for name in dict.fromkeys(name for cls in reversed(type(self).__mro__) for name in vars(cls)):
-            for listening in getattr(getattr(type(self), name, None), "listens", ()):
-                if listening.event is event:
-                    found.append(listening.filtered(getattr(self, name)))
-        return found
+        marked = [(name, conditions) for name, conditions in self._marked if conditions.event is event]
+        return found + [conditions.filtered(getattr(self, name)) for name, conditions in marked]
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the state: the fields with `init=False`, without their underscores."""

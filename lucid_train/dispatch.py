@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable
+from time import perf_counter
 from typing import Any
 
 from lucid_train.callback import Callback, Hook
@@ -19,25 +20,41 @@ class Dispatcher:
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self.callbacks = tuple(callbacks)
+        # Seconds by "Callback.hook", while they are measured; two callbacks of one class are told apart by number.
+        self.seconds: dict[str, float] | None = None
         self._started = 0
         self._hooks: dict[type[Event], list[Hook]] = {}
 
     def listeners(self, event: type[Event]) -> list[Hook]:
         """Return all that hear an event, in list order; empty if nobody does."""
         if event not in self._hooks:
-            self._hooks[event] = [hook for callback in self.callbacks for hook in callback.hooks(event)]
+            self._hooks[event] = [
+                hook if self.seconds is None else _timed(hook, f"{self._label(callback)}.{_name(hook)}", self.seconds)
+                for callback in self.callbacks
+                for hook in callback.hooks(event)
+            ]
         return self._hooks[event]
+
+    def measure(self) -> None:
+        """Measure from the next epoch on how long each hook takes; whoever does not ask pays nothing."""
+        if self.seconds is None:
+            self.seconds = {}
+            self._hooks.clear()
+
+    def _label(self, callback: Callback) -> str:
+        alike = [other for other in self.callbacks if type(other) is type(callback)]
+        number = next(index for index, other in enumerate(alike, 1) if other is callback)
+        return type(callback).__name__ if len(alike) == 1 else f"{type(callback).__name__}#{number}"
 
     def open(self, event: Event) -> None:
         """Emit the first event of a fit, and note which callbacks have begun, should one of them fail."""
         for callback in self.callbacks:
             self._started += 1
-            _call(callback.hooks(type(event)), event)
+            call(callback.hooks(type(event)), event)
 
     def emit(self, event: Event) -> None:
-        """Let everybody hear an event; an exception keeps its type and gets a note that names the hook."""
-        hooks = self._hooks.get(type(event))
-        _call(self.listeners(type(event)) if hooks is None else hooks, event)
+        """Let everybody hear an event."""
+        call(self.listeners(type(event)), event)
 
     def close(self, events: Iterable[Event], error: BaseException | None = None) -> BaseException | None:
         """Let all callbacks that have begun hear the last events, the last one first, whatever any of them does.
@@ -49,7 +66,7 @@ class Dispatcher:
         for event in events:
             for callback in reversed(self.callbacks[: self._started]):
                 try:
-                    _call(callback.hooks(type(event)), event)
+                    call(callback.hooks(type(event)), event)
                 except BaseException as failure:
                     if first is None:
                         first = failure
@@ -58,13 +75,14 @@ class Dispatcher:
         return first if error is None else None
 
 
-def _call(hooks: list[Hook], event: Event) -> None:
+def call(hooks: list[Hook], event: Event) -> None:
+    """Let each hook hear the event; an exception keeps its type and gets a note that names the hook."""
     hook: Any = None
     try:
         for hook in hooks:
             hook(event)
     except BaseException as error:
-        error.add_note(f"raised by {_name(hook)}{_place(event)}")
+        error.add_note(f"raised by {_full_name(hook)}{_place(event)}")
         raise
 
 
@@ -73,11 +91,31 @@ def _attach(failure: BaseException, error: BaseException) -> None:
     error.add_note(f"while closing, another exception was raised:\n{lines}")
 
 
+def _timed(hook: Hook, name: str, seconds: dict[str, float]) -> Hook:
+    seconds[name] = 0.0
+
+    def timed(event: Event) -> None:
+        began = perf_counter()
+        try:
+            hook(event)
+        finally:
+            seconds[name] += perf_counter() - began
+
+    timed.__wrapped__ = hook  # type: ignore[attr-defined]  # functools.wraps' name, for the note on an exception
+    return timed
+
+
 def _name(hook: Any) -> str:
-    hook = getattr(hook, "__wrapped__", hook)
+    while hasattr(hook, "__wrapped__"):
+        hook = hook.__wrapped__
+    return str(getattr(hook, "__name__", repr(hook)))
+
+
+def _full_name(hook: Any) -> str:
+    while hasattr(hook, "__wrapped__"):
+        hook = hook.__wrapped__
     owner = getattr(hook, "__self__", None)
-    name = getattr(hook, "__name__", repr(hook))
-    return f"{type(owner).__name__}.{name}" if owner is not None else str(name)
+    return _name(hook) if owner is None else f"{type(owner).__name__}.{_name(hook)}"
 
 
 def _place(event: Event) -> str:

@@ -52,7 +52,7 @@ class FitStart(Event):
     """A fit begins; nothing has been trained in it yet."""
 
 
-@define(kw_only=True)
+@define
 class EpochEvent(Event):
     """The base of the events that belong to an epoch; it is never emitted itself.
 
@@ -67,12 +67,12 @@ class EpochEvent(Event):
         return self.epoch
 
 
-@define(kw_only=True)
+@define
 class EpochStart(EpochEvent):
     """An epoch begins."""
 
 
-@define(kw_only=True)
+@define
 class StepStart(EpochEvent):
     """The step function is about to be called.
 
@@ -89,7 +89,7 @@ class StepStart(EpochEvent):
         return self.step
 
 
-@define(kw_only=True)
+@define
 class StepEnd(EpochEvent):
     """The step function has returned.
 
@@ -125,12 +125,12 @@ class StepEnd(EpochEvent):
         return type(self.output) is not NoUpdate
 
 
-@define(kw_only=True)
+@define
 class EvaluateStart(EpochEvent):
     """The evaluation of an epoch begins."""
 
 
-@define(kw_only=True)
+@define
 class EvaluateEnd(EpochEvent):
     """The evaluation of an epoch is done.
 
@@ -141,7 +141,7 @@ class EvaluateEnd(EpochEvent):
     metrics: Mapping[str, float] = field(factory=dict)
 
 
-@define(kw_only=True)
+@define
 class EpochEnd(EpochEvent):
     """An epoch's metrics are final. Here callbacks change the run: schedules advance, early stopping decides.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -30,7 +30,12 @@ def to_metrics(output: Any, *, name: str = "loss") -> dict[str, float]:
     Raises:
         TypeError: If it is none of these, or a metric is no number.
     """
-    return {metric: float(value) for metric, value in _items(output, name)}
+    metrics = {}
+    for metric, value in _items(output, name):
+        _refuse_name(metric)
+        _refuse_value(metric, value)
+        metrics[metric] = float(value)
+    return metrics
 
 
 def detached(output: Any) -> Any:
@@ -59,38 +64,47 @@ class Means:
     counts: dict[str, int] = field(factory=dict)
 
     def add(self, output: Any) -> None:
-        """Count what one step returned, already detached.
+        """Count what one step returned.
 
         Raises:
             TypeError: If the step returned neither None, a number nor a mapping of numbers.
         """
-        for name, value in _items(output, "loss"):
-            self.add_sum(name, value, 1)
+        for name, value in output.items() if type(output) is dict else _items(output, "loss"):
+            self.add_sum(name, value if type(value) is float else _addable(name, value), 1)
 
     def add_sum(self, name: str, total: Any, count: int) -> None:
         """Count the sum of `count` values of one metric."""
-        self.totals[name] = self.totals.get(name, 0.0) + _wide(total)
-        self.counts[name] = self.counts.get(name, 0) + count
+        if name in self.counts:
+            self.totals[name] += total
+            self.counts[name] += count
+        else:
+            _refuse_name(name)
+            self.totals[name] = total
+            self.counts[name] = count
 
     def read(self) -> dict[str, float]:
         """Return the means as floats; this waits for a tensor's device."""
         return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
 
 
-def _items(output: Any, name: str) -> list[tuple[str, Any]]:
+def _items(output: Any, name: str) -> Iterable[tuple[str, Any]]:
     if output is None:
-        return []
+        return ()
     if type(output) is NoUpdate:
         return _items(output.output, name)
-    items = list(output.items()) if isinstance(output, Mapping) else [(name, output)]
-    for metric, value in items:
-        if not isinstance(metric, str):
-            raise TypeError(f"a metric's name must be a string: {metric!r}")
-        if isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
-            raise TypeError(
-                f"a step must return None, a number or a mapping of metrics, evaluate likewise: {metric!r} is {value!r}"
-            )
-    return items
+    return output.items() if isinstance(output, Mapping) else ((name, output),)
+
+
+def _refuse_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"a metric's name must be a string: {name!r}")
+
+
+def _refuse_value(name: str, value: Any) -> None:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
+        raise TypeError(
+            f"a step must return None, a number or a mapping of metrics, evaluate likewise: {name!r} is {value!r}"
+        )
 
 
 def _detached(value: Any) -> Any:
@@ -98,9 +112,11 @@ def _detached(value: Any) -> Any:
     return value if detach is None else detach()
 
 
-def _wide(value: Any) -> Any:
-    """Return a value whose sum over many steps stays exact enough, or a float where that asks no device."""
+def _addable(name: str, value: Any) -> Any:
+    """Return a value that may be added up over many steps: a float, where that asks no device, or a tensor."""
+    _refuse_value(name, value)
     if not hasattr(value, "element_size"):
         return float(value)
-    # A sum of float16 or bfloat16 stops growing after a few hundred terms.
-    return value.float() if value.element_size() < 4 else value
+    # A copy, for the step may fill the same tensor again; and a sum of float16 stops growing after a few hundred terms.
+    value = value.detach()
+    return value.float() if value.element_size() < 4 else value.clone()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import define, field
 
-from lucid_train.callback import Callback
+from lucid_train.callback import Callback, Hook
 from lucid_train.dispatch import Dispatcher
 from lucid_train.events import Event
 from lucid_train.history import History
@@ -104,9 +104,19 @@ class Run:
             raise RuntimeError(f"no fit is running that could hear {event!r}")
         self._dispatcher.emit(event)
 
-    def hears(self, event: type[Event]) -> bool:
-        """Return whether any callback listens to this kind of event."""
-        return self._dispatcher is not None and bool(self._dispatcher.listeners(event))
+    def listeners(self, event: type[Event]) -> list[Hook]:
+        """Return all that hear this kind of event, in list order; empty if nobody does."""
+        return [] if self._dispatcher is None else self._dispatcher.listeners(event)
+
+    def measure_hooks(self) -> None:
+        """Measure from the next epoch of this fit on how long each hook takes; asked for in FitStart, it is all."""
+        if self._dispatcher is not None:
+            self._dispatcher.measure()
+
+    @property
+    def hook_seconds(self) -> dict[str, float]:
+        """The seconds spent so far in each hook, as "EarlyStopping.on_epoch_end"; {} unless they are measured."""
+        return {} if self._dispatcher is None or self._dispatcher.seconds is None else dict(self._dispatcher.seconds)
 
     def claim(self, optimizer: Any, callback: Callback) -> None:
         """Say that `callback` sets the rates of `optimizer`, which becomes the run's if it has none.
@@ -136,9 +146,9 @@ class Run:
             self._conclude("interrupted", "interrupted by the keyboard")
         elif error is not None:
             self._conclude("failed", f"{type(error).__name__}: {error}".rstrip(": "))
-        elif self.stopping:
+        elif self.stopping and len(self.history) < self.epochs:
             self._conclude("stopped", self.reason)
-        else:
+        else:  # a stop that came with the last epoch has stopped nothing
             self._conclude("completed", None)
 
     def leave(self) -> None:

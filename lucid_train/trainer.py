@@ -13,7 +13,7 @@ from attrs import define, field
 
 from lucid_train.arguments import checked, whole_number
 from lucid_train.callback import Callback, FunctionListener, Hook, listening_to
-from lucid_train.dispatch import Dispatcher
+from lucid_train.dispatch import Dispatcher, call
 from lucid_train.events import (
     EpochEnd,
     EpochReport,
@@ -239,37 +239,36 @@ class Trainer:
     def _steps(self, run: Run, part: OpenEpoch) -> bool:
         """Do the steps of an epoch until its end or a stop; return whether it has come to its end."""
         step = self.step or _Rehearsal(run)
-        epoch, emit = run.epoch, run.emit
-        starts, ends = run.hears(StepStart), run.hears(StepEnd)
-        # What makes up the cost of a step stays in local names: a loss that is a float is added up here.
+        epoch = run.epoch
+        starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
+        # What makes up the cost of a step stays in local names: the listeners, and the sum of losses that are floats.
         total, count, updated = 0.0, 0, False
         if run.stopping:
             return False
         try:
             for batch in part.batches:
                 if starts:
-                    emit(StepStart(run, epoch=epoch, step=run.step + 1, batch=batch))
+                    call(starts, StepStart(run, epoch, run.step + 1, batch))
                 output = step(batch)
                 run.step += 1
-                if type(output) is float:
+                if isinstance(output, float):
                     total += output
                     count += 1
                     updated = True
                 elif output is None:
                     updated = True
                 else:
-                    output = detached(output)
                     part.means.add(output)
                     updated = updated or type(output) is not NoUpdate
                 if ends:
                     if run.optimizer is not None and type(output) is not NoUpdate:
                         part.rates = hold_rates(run.optimizer)
-                    emit(StepEnd(run, epoch=epoch, step=run.step, output=output))
+                    call(ends, StepEnd(run, epoch, run.step, detached(output)))
                 if run.stopping:
                     break
         finally:
             if count:
-                part.means.add_sum("loss", total, count)
+                part.means.add_sum("loss", float(total), count)
             # Without a listener nothing changes the rates between two updates, and one look at the end will do.
             if updated and not ends and run.optimizer is not None:
                 part.rates = hold_rates(run.optimizer)

@@ -1,0 +1,216 @@
+"""Mini-batches over arrays, and the handwritten digits that come with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from importlib.resources import files
+from io import BytesIO
+from typing import Any, Generic, NamedTuple, TypeVar, cast, final, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lucid_train.arguments import real_number, whole_number
+
+__all__ = ["Batches", "Digits", "batches", "digits"]
+
+Batch = TypeVar("Batch")
+
+
+@overload
+def batches(
+    array: ArrayLike, /, *, batch_size: int, shuffle: bool = True, seed: int = 0, drop_last: bool = False
+) -> Batches[NDArray[Any]]: ...
+
+
+@overload
+def batches(
+    *arrays: ArrayLike, batch_size: int, shuffle: bool = True, seed: int = 0, drop_last: bool = False
+) -> Batches[tuple[NDArray[Any], ...]]: ...
+
+
+def batches(
+    *arrays: ArrayLike, batch_size: int, shuffle: bool = True, seed: int = 0, drop_last: bool = False
+) -> Batches[Any]:
+    """Cut arrays into mini-batches, in a new order at every pass.
+
+    Args:
+        *arrays: Arrays of one length n, at least 1; row i of each belongs to the same example.
+        batch_size: Rows per batch; the last one of a pass may have fewer. At least 1.
+        shuffle: Whether each pass has an order of its own, or all of them that of the arrays.
+        seed: Where the orders come from. At least 0.
+        drop_last: Whether a last batch of fewer rows is left out.
+
+    Returns:
+        The batches, sized and re-iterable: arrays if one was given, else tuples of arrays.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If an argument is out of its range, or the lengths differ.
+
+    >>> train = batches([10, 20, 30], ["a", "b", "c"], batch_size=2, shuffle=False)
+    >>> len(train)
+    2
+    >>> for numbers, letters in train:
+    ...     print(numbers, letters)
+    [10 20] ['a' 'b']
+    [30] ['c']
+    """
+    return Batches(arrays, batch_size=batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last)
+
+
+@final
+class Batches(Generic[Batch]):
+    """What `batches` returns. The arrays are held as they are; what is handed out are copies of rows.
+
+    A pass begins when its first batch is asked for. One that is left early is over: the next `iter` begins a new pass.
+    """
+
+    def __init__(
+        self, arrays: tuple[ArrayLike, ...], *, batch_size: int, shuffle: bool, seed: int, drop_last: bool
+    ) -> None:
+        self._arrays = tuple(np.asarray(array) for array in arrays)
+        self._rows = _common_length(self._arrays)
+        self.batch_size = whole_number("batch_size", batch_size, least=1)
+        self.shuffle, self.drop_last = _flag("shuffle", shuffle), _flag("drop_last", drop_last)
+        if drop_last and self.batch_size > self._rows:
+            rule = f"<= {self._rows}, the length of the arrays, with drop_last=True"
+            raise ValueError(f"'batch_size' must be {rule}: {self.batch_size}")
+        self._rng = np.random.default_rng(whole_number("seed", seed, least=0))
+        # The order of a pass is not stored: it follows from the generator as it was before the pass.
+        self._before: dict[str, Any] = dict(self._rng.bit_generator.state)
+        self._done = 0
+        self._to_skip = 0
+        self._latest = 0
+
+    def __len__(self) -> int:
+        """The number of batches in a whole pass."""
+        return self._rows // self.batch_size if self.drop_last else -(-self._rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._latest += 1
+        this = self._latest
+        self._before = dict(self._rng.bit_generator.state)
+        order = self._rng.permutation(self._rows) if self.shuffle else np.arange(self._rows)
+        first, self._to_skip = self._to_skip, 0
+        self._done = first
+        for number in range(first, len(self)):
+            rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            batch = tuple(array[rows] for array in self._arrays)
+            # Of several passes at once, and of one that goes on after `load_state_dict`, the state is the latest's.
+            if this == self._latest:
+                self._done = number + 1
+            yield cast(Batch, batch if len(batch) > 1 else batch[0])
+        if this == self._latest:
+            self._before, self._done = dict(self._rng.bit_generator.state), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return, as plain JSON, where the latest pass stands: a batch that has been handed out counts as done."""
+        return {**self._settings(), "generator": deepcopy(self._before), "done": self._done}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state: the next pass yields what was left of that one, and those after it follow as they would.
+
+        A state taken while the last batch was out has nothing left: the next pass is then empty. Taken once the loop
+        had come to its end, it stands before a whole pass.
+
+        Args:
+            state: What `state_dict` returned, for as many rows and the same settings.
+
+        Raises:
+            TypeError: If an entry is of the wrong kind.
+            ValueError: If an entry is missing, unknown, or in conflict with the settings. Nothing has changed then.
+        """
+        own = self.state_dict()
+        wrong = [f"lacks {name!r}" for name in own if name not in state]
+        wrong += [f"has {name!r}" for name in state if name not in own]
+        if wrong:
+            raise ValueError(f"the state is not one of batches: it {', '.join(wrong)}")
+        for name, setting in self._settings().items():
+            if state[name] != setting:
+                raise ValueError(f"{name!r} in the state must be {setting}, as it is here: {state[name]!r}")
+        done = whole_number("done", state["done"], least=0)
+        if done > len(self):
+            raise ValueError(f"'done' in the state must be <= {len(self)}, the batches of a pass: {done}")
+        rng = np.random.default_rng(0)
+        try:
+            rng.bit_generator.state = state["generator"]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"'generator' in the state must be one of numpy's PCG64: {state['generator']}") from error
+        self._rng = rng
+        self._before = dict(rng.bit_generator.state)
+        self._done = self._to_skip = done
+        self._latest += 1
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self._settings().items())
+        return f"Batches({settings})"
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "rows": self._rows,
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+        }
+
+
+class Digits(NamedTuple):
+    """Images of shape (n, 64), float64 from 0 to 1, and their classes of shape (n,), int64 from 0 to 9."""
+
+    train_images: NDArray[np.float64]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.float64]
+    test_labels: NDArray[np.int64]
+
+
+def digits(seed: int = 0, held_out: float = 1 / 3) -> Digits:
+    """Return 1,797 handwritten digits of 8 x 8 points, split at random into a part to train on and one held out.
+
+    They are the test set of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998), UCI
+    Machine Learning Repository, https://doi.org/10.24432/C50P49, licensed under CC BY 4.0,
+    https://creativecommons.org/licenses/by/4.0/legalcode.
+
+    Args:
+        seed: What the split depends on. At least 0.
+        held_out: Share of the digits that is held out. Above 0, below 1; each part gets at least one digit.
+
+    Raises:
+        TypeError: If an argument is no number.
+        ValueError: If an argument is out of its range.
+
+    >>> train_images, train_labels, test_images, test_labels = digits()
+    >>> train_images.shape, test_labels.shape
+    ((1198, 64), (599,))
+    """
+    whole_number("seed", seed, least=0)
+    if real_number("held_out", held_out, above=0) >= 1:
+        raise ValueError(f"'held_out' must be < 1: {held_out}")
+    packed = files("lucid_train").joinpath("digits.npz").read_bytes()
+    with np.load(BytesIO(packed), allow_pickle=False) as arrays:
+        images, labels = arrays["images"] / 16, arrays["labels"].astype(np.int64)
+    order = np.random.default_rng(seed).permutation(len(images))
+    size = min(max(round(held_out * len(images)), 1), len(images) - 1)
+    test, train = order[:size], order[size:]
+    return Digits(images[train], labels[train], images[test], labels[test])
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name!r} must be True or False: {value!r}")
+    return bool(value)
+
+
+def _common_length(arrays: tuple[NDArray[Any], ...]) -> int:
+    if not arrays:
+        raise TypeError("'arrays' must hold at least one array: ()")
+    for array in arrays:
+        if not array.ndim:
+            raise TypeError(f"'arrays' must have rows: {array!r}")
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"'arrays' must have one length: {', '.join(map(str, lengths))}")
+    if not lengths[0]:
+        raise ValueError("'arrays' must have at least one row: 0")
+    return lengths[0]

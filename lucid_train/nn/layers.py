@@ -1,0 +1,186 @@
+"""Layers, and how they are put one after another."""
+
+from collections.abc import Iterator
+from math import sqrt
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from lucid_train.arguments import whole_number
+from lucid_train.nn.arrays import floats, require_shape
+from lucid_train.nn.module import Module, Parameter
+
+
+@final
+class Linear(Module):
+    """`y = x @ weight.T + bias`, for `x` of shape (n, in_features); weight has shape (out_features, in_features).
+
+    Both start uniform in +-1/sqrt(in_features), as PyTorch's. Inputs are converted to the weight's precision.
+
+    Args:
+        in_features: Width of the input. At least 1.
+        out_features: Width of the output. At least 1.
+        bias: Whether there is a bias, of shape (out_features,).
+        dtype: Precision of the parameters, a float type.
+        rng: Where the initial values come from: a seed, or a Generator, which several layers can share. By default
+            they differ in every run. Two layers with the same seed start from the same numbers.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If a width is below 1 or the seed negative.
+
+    >>> layer = Linear(3, 2, rng=0)
+    >>> layer([[0, 0, 1]]).shape
+    (1, 2)
+    >>> layer
+    Linear(3, 2, bias=True)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float64,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        self.in_features = whole_number("in_features", in_features, least=1)
+        self.out_features = whole_number("out_features", out_features, least=1)
+        if not isinstance(bias, (bool, np.bool_)):
+            raise TypeError(f"'bias' must be True or False: {bias!r}")
+        if np.dtype(dtype).kind != "f":
+            raise TypeError(f"'dtype' must be a float type: {np.dtype(dtype)}")
+        if not isinstance(rng, np.random.Generator):
+            rng = np.random.default_rng(None if rng is None else whole_number("rng", rng, least=0))
+        bound = 1 / sqrt(self.in_features)
+        weight = rng.uniform(-bound, bound, (self.out_features, self.in_features))
+        self.weight = Parameter(weight.astype(dtype))
+        self.bias = Parameter(rng.uniform(-bound, bound, self.out_features).astype(dtype)) if bias else None
+
+    def forward(self, x: ArrayLike) -> NDArray[Any]:
+        """Return the output, of shape (n, out_features), for an input of shape (n, in_features)."""
+        x = floats("x", x).astype(self.weight.data.dtype, copy=False)
+        require_shape("x", x, ("n", self.in_features))
+        self._kept = x
+        y: NDArray[Any] = x @ self.weight.data.T
+        return y if self.bias is None else y + self.bias.data
+
+    def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
+        """Add to the gradients of weight and bias; return the input's, of shape (n, in_features)."""
+        x = self._use_kept()
+        grad = floats("grad_output", grad_output).astype(x.dtype, copy=False)
+        require_shape("grad_output", grad, (len(x), self.out_features))
+        _add_grad(self.weight, grad.T @ x)
+        if self.bias is not None:
+            _add_grad(self.bias, grad.sum(axis=0))
+        return np.asarray(grad @ self.weight.data)
+
+    def __repr__(self) -> str:
+        return f"Linear({self.in_features}, {self.out_features}, bias={self.bias is not None})"
+
+
+@final
+class ReLU(Module):
+    """`max(x, 0)`, of any shape; the gradient at 0 is 0.
+
+    >>> ReLU()([-1.0, 2.0])
+    array([0., 2.])
+    """
+
+    def forward(self, x: ArrayLike) -> NDArray[Any]:
+        """Return `max(x, 0)`."""
+        x = floats("x", x)
+        self._kept = x <= 0
+        return np.asarray(np.maximum(x, 0))
+
+    def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
+        """Return the input's gradient: the output's where the input was above 0."""
+        clipped = self._use_kept()
+        grad = floats("grad_output", grad_output)
+        require_shape("grad_output", grad, clipped.shape)
+        return np.where(clipped, 0, grad)
+
+
+@final
+class Tanh(Module):
+    """`tanh(x)`, of any shape.
+
+    >>> Tanh()([0.0, 100.0])
+    array([0., 1.])
+    """
+
+    def forward(self, x: ArrayLike) -> NDArray[Any]:
+        """Return `tanh(x)`."""
+        # An array of its own, in case the caller writes into the output.
+        self._kept = np.tanh(floats("x", x))
+        return np.array(self._kept)
+
+    def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
+        """Return the input's gradient, `grad_output * (1 - tanh(x)**2)`."""
+        y = self._use_kept()
+        grad = floats("grad_output", grad_output)
+        require_shape("grad_output", grad, y.shape)
+        return np.asarray(grad * (1 - y * y))
+
+
+@final
+class Sequential(Module):
+    """Modules one after another; parameters are named by position, such as "0.weight".
+
+    Args:
+        *modules: At least one. None may come twice, since each keeps one forward pass.
+
+    Raises:
+        TypeError: If one is no Module.
+        ValueError: If there is none, or one comes twice.
+
+    >>> model = Sequential(Linear(64, 32), ReLU(), Linear(32, 10))
+    >>> list(model.state_dict())
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+
+    def __init__(self, *modules: Module) -> None:
+        if not modules:
+            raise ValueError("'modules' must hold at least one Module: ()")
+        for module in modules:
+            if not isinstance(module, Module):
+                raise TypeError(f"'modules' must hold Modules: {module!r}")
+        self.modules = modules
+        inside = [each for module in modules for each in _descendants(module)]
+        for position, module in enumerate(inside):
+            if any(module is other for other in inside[:position]):
+                raise ValueError(f"'modules' must hold each module once, make another one: {module!r}")
+
+    def forward(self, x: ArrayLike) -> NDArray[Any]:
+        """Return the last module's output."""
+        y: Any = x
+        for module in self.modules:
+            y = module(y)
+        return np.asarray(y)
+
+    def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
+        """Take the gradient back through all modules; return the first one's input's."""
+        grad: Any = grad_output
+        for module in reversed(self.modules):
+            grad = module.backward(grad)
+        return np.asarray(grad)
+
+    def _members(self) -> Iterator[tuple[str, Parameter | Module]]:
+        yield from ((str(position), module) for position, module in enumerate(self.modules))
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.modules))})"
+
+
+def _add_grad(parameter: Parameter, grad: NDArray[Any]) -> None:
+    # A new array, never `+=`: the one that is there may be the caller's.
+    parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+
+
+def _descendants(module: Module) -> Iterator[Module]:
+    yield module
+    for _, member in module._members():
+        if isinstance(member, Module):
+            yield from _descendants(member)

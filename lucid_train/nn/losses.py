@@ -1,0 +1,92 @@
+"""Losses: a float for the eye, and the gradient that `backward` of the model starts from."""
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lucid_train.nn.arrays import floats, require_rows, require_shape
+from lucid_train.nn.module import Differentiable
+
+
+@final
+class MSELoss(Differentiable):
+    """The mean of `(output - target)**2` over all elements.
+
+    >>> criterion = MSELoss()
+    >>> criterion([[1.0], [4.0]], [[0.0], [2.0]])
+    2.5
+    >>> criterion.backward()
+    array([[1.],
+           [2.]])
+    """
+
+    def __call__(self, output: ArrayLike, target: ArrayLike) -> float:
+        """Return the loss.
+
+        Args:
+            output: Numbers of any shape, at least one.
+            target: Numbers of the same shape: nothing is broadcast.
+
+        Raises:
+            ValueError: If the shapes differ or are empty.
+        """
+        output = floats("output", output)
+        require_rows("output", output)
+        target = floats("target", target).astype(output.dtype, copy=False)
+        require_shape("target", target, output.shape)
+        self._kept = np.asarray(output - target)
+        return float(np.mean(self._kept * self._kept))
+
+    def backward(self) -> NDArray[Any]:
+        """Return the loss's gradient with respect to the output."""
+        difference = self._use_kept()
+        return np.asarray(difference * (2 / difference.size))
+
+
+@final
+class CrossEntropyLoss(Differentiable):
+    """The mean over the rows of `-log(softmax(output)[target])`.
+
+    >>> criterion = CrossEntropyLoss()
+    >>> round(criterion([[0.0, 0.0], [1000.0, 0.0]], [0, 0]), 4)
+    0.3466
+    >>> criterion.backward()
+    array([[-0.25,  0.25],
+           [ 0.  ,  0.  ]])
+    """
+
+    def __call__(self, output: ArrayLike, target: ArrayLike) -> float:
+        """Return the loss.
+
+        Args:
+            output: Scores of shape (n, classes), of any scale and sign.
+            target: The right classes, integers from 0, of shape (n,).
+
+        Raises:
+            TypeError: If `target` are no integers.
+            ValueError: If a shape is wrong or a target is no class.
+        """
+        output, target = floats("output", output), np.asarray(target)
+        require_shape("output", output, ("n", "classes"))
+        require_rows("output", output)
+        if target.dtype.kind not in "iu":
+            raise TypeError(f"'target' must be integers, the numbers of the classes: {target.dtype}")
+        require_shape("target", target, (len(output),))
+        rows, classes = output.shape
+        outside = (target < 0) | (target >= classes)
+        if outside.any():
+            raise ValueError(f"'target' must be >= 0 and < {classes}, the classes in 'output': {target[outside][0]}")
+        # The largest score is taken off first, so that the exponentials cannot overflow and one of them is 1.
+        scores = output - output.max(axis=1, keepdims=True)
+        log_softmax = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        each = np.arange(rows)
+        self._kept = log_softmax, each, target.copy()
+        return float(-log_softmax[each, target].mean())
+
+    def backward(self) -> NDArray[Any]:
+        """Return the loss's gradient with respect to the output, `(softmax - onehot) / n`."""
+        log_softmax, each, target = self._use_kept()
+        grad: NDArray[Any] = np.exp(log_softmax)
+        grad[each, target] -= 1
+        return grad / len(grad)

@@ -1,0 +1,54 @@
+from time import perf_counter, sleep
+
+import pytest
+from attrs import define, field
+
+from lucid_train import Callback, EpochEnd, FitEnd, FitStart, StepEnd, Trainer
+
+
+@define(eq=False)
+class Slow(Callback):
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        sleep(0.002)
+
+    def on_step_end(self, event: StepEnd) -> None:
+        pass
+
+
+@define(eq=False)
+class Report(Callback):
+    ask: bool = True
+    seconds: dict[str, float] = field(factory=dict, init=False)
+
+    def on_fit_start(self, event: FitStart) -> None:
+        if self.ask:
+            event.run.measure_hooks()
+
+    def on_fit_end(self, event: FitEnd) -> None:
+        self.seconds = event.run.hook_seconds
+
+
+def test_the_seconds_of_every_hook_are_reported_on_request_and_callbacks_of_one_class_are_told_apart() -> None:
+    report = Report()
+    began = perf_counter()
+    Trainer(step=lambda batch: 0.5, data=[1, 2], epochs=3, callbacks=[Slow(), Slow(), report]).fit()
+    took = perf_counter() - began
+    assert set(report.seconds) == {f"Slow#{n}.{hook}" for n in (1, 2) for hook in ("on_epoch_end", "on_step_end")}
+    assert report.seconds["Slow#1.on_epoch_end"] >= 3 * 0.002
+    assert sum(report.seconds.values()) <= took
+
+
+def test_without_a_request_nothing_is_measured() -> None:
+    report = Report(ask=False)
+    Trainer(step=lambda batch: 0.5, data=[1], callbacks=[Slow(), report]).fit()
+    assert report.seconds == {}
+
+
+def test_a_measured_hook_that_fails_is_named_as_ever() -> None:
+    class Failing(Callback):
+        def on_epoch_end(self, event: EpochEnd) -> None:
+            raise KeyError("lost")
+
+    with pytest.raises(KeyError) as caught:
+        Trainer(callbacks=[Report(), Failing()]).fit()
+    assert caught.value.__notes__ == ["raised by Failing.on_epoch_end on EpochEnd in epoch 1, step 1"]
