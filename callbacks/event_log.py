@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -16,7 +14,7 @@ from lucid_train import TRANSIENT, Callback, Event, FitEnd, FitStart, Run, StepE
 from lucid_train.arguments import checked, real_number, whole_number
 from lucid_train.callback import Hook, listening_to
 from lucid_train.logfile import as_path, set_aside, writable_path
-from lucid_train.logstate import held_by, is_gone, last_writer
+from lucid_train.logstate import held_by, is_gone, last_writer, this_process
 from lucid_train.packing import pack_number, short_text
 from lucid_train.recording import (
     FORMAT,
@@ -81,9 +79,9 @@ class EventLog(Callback):
         if event is StepStart or (event is StepEnd and self.step_every is None):
             return []
         return (
-            [listening_to(StepEnd, every=self.step_every or 1).filtered(self._record)]
+            [listening_to(StepEnd, every=self.step_every or 1).filtered(self.record)]
             if event is StepEnd
-            else [self._record]
+            else [self.record]
         )
 
     def on_fit_start(self, event: FitStart) -> None:
@@ -93,11 +91,11 @@ class EventLog(Callback):
         fields = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
-            "writer": {"pid": os.getpid(), "host": socket.gethostname()},
+            "writer": this_process(),
             "callbacks": [short_text(callback) for callback in run.callbacks],
             "model": pack_model(run.model),
             "open_step": run.epoch_step if run.open_epoch is not None else None,
-            "history": [pack_record(record) for record in run.history[held:]],
+            "history": [pack_record(each) for each in run.history[held:]],
         }
         self._write("FitStart", fields, self._changes(run))
         if self.heartbeat is not None:
@@ -111,12 +109,12 @@ class EventLog(Callback):
             self._ended.set()
             if self._thread is not None:
                 self._thread.join()
-            self._record(event)
+            self.record(event)
         finally:
             self._file.close()
             self._file = self._thread = None
 
-    def _record(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         fields = pack_event(event)
         with self._lock:
             if self._failure is not None:
@@ -139,8 +137,9 @@ class EventLog(Callback):
     def _write(self, event: str, fields: Mapping[str, Any], changes: dict[str, Any]) -> None:
         now = time.time()
         line = write_line(event, now, fields, changes)
-        if len(line) > LONGEST_LINE:  # no reader would take it
-            line = write_line(event, now, {"fields": {"!repr": short_text(fields)}}, changes)
+        if len(line) > LONGEST_LINE and "fields" in fields:  # no reader would take it
+            own = {name: {"!repr": short_text(value)} for name, value in fields["fields"].items()}
+            line = write_line(event, now, {"fields": own}, changes)
         assert self._file is not None
         if self._file.write(line) != len(line):
             raise OSError(f"'{self.path}' cannot be written in full: the disk may be full")

@@ -18,12 +18,12 @@ def writable_path(instance: object, attribute: Any, value: Any) -> None:
 
     Raises:
         TypeError: If it is no path.
-        ValueError: If it is a folder.
+        ValueError: If there is something there that is no file: a folder, a device, a pipe.
     """
     if not isinstance(value, Path):
         raise TypeError(f"{attribute.name!r} must be the path of a file: {value!r}")
-    if value.is_dir():
-        raise ValueError(f"{attribute.name!r} must be a file, not a folder: '{value}'")
+    if value.exists() and not value.is_file():
+        raise ValueError(f"{attribute.name!r} must be a file, not a folder or a device: '{value}'")
 
 
 def set_aside(path: Path) -> Path:

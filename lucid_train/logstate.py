@@ -35,15 +35,19 @@ def held_by(path: Path, run: Run) -> Held | None:
     finished = [_comparable(pack_record(record)) for record in run.history]
     middle = run.open_epoch is not None
     kept, step, epoch = Held(0, 0), 0, 0
+    new, beyond = not finished and not run.step, False
     before: Held | None = None  # what was there before a FitStart that nothing has followed
     try:
         for line in read_log(path):
             step, epoch = line.run.get("step", step), line.run.get("epoch", epoch)
             records = [line.fields["record"]] if line.event == "EpochReport" else line.fields.get("history", ())
-            if records and not finished and not run.step:
-                return None  # this run begins anew, and the log holds epochs
+            if records and new:
+                return None  # the log holds epochs, of a run before
             ahead = epoch > len(finished) + middle or (epoch > len(finished) and line.event in _AFTER_THE_STEPS)
-            if ahead or step > run.step:
+            beyond = beyond or ahead or step > run.step
+            if beyond:
+                if new:
+                    continue
                 break
             epochs = kept.epochs + len(records)
             if [_comparable(record) for record in records] != finished[kept.epochs : epochs]:
@@ -67,12 +71,18 @@ def last_writer(path: Path) -> Any:
     return writer
 
 
+def this_process() -> dict[str, Any]:
+    """Return what tells this process from others, for a log to hold."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "namespace": _namespace()}
+
+
 def is_gone(writer: Any) -> bool:
     """Return whether a writer is known to be gone: it ran on this machine, and its process does so no longer."""
-    if not isinstance(writer, dict) or writer.get("host") != socket.gethostname() or os.name != "posix":
+    if not isinstance(writer, dict) or os.name != "posix":
         return False  # os.kill would end the process on Windows
     pid = writer.get("pid")
-    if type(pid) is not int or not 0 < pid < 2**31:
+    here = writer.get("host") == socket.gethostname() and writer.get("namespace") == _namespace()
+    if not here or type(pid) is not int or not 0 < pid < 2**31:
         return False
     try:
         os.kill(pid, 0)
@@ -83,6 +93,14 @@ def is_gone(writer: Any) -> bool:
     with suppress(OSError):  # a killed process whose parent has not asked for it yet; Linux alone tells
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])
     return False
+
+
+def _namespace() -> str | None:
+    # Containers may share the machine's name, and each numbers its processes for itself.
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
 
 
 def _is_beginning(path: Path) -> bool:

@@ -49,14 +49,14 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
     last: Line | None = None
     try:
         for line in read_log(player.path):
-            if speed is not None and last is not None and player.playing:
+            if speed is not None and last is not None and player.playing and line.event != "FitStart":
                 time.sleep(min(max(0.0, line.time - last.time), _LONGEST_PAUSE) / speed)
             last = line
             if player.stops_before(line):
                 break
             player.play(line)
         if last is None:
-            raise ValueError(f"'{player.path}' is no log of a run: it is empty")
+            raise ValueError(f"'{player.path}' is no log of a run: it holds no whole line")
         player.end()
     except BaseException as error:
         player.fail(error)
@@ -222,7 +222,7 @@ class Player:
         elif isinstance(event, FitError):
             self._failure = listeners.close([event])
         elif isinstance(event, LIBRARY_EVENTS):
-            if isinstance(event, StepEnd) and self.run.hears(StepStart):
+            if isinstance(event, StepEnd) and self.run.listeners(StepStart):
                 self.run.step -= 1
                 listeners.play(StepStart(self.run, epoch=event.epoch, step=event.step))
                 self.run.step += 1
@@ -288,8 +288,10 @@ class Player:
         elif isinstance(event, FitEnd):
             event.history = run.history
             if run.stopping and event.status in ("completed", "stopped"):  # a callback of this replay stopped it
-                event.status, event.reason = "stopped", run.reason
-            run.conclude_recorded(event.status, event.reason)
+                run.conclude()
+                event.status, event.reason = run.status, run.reason
+            else:
+                run.conclude_recorded(event.status, event.reason)
         return event
 
     def _end(self, event: FitEnd) -> None:

@@ -38,7 +38,7 @@ from lucid_train.packing import (
 from lucid_train.run import Run, Status
 
 FORMAT = 1
-LONGEST_LINE = 1 << 24
+LONGEST_LINE = 1 << 26
 LIBRARY_EVENTS = (EpochStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitError, FitEnd)
 
 

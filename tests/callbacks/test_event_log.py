@@ -1,0 +1,485 @@
+import copy
+import gc
+import json
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lucid_train import Callback, EpochEnd, EpochReport, Event, FitStart, NoUpdate, StepEnd, Trainer, replay
+from lucid_train.callbacks.event_log import EventLog
+from lucid_train.packing import pack_value, read_value
+from lucid_train.recording import LONGEST_LINE, read_log
+
+SILENT = {"heartbeat": None}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def events(path: Path) -> list[tuple[str, Any]]:
+    """What happened, without what differs from run to run: times, processes."""
+    told = []
+    for line in lines(path):
+        if line["event"] in ("FitStart", "FitEnd", "FitError", "progress"):
+            continue
+        del line["time"]
+        line.pop("run", None)
+        if "record" in line:
+            del line["record"]["seconds"]
+        told.append((line["event"], line))
+    return told
+
+
+def fit(path: Path, epochs: int, steps: int = 3, **settings: Any) -> Trainer:
+    trainer = Trainer(
+        step=lambda batch: batch / 4, data=range(steps), epochs=epochs, callbacks=[EventLog(path, **SILENT, **settings)]
+    )
+    trainer.fit()
+    return trainer
+
+
+def test_every_event_is_one_line_in_the_order_in_which_it_happened(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    Trainer(
+        step=lambda batch: batch,
+        data=[0.5],
+        epochs=2,
+        evaluate=lambda: {"accuracy": 1.0},
+        evaluate_every=2,
+        callbacks=[EventLog(path)],
+    ).fit()
+    epoch = ["EpochStart", "EpochEnd", "EpochReport"]
+    assert [line["event"] for line in lines(path)] == [
+        "FitStart",
+        *epoch,
+        *["EpochStart", "EvaluateStart", "EvaluateEnd", "EpochEnd", "EpochReport"],
+        "FitEnd",
+    ]
+
+
+def test_a_line_is_in_the_file_when_the_next_callback_hears(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    seen = []
+    trainer = Trainer(epochs=2, callbacks=[EventLog(path)])
+    trainer.on(EpochReport)(lambda event: seen.append(lines(path)[-1]["record"]["epoch"]))
+    trainer.fit()
+    assert seen == [1, 2]
+
+
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "run.jsonl"
+    fit(path, 1)
+    assert len(replay(path)) == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_strict_json(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    Trainer(step=lambda batch: value, data=[1], callbacks=[EventLog(path, step_every=1)]).fit()
+    for line in path.read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+    assert repr(replay(path).metric("loss")) == repr([value])
+
+
+def test_steps_are_not_listened_to_unless_they_are_recorded(tmp_path: Path) -> None:
+    heard = []
+    trainer = Trainer(callbacks=[EventLog(tmp_path / "run.jsonl")])
+    trainer.on(FitStart)(lambda event: heard.append(event.run.listeners(StepEnd)))
+    trainer.fit()
+    assert heard == [[]]
+
+
+def test_the_steps_that_were_asked_for_are_recorded_with_what_they_returned(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    outputs = [0.5, {"loss": 1.0, "accuracy": math.inf}, None, NoUpdate(0.25), NoUpdate(), 2]
+    Trainer(step=lambda batch: batch, data=outputs, callbacks=[EventLog(path, step_every=1)]).fit()
+    heard: list[Any] = []
+    replay(path, [Recorder(StepEnd, lambda event: heard.append((event.step, event.output)))])
+    assert heard == list(enumerate(outputs, 1))
+    path.unlink()
+    Trainer(step=lambda batch: 1.0, data=range(7), epochs=2, callbacks=[EventLog(path, step_every=5)]).fit()
+    assert [line["step"] for line in lines(path) if line["event"] == "StepEnd"] == [5, 10]
+
+
+class Recorder(Callback):
+    def __init__(self, event: type[Event], function: Any) -> None:
+        self.event, self.function = event, function
+
+    def hooks(self, event: type[Event]) -> list[Any]:
+        return [self.function] if event is self.event else []
+
+
+@define(kw_only=True)
+class BatchLost(Event):
+    why: Any = None
+    _count: int = field(default=0)
+
+
+@define(frozen=True)
+class Frozen(Event):
+    value: Any = None
+
+
+class Unheard:
+    def __repr__(self) -> str:
+        return "Unheard()"
+
+
+class Nameless:
+    def __repr__(self) -> str:
+        raise RuntimeError("no name")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 7, 2**80, 0.1, math.inf, "text\x1b\ud800", (1, (2.0, "a")), [1, [()]], {"a": {"b": [1]}}, {1: "one"}],
+    ids=repr,
+)
+def test_events_of_your_own_are_recorded_with_their_fields(tmp_path: Path, value: Any) -> None:
+    path, heard = tmp_path / "run.jsonl", []
+    trainer = Trainer(callbacks=[EventLog(path)])
+    trainer.on(EpochEnd)(lambda event: event.run.emit(BatchLost(event.run, why=value, count=3)))
+    trainer.on(EpochEnd)(lambda event: event.run.emit(Frozen(event.run, value)))
+    trainer.fit()
+    replay(path, [Recorder(BatchLost, heard.append), Recorder(Frozen, heard.append)])
+    expected = repr(value) if value == 2**80 else value
+    assert heard == [BatchLost(why=expected, count=3), Frozen(value=expected)]
+
+
+def test_what_is_not_json_is_recorded_by_its_repr(tmp_path: Path) -> None:
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+    assert read_value(pack_value(Unheard())) == "Unheard()"
+    assert read_value(pack_value({"a": [Nameless()]})) == {"a": ["<Nameless, whose repr raises RuntimeError>"]}
+    assert len(read_value(pack_value(frozenset(range(5000))))) == 1000
+    assert len(json.dumps(pack_value(cyclic))) < 200
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**61), 2**61) | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3) | st.sampled_from(["!float", "!tuple", "!"]), inner, max_size=3)
+        | st.dictionaries(st.integers(0, 9) | st.tuples(st.text(max_size=2)), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values)
+def test_values_survive_the_round_trip(value: Any) -> None:
+    packed = json.loads(json.dumps(pack_value(value), allow_nan=False))
+    assert repr(read_value(packed)) == repr(value)
+
+
+def test_a_line_that_no_reader_would_take_is_shortened(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    trainer = Trainer(callbacks=[EventLog(path)])
+    trainer.on(EpochEnd)(lambda event: event.run.emit(BatchLost(event.run, why="x" * LONGEST_LINE)))
+    trainer.fit()
+    assert path.stat().st_size < 10_000
+    assert len(replay(path)) == 1
+
+
+def test_the_heartbeat_notes_how_far_the_run_has_come(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def step(batch: int) -> None:
+        if batch == 3:
+            while not any(line["event"] == "progress" for line in lines(path)):
+                time.sleep(0.01)
+
+    Trainer(step=step, data=range(5), callbacks=[EventLog(path, heartbeat=0.02)]).fit()
+    steps = [line["run"]["step"] for line in lines(path) if line["event"] == "progress" and "run" in line]
+    assert steps == sorted(set(steps))
+    assert 3 in steps
+    assert not [thread for thread in threading.enumerate() if thread.name == "EventLog"]
+
+
+def test_no_thread_is_left_after_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with pytest.raises(ZeroDivisionError):
+        Trainer(step=lambda batch: 1 / batch, data=[1, 0], callbacks=[EventLog(path)]).fit()
+    assert not [thread for thread in threading.enumerate() if thread.name == "EventLog"]
+    assert [line["event"] for line in lines(path)][-2:] == ["FitError", "FitEnd"]
+    assert lines(path)[-2]["error"] == "ZeroDivisionError: division by zero"
+    assert replay(path).reason == "ZeroDivisionError: division by zero"
+
+
+def test_a_second_fit_goes_on_in_the_same_file(tmp_path: Path) -> None:
+    straight, parts = tmp_path / "straight.jsonl", tmp_path / "parts.jsonl"
+    fit(straight, 5, step_every=1)
+    trainer = fit(parts, 2, step_every=1)
+    trainer.fit(epochs=5)
+    assert events(parts) == events(straight)
+    assert [record.epoch for record in replay(parts)] == [1, 2, 3, 4, 5]
+
+
+def test_a_fit_that_was_stopped_in_mid_epoch_goes_on_there(tmp_path: Path) -> None:
+    straight, parts = tmp_path / "straight.jsonl", tmp_path / "parts.jsonl"
+    fit(straight, 3, step_every=1)
+    trainer = Trainer(
+        step=lambda batch: batch / 4, data=range(3), epochs=3, callbacks=[EventLog(parts, step_every=1, **SILENT)]
+    )
+    trainer.on(StepEnd, at=5)(lambda event: event.run.stop("enough"))
+    assert trainer.fit().status == "stopped"
+    trainer.fit()
+    assert events(parts) == events(straight)
+    assert [record.steps for record in replay(parts)] == [3, 3, 3]
+
+
+def test_what_another_run_left_is_moved_aside(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    for _ in range(3):
+        fit(path, 2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.jsonl", "run.jsonl.1", "run.jsonl.2"]
+    assert all(len(replay(file)) == 2 for file in tmp_path.iterdir())
+
+
+def test_a_restart_begins_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    trainer = fit(path, 2)
+    trainer.fit(3, restart=True)
+    assert len(replay(path)) == 3
+    assert len(replay(tmp_path / "run.jsonl.1")) == 2
+
+
+def test_a_file_that_is_no_log_is_moved_aside(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    for index, text in enumerate(["notes", "notes\n", '{"event": "other"}\n', "\x00\xff"], 1):
+        path.write_text(text)
+        fit(path, 1)
+        assert (tmp_path / f"notes.txt.{2 * index - 1}").read_text() == text
+        path.rename(tmp_path / f"notes.txt.{2 * index}")
+
+
+def test_an_empty_file_and_a_log_without_an_epoch_are_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.touch()
+    fit(path, 0)
+    fit(path, 1)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.jsonl"]
+    assert len(replay(path)) == 1
+
+
+def test_an_epoch_that_the_log_missed_is_told_when_it_joins(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    trainer = Trainer(step=lambda batch: batch, data=[1.0, 2.0], epochs=2)
+    trainer.fit()
+    trainer.callbacks = (EventLog(path),)
+    history = trainer.fit(4)
+    assert replay(path) == history
+
+
+def killed_program(path: Path, *, kill_at: int) -> str:
+    """Return a program that trains and is killed in a step."""
+    return textwrap.dedent(f"""
+        import os, signal
+        from lucid_train import Trainer
+        from lucid_train.callbacks.event_log import EventLog
+        def step(batch):
+            if trainer._run.step + 1 == {kill_at}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return batch / 4
+        trainer = Trainer(step=step, data=range(3), epochs=4, callbacks=[EventLog({str(path)!r}, step_every=1)])
+        trainer.fit()
+    """)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 3])
+def test_a_run_that_is_resumed_earlier_than_it_died_leaves_the_log_of_an_uninterrupted_one(
+    tmp_path: Path, kept: int
+) -> None:
+    straight, path = tmp_path / "straight.jsonl", tmp_path / "run.jsonl"
+    fit(straight, 5, step_every=1)
+    killed = subprocess.run([sys.executable, "-c", killed_program(path, kill_at=11)], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert lines(path)[-1]["step"] == 10
+    history = replay(path)
+    assert (len(history), history.status) == (3, "failed")
+    assert history.reason == "the run died in epoch 4, at step 10"
+
+    trainer = Trainer(step=lambda batch: batch / 4, data=range(3), epochs=kept)
+    trainer.fit()  # stands for a checkpoint: a run with `kept` epochs behind it
+    trainer.callbacks = (EventLog(path, step_every=1, **SILENT),)
+    trainer.fit(5)
+    assert events(path) == events(straight)
+    assert (len(replay(path)), replay(path).status) == (5, "completed")
+    assert (tmp_path / "run.jsonl.1").exists() == (kept == 0)
+
+
+def test_a_run_that_is_resumed_in_mid_epoch_leaves_the_log_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    straight, path = tmp_path / "straight.jsonl", tmp_path / "run.jsonl"
+    fit(straight, 3, step_every=1)
+    fit(path, 3, step_every=1)
+    trainer = Trainer(step=lambda batch: batch / 4, data=range(3), epochs=3)
+    trainer.on(StepEnd, at=5)(lambda event: event.run.stop())
+    trainer.fit()
+    trainer.callbacks = (EventLog(path, step_every=1, **SILENT),)
+    trainer.fit()
+    assert events(path) == events(straight)
+    assert [record.steps for record in replay(path)] == [3, 3, 3]
+
+
+def test_a_log_of_other_numbers_is_another_runs(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    fit(path, 3)
+    trainer = Trainer(step=lambda batch: batch / 5, data=range(3), epochs=2)
+    trainer.fit()
+    trainer.callbacks = (EventLog(path),)
+    history = trainer.fit(4)
+    assert replay(path) == history
+    assert len(replay(tmp_path / "run.jsonl.1")) == 3
+
+
+def test_crashes_before_the_first_epoch_do_not_pile_up(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    for _ in range(3):
+        fit(path, 0)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: whole.index(b"\n") + 1])  # the process died after FitStart
+    fit(path, 1)
+    assert [line["event"] for line in lines(path)].count("FitStart") == 1
+
+
+def test_a_torn_last_line_is_ignored_by_readers_and_mended_on_append(tmp_path: Path) -> None:
+    path, torn = tmp_path / "run.jsonl", tmp_path / "torn.jsonl"
+    trainer = fit(path, 2)
+    whole = path.read_bytes().removesuffix(b"\n").rpartition(b"\n")[0] + b"\n"  # up to the last epoch's report
+    begin = whole.removesuffix(b"\n").rindex(b"\n") + 1
+    for end in range(begin, len(whole)):
+        torn.write_bytes(whole[:end])
+        assert len(replay(torn)) == 1
+        assert len(list(read_log(torn))) == len(whole[:begin].splitlines())
+    for end in (begin, begin + 1, begin + 40, len(whole) - 2, len(whole) - 1):
+        torn.write_bytes(whole[:end])
+        again = Trainer(step=lambda batch: batch / 4, data=range(3), epochs=1)
+        again.fit()
+        again.callbacks = (EventLog(torn, **SILENT),)
+        again.fit(2)
+        assert events(torn) == events(path)
+        assert replay(torn).metric("loss") == trainer.fit(restart=True).metric("loss")
+
+
+def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def step(batch: Any) -> None:
+        fit(path, 1)
+
+    with pytest.raises(RuntimeError, match=r"'.*run.jsonl' is being written by another run"):
+        Trainer(step=step, data=[1], callbacks=[EventLog(path)]).fit()
+    assert replay(path).status == "failed"
+
+
+@pytest.mark.parametrize("value", [None, 3, "", b"run.jsonl"])
+def test_a_path_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="'path' must be the path of a file"):
+        EventLog(value)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'path' must be a file, not a folder or a device"):
+        EventLog(tmp_path)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, math.nan])
+def test_a_heartbeat_is_above_zero(value: float) -> None:
+    with pytest.raises(ValueError, match="'heartbeat' must be > 0"):
+        EventLog("run.jsonl", heartbeat=value)
+
+
+def test_step_every_is_a_count() -> None:
+    with pytest.raises(ValueError, match="'step_every' must be >= 1: 0"):
+        EventLog("run.jsonl", step_every=0)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    steps: list[Any] = []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        Trainer(step=steps.append, data=[1], callbacks=[EventLog(tmp_path / "file" / "run.jsonl")]).fit()
+    assert steps == []
+
+
+def test_a_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="'path' must be a file, not a folder or a device"):
+        EventLog(os.devnull)
+
+
+@pytest.mark.parametrize("heartbeat", [None, 0.001])
+def test_a_full_disk_ends_the_run_with_its_own_error(tmp_path: Path, heartbeat: float | None) -> None:
+    path = tmp_path / "run.jsonl"
+    program = f"""
+        import resource, signal, time
+        from lucid_train import Trainer
+        from lucid_train.callbacks.event_log import EventLog
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        step = lambda batch: time.sleep(0.02)
+        Trainer(step=step, data=range(5), epochs=20, callbacks=[EventLog({str(path)!r}, heartbeat={heartbeat})]).fit()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "OSError" in done.stderr
+    assert path.stat().st_size <= 1000
+    assert replay(path).status == "failed"
+
+
+def test_it_can_be_copied_and_pickled_before_during_and_after_a_fit(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "run.jsonl", step_every=3, heartbeat=None)
+    copies: list[EventLog] = [copy.deepcopy(log)]
+    trainer = Trainer(callbacks=[log])
+    trainer.on(EpochEnd)(lambda event: copies.append(pickle.loads(pickle.dumps(log))))
+    trainer.fit()
+    copies.append(copy.deepcopy(log))
+    assert {repr(each) for each in copies} == {repr(log)}
+    assert log.state_dict() == {}
+    for index, each in enumerate(copies):
+        each.path = tmp_path / f"copy{index}.jsonl"
+        Trainer(callbacks=[each]).fit()
+        assert len(replay(each.path)) == 1
+
+
+def test_a_trainer_that_recorded_is_freed_at_once(tmp_path: Path) -> None:
+    gc.disable()
+    try:
+        Trainer(callbacks=[EventLog(tmp_path / "run.jsonl")]).fit()
+        assert not [each for each in gc.get_objects() if isinstance(each, EventLog) and each.path.parent == tmp_path]
+    finally:
+        gc.enable()
+
+
+def test_a_log_grows_with_epochs_and_not_with_steps(tmp_path: Path) -> None:
+    sizes = []
+    for steps in (10, 1000):
+        path = tmp_path / f"{steps}.jsonl"
+        Trainer(step=lambda batch: 0.5, data=range(steps), epochs=5, callbacks=[EventLog(path, heartbeat=None)]).fit()
+        sizes.append(path.stat().st_size)
+    assert sizes[1] - sizes[0] < 200
+
+
+def test_the_process_that_writes_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    fit(path, 1)
+    assert lines(path)[0]["writer"]["pid"] == os.getpid()
