@@ -371,7 +371,7 @@ def test_a_torn_last_line_is_ignored_by_readers_and_mended_on_append(tmp_path: P
         torn.write_bytes(whole[:end])
         assert len(replay(torn)) == 1
         assert len(list(read_log(torn))) == len(whole[:begin].splitlines())
-    for end in (begin, begin + 1, begin + 40, len(whole) - 2, len(whole) - 1):
+    for end in range(begin, len(whole)):
         torn.write_bytes(whole[:end])
         again = Trainer(step=lambda batch: batch / 4, data=range(3), epochs=1)
         again.fit()
