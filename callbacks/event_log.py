@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from attrs import define, field
 
 from lucid_train import TRANSIENT, Callback, Event, FitEnd, FitStart, Run, StepEnd, StepStart
 from lucid_train.arguments import checked, real_number, whole_number
-from lucid_train.callback import Hook, listening_to
+from lucid_train.callback import FunctionListener, Hook, listening_to
+from lucid_train.callbacks.early_stopping import EarlyStopping
+from lucid_train.callbacks.lr_scheduler import ScheduleCallback
 from lucid_train.logfile import as_path, set_aside, writable_path
 from lucid_train.logstate import held_by, is_gone, last_writer, this_process
 from lucid_train.packing import pack_number, short_text
@@ -20,7 +23,6 @@ from lucid_train.recording import (
     FORMAT,
     LONGEST_LINE,
     pack_event,
-    pack_model,
     pack_record,
     write_line,
 )
@@ -92,8 +94,8 @@ class EventLog(Callback):
             "format": FORMAT,
             "heartbeat": self.heartbeat,
             "writer": this_process(),
-            "callbacks": [short_text(callback) for callback in run.callbacks],
-            "model": pack_model(run.model),
+            "callbacks": [_told(callback) for callback in run.callbacks],
+            "model": None if run.model is None else _model(run.model),
             "open_step": run.epoch_step if run.open_epoch is not None else None,
             "history": [pack_record(each) for each in run.history[held:]],
         }
@@ -193,3 +195,26 @@ class EventLog(Callback):
                 raise RuntimeError(f"'{self.path}' is being written by another run") from None
         except OSError:  # a file system without locks
             return
+
+
+def _told(callback: Callback) -> dict[str, Any]:
+    """Return what a display will want to know of a callback."""
+    if isinstance(callback, FunctionListener):
+        function = callback.function
+        return {"name": getattr(function, "__name__", type(function).__name__)}
+    told: dict[str, Any] = {"name": type(callback).__name__, "repr": short_text(callback)}
+    if isinstance(callback, ScheduleCallback):
+        told["schedule"] = True
+    if isinstance(callback, EarlyStopping):
+        told |= {"monitor": callback.monitor, "mode": callback.mode}
+    return told
+
+
+def _model(model: Any) -> dict[str, Any]:
+    """Return a model's name and the number of its parameters, or None where that cannot be known."""
+    try:
+        shapes = [getattr(each, "shape", None) or each.data.shape for each in model.parameters()]
+        size = sum(math.prod(map(int, shape)) for shape in shapes)
+    except Exception:  # a model is any object, and its size no reason to end a run
+        return {"name": type(model).__name__, "parameters": None}
+    return {"name": type(model).__name__, "parameters": size}

@@ -152,7 +152,7 @@ class Watch:
                 self.player.muted = False
             self._starts.add(line.time)
             beat = line.fields.get("heartbeat")
-            self._heartbeat, self._pause = float(beat) if is_number(beat) else None, 0.0
+            self._heartbeat, self._pause = None if beat is None or not is_number(beat) else float(beat), 0.0
         elif line.time > self._last:
             self._pause = max(self._pause, line.time - self._last)
         self._last = line.time

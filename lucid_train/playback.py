@@ -10,17 +10,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from attrs import define, field
 
 from lucid_train.arguments import real_number
 from lucid_train.callback import Callback
 from lucid_train.dispatch import Dispatcher
 from lucid_train.events import EpochReport, EpochStart, Event, FitEnd, FitError, FitStart, StepEnd, StepStart
-from lucid_train.history import EpochRecord, History
-from lucid_train.packing import read_count, read_rates
-from lucid_train.recording import LIBRARY_EVENTS, Line, pack_event, read_event, read_log, read_record, read_status
-from lucid_train.run import OpenEpoch, Run, Status
+from lucid_train.history import History
+from lucid_train.logstate import is_gone
+from lucid_train.recorded import RecordedRun
+from lucid_train.recording import LIBRARY_EVENTS, Line, pack_event, read_event, read_log, read_status
+from lucid_train.run import OpenEpoch, Status
 
 _LONGEST_PAUSE = 3600.0
 
@@ -62,92 +62,6 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
         player.fail(error)
         raise
     return player.run.history
-
-
-@define(eq=False)
-class RecordedModel:
-    """Stands for the model of a recorded run: its parameters are as many, and hold nothing."""
-
-    name: str
-    size: int | None
-
-    def parameters(self) -> list[Any]:
-        """Return one array of the right size; it takes no memory."""
-        return [] if self.size is None else [np.broadcast_to(np.int8(0), (self.size,))]
-
-
-@define(eq=False)
-class RecordedOptimizer:
-    """Stands for the optimizer of a recorded run."""
-
-    param_groups: list[dict[str, Any]] = field(factory=list)
-
-
-@define(eq=False)
-class RecordedRun(Run):
-    """A run that has taken place; what it was, the lines of its log say.
-
-    Attributes:
-        recorded_callbacks: The reprs of its callbacks, in list order.
-        writer: The process that recorded it.
-    """
-
-    recorded_callbacks: tuple[str, ...] = field(default=(), init=False)
-    writer: Any = field(default=None, init=False)
-    _rates: tuple[float, ...] = field(default=(), init=False)
-
-    def begin_recorded(self, fields: dict[str, Any]) -> None:
-        """Take over what a FitStart line says.
-
-        Raises:
-            ValueError: If it does not say what it should.
-        """
-        packed = fields.get("history", [])
-        if not isinstance(packed, list):
-            raise ValueError("its history is no list")
-        for record in packed:
-            self.add(read_record(record))
-        callbacks, model, step = fields.get("callbacks"), fields.get("model"), fields.get("open_step")
-        if not isinstance(callbacks, list):
-            raise ValueError("its callbacks are no list")
-        self.recorded_callbacks = tuple(map(str, callbacks))
-        self.writer = fields.get("writer")
-        if isinstance(model, dict):
-            size = model.get("parameters")
-            self.model = RecordedModel(str(model.get("name")), None if size is None else read_count(size))
-        self.open_epoch = None if step is None else OpenEpoch(iter(()), self.step - read_count(step))
-
-    def take(self, changes: dict[str, Any]) -> None:
-        """Take over what a line says has changed.
-
-        Raises:
-            ValueError: If it is not what a run has.
-        """
-        for name, value in changes.items():
-            if name in ("epochs", "evaluate_every", "epoch", "step"):
-                setattr(self, name, read_count(value, least=name == "evaluate_every"))
-            elif name == "steps_per_epoch":
-                self.steps_per_epoch = None if value is None else read_count(value)
-            elif name == "last_lr":
-                self._rates = read_rates(value)
-        # The recorded rates hold, whatever a replayed schedule has written.
-        self.optimizer = RecordedOptimizer([{"lr": rate} for rate in self._rates]) if self._rates else None
-
-    def add(self, record: EpochRecord) -> None:
-        """Take over a finished epoch.
-
-        Raises:
-            ValueError: If it is not the next one.
-        """
-        if record.epoch != len(self.history) + 1:
-            raise ValueError(f"epoch {record.epoch} comes after {len(self.history)} epochs")
-        self.history.append(record)
-        self.open_epoch = None
-
-    def conclude_recorded(self, status: Status, reason: str | None) -> None:
-        """Settle how the fit ended."""
-        self.status = self.history.status = status
-        self.reason = self.history.reason = reason
 
 
 class _Listeners(Dispatcher):
@@ -240,7 +154,8 @@ class Player:
         if self.playing and self.run.stopping:
             self.close("stopped", self.run.reason)
         elif self.playing:
-            self.close("failed", f"the run died {self.place()}")
+            died = is_gone(self.run.writer)
+            self.close("failed", f"{'the run died' if died else 'its log ends'} {self.place()}")
 
     def close(self, status: Status, reason: str | None) -> None:
         """End the fit that is open, if there is one, otherwise than its log does."""

@@ -125,18 +125,6 @@ def pack_record(record: EpochRecord) -> dict[str, Any]:
     }
 
 
-def pack_model(model: Any) -> dict[str, Any] | None:
-    """Return a model's name, and the number of its parameters where it can be known."""
-    if model is None:
-        return None
-    try:
-        parameters = [getattr(each, "numel", None) or each for each in model.parameters()]
-        size = sum(each() if callable(each) else each.size for each in parameters)
-    except Exception:  # a model is any object, and its size no reason to end a run
-        size = None
-    return {"name": type(model).__name__, "parameters": size if type(size) is int else None}
-
-
 def pack_event(event: Event) -> dict[str, Any]:
     """Return what an event carries, without the run, as strict JSON has it; what is not JSON as its repr."""
     pack = _PACKERS.get(type(event))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from lucid_train.arguments import real_number
 from lucid_train.callbacks import RichLogger
 from lucid_train.callbacks.display.figures import clean
+from lucid_train.comparison import print_comparison
 from lucid_train.follow import Watch
-from lucid_train.history import History
 from lucid_train.playback import replay
 
 _BROKEN = 2
@@ -31,8 +29,10 @@ def add_commands(commands: Any) -> None:
     replayed.add_argument("log", type=Path, help="what EventLog wrote")
     replayed.add_argument("--speed", type=float, default=1.0, help="times as fast as the run was (default: 1)")
     for parser in (watched, shown, replayed):
-        parser.add_argument("--monitor", metavar="METRIC", help="what the best is judged by (default: val_loss or loss)")
-        parser.add_argument("--mode", choices=("min", "max"), default="min", help="whether less or more is better")
+        parser.add_argument("--monitor", metavar="METRIC", help="judge the best by this (default: val_loss, or loss)")
+        parser.add_argument(
+            "--mode", choices=("min", "max"), default="min", help="whether less or more is better"
+        )
 
 
 def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.ArgumentParser:
@@ -42,39 +42,46 @@ def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.Argum
 
 
 def _answer(run: Any, arguments: argparse.Namespace) -> int:
-    """Run a command; what is wrong with a file is one sentence, and a terminated watch leaves a sane terminal."""
-    if "patience" in arguments and arguments.patience is not None:
-        real_number("patience", arguments.patience, above=0)
-    before = signal.signal(signal.SIGTERM, _terminated)
+    """Run a command and return its exit code; what is wrong with a file is one sentence."""
     try:
         code: int = run(arguments)
-        return code
     except (OSError, ValueError) as error:
-        message = f"'{error.filename}': {error.strerror}" if isinstance(error, OSError) and error.filename else error
-        print(f"lucid-train: error: {clean(str(message), sys.stderr.encoding)}", file=sys.stderr)
+        named = isinstance(error, OSError) and error.filename is not None
+        message = f"'{error.filename}': {error.strerror}" if named else str(error)  # type: ignore[union-attr]  # named: an OSError
+        print(f"lucid-train: error: {clean(message, sys.stderr.encoding)}", file=sys.stderr)
         return _BROKEN
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-def _say(sentence: str) -> None:
-    print(f"lucid-train: {clean(sentence, sys.stdout.encoding)}", flush=True)
+    return code
 
 
 def _watch(arguments: argparse.Namespace) -> int:
+    if arguments.patience is not None:
+        real_number("patience", arguments.patience, above=0)
     if not arguments.log.parent.is_dir():
-        raise FileNotFoundError(2, "there is no such folder", str(arguments.log.parent))
+        raise ValueError(f"'{arguments.log}' cannot be waited for: there is no folder '{arguments.log.parent}'")
     watch = Watch(arguments.log, lambda: [_display(arguments)], _say, arguments.patience, arguments.stay)
     return _code(watch.follow())
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    history = replay(arguments.log, [_display(arguments)], speed=arguments.speed)
-    return _code(history.status)
+    return _code(replay(arguments.log, [_display(arguments)], speed=arguments.speed).status)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    if len(arguments.logs) == 1:
+        display = RichLogger(bars=False, rows=False, monitor=arguments.monitor, mode=arguments.mode)
+        replay(arguments.logs[0], [display])
+    else:
+        histories = [replay(log) for log in arguments.logs]
+        print_comparison([str(log) for log in arguments.logs], histories, arguments.monitor, arguments.mode)
+    return 0
+
+
+def _display(arguments: argparse.Namespace) -> RichLogger:
+    return RichLogger(monitor=arguments.monitor, mode=arguments.mode)
+
+
+def _say(sentence: str) -> None:
+    print(f"lucid-train: {clean(sentence, sys.stdout.encoding)}", flush=True)
 
 
 def _code(status: str) -> int:
