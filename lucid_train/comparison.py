@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich.console import Group
 from rich.text import Text
 
 from lucid_train.callbacks.display import figures
@@ -56,7 +57,8 @@ def print_comparison(
         lines.append(join(cells))
     for line in lines:
         line.rstrip()
-    console.print(stack(_cropped(lines, room)), crop=False)
+    # In a group, because print() joins texts into one that wraps.
+    console.print(Group(stack(_cropped(lines, room))), crop=False)
 
 
 def _row(name: str, history: History, value: float, winner: float, monitor: str | None, mode: Mode) -> dict[str, str]:

@@ -9,6 +9,8 @@ from typing import Any
 
 _LARGEST = 2**62
 _DEEPEST = 10
+# Python reads integers of up to 4,300 digits from text.
+_LARGEST_VALUE = 10**1000
 _LONGEST_REPR = 1000
 
 
@@ -27,7 +29,7 @@ def pack_value(value: Any, depth: int = 0) -> Any:
     """Return any value as strict JSON has it. What JSON lacks is an object with one key that begins with "!"."""
     if value is None or isinstance(value, (bool, str)):
         return value
-    if isinstance(value, numbers.Integral) and -_LARGEST < int(value) < _LARGEST:
+    if isinstance(value, numbers.Integral) and -_LARGEST_VALUE < int(value) < _LARGEST_VALUE:
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
         number = float(value)
