@@ -132,6 +132,7 @@ class EventLog(Callback):
             "evaluate_every": run.evaluate_every,
             "epoch": run.epoch,
             "step": run.step,
+            "reason": run.reason,
             "last_lr": list(map(pack_number, run.last_lr)),
         }
         return {name: value for name, value in state.items() if name not in self._known or self._known[name] != value}
@@ -141,7 +142,7 @@ class EventLog(Callback):
         line = write_line(event, now, fields, changes)
         if len(line) > LONGEST_LINE and "fields" in fields:  # no reader would take it
             own = {name: {"!repr": short_text(value)} for name, value in fields["fields"].items()}
-            line = write_line(event, now, {"fields": own}, changes)
+            line = write_line(event, now, {**fields, "fields": own}, changes)
         assert self._file is not None
         if self._file.write(line) != len(line):
             raise OSError(f"'{self.path}' cannot be written in full: the disk may be full")

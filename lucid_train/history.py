@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
@@ -43,6 +43,10 @@ class EpochRecord:
     last_lr: tuple[float, ...] = ()
 
 
+def _as_list(records: Iterable[EpochRecord]) -> list[EpochRecord]:
+    return list(records)
+
+
 @define(eq=False, repr=False)
 class History(Sequence[EpochRecord]):
     """The finished epochs of a run in order, and how the run ended.
@@ -54,7 +58,7 @@ class History(Sequence[EpochRecord]):
     2
     """
 
-    _records: list[EpochRecord] = field(factory=list, converter=list)
+    _records: list[EpochRecord] = field(factory=list, converter=_as_list)
     status: str = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
 

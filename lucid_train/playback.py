@@ -223,4 +223,4 @@ class Player:
 
 
 def _content(name: str, fields: dict[str, Any]) -> str:
-    return f"{name} {json.dumps(fields, sort_keys=True)}"
+    return f"{name} {json.dumps(fields.get('fields'), sort_keys=True)}"

@@ -140,6 +140,9 @@ class RecordedRun(Run):
                 setattr(self, name, read_count(value, least=name == "evaluate_every"))
             elif name == "steps_per_epoch":
                 self.steps_per_epoch = None if value is None else read_count(value)
+            elif name == "reason" and isinstance(value, str | None):
+                if not self.stopping:  # by a callback of the replay, for a reason of its own
+                    self.reason = value
             elif name == "last_lr":
                 self._rates = read_rates(value)
         # The recorded rates hold, whatever a replayed schedule has written.

@@ -131,7 +131,8 @@ def pack_event(event: Event) -> dict[str, Any]:
     if pack is not None:
         return pack(event)
     own = {f.alias: getattr(event, f.name) for f in attrs.fields(type(event)) if f.init and f.name != "run"}
-    return {"fields": {str(name): pack_value(value) for name, value in own.items()}}
+    fields = {str(name): pack_value(value) for name, value in own.items()}
+    return {"module": type(event).__module__, "fields": fields}
 
 
 def read_record(packed: Any) -> EpochRecord:
@@ -163,7 +164,7 @@ def read_event(line: Line, run: Run) -> Event | None:
         event = read(line.fields)
         event.run = run
         return event
-    cls, packed = _event_class(line.event), line.fields.get("fields")
+    cls, packed = _event_class(line.event, line.fields.get("module")), line.fields.get("fields")
     if cls is None:
         return None
     values = read_value(packed)
@@ -175,16 +176,19 @@ def read_event(line: Line, run: Run) -> Event | None:
         raise ValueError(f"{line.event} is not what it was when it was recorded, {error}") from error
 
 
-def _event_class(name: str) -> type[Event] | None:
-    """Return the event class of a name, among those defined in this process; nothing is imported."""
-    found, pending = None, [Event]
+def _event_class(name: str, module: Any) -> type[Event] | None:
+    """Return the event class of a name, among those defined in this process; nothing is imported.
+
+    One of the same module comes first, but a program may be another one when its run is replayed.
+    """
+    found, pending = [], [Event]
     while pending:
-        for cls in pending.pop().__subclasses__():
-            # attrs makes a new class with slots; the one it was made from may still be about.
-            if cls.__name__ == name and (found is None or "__attrs_attrs__" in vars(cls)):
-                found = cls
-            pending.append(cls)
-    return found
+        below = pending.pop().__subclasses__()
+        pending += below
+        found += [cls for cls in below if cls.__name__ == name]
+    # attrs makes a new class with slots; the one it was made from may still be about. Of the rest, the latest counts.
+    found.sort(key=lambda cls: (cls.__module__ == module, "__attrs_attrs__" in vars(cls)))
+    return found[-1] if found else None
 
 
 def _pack_step(event: Any) -> dict[str, Any]:

@@ -30,9 +30,7 @@ def add_commands(commands: Any) -> None:
     replayed.add_argument("--speed", type=float, default=1.0, help="times as fast as the run was (default: 1)")
     for parser in (watched, shown, replayed):
         parser.add_argument("--monitor", metavar="METRIC", help="judge the best by this (default: val_loss, or loss)")
-        parser.add_argument(
-            "--mode", choices=("min", "max"), default="min", help="whether less or more is better"
-        )
+        parser.add_argument("--mode", choices=("min", "max"), default="min", help="whether less or more is better")
 
 
 def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.ArgumentParser:

@@ -281,20 +281,18 @@ class Terminal:
         self.child: Any = pexpect.spawn(program, rest, env=environment, dimensions=(24, 80), timeout=30)
 
     def wait_for(self, text: str) -> None:
-        until(lambda: self.read() or text in "\n".join(self.lines()))
+        until(lambda: text in "\n".join(self.read()))
 
-    def read(self) -> None:
+    def read(self) -> list[str]:
         with suppress(pexpect.TIMEOUT, pexpect.EOF):
             self.stream.feed(self.child.read_nonblocking(65536, timeout=0.05))
+        return [line.rstrip() for line in self.screen.display if line.strip()]
 
     def finish(self) -> int:
-        until(lambda: self.read() or not self.child.isalive())
+        until(lambda: self.read() is not None and not self.child.isalive())
         self.read()
         self.child.close()
         return int(self.child.exitstatus if self.child.signalstatus is None else -self.child.signalstatus)
-
-    def lines(self) -> list[str]:
-        return [line.rstrip() for line in self.screen.display if line.strip()]
 
 
 def test_a_terminal_shows_the_bars_of_a_run_elsewhere(writer: Writer) -> None:
@@ -308,7 +306,7 @@ def test_a_terminal_shows_the_bars_of_a_run_elsewhere(writer: Writer) -> None:
     writer.allow(2)
     assert terminal.finish() == 0
     assert not terminal.screen.cursor.hidden
-    assert any(line.strip().startswith("completed") for line in terminal.lines())
+    assert any(line.strip().startswith("completed") for line in terminal.read())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
@@ -322,6 +320,6 @@ def test_a_watcher_that_is_interrupted_leaves_a_sane_terminal(writer: Writer, nu
     assert terminal.finish() == code
     assert not terminal.screen.cursor.hidden
     if number == signal.SIGINT:
-        assert "no longer watched; the run itself goes on" in " ".join(" ".join(terminal.lines()).split())
+        assert "no longer watched; the run itself goes on" in " ".join(" ".join(terminal.read()).split())
     writer.allow(2)
     writer.wait_for('"FitEnd"')
