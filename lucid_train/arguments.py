@@ -25,9 +25,12 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
         TypeError: If `value` is no integer.
         ValueError: If it is below `least`.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = None if _dtype(value) == "bool" else operator.index(value)
+    except TypeError:  # an array of several has __index__ too
+        number = None
+    if number is None:
         raise TypeError(f"{name!r} must be an int: {value!r}")
-    number = operator.index(value)
     if number < least:
         raise ValueError(f"{name!r} must be >= {least}: {number}")
     return number
@@ -46,9 +49,14 @@ def real_number(name: str, value: Any, *, least: float | None = None, above: flo
         TypeError: If `value` is no real number.
         ValueError: If it is infinite, NaN or out of bounds.
     """
-    if isinstance(value, (bool, str, bytes, complex)) or not hasattr(value, "__float__"):
+    if isinstance(value, (str, bytes)) or _dtype(value).startswith(("bool", "complex")):
         raise TypeError(f"{name!r} must be a number: {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int that no float is large enough for
+        number = math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError, RuntimeError):  # as arrays and tensors of several say it
+        raise TypeError(f"{name!r} must be a number: {value!r}") from None
     rule = "finite" if least is None and above is None else f">= {least:g}" if above is None else f"> {above:g}"
     low = (least is not None and number < least) or (above is not None and number <= above)
     if low or not math.isfinite(number):
@@ -66,6 +74,11 @@ def one_of(name: str, value: T, choices: Iterable[T]) -> T:
     if value not in choices:
         raise ValueError(f"{name!r} must be one of {', '.join(map(repr, choices))}: {value!r}")
     return value
+
+
+def _dtype(value: Any) -> str:
+    # Numpy's and PyTorch's bools are no subclass of Python's, and their complex numbers may pass float().
+    return str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
 
 
 def checked(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any], None]:

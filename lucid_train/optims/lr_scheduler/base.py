@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from lucid_train.arguments import one_of, real_number, whole_number
+from lucid_train.arguments import one_of, whole_number
 from lucid_train.optims.lr_scheduler.ledger import Ledger
 from lucid_train.optims.lr_scheduler.order import UpdateWatch
-from lucid_train.optims.lr_scheduler.rates import param_groups, read_rates, write_rate
+from lucid_train.optims.lr_scheduler.rates import base_rates, param_groups, read_rates, write_rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ else:
 
 # What PyTorch's and Lucid's schedulers keep in their state beside the settings; a pure function needs none of it.
 _FOREIGN_STATE = {"_step_count", "_is_initial", "_get_lr_called_within_step", "_last_lr", "verbose"}
-
-# Up to this many points `lr_at` asks the formula itself, so that each value equals the int's to the last bit;
-# beyond it, numpy's functions, which may differ from the C library's in the last place.
-_POINTWISE = 65_536
-
 
 # A slope up to here cannot make a rate overflow, for any base rate that is not absurd; above it, each rate is checked.
 _SAFE = 1e200
@@ -137,7 +132,9 @@ class LRScheduler:
         self._meet_new_groups(self.optimizer.param_groups)
         if hasattr(t, "__index__") and not getattr(t, "shape", ()):
             return self._rates_checked(whole_number("t", t, least=0))
-        return self._array_at(t)
+        from lucid_train.optims.lr_scheduler.arrays import array_at  # which loads numpy
+
+        return array_at(self, t)
 
     def step(self) -> None:
         """Go on to the next epoch and write its rates to the optimizer; call it after `optimizer.step()`.
@@ -157,18 +154,20 @@ class LRScheduler:
             raise self._overflow(t) from None
         if not 0.0 <= slope < _SAFE:
             return self._go_to(t)
-        for group, base_lr in zip(groups, self.base_lrs):  # noqa: B905  # as many, see above; strict costs a fifth
+        base_lrs = self.base_lrs
+        index = 0  # counted by hand: zip and enumerate would make up a third of this method's time
+        for group in groups:
             if type(group["lr"]) is float:
-                group["lr"] = base_lr * slope + offset
+                group["lr"] = base_lrs[index] * slope + offset
             else:
-                write_rate(group, base_lr * slope + offset)
+                write_rate(group, base_lrs[index] * slope + offset)
+            index += 1  # noqa: SIM113
         self.last_epoch = t
         self._ledger.line = line
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, `base_lrs` and `last_epoch` as plain JSON; attributes with an underscore stay out."""
-        state = {name: value for name, value in vars(self).items() if name[0] != "_" and name != "optimizer"}
-        return {name: list(value) if isinstance(value, list) else value for name, value in state.items()}
+        return _plain({name: value for name, value in vars(self).items() if name[0] != "_" and name != "optimizer"})
 
     def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
         """Go on from a state, ours or that of the PyTorch scheduler of the same name, and write its rates.
@@ -179,16 +178,22 @@ class LRScheduler:
                 refused.
 
         Raises:
-            ValueError: If entries are missing, unknown, out of range or in conflict. Nothing has changed then.
+            TypeError: If `state` or an entry is of the wrong kind. Nothing has changed then, as with all of these.
+            ValueError: If entries are missing, unknown, out of range or in conflict.
+            OverflowError: If a rate is beyond the largest float.
+            RuntimeError: If another schedule has been put on the optimizer since.
         """
+        self._insist()
+        if not hasattr(state, "items"):
+            raise TypeError(f"'state' must be a dict: {state!r}")
         if prefer is not None:
             one_of("prefer", prefer, ("constructor", "state"))
         own = self.state_dict()
-        state = self._translated({name: value for name, value in state.items() if name not in _FOREIGN_STATE})
+        state = self._translated(_plain({name: state[name] for name in state.keys() - _FOREIGN_STATE}))
         missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
         if missing or unknown:
             wrong = [f"lacks {name!r}" for name in sorted(missing)] + [f"has {name!r}" for name in sorted(unknown)]
-            raise ValueError(f"the state is not one of a {type(self).__name__}: it {', '.join(wrong)}")
+            raise ValueError(f"the state is not one of class {type(self).__name__}: it {', '.join(wrong)}")
         progress = ("last_epoch", "base_lrs")
         differing = [name for name in own if name not in progress and own[name] != state[name]]
         if differing and prefer is None:
@@ -220,7 +225,8 @@ class LRScheduler:
             for name in names:
                 setattr(self, name, state[name])
             self.last_epoch = whole_number("last_epoch", self.last_epoch, least=0)
-            self.base_lrs = [real_number("base_lrs", rate, least=0) for rate in self.base_lrs]
+            own, theirs = before["base_lrs"], base_rates(self.base_lrs)
+            self.base_lrs = theirs + own[len(theirs) :]  # a group that the state does not know keeps its own
             self._meet_new_groups(self.optimizer.param_groups)
             self._check()
         except BaseException:
@@ -232,15 +238,15 @@ class LRScheduler:
     def _starting_rates(self, base_lrs: Sequence[float] | None, done: int) -> list[float]:
         groups = self.optimizer.param_groups
         if base_lrs is not None:
-            if len(base_lrs) != len(groups):
+            if len(given := base_rates(base_lrs)) != len(groups):
                 raise ValueError(f"'base_lrs' must have one rate per group, {len(groups)}: {base_lrs!r}")
-            return [real_number("base_lrs", rate, least=0) for rate in base_lrs]
+            return given
         ledger = Ledger.of(self.optimizer)
         rates = []
         for index, group in enumerate(groups):
             remembered = None if ledger is None else ledger.base_lr(index, group)
             if "initial_lr" in group:  # PyTorch's schedulers leave it there
-                remembered = real_number("initial_lr", group["initial_lr"], least=0)
+                remembered = float(group["initial_lr"])
             if remembered is None and done >= 0:
                 raise ValueError(
                     f"'base_lrs' must be given with last_epoch={done}: "
@@ -255,16 +261,17 @@ class LRScheduler:
             raise ValueError(f"'optimizer' must have the {known} groups that the schedule knows: {len(groups)}")
         if len(groups) > known:
             param_groups(self.optimizer)
-            self.base_lrs.extend(
-                float(group["initial_lr"] if "initial_lr" in group else group["lr"]) for group in groups[known:]
-            )
-            self.validate()
+            for group in groups[known:]:
+                self.base_lrs.append(float(group["initial_lr" if "initial_lr" in group else "lr"]))
+            try:
+                self.validate()
+            except BaseException:  # the next step has to refuse them as well
+                del self.base_lrs[known:]
+                raise
 
     def _check(self) -> None:
         self.validate()
-        rates = self._rates_checked(self.last_epoch)
-        if len(rates) != len(self.base_lrs):
-            raise ValueError(f"{type(self).__name__}.rates must return one rate per group: {rates!r}")
+        self._rates_checked(self.last_epoch)
 
     def take_care(self) -> None:
         """Let the next `step` look whether this schedule still sets the optimizer's rates."""
@@ -272,15 +279,19 @@ class LRScheduler:
 
     def _attend(self) -> None:
         """Look at what need not be looked at in every step: whether another schedule took over, and the order."""
-        ledger = Ledger.of(self.optimizer)
-        if ledger is not None and ledger is not self._ledger:
-            other = "another schedule" if ledger.schedule() is None else repr(ledger.schedule())
-            raise RuntimeError(f"{type(self).__name__} no longer sets these rates: {other} was put on the optimizer")
-        if not self._stop_watching():
+        self._insist()
+        if self._watch is not None and not self._stop_watching():
             import warnings
 
             message = "scheduler.step() was called before optimizer.step(): no update has used the first rate"
             warnings.warn(message, UserWarning, stacklevel=3)
+
+    def _insist(self) -> None:
+        """Refuse to write over the rates of another schedule."""
+        ledger = Ledger.of(self.optimizer)
+        if ledger is not None and ledger is not self._ledger:
+            other = "another schedule" if ledger.schedule() is None else repr(ledger.schedule())
+            raise RuntimeError(f"{type(self).__name__} no longer sets these rates: {other} was put on the optimizer")
 
     def _stop_watching(self) -> bool:
         watch, self._watch = self._watch, None
@@ -308,11 +319,14 @@ class LRScheduler:
 
     def _rates_checked(self, t: int) -> list[float]:
         try:
-            rates = self.rates(t)
+            rates = list(map(float, self.rates(t)))
         except OverflowError:
             raise self._overflow(t) from None
-        if not all(0.0 <= rate < math.inf for rate in rates):
-            raise self._bad_rates(t, rates)
+        if len(rates) != len(self.base_lrs):
+            raise ValueError(f"{type(self).__name__}.rates must return one rate per group: {rates!r}")
+        for rate in rates:
+            if not 0.0 <= rate < math.inf:
+                raise self._bad_rates(t, rates)
         return rates
 
     def _bad_rates(self, t: int, rates: list[float]) -> Exception:
@@ -323,28 +337,7 @@ class LRScheduler:
     def _overflow(self, t: int) -> OverflowError:
         return OverflowError(f"the rates of {self!r} exceed the largest float in epoch {t}")
 
-    def _array_at(self, t: Any) -> NDArray[np.float64]:
-        import numpy as np
 
-        epochs = np.asarray(t)
-        if epochs.dtype.kind not in "iu":
-            raise TypeError(f"'t' must be an int or an integer array: {t!r}")
-        if epochs.ndim != 1 or epochs.min(initial=0) < 0:
-            rule = "one-dimensional" if epochs.ndim != 1 else ">= 0"
-            raise ValueError(f"'t' must be {rule}: {t!r}")
-        line = None
-        if epochs.size > _POINTWISE:
-            with np.errstate(over="ignore"):
-                line = self.linear_array(epochs.astype(np.int64, copy=False))
-        if line is None:
-            rows = [self._rates_checked(epoch) for epoch in epochs.tolist()]
-            return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.base_lrs))
-        slope, offset = line
-        rates = np.empty((epochs.size, len(self.base_lrs)))
-        with np.errstate(over="ignore"):
-            for column, base_lr in zip(rates.T, self.base_lrs, strict=True):
-                np.multiply(slope, base_lr, out=column)
-                column += offset
-        if not rates.max() < math.inf:
-            raise self._overflow(int(epochs[np.argmin(np.isfinite(rates).all(axis=1))]))
-        return rates
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy that shares no list; tuples become lists, as in JSON."""
+    return {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in values.items()}

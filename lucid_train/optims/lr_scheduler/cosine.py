@@ -104,5 +104,6 @@ class CosineAnnealingLR(LRScheduler):
         # PyTorch's curve climbs back: up to T_max it is ours whatever comes after, beyond it only "mirror" is.
         if "after" in state:
             return state
-        descending = state.get("last_epoch", 0) <= state.get("T_max", 0)
+        epoch = whole_number("last_epoch", state.get("last_epoch", 0), least=0)
+        descending = epoch <= real_number("T_max", state.get("T_max", 0))
         return {**state, "after": self.after if descending else "mirror"}

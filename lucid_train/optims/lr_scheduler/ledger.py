@@ -7,9 +7,9 @@ nothing may be noted in the optimizer itself.
 from __future__ import annotations
 
 import math
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
-from lucid_train.optims.lr_scheduler.rates import read_rates
+from lucid_train.optims.lr_scheduler.rates import read_rates, write_rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +25,11 @@ class Ledger:
     The latter as a list, or, where `step` took the short way, as the line that they lie on.
     """
 
-    __slots__ = ("base_lrs", "line", "rates", "schedule")
+    __slots__ = ("base_lrs", "line", "owner", "rates", "schedule")
 
     def __init__(self, schedule: LRScheduler) -> None:
         self.schedule = ref(schedule)
+        self.owner: ref[Any] | None = None
         self.base_lrs = schedule.base_lrs
         self.line: tuple[float, float] | None = None
         self.rates = read_rates(schedule.optimizer)
@@ -40,22 +41,23 @@ class Ledger:
         if previous is not None and (replaced := previous.schedule()) is not None:
             replaced.take_care()
         ledger = cls(schedule)
+        key = id(schedule.optimizer)
         try:
-            _ledgers[schedule.optimizer] = ledger
+            ledger.owner = ref(schedule.optimizer, lambda _: _ledgers.pop(key, None))
         except TypeError:
-            return ledger  # neither hashable nor weakly referable: such an optimizer cannot be remembered
+            return ledger  # not weakly referable: such an optimizer cannot be remembered
+        _ledgers[key] = ledger
         return ledger
 
     @staticmethod
     def of(optimizer: Any) -> Ledger | None:
         """Return the ledger of the latest schedule on `optimizer`, if there was one."""
-        try:
-            return _ledgers.get(optimizer)
-        except TypeError:
-            return None
+        return _ledgers.get(id(optimizer))
 
     def base_lr(self, index: int, group: Group) -> float | None:
         """Return what a group's rate decayed from, or None if the rate that it has now was set by somebody else."""
+        from copy import deepcopy
+
         if index >= len(self.base_lrs):
             return None
         if self.line is None:
@@ -63,8 +65,11 @@ class Ledger:
         else:
             slope, offset = self.line
             written = self.base_lrs[index] * slope + offset
-        # A float32 rate holds what was written to 1e-7.
-        return self.base_lrs[index] if math.isclose(float(group["lr"]), written, rel_tol=1e-6) else None
+        # A tensor's rate holds what its dtype makes of what was written, be it bfloat16 or 0.
+        held = {"lr": deepcopy(group["lr"])}
+        write_rate(held, written)
+        return self.base_lrs[index] if math.isclose(float(group["lr"]), float(held["lr"]), rel_tol=1e-6) else None
 
 
-_ledgers: WeakKeyDictionary[Any, Ledger] = WeakKeyDictionary()
+# By identity: optimizers may compare by value, as dataclasses do, and then cannot be hashed.
+_ledgers: dict[int, Ledger] = {}

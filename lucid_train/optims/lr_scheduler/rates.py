@@ -16,7 +16,7 @@ def param_groups(optimizer: Any) -> Sequence[Group]:
     """Return the optimizer's groups, or refuse what is no optimizer.
 
     Raises:
-        TypeError: If there is no `param_groups`, a sequence of dicts with "lr".
+        TypeError: If there is no `param_groups`, a sequence of dicts with "lr", or a rate is one that cannot be set.
         ValueError: If a rate is negative, infinite or NaN.
     """
     groups: Sequence[Group] | None = getattr(optimizer, "param_groups", None)
@@ -25,8 +25,23 @@ def param_groups(optimizer: Any) -> Sequence[Group]:
     for index, group in enumerate(groups):
         if not hasattr(group, "keys") or "lr" not in group:
             raise TypeError(f"'optimizer.param_groups[{index}]' must be a dict with 'lr': {group!r}")
-        real_number(f"optimizer.param_groups[{index}]['lr']", group["lr"], least=0)
+        for name in group.keys() & {"lr", "initial_lr"}:
+            real_number(f"optimizer.param_groups[{index}][{name!r}]", group[name], least=0)
+        if hasattr(group["lr"], "__setitem__") and "int" in str(getattr(group["lr"], "dtype", "")):
+            raise TypeError(f"'lr' of group {index} must hold floats, it is filled in place: {group['lr']!r}")
     return groups
+
+
+def base_rates(value: Any) -> list[float]:
+    """Return base rates as a new list of floats, or refuse them.
+
+    Raises:
+        TypeError: If `value` is no sequence of numbers.
+        ValueError: If a rate is negative, infinite or NaN.
+    """
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+        raise TypeError(f"'base_lrs' must be a list with one rate per group: {value!r}")
+    return [real_number(f"base_lrs[{index}]", rate, least=0) for index, rate in enumerate(value)]
 
 
 def read_rates(optimizer: Any) -> list[float]:
@@ -37,7 +52,9 @@ def read_rates(optimizer: Any) -> list[float]:
 def write_rate(group: Group, rate: float) -> None:
     """Set the group's rate; a tensor or a 0-d array is filled in place and stays the same object."""
     held = group["lr"]
-    if hasattr(held, "fill_"):
+    if type(held) is float:  # nearly always, and asking for attributes that are not there is slow
+        group["lr"] = rate
+    elif hasattr(held, "fill_"):
         held.fill_(rate)
     elif hasattr(held, "__setitem__"):
         held[()] = rate

@@ -1,0 +1,136 @@
+"""The rates of many epochs at once: `lr_at` for integer arrays."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+
+LONG = 65_537  # one more than are asked for one by one
+
+
+class Bare:
+    def __init__(self, *rates: float) -> None:
+        self.param_groups = [{"lr": rate} for rate in rates]
+
+
+class InverseLR(LRScheduler):
+    """A user's own."""
+
+    def rates(self, t: int) -> list[float]:
+        return [base_lr / (1 + t) for base_lr in self.base_lrs]
+
+
+SCHEDULES = [
+    pytest.param(lambda optimizer: StepLR(optimizer, 1000, 0.9), id="step"),
+    pytest.param(lambda optimizer: ExponentialLR(optimizer, 0.9999), id="exponential"),
+    pytest.param(lambda optimizer: CosineAnnealingLR(optimizer, 30_000, 1e-3), id="cosine, restart"),
+    pytest.param(lambda optimizer: CosineAnnealingLR(optimizer, 30_000, after="hold"), id="cosine, hold"),
+    pytest.param(lambda optimizer: CosineAnnealingLR(optimizer, 9_999, after="mirror"), id="cosine, mirror"),
+    pytest.param(InverseLR, id="a user's own"),
+]
+Build = Callable[[Any], LRScheduler]
+
+
+@pytest.mark.parametrize("build", SCHEDULES)
+def test_a_long_array_agrees_with_the_ints_within_2_ulp(build: Build) -> None:
+    scheduler = build(Bare(0.1, 0.02))
+    array = scheduler.lr_at(np.arange(LONG))
+    one_by_one = np.array([scheduler.lr_at(t) for t in range(LONG)])
+    assert (array.shape, array.dtype) == ((LONG, 2), np.dtype(np.float64))
+    np.testing.assert_array_max_ulp(array, one_by_one, maxulp=2)
+
+
+@pytest.mark.parametrize("build", SCHEDULES)
+@given(epochs=st.lists(st.integers(0, 10**9), max_size=20))
+def test_a_short_array_agrees_with_the_ints_bit_for_bit(build: Build, epochs: list[int]) -> None:
+    scheduler = build(Bare(0.1, 0.02, 0.3))
+    array = scheduler.lr_at(np.array(epochs, dtype=np.int64))
+    assert (array.shape, array.tolist()) == ((len(epochs), 3), [scheduler.lr_at(t) for t in epochs])
+
+
+@pytest.mark.parametrize("size", [LONG - 1, LONG])
+def test_the_ends_of_the_cosine_are_exact_at_every_length(size: int) -> None:
+    array = CosineAnnealingLR(Bare(0.1), size - 1, 0.03).lr_at(np.arange(size))
+    assert (array[0, 0], array[-1, 0]) == (0.1, 0.03)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint32, np.int64, np.uint64])
+@pytest.mark.parametrize("repeats", [1, 1000], ids=["short", "long"])
+def test_small_and_unsigned_integers_do_not_wrap_around(dtype: type[np.integer[Any]], repeats: int) -> None:
+    epochs = np.tile(np.arange(128, dtype=dtype), repeats)
+    for scheduler in (CosineAnnealingLR(Bare(0.1), 100, after="mirror"), StepLR(Bare(0.1), 7)):
+        expected = np.tile([rate for t in range(128) for rate in scheduler.lr_at(t)], repeats)
+        np.testing.assert_array_max_ulp(scheduler.lr_at(epochs)[:, 0], expected, maxulp=2)
+
+
+@pytest.mark.parametrize("t", [np.int64(3), np.uint8(3), np.array(3)], ids=repr)
+def test_numpys_integers_are_ints(t: Any) -> None:
+    assert StepLR(Bare(0.5, 0.25), 3, 0.5).lr_at(t) == [0.25, 0.125]
+
+
+@pytest.mark.parametrize("groups", [0, 1, 3])
+def test_an_empty_array_has_no_rows_but_its_columns(groups: int) -> None:
+    array = StepLR(Bare(*[0.1] * groups), 3).lr_at(np.array([], dtype=int))
+    assert (array.shape, array.dtype) == ((0, groups), np.dtype(np.float64))
+
+
+@pytest.mark.parametrize("size", [3, LONG])
+def test_an_optimizer_without_groups_has_no_columns(size: int) -> None:
+    assert StepLR(Bare(), 3).lr_at(np.arange(size)).shape == (size, 0)
+
+
+def test_the_caller_owns_both_arrays() -> None:
+    scheduler, epochs = CosineAnnealingLR(Bare(0.1), 5), np.arange(LONG)
+    array = scheduler.lr_at(epochs)
+    array[:] = 0
+    assert (epochs == np.arange(LONG)).all()
+    assert (scheduler.lr_at(0), scheduler.lr_at(epochs)[0, 0], scheduler.last_epoch) == ([0.1], 0.1, 0)
+
+
+REFUSED = [
+    (1.5, TypeError, "'t' must be an int or an integer array: 1.5"),
+    (np.float64(2), TypeError, "'t' must be an int or an integer array: "),
+    (np.array([1.0]), TypeError, "'t' must be an int or an integer array: array([1.])"),
+    (np.array([True]), TypeError, "'t' must be an int or an integer array: array([ True])"),
+    (True, TypeError, "'t' must be an int: True"),
+    (np.array(True), TypeError, "'t' must be an int: array(True)"),
+    ("3", TypeError, "'t' must be an int or an integer array: '3'"),
+    (None, TypeError, "'t' must be an int or an integer array: None"),
+    (-1, ValueError, "'t' must be >= 0: -1"),
+    (np.array([3, -1]), ValueError, "'t' must be >= 0: array([ 3, -1])"),
+    (np.array([[1, 2]]), ValueError, "'t' must be one-dimensional: array([[1, 2]])"),
+]
+
+
+@pytest.mark.parametrize(("t", "error", "message"), REFUSED, ids=[case[2] for case in REFUSED])
+def test_what_is_no_epoch_is_refused(t: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        StepLR(Bare(0.1), 3).lr_at(t)
+
+
+@pytest.mark.parametrize("size", [10, LONG])
+def test_overflow_is_an_error_that_names_the_first_epoch(size: int) -> None:
+    scheduler = ExponentialLR(Bare(1.0, 1e10), 1e100)
+    with pytest.raises(OverflowError, match=r"the rates of ExponentialLR\(.*\) exceed the largest float in epoch 3$"):
+        scheduler.lr_at(np.arange(size))
+
+
+def test_a_curve_of_ones_own_over_an_inherited_array_form_counts_in_long_arrays_too() -> None:
+    class Halved(StepLR):
+        def rates(self, t: int) -> list[float]:
+            return [rate / 2 for rate in super().rates(t)]
+
+    class Inverse(StepLR):
+        def linear(self, t: int) -> tuple[float, float]:
+            return 1 / (1 + t), 0.0
+
+    for kind in (Halved, Inverse):
+        scheduler = kind(Bare(0.1), 1000)
+        array = scheduler.lr_at(np.arange(LONG))
+        assert array[[0, 1, 5000, -1], 0].tolist() == [scheduler.lr_at(t)[0] for t in (0, 1, 5000, LONG - 1)]

@@ -1,0 +1,119 @@
+"""Copies of a schedule live by themselves, and nothing of it outlives it."""
+
+import copy
+import gc
+import pickle
+import warnings
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from lucid_train.nn import Parameter
+from lucid_train.optims import SGD
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+
+
+class Bare:
+    def __init__(self, *rates: Any) -> None:
+        self.param_groups = [{"lr": rate} for rate in rates]
+
+
+class Engine:
+    """As Lucid 3's engines do: the rate is the one that it was built with, until it is told another."""
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+
+
+class LucidLike:
+    """As Lucid 3's optimizers do: engines are built at the first step, and then refreshed only on request."""
+
+    def __init__(self, *rates: float) -> None:
+        self.param_groups = [{"lr": rate} for rate in rates]
+        self.engines: list[Engine] = []
+        self.used: list[list[float]] = []
+
+    def step(self) -> None:
+        if not self.engines:
+            self.engines = [Engine(group["lr"]) for group in self.param_groups]
+        self.used.append([engine.lr for engine in self.engines])
+
+    def _sync_hyperparams(self) -> None:
+        for engine, group in zip(self.engines, self.param_groups, strict=False):
+            engine.lr = group["lr"]
+
+
+@dataclass
+class ByValue:
+    """Compared by value, hence not hashable."""
+
+    param_groups: list[dict[str, Any]]
+
+
+KINDS: list[Callable[[Any], LRScheduler]] = [
+    lambda optimizer: StepLR(optimizer, 2, 0.5),
+    lambda optimizer: ExponentialLR(optimizer, 0.9),
+    lambda optimizer: CosineAnnealingLR(optimizer, 5, 0.01),
+]
+each_kind = pytest.mark.parametrize("build", KINDS, ids=["step", "exponential", "cosine"])
+
+
+def sgd(*rates: float) -> SGD:
+    return SGD([{"params": [Parameter([1.0])], "lr": rate} for rate in rates], lr=0.1)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda scheduler: pickle.loads(pickle.dumps(scheduler))], ids=["deepcopy", "pickle"]
+)
+@pytest.mark.parametrize("make", [Bare, LucidLike, sgd])
+@each_kind
+def test_a_copy_goes_on_by_itself(
+    build: Callable[[Any], LRScheduler], make: Callable[..., Any], clone: Callable[[Any], Any], steps: int
+) -> None:
+    optimizer = make(0.1, 0.05)
+    scheduler = build(optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the order is not the point here
+        for _ in range(steps):
+            scheduler.step()
+        twin = clone(scheduler)
+        assert twin.optimizer is not optimizer
+        assert (repr(twin), twin.last_lr) == (repr(scheduler), scheduler.last_lr)
+        twin.step()
+        assert (scheduler.last_epoch, scheduler.last_lr) == (steps, scheduler.lr_at(steps))
+        scheduler.step()
+    assert twin.state_dict() == scheduler.state_dict()
+    assert build(twin.optimizer).base_lrs == [0.1, 0.05]
+
+
+@pytest.mark.parametrize("make", [Bare, LucidLike, sgd, lambda rate: ByValue([{"lr": rate}])])
+@each_kind
+def test_dropping_schedule_and_optimizer_frees_both_at_once(
+    build: Callable[[Any], LRScheduler], make: Callable[[float], Any]
+) -> None:
+    gc.disable()
+    try:
+        optimizer = make(0.1)
+        first, second = build(optimizer), build(optimizer)
+        if isinstance(optimizer, SGD):
+            optimizer.step()
+        second.step()
+        references = [weakref.ref(thing) for thing in (first, second, optimizer)]
+        del first, second, optimizer
+        assert [reference() for reference in references] == [None, None, None]
+    finally:
+        gc.enable()
+
+
+def test_the_optimizer_does_not_keep_a_schedule_alive() -> None:
+    gc.disable()
+    try:
+        optimizer = sgd(0.1)
+        reference = weakref.ref(StepLR(optimizer, 2))
+        assert reference() is None
+    finally:
+        gc.enable()

@@ -1,0 +1,168 @@
+"""An optimizer that a schedule has been on before: the rate that it has may be a decayed one."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+
+
+class Bare:
+    def __init__(self, *rates: Any) -> None:
+        self.param_groups = [{"lr": rate} for rate in rates]
+
+
+class Scalar:
+    """A rate as tensors are: filled in place, of a precision of its own."""
+
+    def __init__(self, value: float) -> None:
+        self.held = np.float32(value)
+
+    def fill_(self, value: float) -> None:
+        self.held = np.float32(value)
+
+    def __float__(self) -> float:
+        return float(self.held)
+
+
+class Engine:
+    """As Lucid 3's engines do: the rate is the one that it was built with, until it is told another."""
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+
+
+class LucidLike:
+    """As Lucid 3's optimizers do: engines are built at the first step, and then refreshed only on request."""
+
+    def __init__(self, *rates: float) -> None:
+        self.param_groups = [{"lr": rate} for rate in rates]
+        self.engines: list[Engine] = []
+        self.used: list[list[float]] = []
+
+    def step(self) -> None:
+        if not self.engines:
+            self.engines = [Engine(group["lr"]) for group in self.param_groups]
+        self.used.append([engine.lr for engine in self.engines])
+
+    def _sync_hyperparams(self) -> None:
+        for engine, group in zip(self.engines, self.param_groups, strict=False):
+            engine.lr = group["lr"]
+
+
+@dataclass
+class ByValue:
+    """Compared by value, hence not hashable."""
+
+    param_groups: list[dict[str, Any]]
+
+
+KINDS: list[Callable[[Any], LRScheduler]] = [
+    lambda optimizer: StepLR(optimizer, 2, 0.5),
+    lambda optimizer: ExponentialLR(optimizer, 0.9),
+    lambda optimizer: CosineAnnealingLR(optimizer, 5, 0.01),
+]
+each_kind = pytest.mark.parametrize("build", KINDS, ids=["step", "exponential", "cosine"])
+
+
+@each_kind
+@pytest.mark.parametrize("steps", [1, 4, 5, 6])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Bare,
+        LucidLike,
+        lambda *rates: ByValue([{"lr": rate} for rate in rates]),
+        lambda *rates: Bare(*(np.array(rate, np.float16) for rate in rates)),
+        lambda *rates: Bare(*(Scalar(rate) for rate in rates)),
+    ],
+    ids=["floats", "engine", "by value", "float16", "tensor-like"],
+)
+def test_a_schedule_built_anew_starts_from_the_base_rate(
+    build: Callable[[Any], LRScheduler], make: Callable[..., Any], steps: int
+) -> None:
+    optimizer = make(0.1, 0.05)
+    first = build(optimizer)
+    start, base_lrs = first.last_lr, first.base_lrs
+    for _ in range(steps):
+        first.step()
+    second = build(optimizer)
+    assert (second.base_lrs, second.last_lr) == (base_lrs, start)
+
+
+@pytest.mark.parametrize("make", [Bare, lambda rate: Bare(np.array(rate, np.float16)), lambda rate: Bare(Scalar(rate))])
+def test_even_a_rate_that_has_decayed_to_zero_is_known(make: Callable[[float], Bare]) -> None:
+    optimizer = make(0.5)
+    first = ExponentialLR(optimizer, 1e-20)
+    for _ in range(20):
+        first.step()
+    assert first.last_lr == [0.0]
+    assert ExponentialLR(optimizer, 0.5).last_lr == [0.5]
+
+
+def test_a_rate_that_the_user_has_set_since_is_the_new_base_rate() -> None:
+    optimizer = Bare(0.1)
+    ExponentialLR(optimizer, 0.5).step()
+    optimizer.param_groups[0]["lr"] = 0.03
+    assert ExponentialLR(optimizer, 0.5).base_lrs == [0.03]
+
+
+def test_base_lrs_count_more_than_anything_remembered() -> None:
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.025, "initial_lr": 0.1}])
+    scheduler = ExponentialLR(optimizer, 0.5, base_lrs=[0.4])
+    assert (scheduler.base_lrs, scheduler.last_lr) == ([0.4], [0.4])
+
+
+def test_pytorchs_initial_lr_is_the_base_rate_and_stays() -> None:
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.025, "initial_lr": 0.1}])
+    scheduler = ExponentialLR(optimizer, 0.5, last_epoch=1)
+    assert optimizer.param_groups == [{"lr": 0.025, "initial_lr": 0.1}]
+    assert (scheduler.last_epoch, scheduler.base_lrs) == (2, [0.1])
+
+
+def test_a_schedule_built_anew_can_stand_where_the_first_stood() -> None:
+    optimizer = Bare(0.8)
+    first = StepLR(optimizer, 2, 0.5)
+    for _ in range(4):
+        first.step()
+    second = StepLR(optimizer, 2, 0.5, last_epoch=3)
+    assert (second.last_epoch, second.last_lr, second.base_lrs) == (4, [0.2], [0.8])
+
+
+@pytest.mark.parametrize("make", [Bare, LucidLike, lambda rate: ByValue([{"lr": rate}])], ids=["plain", "engine", "eq"])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_a_schedule_that_was_replaced_says_so_at_its_next_step(make: Callable[[float], Any], steps: int) -> None:
+    optimizer = make(0.1)
+    first = ExponentialLR(optimizer, 0.5)
+    for _ in range(steps):
+        first.step()
+    second = StepLR(optimizer, 3)
+    with pytest.raises(RuntimeError, match=r"ExponentialLR no longer sets these rates: StepLR\(.*\) was put on the"):
+        first.step()
+    second.step()
+    assert (second.last_epoch, second.last_lr) == (1, [0.1])
+    del second
+    gc.collect()
+    with pytest.raises(RuntimeError, match="no longer sets these rates: another schedule was put on the optimizer"):
+        first.step()
+
+
+def test_a_schedule_that_was_replaced_cannot_be_loaded_over_its_successor() -> None:
+    optimizer = Bare(0.1)
+    first = ExponentialLR(optimizer, 0.5)
+    second = StepLR(optimizer, 3)
+    with pytest.raises(RuntimeError, match=r"ExponentialLR no longer sets these rates: StepLR\("):
+        first.load_state_dict(first.state_dict() | {"last_epoch": 5})
+    assert (first.last_epoch, second.last_lr) == (0, [0.1])
+
+
+def test_equal_optimizers_are_two() -> None:
+    first, second = (StepLR(ByValue([{"lr": 0.1}]), 1, 0.5) for _ in range(2))
+    first.step()
+    second.step()
+    assert (first.last_lr, second.last_lr) == ([0.05], [0.05])

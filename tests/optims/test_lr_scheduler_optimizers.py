@@ -1,0 +1,255 @@
+"""Which objects are optimizers, and what a schedule does to them: it writes rates, and nothing else."""
+
+from collections import UserDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lucid_train.nn import Parameter
+from lucid_train.optims import SGD
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+
+
+class Bare:
+    def __init__(self, *rates: Any) -> None:
+        self.param_groups = [{"lr": rate} for rate in rates]
+
+
+class Scalar:
+    """A rate as tensors are: filled in place, of a precision of its own."""
+
+    def __init__(self, value: float) -> None:
+        self.held = np.float32(value)
+
+    def fill_(self, value: float) -> None:
+        self.held = np.float32(value)
+
+    def __float__(self) -> float:
+        return float(self.held)
+
+
+class Engine:
+    """As Lucid 3's engines do: the rate is the one that it was built with, until it is told another."""
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+
+
+class LucidLike:
+    """As Lucid 3's optimizers do: engines are built at the first step, and then refreshed only on request."""
+
+    def __init__(self, *rates: float) -> None:
+        self.param_groups = [{"lr": rate} for rate in rates]
+        self.engines: list[Engine] = []
+        self.used: list[list[float]] = []
+
+    def step(self) -> None:
+        if not self.engines:
+            self.engines = [Engine(group["lr"]) for group in self.param_groups]
+        self.used.append([engine.lr for engine in self.engines])
+
+    def _sync_hyperparams(self) -> None:
+        for engine, group in zip(self.engines, self.param_groups, strict=False):
+            engine.lr = group["lr"]
+
+
+@dataclass
+class ByValue:
+    """Compared by value, hence not hashable."""
+
+    param_groups: list[dict[str, Any]]
+
+
+class Slotted:
+    """Not weakly referable."""
+
+    __slots__ = ("param_groups",)
+
+    def __init__(self, rate: float) -> None:
+        self.param_groups = [{"lr": rate}]
+
+
+KINDS: list[Callable[[Any], LRScheduler]] = [
+    lambda optimizer: StepLR(optimizer, 2, 0.5),
+    lambda optimizer: ExponentialLR(optimizer, 0.9),
+    lambda optimizer: CosineAnnealingLR(optimizer, 5, 0.01),
+]
+each_kind = pytest.mark.parametrize("build", KINDS, ids=["step", "exponential", "cosine"])
+
+
+def sgd(*rates: float) -> SGD:
+    return SGD([{"params": [Parameter([1.0])], "lr": rate} for rate in rates], lr=0.1)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Bare(0.1),
+        SimpleNamespace(param_groups=[{"lr": 0.1}]),
+        SimpleNamespace(param_groups=({"lr": 0.1},)),
+        SimpleNamespace(param_groups=[UserDict(lr=0.1)]),
+        ByValue([{"lr": 0.1}]),
+        Slotted(0.1),
+        sgd(0.1),
+    ],
+    ids=lambda optimizer: type(optimizer).__name__,
+)
+def test_whatever_has_param_groups_is_an_optimizer(optimizer: Any) -> None:
+    scheduler = StepLR(optimizer, 1, 0.5)
+    if isinstance(optimizer, SGD):
+        optimizer.step()
+    scheduler.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 0.025
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "message"),
+    [
+        (None, TypeError, "'optimizer' must have param_groups, a sequence of dicts with 'lr': "),
+        ("lr", TypeError, "'optimizer' must have param_groups, a sequence of dicts with 'lr': "),
+        (iter([{"lr": 0.1}]), TypeError, "'optimizer' must have param_groups, a sequence of dicts with 'lr': "),
+        ([0.1], TypeError, r"'optimizer.param_groups\[0\]' must be a dict with 'lr': 0.1"),
+        ([{"lr": 0.1}, {}], TypeError, r"'optimizer.param_groups\[1\]' must be a dict with 'lr': {}"),
+        ([{"lr": None}], TypeError, r"\"optimizer.param_groups\[0\]\['lr'\]\" must be a number: None"),
+        ([{"lr": np.array([0.1, 0.2])}], TypeError, r"\[0\]\['lr'\]\" must be a number: array"),
+        ([{"lr": np.array(1)}], TypeError, r"'lr' of group 0 must hold floats, it is filled in place: array\(1\)"),
+        ([{"lr": -0.1}], ValueError, r"\"optimizer.param_groups\[0\]\['lr'\]\" must be >= 0: -0.1"),
+        ([{"lr": float("nan")}], ValueError, r"\[0\]\['lr'\]\" must be >= 0 and finite: nan"),
+        ([{"lr": 0.1, "initial_lr": "?"}], TypeError, r"\[0\]\['initial_lr'\]\" must be a number: '\?'"),
+        ([{"lr": 0.1, "initial_lr": -1}], ValueError, r"\[0\]\['initial_lr'\]\" must be >= 0: -1.0"),
+    ],
+)
+def test_what_is_no_optimizer_is_refused(groups: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        StepLR(SimpleNamespace(param_groups=groups), 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@each_kind
+def test_a_0d_array_keeps_identity_and_dtype(build: Callable[[Any], LRScheduler], dtype: type[Any]) -> None:
+    rate = np.array(0.1, dtype=dtype)
+    optimizer = Bare(rate)
+    scheduler = build(optimizer)
+    for epoch in range(1, 8):
+        scheduler.step()
+        held = optimizer.param_groups[0]["lr"]
+        assert held is rate
+        assert repr(held) == repr(np.array(scheduler.lr_at(epoch)[0], dtype))
+        assert scheduler.last_lr == [float(rate)]
+    assert scheduler.base_lrs == [float(dtype(0.1))]
+
+
+def test_a_rate_that_can_be_filled_is_filled() -> None:
+    rate = Scalar(0.1)
+    optimizer = Bare(rate)
+    scheduler = ExponentialLR(optimizer, 0.5)
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert (rate.held, scheduler.base_lrs) == (np.float32(0.05), [float(np.float32(0.1))])
+
+
+@pytest.mark.parametrize("rate", [1, np.float64(1), np.float32(1), np.int64(1)], ids=repr)
+def test_a_number_of_another_type_becomes_a_float_when_it_changes(rate: Any) -> None:
+    optimizer = Bare(rate)
+    scheduler = ExponentialLR(optimizer, 0.5)
+    assert optimizer.param_groups[0]["lr"] is rate
+    scheduler.step()
+    scheduler.step()
+    assert repr(optimizer.param_groups[0]["lr"]) == "0.25"
+
+
+@each_kind
+def test_an_engine_trains_at_the_scheduled_rate(build: Callable[[Any], LRScheduler]) -> None:
+    optimizer = LucidLike(0.1, 0.05)
+    scheduler = build(optimizer)
+    for _ in range(12):
+        optimizer.step()
+        scheduler.step()
+    assert optimizer.used == [scheduler.lr_at(t) for t in range(12)]
+
+
+def test_loading_refreshes_an_engine_too() -> None:
+    optimizer = LucidLike(0.1)
+    scheduler = ExponentialLR(optimizer, 0.5)
+    optimizer.step()
+    scheduler.load_state_dict(scheduler.state_dict() | {"last_epoch": 2})
+    optimizer.step()
+    assert optimizer.used == [[0.1], [0.025]]
+
+
+@each_kind
+def test_the_first_update_uses_the_base_rate_and_each_next_one_its_epochs(
+    build: Callable[[Any], LRScheduler],
+) -> None:
+    used: list[list[float]] = []
+
+    class Recording(Bare):
+        def step(self) -> None:
+            used.append([group["lr"] for group in self.param_groups])
+
+    optimizer = Recording(0.1, 0.02)
+    scheduler = build(optimizer)
+    for _ in range(12):
+        optimizer.step()
+        assert used[-1] == scheduler.last_lr
+        scheduler.step()
+    assert used == [scheduler.lr_at(t) for t in range(12)]
+
+
+@each_kind
+def test_a_group_added_later_is_scheduled_from_its_own_base_rate(build: Callable[[Any], LRScheduler]) -> None:
+    optimizer = sgd(0.1)
+    scheduler = build(optimizer)
+    optimizer.step()
+    scheduler.step()
+    optimizer.add_param_group({"params": [Parameter([2.0])], "lr": 0.4})
+    assert scheduler.last_lr == [*scheduler.lr_at(1)[:1], 0.4]
+    for epoch in range(2, 12):
+        scheduler.step()
+        assert scheduler.last_lr == scheduler.lr_at(epoch) == build(Bare(0.1, 0.4)).lr_at(epoch)
+    assert scheduler.state_dict()["base_lrs"] == [0.1, 0.4]
+
+
+def test_a_group_added_later_that_cannot_be_scheduled_is_refused_every_time() -> None:
+    optimizer = Bare(0.1)
+    scheduler = CosineAnnealingLR(optimizer, 5, 0.05)
+    scheduler.step()
+    optimizer.param_groups.append({"lr": 0.01})
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"'eta_min' must be <= the base rate 0.01 of group 1: 0.05"):
+            scheduler.step()
+    assert (scheduler.last_epoch, scheduler.base_lrs) == (1, [0.1])
+
+
+def test_a_group_that_has_gone_is_refused() -> None:
+    optimizer = Bare(0.1, 0.2)
+    scheduler = StepLR(optimizer, 5)
+    del optimizer.param_groups[1]
+    with pytest.raises(ValueError, match="'optimizer' must have the 2 groups that the schedule knows: 1"):
+        scheduler.step()
+
+
+def test_the_groups_are_read_afresh_at_each_write() -> None:
+    optimizer = Bare(0.1)
+    scheduler = ExponentialLR(optimizer, 0.5)
+    scheduler.step()
+    optimizer.param_groups = [{"lr": 0.7}]  # as loading a checkpoint does
+    scheduler.step()
+    assert optimizer.param_groups == [{"lr": 0.025}]
+
+
+@each_kind
+def test_the_optimizer_gets_no_attribute_and_its_groups_no_key(build: Callable[[Any], LRScheduler]) -> None:
+    optimizer = sgd(0.1, 0.05)
+    attributes, keys = set(vars(optimizer)), [list(group) for group in optimizer.param_groups]
+    scheduler = build(optimizer)
+    for _ in range(5):
+        optimizer.step()
+        scheduler.step()
+    scheduler.load_state_dict(scheduler.state_dict())
+    assert (set(vars(optimizer)), [list(group) for group in optimizer.param_groups]) == (attributes, keys)

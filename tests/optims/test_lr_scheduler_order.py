@@ -1,0 +1,51 @@
+"""First the update, then the schedule: the other way round is warned about, where it can be known."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lucid_train.nn import Parameter
+from lucid_train.optims import SGD
+from lucid_train.optims.lr_scheduler import StepLR
+
+
+def sgd(rate: float) -> SGD:
+    return SGD([Parameter([1.0])], lr=rate)
+
+
+def test_a_schedule_stepped_before_the_first_update_warns_once_where_the_caller_stands() -> None:
+    scheduler = StepLR(sgd(0.1), 2)
+    with pytest.warns(UserWarning, match=r"scheduler.step\(\) was called before optimizer.step\(\)") as caught:
+        scheduler.step()
+    scheduler.step()
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_the_right_order_does_not_warn() -> None:
+    optimizer = sgd(0.1)
+    scheduler = StepLR(optimizer, 2)
+    for _ in range(4):
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SimpleNamespace(param_groups=[{"lr": 0.1}]),
+        SimpleNamespace(param_groups=[{"lr": 0.1}], step_count=lambda: 3),
+        SimpleNamespace(param_groups=[{"lr": 0.1}], register_step_post_hook=None),
+    ],
+    ids=["says nothing", "a step_count that is no count", "no hook to register"],
+)
+def test_where_the_order_cannot_be_known_nothing_is_claimed(optimizer: Any) -> None:
+    StepLR(optimizer, 2).step()
+
+
+def test_a_loaded_schedule_may_be_stepped_first() -> None:
+    optimizer = sgd(0.1)
+    scheduler = StepLR(optimizer, 2)
+    scheduler.load_state_dict(scheduler.state_dict() | {"last_epoch": 3})
+    scheduler.step()
+    assert scheduler.last_epoch == 4
