@@ -98,7 +98,7 @@ class Watch:
     _silent: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.player = Player(self.path, tuple(self.callbacks()))
+        self.player = Player(self.path, tuple(self.callbacks()), pace=1.0)
         self._follower = Follower(self.path)
         self._heard = time.monotonic()
 
@@ -132,7 +132,7 @@ class Watch:
         rewound, lines = self._follower.poll()
         if rewound:
             player.close("failed", f"the run died {player.place()}")
-            player = self.player = Player(self.path, tuple(self.callbacks()), muted=True)
+            player = self.player = Player(self.path, tuple(self.callbacks()), muted=True, pace=1.0)
         aged = not self._starts
         for line in lines:
             self._take_note(line, aged)

@@ -23,6 +23,7 @@ from lucid_train.recording import LIBRARY_EVENTS, Line, pack_event, read_event, 
 from lucid_train.run import OpenEpoch, Status
 
 _LONGEST_PAUSE = 3600.0
+_FASTEST_CLOCK = 1e6
 
 
 def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, speed: float | None = None) -> History:
@@ -43,9 +44,9 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
         TypeError: If an argument is of the wrong kind.
         ValueError: If `speed` is out of its range, or the file is no log of a run.
     """
-    player = Player(Path(path), tuple(callbacks))
     if speed is not None:
         real_number("speed", speed, above=0)
+    player = Player(Path(path), tuple(callbacks), pace=min(speed or 0.0, _FASTEST_CLOCK))
     last: Line | None = None
     try:
         for line in read_log(player.path):
@@ -98,14 +99,19 @@ class Player:
         path: The log, for errors.
         callbacks: Callbacks in the order in which they hear.
         muted: Follow the run and let nobody hear. It takes effect with the next fit.
+        pace: How fast the run's clock goes between two lines.
     """
 
     path: Path
     callbacks: tuple[Callback, ...]
     muted: bool = False
-    run: RecordedRun = field(factory=RecordedRun, init=False)
+    pace: float = 0.0
+    run: RecordedRun = field(init=False)
     _listeners: _Listeners | None = field(default=None, init=False)
     _failure: BaseException | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.run = RecordedRun(pace=self.pace)
 
     @property
     def playing(self) -> bool:
@@ -120,6 +126,7 @@ class Player:
         """
         if line.event == "FitStart" and self.playing:
             self.close("failed", f"the run died {self.place()}, and was resumed later")
+        self.run.tick(line.time, anew=line.event == "FitStart")
         try:
             event = self._begun(line) if line.event == "FitStart" else self._taken(line)
         except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -96,19 +97,32 @@ class RecordedOptimizer:
 class RecordedRun(Run):
     """A run that has taken place; what it was, the lines of its log say.
 
+    Args:
+        pace: How fast its clock goes between two lines: 1 is as fast as time does, 0 stands still.
+
     Attributes:
         callbacks: What stands for its callbacks, in list order.
         writer: The process that recorded it.
     """
 
+    pace: float = 0.0
     _recorded: tuple[Callback, ...] = field(default=(), init=False)
     writer: Any = field(default=None, init=False)
     _rates: tuple[float, ...] = field(default=(), init=False)
+    _time: float = field(default=0.0, init=False)
+    _since: float = field(factory=monotonic, init=False)
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
         """What stands for the callbacks of the run that was recorded."""
         return self._recorded
+
+    def clock(self) -> float:
+        return self._time + (monotonic() - self._since) * self.pace
+
+    def tick(self, time: float, *, anew: bool = False) -> None:
+        """Let the clock go on to a recorded time. It never goes back, unless it begins anew."""
+        self._time, self._since = time if anew else max(time, self.clock()), monotonic()
 
     def begin_recorded(self, fields: dict[str, Any]) -> None:
         """Take over what a FitStart line says.

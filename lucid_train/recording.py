@@ -38,6 +38,8 @@ from lucid_train.packing import (
 from lucid_train.run import Run, Status
 
 FORMAT = 1
+# Seconds since 1970 in the year 33658.
+_END_OF_TIME = 1e12
 LONGEST_LINE = 1 << 26
 LIBRARY_EVENTS = (EpochStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitError, FitEnd)
 
@@ -86,7 +88,7 @@ def read_line(raw: bytes, *, number: int = 0, end: int = 0) -> Line:
     if not isinstance(entries, dict):
         raise ValueError("it is no JSON object")
     event, time, run = entries.pop("event", None), entries.pop("time", None), entries.pop("run", {})
-    if not isinstance(event, str) or not isinstance(run, dict) or not is_number(time):
+    if not isinstance(event, str) or not isinstance(run, dict) or not is_number(time) or not 0 <= time < _END_OF_TIME:
         raise ValueError("it lacks the name of an event, or its time")
     return Line(event, float(time), run, entries, number, end)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any, Literal
 
 from attrs import define, field
@@ -76,6 +77,10 @@ class Run:
     def last_lr(self) -> list[float]:
         """The rates that the optimizer has now, for the next update: a fresh list, one per group; [] without one."""
         return [] if self.optimizer is None else read_rates(self.optimizer)
+
+    def clock(self) -> float:
+        """Return the seconds of a clock that goes as the run goes: this process's, or a replay's, by recorded times."""
+        return monotonic()
 
     def evaluated(self, epoch: int) -> bool:
         """Return whether the metrics of an epoch are all there are: it is one that is evaluated, or none ever is."""

@@ -47,6 +47,8 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
         ([{"event": "EpochStart", "time": 1, "epoch": 1}], "in line 1, it is not how a log of format 1 begins"),
         ([{**START, "format": 2}], "in line 1, it is not how a log of format 1 begins"),
         ([{**START, "time": True}], "in line 1, it lacks"),
+        ([{**START, "time": 1e308}], "in line 1, it lacks"),
+        ([{**START, "time": -1}], "in line 1, it lacks"),
         ([{**START, "callbacks": None}], "in line 1, its callbacks are no list"),
         ([{**START, "callbacks": [1]}], "in line 1, a callback is no object"),
         ([{**START, "callbacks": [{"name": "a\x1bb"}]}], "is no name of a class"),

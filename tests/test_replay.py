@@ -312,6 +312,9 @@ def test_a_run_is_replayed_at_its_pace(tmp_path: Path) -> None:
     began = monotonic()
     replay(path, speed=len(entries) * 10)
     assert monotonic() - began >= (len(entries) - 1) / (len(entries) * 10)
+    clock: list[float] = []
+    replay(path, [Hearing(event, lambda event: clock.append(event.run.clock())) for event in (FitStart, FitEnd)])
+    assert clock == [1000.0, 1000.0 + len(entries) - 1]
 
 
 @pytest.mark.parametrize("speed", [0, -1, math.nan, math.inf])

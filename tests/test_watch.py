@@ -284,7 +284,7 @@ class Terminal:
         until(lambda: text in "\n".join(self.read()))
 
     def read(self) -> list[str]:
-        with suppress(pexpect.TIMEOUT, pexpect.EOF):
+        with suppress(pexpect.TIMEOUT, pexpect.EOF, ValueError):  # ValueError: it is closed
             self.stream.feed(self.child.read_nonblocking(65536, timeout=0.05))
         return [line.rstrip() for line in self.screen.display if line.strip()]
 
