@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from io import StringIO
 from pathlib import Path
-from typing import IO, final
+from typing import IO, Any, final
 
 from attrs import define, field
 
@@ -38,6 +38,10 @@ class CSVLogger(Callback):
     path: Path = field(converter=as_path, validator=writable_path)
     _file: IO[str] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _columns: list[str] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
+
+    def settings(self) -> dict[str, Any]:
+        # Nothing here changes the training: a run may be resumed with another table, or none.
+        return {}
 
     def on_fit_start(self, event: FitStart) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -86,6 +86,10 @@ class EventLog(Callback):
             else [self.record]
         )
 
+    def settings(self) -> dict[str, Any]:
+        # Nothing here changes the training: a run may be resumed with another log, or none.
+        return {}
+
     def on_fit_start(self, event: FitStart) -> None:
         run = event.run
         held = self._open(run)

@@ -136,7 +136,7 @@ class Player:
             return
         if listeners is None:
             self._listeners = listeners = _Listeners(() if self.muted else self.callbacks)
-            self.run.begin(listeners, self.run.epochs)
+            self.run.enter(listeners)
             listeners.open(event)
         elif isinstance(event, FitEnd):
             self._end(event)

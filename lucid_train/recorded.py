@@ -11,6 +11,7 @@ from attrs import define, field
 from lucid_train.callback import Callback
 from lucid_train.callbacks.early_stopping import EarlyStopping
 from lucid_train.callbacks.lr_scheduler import ScheduleCallback
+from lucid_train.dispatch import Dispatcher
 from lucid_train.history import EpochRecord
 from lucid_train.packing import read_count, read_rates
 from lucid_train.recording import read_record
@@ -172,6 +173,12 @@ class RecordedRun(Run):
             raise ValueError(f"epoch {record.epoch} comes after {len(self.history)} epochs")
         self.history.append(record)
         self.open_epoch = None
+
+    def enter(self, dispatcher: Dispatcher) -> None:
+        """Begin a fit, or go on with one, for the callbacks of a dispatcher."""
+        self._dispatcher = dispatcher
+        self.stopping = False
+        self.conclude_recorded("running", None)
 
     def conclude_recorded(self, status: Status, reason: str | None) -> None:
         """Settle how the fit ended."""

@@ -85,6 +85,11 @@ def test_a_broken_log_is_refused_by_line(tmp_path: Path, lines: list[Any], why: 
     assert names.count("FitStart") == names.count("FitEnd")
 
 
+def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"run\.jsonl"):
+        replay(tmp_path / "run.jsonl")
+
+
 @pytest.mark.parametrize("text", ["", '{"event":"FitStart"'])
 def test_a_log_without_a_whole_line_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.jsonl").write_text(text)

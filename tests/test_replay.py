@@ -323,11 +323,6 @@ def test_a_speed_is_above_zero(tmp_path: Path, speed: float) -> None:
         replay(tmp_path / "run.jsonl", speed=speed)
 
 
-def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"run\.jsonl"):
-        replay(tmp_path / "run.jsonl")
-
-
 def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     _, trainer = recorded(
