@@ -10,8 +10,8 @@ from typing import IO, Any, final
 from attrs import define, field
 
 from lucid_train import TRANSIENT, Callback, EpochReport, FitEnd, FitStart, History
-from lucid_train.history import cells, csv_line, number_text
 from lucid_train.logfile import as_path, replace_text, set_aside, writable_path
+from lucid_train.table import cells, csv_line, number_text
 
 _FIRST = "epoch,steps,seconds"
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
@@ -14,6 +12,7 @@ import attrs
 from attrs import define, field
 
 from lucid_train.arguments import one_of
+from lucid_train.table import cells, csv_line, metric_column, rate_column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -118,13 +117,6 @@ class History(Sequence[EpochRecord]):
             raise ValueError(f"{name!r} must be a number in one epoch at least: it is NaN in all {len(self)}")
         return self[min(known, key=numbers.__getitem__)]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the history as dicts, lists, strings and numbers."""
-        epochs = [{**attrs.asdict(record), "metrics": dict(record.metrics)} for record in self]
-        for epoch in epochs:
-            epoch["lr"], epoch["last_lr"] = list(epoch["lr"]), list(epoch["last_lr"])
-        return {"status": self.status, "reason": self.reason, "epochs": epochs}
-
     def columns(self) -> list[str]:
         """Return the names of the columns of `to_csv` and `arrays`.
 
@@ -132,14 +124,14 @@ class History(Sequence[EpochRecord]):
         lr_2 and so on; then the metrics. A metric that has one of these names gets "metric_" before it.
         """
         groups = max((len(record.lr) for record in self), default=0)
-        own = ["epoch", "steps", "seconds", *(_rate_column(group) for group in range(groups))]
-        return [*own, *map(_metric_column, self.metric_names())]
+        own = ["epoch", "steps", "seconds", *(rate_column(group) for group in range(groups))]
+        return [*own, *map(metric_column, self.metric_names())]
 
     def row(self, index: int) -> dict[str, float]:
         """Return an epoch's numbers by column, without those that it lacks."""
         record = self[index]
-        rates = {_rate_column(group): rate for group, rate in enumerate(record.lr)}
-        metrics = {_metric_column(name): value for name, value in record.metrics.items()}
+        rates = {rate_column(group): rate for group, rate in enumerate(record.lr)}
+        metrics = {metric_column(name): value for name, value in record.metrics.items()}
         return {"epoch": record.epoch, "steps": record.steps, "seconds": record.seconds, **rates, **metrics}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -192,29 +184,9 @@ class History(Sequence[EpochRecord]):
 
         return figure(self, names)
 
-
-def cells(names: Sequence[str], row: Mapping[str, float]) -> list[str]:
-    """Return the cells of a row of a CSV file, in the order of `names`."""
-    return [number_text(row[name]) if name in row else "" for name in names]
-
-
-def number_text(value: float) -> str:
-    """Return a number in full, as Python reads it back."""
-    return str(value) if isinstance(value, int) else repr(float(value))
-
-
-def csv_line(entries: Sequence[str]) -> str:
-    """Return a line of a CSV file, with its newline."""
-    buffer = StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(entries)
-    return buffer.getvalue()
-
-
-def _rate_column(group: int) -> str:
-    return f"lr_{group}" if group else "lr"
-
-
-def _metric_column(name: str) -> str:
-    # A name that cannot be taken for a column of ours, nor for one that was made so from another metric's name.
-    taken = name in ("epoch", "steps", "seconds", "lr") or name.startswith(("lr_", "metric_"))
-    return f"metric_{name}" if taken else name
+    def to_dict(self) -> dict[str, Any]:
+        """Return the history as dicts, lists, strings and numbers."""
+        epochs = [{**attrs.asdict(record), "metrics": dict(record.metrics)} for record in self]
+        for epoch in epochs:
+            epoch["lr"], epoch["last_lr"] = list(epoch["lr"]), list(epoch["last_lr"])
+        return {"status": self.status, "reason": self.reason, "epochs": epochs}
