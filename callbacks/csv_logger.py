@@ -9,7 +9,7 @@ from typing import IO, Any, final
 
 from attrs import define, field
 
-from lucid_train import TRANSIENT, Callback, EpochReport, FitEnd, FitStart, History
+from lucid_train import TRANSIENT, Callback, EpochReport, FitEnd, FitStart, History, Run
 from lucid_train.logfile import as_path, replace_text, set_aside, writable_path
 from lucid_train.table import cells, csv_line, number_text
 
@@ -45,7 +45,7 @@ class CSVLogger(Callback):
 
     def on_fit_start(self, event: FitStart) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists() and not self._continues(event.run.history):
+        if self.path.exists() and not self._continues(event.run):
             set_aside(self.path)
         self._write_all(event.run.history)
 
@@ -73,7 +73,7 @@ class CSVLogger(Callback):
         self._columns = history.columns()
         self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115  # closed when the fit ends
 
-    def _continues(self, history: History) -> bool:
+    def _continues(self, run: Run) -> bool:
         """Return whether the file holds this run's epochs, or none: whether nothing is lost by replacing it."""
         try:
             text = self.path.read_text(encoding="utf-8")
@@ -81,10 +81,11 @@ class CSVLogger(Callback):
         except (csv.Error, UnicodeDecodeError):
             return False
         header = text.partition("\n")[0]
-        if not (header.startswith(_FIRST) or _FIRST.startswith(text)) or (rows and not len(history)):
+        if not (header.startswith(_FIRST) or _FIRST.startswith(text)) or (rows and not run.step):
             return False
         if rows and not text.endswith("\n"):
             rows.pop()  # of a process that was killed in mid-line
+        history = run.history
         for index, row in enumerate(rows[: len(history)]):
             known = {name: cell for name, cell in row.items() if cell and name != "seconds"}
             ours = {name: number_text(value) for name, value in history.row(index).items() if name != "seconds"}

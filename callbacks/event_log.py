@@ -17,7 +17,7 @@ from lucid_train.callback import FunctionListener, Hook, listening_to
 from lucid_train.callbacks.early_stopping import EarlyStopping
 from lucid_train.callbacks.lr_scheduler import ScheduleCallback
 from lucid_train.logfile import as_path, set_aside, writable_path
-from lucid_train.logstate import held_by, is_gone, last_writer, this_process
+from lucid_train.logstate import held_by, is_gone, last_writer, open_step, this_process
 from lucid_train.packing import pack_number, short_text
 from lucid_train.recording import (
     FORMAT,
@@ -100,7 +100,7 @@ class EventLog(Callback):
             "writer": this_process(),
             "callbacks": [_told(callback) for callback in run.callbacks],
             "model": None if run.model is None else _model(run.model),
-            "open_step": run.epoch_step if run.open_epoch is not None else None,
+            "open_step": open_step(run),
             "history": [pack_record(each) for each in run.history[held:]],
         }
         self._write("FitStart", fields, self._changes(run))

@@ -33,7 +33,7 @@ class Held:
 def held_by(path: Path, run: Run) -> Held | None:
     """Return what a log holds of a run that begins or goes on, or None if it holds another run, or no run at all."""
     finished = [_comparable(pack_record(record)) for record in run.history]
-    middle = run.open_epoch is not None
+    middle = open_step(run) is not None
     kept, step, epoch = Held(0, 0), 0, 0
     new, beyond = not finished and not run.step, False
     before: Held | None = None  # what was there before a FitStart that nothing has followed
@@ -59,6 +59,14 @@ def held_by(path: Path, run: Run) -> Held | None:
     if kept.end == 0 and not _is_beginning(path):
         return None
     return kept if before is None else before
+
+
+def open_step(run: Run) -> int | None:
+    """Return how many steps are done of the epoch that a run left in the middle, or None if it left none.
+
+    Of a run that is resumed from a checkpoint, the epoch itself is not there yet when the fit starts.
+    """
+    return run.step - sum(record.steps for record in run.history) if run.epoch > len(run.history) else None
 
 
 def last_writer(path: Path) -> Any:
