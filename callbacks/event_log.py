@@ -40,6 +40,10 @@ class EventLog(Callback):
     whole before the run goes on; of a process that is killed, the log keeps all that happened. Steps are recorded only
     on request: how far a run has come is noted once per heartbeat, from a thread, at no cost to the step.
 
+    A line is an object with "event", the event's class; "time", in seconds since 1970; what the event carries; and
+    "run", what has changed of the run since the line before. NaN and the infinities are the strings "nan", "inf" and
+    "-inf", which `float` reads. Of an event of your own, what is not JSON is recorded by its repr.
+
     A run that goes on, in this process or another, goes on in the same file. What the file holds beyond the point from
     which the run is resumed is cut off, so that the log ends as that of an uninterrupted run. A file that holds epochs
     of another run is moved aside first, to the same name with ".1" (or ".2" ...) added.

@@ -336,6 +336,12 @@ def test_a_log_grows_with_epochs_and_not_with_steps(tmp_path: Path) -> None:
     assert sizes[1] - sizes[0] < 200
 
 
+def test_recording_and_replaying_load_no_rich() -> None:
+    program = "import sys; from lucid_train import replay; from lucid_train.callbacks import CSVLogger, EventLog"
+    done = subprocess.run([sys.executable, "-c", f"{program}; print('rich' in sys.modules)"], capture_output=True)
+    assert done.stdout.split() == [b"False"]
+
+
 def test_the_process_that_writes_is_recorded(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     fit(path, 1)
