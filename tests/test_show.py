@@ -1,4 +1,3 @@
-import argparse
 import json
 import os
 import re
@@ -12,28 +11,16 @@ import pexpect
 import pyte
 import pytest
 
-from lucid_train import Trainer
+from lucid_train import Callback, EpochStart, FitEnd, Trainer, cli, replay
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
+from lucid_train.callbacks.display.pace import Pace
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
-from lucid_train.watch import add_commands
-
-COMMAND = """
-import argparse, sys
-from lucid_train.watch import add_commands
-parser = argparse.ArgumentParser(prog="lucid-train")
-add_commands(parser.add_subparsers(required=True))
-chosen = parser.parse_args()
-try:
-    sys.exit(chosen.command(chosen))
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
 
 
 def command(*arguments: Any) -> list[str]:
-    return [sys.executable, "-c", COMMAND, *map(str, arguments)]
+    return [sys.executable, "-m", "lucid_train.cli", *map(str, arguments)]
 
 
 def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:
@@ -41,11 +28,7 @@ def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:
 
 
 def called(*arguments: Any) -> int:
-    parser = argparse.ArgumentParser(prog="lucid-train")
-    add_commands(parser.add_subparsers(required=True))
-    chosen = parser.parse_args(list(map(str, arguments)))
-    code: int = chosen.command(chosen)
-    return code
+    return cli.main(list(map(str, arguments)))
 
 
 def trained(path: Path, scale: float, **settings: Any) -> None:
@@ -61,6 +44,29 @@ def trained(path: Path, scale: float, **settings: Any) -> None:
         callbacks=[ExponentialLRCallback(gamma=0.5), EventLog(path), EarlyStopping()],
         **settings,
     ).fit()
+
+
+def test_a_display_that_comes_late_shows_the_pace_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    Trainer(step=lambda batch: None, data=[1, 2, 3], epochs=2, callbacks=[EventLog(path, step_every=1)]).fit()
+    entries = [json.loads(line) for line in path.read_text().splitlines()][:9]
+    assert entries[-1]["event"] == "StepEnd"
+    for index, entry in enumerate(entries):
+        entry["time"] = 1000.0 + 10 * index
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    paces: list[Pace] = []
+
+    class Paced(Callback):
+        def on_epoch_start(self, event: EpochStart) -> None:
+            paces.append(Pace(event.run.clock))
+
+        def on_fit_end(self, event: FitEnd) -> None:
+            pace = paces[-1]
+            assert (pace.elapsed, pace.steps_per_second(event.run.epoch_step)) == (10.0, 0.1)
+            assert pace.left(event.run, event.run.epoch_step) == 20.0
+
+    replay(path, [Paced()])
+    assert len(paces) == 2
 
 
 @pytest.mark.filterwarnings("ignore:scheduler.step")

@@ -17,17 +17,6 @@ from lucid_train import Callback, EpochReport, FitEnd, FitStart, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.follow import Follower, Watch
 
-COMMAND = """
-import argparse, sys
-from lucid_train.watch import add_commands
-parser = argparse.ArgumentParser(prog="lucid-train")
-add_commands(parser.add_subparsers(required=True))
-chosen = parser.parse_args()
-try:
-    sys.exit(chosen.command(chosen))
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
 # Trains as long as it is told to: an epoch ends when a file of its number is there.
 WRITER = """
 import os, sys, time
@@ -49,7 +38,7 @@ trainer.fit(epochs)
 
 
 def command(*arguments: Any) -> list[str]:
-    return [sys.executable, "-c", COMMAND, *map(str, arguments)]
+    return [sys.executable, "-m", "lucid_train.cli", *map(str, arguments)]
 
 
 def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:
