@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -318,11 +319,14 @@ def test_it_can_be_copied_and_pickled_before_during_and_after_a_fit(tmp_path: Pa
         assert len(replay(each.path)) == 1
 
 
-def test_a_trainer_that_recorded_is_freed_at_once(tmp_path: Path) -> None:
+def test_a_log_is_freed_with_its_trainer_at_once(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "run.jsonl")
+    gone = weakref.ref(log)
     gc.disable()
     try:
-        Trainer(callbacks=[EventLog(tmp_path / "run.jsonl")]).fit()
-        assert not [each for each in gc.get_objects() if isinstance(each, EventLog) and each.path.parent == tmp_path]
+        Trainer(callbacks=[log]).fit()
+        del log
+        assert gone() is None
     finally:
         gc.enable()
 
