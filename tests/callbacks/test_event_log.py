@@ -272,14 +272,6 @@ def test_step_every_is_a_count() -> None:
         EventLog("run.jsonl", step_every=0)
 
 
-def test_a_file_that_cannot_be_written_is_refused_before_the_first_step(tmp_path: Path) -> None:
-    steps: list[Any] = []
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        Trainer(step=steps.append, data=[1], callbacks=[EventLog(tmp_path / "file" / "run.jsonl")]).fit()
-    assert steps == []
-
-
 def test_a_device_is_refused() -> None:
     with pytest.raises(ValueError, match="'path' must be a file, not a folder or a device"):
         EventLog(os.devnull)

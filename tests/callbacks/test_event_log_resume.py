@@ -194,3 +194,11 @@ def test_a_torn_last_line_is_ignored_by_readers_and_mended_on_append(tmp_path: P
         again.fit(2)
         assert events(torn) == events(path)
         assert replay(torn).metric("loss") == trainer.fit(restart=True).metric("loss")
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    steps: list[Any] = []
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        Trainer(step=steps.append, data=[1], callbacks=[EventLog(tmp_path / "file" / "run.jsonl")]).fit()
+    assert steps == []
