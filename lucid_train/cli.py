@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from lucid_train import demo
+from lucid_train import demo, watch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('lucid-train')}")
     commands = parser.add_subparsers(required=True, metavar="command")
     demo.add_command(commands)
+    watch.add_commands(commands)
     chosen = parser.parse_args(arguments)
     try:
         code: int = chosen.command(chosen)

@@ -36,7 +36,7 @@ def test_a_single_number_has_the_name_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize("value", ["0.5", b"1", (1.0, 2.0), [0.5], np.zeros(1), np.zeros((2, 2)), object(), 1j])
 def test_what_is_no_number_is_refused_by_the_first_step_with_its_name(value: Any) -> None:
-    with pytest.raises(TypeError, match="a step must return None, a number or a mapping of metrics.*'acc' is "):
+    with pytest.raises(TypeError, match=r"a step must return None, a number or a mapping of metrics.*'acc' is "):
         Trainer(step=lambda batch: {"loss": 0.5, "acc": value}, data=[1]).fit()
     with pytest.raises(TypeError, match="'loss' is "):
         to_metrics(value)
@@ -44,9 +44,9 @@ def test_what_is_no_number_is_refused_by_the_first_step_with_its_name(value: Any
 
 @pytest.mark.parametrize("output", [{1: 0.5}, {None: 0.5}, NoUpdate({1: 0.5})])
 def test_names_are_strings(output: Any) -> None:
-    with pytest.raises(TypeError, match="a metric's name must be a string: (1|None)"):
+    with pytest.raises(TypeError, match=r"a metric's name must be a string: (1|None)"):
         to_metrics(output)
-    with pytest.raises(TypeError, match="a metric's name must be a string: (1|None)"):
+    with pytest.raises(TypeError, match=r"a metric's name must be a string: (1|None)"):
         Means().add(output)
 
 

@@ -145,7 +145,7 @@ def test_two_schedules_claim_one_optimizer_in_vain(rate_witness: Any) -> None:
     run.claim(optimizer, first)
     run.claim(rate_witness(0.2), second)
     assert run.optimizer is optimizer
-    with pytest.raises(ValueError, match="'callbacks' must have one schedule per optimizer: Callback.* set the same"):
+    with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per optimizer: Callback.* set the same"):
         run.claim(optimizer, second)
 
 
@@ -167,14 +167,14 @@ def test_no_update_is_told_from_an_update_by_the_rates(rate_witness: Any) -> Non
 
 
 def test_an_exception_that_cannot_be_printed_still_ends_in_order(recorder: Any) -> None:
-    class Unprintable(Exception):
+    class UnprintableError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
     def step(batch: object) -> None:
-        raise Unprintable
+        raise UnprintableError
 
     record = recorder(FitEnd)
-    with pytest.raises(Unprintable):
+    with pytest.raises(UnprintableError):
         Trainer(step, [1], callbacks=[record]).fit()
-    assert [(event.status, event.reason) for event in record.seen] == [("failed", "Unprintable")]
+    assert [(event.status, event.reason) for event in record.seen] == [("failed", "UnprintableError")]

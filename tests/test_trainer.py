@@ -140,7 +140,7 @@ def test_so_are_those_of_fit_and_those_set_later() -> None:
     trainer = Trainer()
     with pytest.raises(ValueError, match="'epochs' must be >= 0: -1"):
         trainer.fit(-1)
-    with pytest.raises(TypeError, match="'epochs' must be an int: 1.5"):
+    with pytest.raises(TypeError, match=r"'epochs' must be an int: 1.5"):
         trainer.fit(1.5)  # type: ignore[arg-type]  # that it is refused is the claim
     with pytest.raises(ValueError, match="'evaluate_every' must be >= 1: 0"):
         trainer.evaluate_every = 0
@@ -311,6 +311,6 @@ def test_a_run_leaves_nothing_in_the_optimizer(rate_witness: Any) -> None:
 
 def test_two_schedules_on_one_optimizer_are_refused_before_the_first_step(rate_witness: Any) -> None:
     optimizer = rate_witness(1.0)
-    with pytest.raises(ValueError, match="'callbacks' must have one schedule per optimizer: StepLRCallback.*Exponent"):
+    with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per optimizer: StepLRCallback.*Exponent"):
         Trainer(optimizer=optimizer, callbacks=[StepLRCallback(step_size=1), ExponentialLRCallback(gamma=0.5)]).fit()
     assert optimizer.used == []

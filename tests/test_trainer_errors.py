@@ -261,18 +261,18 @@ def test_the_callback_whose_own_start_failed_hears_the_end_too() -> None:
 
 
 def test_an_exception_that_cannot_be_changed_leaves_without_a_note() -> None:
-    class Frozen(Exception):
+    class FrozenError(Exception):
         def __setattr__(self, name: str, value: object) -> None:
             raise AttributeError(name)
 
         def add_note(self, note: str) -> None:
             raise AttributeError(note)
 
-    error, log = Frozen("x"), list[str]()
-    with pytest.raises(Frozen) as caught:
+    error, log = FrozenError("x"), list[str]()
+    with pytest.raises(FrozenError) as caught:
         Trainer(callbacks=[Ends("a", log), BadEnd(OSError("y")), BadEnd(error, FitStart)]).fit()
     assert caught.value is error
-    assert log == ["a FitStart", "a FitError Frozen", "a FitEnd failed"]
+    assert log == ["a FitStart", "a FitError FrozenError", "a FitEnd failed"]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(2))))

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from lucid_train import Callback, EpochEnd, Event, StepEnd, Trainer, nn, optims
 from lucid_train.callback import Hook
 from lucid_train.callbacks import (
     CosineAnnealingLRCallback,
+    CSVLogger,
     EarlyStopping,
+    EventLog,
     ExponentialLRCallback,
     LRSchedulerCallback,
     RichLogger,
@@ -27,12 +30,14 @@ from lucid_train.optims.lr_scheduler import StepLR
 
 # How to build each on an optimizer, arguments that are refused, and the name that the error gives.
 CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]] = {
+    "CSVLogger": (lambda optimizer: CSVLogger("run.csv"), lambda: CSVLogger(3), "path"),  # type: ignore[arg-type]
     "CosineAnnealingLRCallback": (
         lambda optimizer: CosineAnnealingLRCallback(T_max=4),
         lambda: CosineAnnealingLRCallback(T_max=0),
         "T_max",
     ),
     "EarlyStopping": (lambda optimizer: EarlyStopping("loss"), lambda: EarlyStopping(patience=0), "patience"),
+    "EventLog": (lambda optimizer: EventLog("run.jsonl"), lambda: EventLog("run.jsonl", heartbeat=0), "heartbeat"),
     "ExponentialLRCallback": (
         lambda optimizer: ExponentialLRCallback(gamma=0.9),
         lambda: ExponentialLRCallback(gamma=-1),
@@ -65,6 +70,11 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 }
 
 every = pytest.mark.parametrize("name", sorted(CATALOGUE))
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @define(eq=False)

@@ -10,13 +10,13 @@ from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, ExponentialLRCallback, LRSchedulerCallback
 
 
-def training(seed: int = 0) -> tuple[torch.nn.Module, torch.optim.Optimizer, list[torch.Tensor], Callable[[Any], Any]]:
-    torch.manual_seed(seed)
+def training() -> tuple[torch.nn.Module, torch.optim.Optimizer, list[torch.Tensor], Callable[[Any], Any]]:
+    torch.manual_seed(0)
     model = torch.nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     data = list(torch.randn(4, 5, 3))
 
-    def step(batch: torch.Tensor) -> torch.Tensor:
+    def step(batch: torch.Tensor) -> Any:
         optimizer.zero_grad()
         loss = ((model(batch) - batch.sum(1, keepdim=True)) ** 2).mean()
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
@@ -55,7 +55,7 @@ def test_nothing_waits_for_the_device_until_somebody_reads(monkeypatch: pytest.M
             return _method(self, *args)
 
         monkeypatch.setattr(torch.Tensor, name, read)
-    model, optimizer, data, step = training()
+    _model, optimizer, data, step = training()
 
     def checked(batch: torch.Tensor) -> Any:
         before = len(reads)
@@ -72,11 +72,11 @@ def test_nothing_waits_for_the_device_until_somebody_reads(monkeypatch: pytest.M
 
 
 def test_outputs_are_handed_on_without_their_graph() -> None:
-    model, optimizer, data, step = training()
+    _model, optimizer, data, step = training()
     graphs: list[Any] = []
     outputs: list[torch.Tensor] = []
 
-    def kept(batch: torch.Tensor) -> torch.Tensor:
+    def kept(batch: torch.Tensor) -> Any:
         loss = step(batch)
         graphs.append(weakref.ref(loss))
         return loss
@@ -161,7 +161,7 @@ def test_tensor_rates_are_reported_as_the_last_update_read_them(
 
 
 def test_a_scheduler_of_pytorch_that_follows_a_metric() -> None:
-    model, optimizer, data, step = training()
+    _model, optimizer, data, step = training()
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
     callback = LRSchedulerCallback(scheduler, monitor="val_loss")
     history = Trainer(step, data, epochs=4, optimizer=optimizer, evaluate=lambda: 1.0, callbacks=[callback]).fit()
@@ -171,7 +171,7 @@ def test_a_scheduler_of_pytorch_that_follows_a_metric() -> None:
 
 
 def test_a_scheduler_of_pytorch_resumes_and_starts_over() -> None:
-    model, optimizer, data, step = training()
+    _model, optimizer, data, step = training()
     callback = LRSchedulerCallback(torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5))
     trainer = Trainer(step, data, optimizer=optimizer, epochs=3, callbacks=[callback])
     rates = [record.lr for record in trainer.fit()]
@@ -207,7 +207,7 @@ def test_a_data_loader_without_a_length() -> None:
 
 
 def test_a_run_leaves_nothing_in_the_optimizer() -> None:
-    model, optimizer, data, step = training()
+    _model, optimizer, data, step = training()
     before = set(vars(optimizer)), [set(group) for group in optimizer.param_groups]
     hooks = len(optimizer._optimizer_step_post_hooks)
     Trainer(step, data, epochs=3, optimizer=optimizer, callbacks=[ExponentialLRCallback(gamma=0.5)]).fit()
