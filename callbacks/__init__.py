@@ -4,7 +4,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lucid_train.callbacks.csv_logger import CSVLogger
     from lucid_train.callbacks.early_stopping import EarlyStopping
+    from lucid_train.callbacks.event_log import EventLog
     from lucid_train.callbacks.lr_scheduler import (
         CosineAnnealingLRCallback,
         ExponentialLRCallback,
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
     from lucid_train.callbacks.terminate_on_nan import TerminateOnNaN
 
 __all__ = [
+    "CSVLogger",
     "CosineAnnealingLRCallback",
     "EarlyStopping",
+    "EventLog",
     "ExponentialLRCallback",
     "LRSchedulerCallback",
     "RichLogger",
@@ -24,7 +28,13 @@ __all__ = [
     "TerminateOnNaN",
 ]
 
-_HOMES = {"EarlyStopping": "early_stopping", "RichLogger": "rich_logger", "TerminateOnNaN": "terminate_on_nan"}
+_HOMES = {
+    "CSVLogger": "csv_logger",
+    "EarlyStopping": "early_stopping",
+    "EventLog": "event_log",
+    "RichLogger": "rich_logger",
+    "TerminateOnNaN": "terminate_on_nan",
+}
 
 
 def __getattr__(name: str) -> "Any":

@@ -38,7 +38,7 @@ class EarlyStopping(Callback):
     patience: int = field(default=5, kw_only=True, validator=checked(whole_number, least=1))
     mode: Literal["min", "max"] = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
     min_delta: float = field(default=0.0, kw_only=True, validator=checked(real_number, least=0))
-    restore_best: bool = field(default=False, kw_only=True)
+    restore_best: bool = field(default=False, kw_only=True, validator=checked(one_of, choices=(False, True)))
     model: Any = field(default=None, kw_only=True, repr=False)
     best: float | None = field(default=None, init=False, repr=False)
     best_epoch: int | None = field(default=None, init=False, repr=False)

@@ -177,6 +177,8 @@ class LRSchedulerCallback(ScheduleCallback):
     _first: tuple[dict[str, Any], list[Any]] | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.monitor is not None and not isinstance(self.monitor, str):
+            raise TypeError(f"'monitor' must be the name of a metric: {self.monitor!r}")
         if self.monitor is not None and self.interval == "step":
             raise ValueError(f"'monitor' must be None with interval='step': {self.monitor!r}")
         if callable(getattr(self.scheduler, "step", None)):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from lucid_train.history import EpochRecord, History
     from lucid_train.metrics import NoUpdate
+    from lucid_train.playback import replay
     from lucid_train.run import Run
     from lucid_train.trainer import Trainer
 
@@ -58,6 +59,7 @@ __all__ = [
     "nn",
     "on",
     "optims",
+    "replay",
 ]
 
 _MODULES = ("callbacks", "data", "nn", "optims")
@@ -70,6 +72,7 @@ _HOMES = {
     "Run": "run",
     "Trainer": "trainer",
     "on": "callback",
+    "replay": "playback",
 }
 
 if not os.path.isdir(os.path.join(__path__[0], "callbacks")):

@@ -13,7 +13,7 @@ import attrs
 from attrs import define
 
 from lucid_train.arguments import whole_number
-from lucid_train.events import Event, hook_names
+from lucid_train.events import EpochEvent, Event, hook_names
 
 Hook = Callable[[Any], object]
 F = TypeVar("F", bound=Callable[..., object])
@@ -61,7 +61,7 @@ def on(
     once: bool = False,
     when: Callable[[Any], object] | None = None,
 ) -> Callable[[F], F]:
-    """Mark a method of a Callback as a listener, whatever its name.
+    """Mark a method of a Callback as a listener; its name means nothing then.
 
     All conditions given must hold. The count of a step event is its step, of an epoch event its epoch; events of your
     own are counted as they are emitted, anew in each fit, unless they define `count`.
@@ -101,8 +101,8 @@ def listening_to(
     when: Callable[[Any], object] | None = None,
 ) -> Listening:
     """Return the checked conditions of a listener; the arguments are those of `on`."""
-    if not (isinstance(event, type) and issubclass(event, Event)):
-        raise TypeError(f"'event' must be an event class, such as StepEnd: {event!r}")
+    if not (isinstance(event, type) and issubclass(event, Event)) or event in (Event, EpochEvent):
+        raise TypeError(f"'event' must be the class of an event that is emitted, such as StepEnd: {event!r}")
     if not isinstance(once, bool):
         raise TypeError(f"'once' must be True or False: {once!r}")
     if when is not None and not callable(when):
@@ -137,12 +137,16 @@ class Callback:
 
     def __init_subclass__(cls) -> None:
         for name, method in vars(cls).items():
-            if name.startswith("on_") and name not in hook_names():
+            marked = hasattr(method, "listens")
+            if name.startswith("on_") and not marked and name not in hook_names():
                 near = difflib.get_close_matches(name, hook_names(), n=1)
                 hint = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(sorted(hook_names()))}"
                 raise TypeError(f"{cls.__name__}.{name} is not a hook; {hint}")
-            if inspect.isfunction(method) and (name.startswith("on_") or hasattr(method, "listens")):
-                _check_signature(f"{cls.__name__}.{name}", method)
+            if inspect.isfunction(method) and (name.startswith("on_") or marked):
+                _check_signature(f"{cls.__name__}.{name}", method, None, None)
+        if getattr(vars(cls).get("__setstate__"), "__module__", "").startswith("attr"):
+            # The one that attrs gives a slotted class sets the fields and loses what else a subclass may have.
+            del cls.__setstate__
         names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
         cls._marked = tuple(
             (name, listening) for name in names for listening in getattr(getattr(cls, name, None), "listens", ())
@@ -151,13 +155,21 @@ class Callback:
     def hooks(self, event: type[Event]) -> list[Hook]:
         """Return what hears an event here, in the order of definition; asked once per fit for each kind of event."""
         named = getattr(self, event.hook, None)
-        found: list[Hook] = [] if named is None else [named]
+        found: list[Hook] = [] if named is None or hasattr(named, "listens") else [named]
         marked = [(name, conditions) for name, conditions in self._marked if conditions.event is event]
         return found + [conditions.filtered(getattr(self, name)) for name, conditions in marked]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of the state: the fields with `init=False`, without their underscores."""
-        return {name.lstrip("_"): copy.deepcopy(getattr(self, name)) for name in self._state_fields()}
+        """Return a copy of the state: the fields with `init=False`, without their underscores.
+
+        Raises:
+            TypeError: If such a field has no default and is not set.
+        """
+        names = _names(self)
+        unset = [name for name in names if not hasattr(self, name)]
+        if unset:
+            raise TypeError(f"{type(self).__name__}.{unset[0]} must have a default, as a field with init=False")
+        return {name.lstrip("_"): copy.deepcopy(getattr(self, name)) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state that `state_dict` returned.
@@ -165,28 +177,38 @@ class Callback:
         Raises:
             ValueError: If entries are missing or unknown; nothing has changed then.
         """
-        names = {name.lstrip("_"): name for name in self._state_fields()}
+        names = {name.lstrip("_"): name for name in _names(self)}
         check_entries(f"the state of {type(self).__name__}", state, names)
         for name, value in state.items():
             setattr(self, names[name], copy.deepcopy(value))
 
     def reset(self) -> None:
-        """Bring the state back to what it was before the first fit."""
-        for name, value in _defaults(self, state=True).items():
-            setattr(self, name, value)
+        """Bring the state back to what it was before the first fit.
 
-    def _state_fields(self) -> list[str]:
-        return list(_defaults(self, state=True))
+        Raises:
+            TypeError: If a field with `init=False` has no default.
+        """
+        values = {name: _default(self, name) for name in _names(self)}
+        unknown = [name for name, value in values.items() if value is attrs.NOTHING]
+        if unknown:
+            raise TypeError(f"{type(self).__name__}.{unknown[0]} must have a default, as a field with init=False")
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Not __getstate__: attrs gives every slotted class one of its own, which knows nothing of transient fields.
-        values = {f.name: getattr(self, f.name) for f in attrs.fields(type(self))}
-        values |= _defaults(self, state=False) | getattr(self, "__dict__", {})
+        transient = _names(self, transient=True)
+        names = [*(f.name for f in attrs.fields(type(self)) if hasattr(self, f.name)), *getattr(self, "__dict__", ())]
+        values = {name: getattr(self, name) for name in names if name not in transient}
         return copyreg.__newobj__, (type(self),), values  # type: ignore[attr-defined]  # missing from typeshed
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
+        # Made here, for a lock or a thread can be neither copied nor pickled.
+        for name in _names(self, transient=True):
+            if (value := _default(self, name)) is not attrs.NOTHING:
+                object.__setattr__(self, name, value)
 
 
 @define(eq=False)
@@ -213,22 +235,37 @@ def check_entries(what: str, state: dict[str, Any], expected: Iterable[str]) -> 
         raise ValueError(f"{what} does not fit: {', '.join(wrong)}")
 
 
-def _check_signature(name: str, method: Callable[..., object]) -> None:
+def check_listener(function: Any) -> None:
+    """Refuse what cannot be called with an event.
+
+    Raises:
+        TypeError: If it is no function of one argument.
+    """
+    if not callable(function):
+        raise TypeError(f"a listener must be a function of the event: {function!r}")
+    _check_signature(getattr(function, "__name__", repr(function)), function, None)
+
+
+def _check_signature(name: str, function: Callable[..., object], *arguments: None) -> None:
     try:
-        inspect.signature(method).bind(None, None)
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C do not tell
+        return
+    try:
+        signature.bind(*arguments)
     except TypeError:
-        raise TypeError(f"{name} must take one argument, the event: {name}{inspect.signature(method)}") from None
+        raise TypeError(f"{name} must take one argument, the event: {name}{signature}") from None
 
 
-def _defaults(callback: Callback, *, state: bool) -> dict[str, Any]:
-    """Return the first values of the state fields, or of the transient ones."""
-    values: dict[str, Any] = {}
-    for attribute in attrs.fields(type(callback)):
-        if attribute.init or attribute.metadata.get("transient", False) is state:
-            continue
-        default = attribute.default
-        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, typed as a function
-            values[attribute.name] = default.factory(callback) if default.takes_self else default.factory()
-        else:
-            values[attribute.name] = default
-    return values
+def _names(callback: Callback, *, transient: bool = False) -> list[str]:
+    """Return the names of the state fields, or of the transient ones."""
+    fields = [f for f in attrs.fields(type(callback)) if not f.init]
+    return [f.name for f in fields if bool(f.metadata.get("transient", False)) is transient]
+
+
+def _default(callback: Callback, name: str) -> Any:
+    """Return the first value of a field, attrs.NOTHING if it has none."""
+    default = getattr(attrs.fields(type(callback)), name).default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, typed as a function
+        return default.factory(callback) if default.takes_self else default.factory()
+    return default

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -23,15 +24,26 @@ class Dispatcher:
         # Seconds by "Callback.hook", while they are measured; two callbacks of one class are told apart by number.
         self.seconds: dict[str, float] | None = None
         self._started = 0
+        # What the callbacks gave for each event, asked for once: counts of `every` and `once` live as long as the fit.
+        self._found: dict[type[Event], list[tuple[Callback, Hook]]] = {}
         self._hooks: dict[type[Event], list[Hook]] = {}
 
     def listeners(self, event: type[Event]) -> list[Hook]:
-        """Return all that hear an event, in list order; empty if nobody does."""
+        """Return all that hear an event, in list order; empty if nobody does.
+
+        Raises:
+            TypeError: If it is no event.
+        """
         if event not in self._hooks:
+            if not issubclass(event, Event):
+                raise TypeError(f"'event' must be an event, an instance of a class derived from Event: {event!r}")
+            if event not in self._found:
+                self._found[event] = [
+                    (callback, hook) for callback in self.callbacks for hook in _asked(callback, event)
+                ]
             self._hooks[event] = [
                 hook if self.seconds is None else _timed(hook, f"{self._label(callback)}.{_name(hook)}", self.seconds)
-                for callback in self.callbacks
-                for hook in callback.hooks(event)
+                for callback, hook in self._found[event]
             ]
         return self._hooks[event]
 
@@ -50,7 +62,7 @@ class Dispatcher:
         """Emit the first event of a fit, and note which callbacks have begun, should one of them fail."""
         for callback in self.callbacks:
             self._started += 1
-            call(callback.hooks(type(event)), event)
+            call(_asked(callback, type(event)), event)
 
     def emit(self, event: Event) -> None:
         """Let everybody hear an event."""
@@ -63,16 +75,31 @@ class Dispatcher:
         it is returned, to be raised when all have heard.
         """
         first = error
-        for event in events:
-            for callback in reversed(self.callbacks[: self._started]):
-                try:
-                    call(callback.hooks(type(event)), event)
-                except BaseException as failure:
-                    if first is None:
-                        first = failure
-                    elif failure is not first:
-                        _attach(failure, first)
-        return first if error is None else None
+        # A traceback must not hold this frame, which holds the exception: only the collector could free it then.
+        origin = None if error is None else error.__traceback__
+        try:
+            for event in events:
+                for callback in reversed(self.callbacks[: self._started]):
+                    try:
+                        call(_asked(callback, type(event)), event)
+                    except BaseException as failure:
+                        if first is None:
+                            first = failure
+                        elif failure is error:  # raised once more by a hook of FitError
+                            failure.__traceback__ = origin
+                        elif failure is not first:
+                            _attach(failure, first)
+            return first if error is None else None
+        finally:
+            del first, error
+
+
+def _asked(callback: Callback, event: type[Event]) -> list[Hook]:
+    try:
+        return callback.hooks(event)
+    except BaseException as error:
+        add_note(error, f"raised by {type(callback).__name__}.hooks for {event.__name__}")
+        raise
 
 
 def call(hooks: list[Hook], event: Event) -> None:
@@ -82,13 +109,21 @@ def call(hooks: list[Hook], event: Event) -> None:
         for hook in hooks:
             hook(event)
     except BaseException as error:
-        error.add_note(f"raised by {_full_name(hook)}{_place(event)}")
+        add_note(error, f"raised by {_full_name(hook)}{_place(event)}")
         raise
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception, if it is one that can be changed: a frozen dataclass cannot, and leaves as it is."""
+    with suppress(Exception):
+        error.add_note(note)
+
+
 def _attach(failure: BaseException, error: BaseException) -> None:
+    if failure.__context__ is error:
+        failure.__context__ = None  # the note hangs on it already
     lines = "".join(traceback.format_exception(failure)).rstrip()
-    error.add_note(f"while closing, another exception was raised:\n{lines}")
+    add_note(error, f"while closing, another exception was raised:\n{lines}")
 
 
 def _timed(hook: Hook, name: str, seconds: dict[str, float]) -> Hook:

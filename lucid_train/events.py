@@ -38,6 +38,9 @@ class Event:
     run: Run = field(default=cast("Run", None), repr=False, eq=False)
 
     def __init_subclass__(cls) -> None:
+        own = globals().get(cls.__name__)
+        if isinstance(own, type) and issubclass(own, Event) and cls.__module__ != __name__:
+            raise TypeError(f"{cls.__module__}.{cls.__name__} must not have the name of an event of the library's own")
         cls.hook = "on_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
         _hook_names.add(cls.hook)
 

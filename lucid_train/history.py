@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, overload
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 import attrs
 from attrs import define, field
 
 from lucid_train.arguments import one_of
+from lucid_train.table import cells, csv_line, metric_column, rate_column
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 Mode = Literal["min", "max"]
 
@@ -35,6 +42,10 @@ class EpochRecord:
     last_lr: tuple[float, ...] = ()
 
 
+def _as_list(records: Iterable[EpochRecord]) -> list[EpochRecord]:
+    return list(records)
+
+
 @define(eq=False, repr=False)
 class History(Sequence[EpochRecord]):
     """The finished epochs of a run in order, and how the run ended.
@@ -46,7 +57,7 @@ class History(Sequence[EpochRecord]):
     2
     """
 
-    _records: list[EpochRecord] = field(factory=list, converter=list)
+    _records: list[EpochRecord] = field(factory=list, converter=_as_list)
     status: str = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
 
@@ -105,6 +116,73 @@ class History(Sequence[EpochRecord]):
         if not known:
             raise ValueError(f"{name!r} must be a number in one epoch at least: it is NaN in all {len(self)}")
         return self[min(known, key=numbers.__getitem__)]
+
+    def columns(self) -> list[str]:
+        """Return the names of the columns of `to_csv` and `arrays`.
+
+        These are epoch, steps and seconds; lr, the rate that the epoch's last update used, and for further groups lr_1,
+        lr_2 and so on; then the metrics. A metric that has one of these names gets "metric_" before it.
+        """
+        groups = max((len(record.lr) for record in self), default=0)
+        own = ["epoch", "steps", "seconds", *(rate_column(group) for group in range(groups))]
+        return [*own, *map(metric_column, self.metric_names())]
+
+    def row(self, index: int) -> dict[str, float]:
+        """Return an epoch's numbers by column, without those that it lacks."""
+        record = self[index]
+        rates = {rate_column(group): rate for group, rate in enumerate(record.lr)}
+        metrics = {metric_column(name): value for name, value in record.metrics.items()}
+        return {"epoch": record.epoch, "steps": record.steps, "seconds": record.seconds, **rates, **metrics}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return every column as a numpy array with one entry per epoch; NaN where an epoch lacks a number.
+
+        >>> history = History([EpochRecord(epoch=1, lr=(0.1,)), EpochRecord(epoch=2, lr=(0.05,))])
+        >>> history.arrays()["lr"].tolist()
+        [0.1, 0.05]
+        """
+        import numpy as np
+
+        rows = [self.row(index) for index in range(len(self))]
+        kinds: dict[str, type] = {"epoch": np.int64, "steps": np.int64}
+        return {
+            name: np.array([row.get(name, math.nan) for row in rows], dtype=kinds.get(name, np.float64))
+            for name in self.columns()
+        }
+
+    def to_csv(self, file: str | os.PathLike[str] | IO[str]) -> None:
+        """Write one row per epoch, under the names of `columns`; a cell is empty where an epoch lacks a number.
+
+        Floats are written in full: what is read back is the same number.
+
+        Args:
+            file: A path, or a file opened for text.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        names = self.columns()
+        text = csv_line(names) + "".join(csv_line(cells(names, self.row(index))) for index in range(len(self)))
+        if isinstance(file, (str, os.PathLike)):
+            Path(file).write_text(text, encoding="utf-8", newline="")
+        else:
+            file.write(text)
+
+    def plot(self, *names: str) -> Figure:
+        """Return a figure of metrics over the epochs, and below it the rates.
+
+        This needs matplotlib: `pip install lucid-train[plot]`.
+
+        Args:
+            names: The metrics; by default all of them.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            KeyError: If no epoch has a metric.
+        """
+        from lucid_train.plot import figure
+
+        return figure(self, names)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as dicts, lists, strings and numbers."""

@@ -62,6 +62,9 @@ class Means:
 
     totals: dict[str, Any] = field(factory=dict)
     counts: dict[str, int] = field(factory=dict)
+    # The sum and the number of the losses that came as bare floats, which the Trainer adds up itself: in one row, for
+    # a sum in two parts may differ in the last place.
+    floats: tuple[float, int] = (0.0, 0)
 
     def add(self, output: Any) -> None:
         """Count what one step returned.
@@ -75,7 +78,7 @@ class Means:
     def add_sum(self, name: str, total: Any, count: int) -> None:
         """Count the sum of `count` values of one metric."""
         if name in self.counts:
-            self.totals[name] += total
+            self.totals[name] = self.totals[name] + total
             self.counts[name] += count
         else:
             _refuse_name(name)
@@ -84,6 +87,10 @@ class Means:
 
     def read(self) -> dict[str, float]:
         """Return the means as floats; this waits for a tensor's device."""
+        total, count = self.floats
+        if count:
+            self.add_sum("loss", float(total), count)
+            self.floats = 0.0, 0
         return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
 
 
@@ -117,6 +124,11 @@ def _addable(name: str, value: Any) -> Any:
     _refuse_value(name, value)
     if not hasattr(value, "element_size"):
         return float(value)
-    # A copy, for the step may fill the same tensor again; and a sum of float16 stops growing after a few hundred terms.
     value = value.detach()
-    return value.float() if value.element_size() < 4 else value.clone()
+    # A sum of float16 stops growing after a few hundred terms, and one of 1e6 float32 is wrong by a hundredth.
+    try:
+        wide = value.double()
+    except TypeError:  # Apple's devices have no float64
+        wide = value.float()
+    # A copy, for the step may fill the same tensor again.
+    return value.clone() if wide is value else wide

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
+from time import monotonic
+from types import GeneratorType
 from typing import Any, Literal
 
 from attrs import define, field
@@ -24,10 +27,25 @@ class OpenEpoch:
     batches: Iterator[Any]
     first_step: int
     one_shot: bool = False
+    trained: bool = False
+    # A batch that was taken and whose step failed.
+    pending: tuple[Any, ...] = ()
     means: Means = field(factory=Means)
     seconds: float = 0.0
     # What the last update used; a tensor's rate as a copy, not as a float, so that no device waits.
     rates: list[Any] | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether an exception ended the pass early: a generator that raises cannot go on, other iterators can."""
+        return isinstance(self.batches, GeneratorType) and self.batches.gi_frame is None and not self.trained
+
+    def remaining(self, count: int | None) -> Iterator[Any]:
+        """Return the batches to go on with, at most `count`."""
+        # Made anew for each fit, as an islice is at its end once what it reads has failed.
+        batches = self.batches if count is None else islice(self.batches, count - len(self.pending))
+        pending, self.pending = self.pending, ()
+        return chain(pending, batches) if pending else batches
 
 
 @define(eq=False)
@@ -70,12 +88,17 @@ class Run:
     @property
     def epoch_step(self) -> int:
         """Steps done in the epoch at hand."""
-        return 0 if self.open_epoch is None else self.step - self.open_epoch.first_step
+        part = self.open_epoch  # looked at once: a display reads this from a thread of its own
+        return 0 if part is None else self.step - part.first_step
 
     @property
     def last_lr(self) -> list[float]:
         """The rates that the optimizer has now, for the next update: a fresh list, one per group; [] without one."""
         return [] if self.optimizer is None else read_rates(self.optimizer)
+
+    def clock(self) -> float:
+        """Return the seconds of a clock that goes as the run goes: this process's, or a replay's, by recorded times."""
+        return monotonic()
 
     def evaluated(self, epoch: int) -> bool:
         """Return whether the metrics of an epoch are all there are: it is one that is evaluated, or none ever is."""
@@ -146,7 +169,7 @@ class Run:
         if isinstance(error, KeyboardInterrupt):
             self._conclude("interrupted", "interrupted by the keyboard")
         elif error is not None:
-            self._conclude("failed", f"{type(error).__name__}: {error}".rstrip(": "))
+            self._conclude("failed", _described(error))
         elif self.stopping and len(self.history) < self.epochs:
             self._conclude("stopped", self.reason)
         else:  # a stop that came with the last epoch has stopped nothing
@@ -160,3 +183,10 @@ class Run:
     def _conclude(self, status: Status, reason: str | None) -> None:
         self.status = self.history.status = status
         self.reason = self.history.reason = reason
+
+
+def _described(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}".rstrip(": ")
+    except Exception:  # one whose own __str__ fails must not keep the callbacks from hearing of it
+        return type(error).__name__

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import define, field
 
 from lucid_train.arguments import checked, whole_number
-from lucid_train.callback import Callback, FunctionListener, Hook, listening_to
-from lucid_train.dispatch import Dispatcher, call
+from lucid_train.callback import Callback, FunctionListener, Hook, check_listener, listening_to
+from lucid_train.dispatch import Dispatcher, add_note, call
 from lucid_train.events import (
     EpochEnd,
     EpochReport,
@@ -114,14 +114,14 @@ class Trainer:
             raise ValueError("'step' must be given with data: None")
 
     def on(self, event: type[Event], **conditions: Any) -> Callable[[F], F]:
-        """Let a function listen, after the callbacks; for use as a decorator.
+        """Let a function listen, after the callbacks, from the next fit on; for use as a decorator.
 
         Args:
             event: The event's class.
             **conditions: `every`, `at`, `once` and `when`, as for `lucid_train.on`.
 
         Raises:
-            TypeError: If a condition is of the wrong kind.
+            TypeError: If a condition is of the wrong kind, or the function does not take one argument.
             ValueError: If a condition is out of its range.
 
         >>> trainer = Trainer(epochs=4)
@@ -135,13 +135,14 @@ class Trainer:
         listening = listening_to(event, **conditions)
 
         def add(function: F) -> F:
+            check_listener(function)
             self._listeners.append(FunctionListener(listening, function))
             return function
 
         return add
 
     def fit(self, epochs: int | None = None, *, restart: bool = False) -> History:
-        """Train on to the last epoch, from where the fit before left off.
+        """Train on to the last epoch, from where the fit before left off; a batch whose step failed is tried again.
 
         Args:
             epochs: The epoch to go on to; by default the Trainer's `epochs`.
@@ -169,6 +170,8 @@ class Trainer:
             while len(run.history) < goal and not run.stopping:
                 self._epoch(run)
         except BaseException as error:
+            if not any(str(note).startswith("raised by ") for note in getattr(error, "__notes__", ())):
+                add_note(error, f"raised in epoch {run.epoch} after step {run.step}")  # by step, data or evaluate
             run.conclude(error)
             # No local name may hold the event: the traceback's frames would then keep the exception alive.
             dispatcher.close([FitError(run, error=error), self._end(run)], error)
@@ -203,10 +206,11 @@ class Trainer:
             self._run = None
             for callback in self.callbacks:
                 callback.reset()
-        if self._run is None:
-            every = 1 if self.evaluate is None else self.evaluate_every
-            self._run = Run(model=self.model, optimizer=self.optimizer, evaluate_every=every)
-        return self._run
+        run = self._run = self._run or Run()
+        run.model = self.model
+        run.optimizer = run.optimizer if self.optimizer is None else self.optimizer
+        run.evaluate_every = 1 if self.evaluate is None else self.evaluate_every
+        return run
 
     def _refuse_data(self, epochs: int) -> None:
         length = self._length()
@@ -225,11 +229,14 @@ class Trainer:
         if run.open_epoch is None:
             run.epoch = len(run.history) + 1
             run.steps_per_epoch = self.steps_per_epoch or self._length() or run.steps_per_epoch
-            run.open_epoch = self._opened(run)
+            batches = self._pass()
+            run.open_epoch = OpenEpoch(batches, run.step, one_shot=batches is self.data)
             run.emit(EpochStart(run, epoch=run.epoch))
         part = run.open_epoch
+        if part.broken and not part.one_shot:
+            part.batches = self._pass(run.epoch_step + len(part.pending))
         try:
-            finished = self._steps(run, part)
+            finished = part.trained = part.trained or self._steps(run, part)
             metrics = self._evaluated(run, part.means.read()) if finished else {}
         finally:
             part.seconds += perf_counter() - began
@@ -237,17 +244,19 @@ class Trainer:
             return
         began = perf_counter()
         lr = tuple(run.last_lr if part.rates is None else map(float, part.rates))
-        run.emit(EpochEnd(run, epoch=run.epoch, metrics=metrics, lr=lr))
-        record = EpochRecord(
-            epoch=run.epoch,
-            steps=run.epoch_step,
-            seconds=part.seconds + perf_counter() - began,
-            metrics=metrics,
-            lr=lr,
-            last_lr=tuple(run.last_lr),
-        )
-        run.history.append(record)
-        run.open_epoch = None
+        try:
+            run.emit(EpochEnd(run, epoch=run.epoch, metrics=metrics, lr=lr))
+        finally:  # if it fails, the epoch is over all the same: a schedule that has advanced must not do so again
+            record = EpochRecord(
+                epoch=run.epoch,
+                steps=run.epoch_step,
+                seconds=part.seconds + perf_counter() - began,
+                metrics=metrics,
+                lr=lr,
+                last_lr=tuple(run.last_lr),
+            )
+            run.history.append(record)
+            run.open_epoch = None
         run.emit(EpochReport(run, record=record))
 
     def _steps(self, run: Run, part: OpenEpoch) -> bool:
@@ -255,16 +264,20 @@ class Trainer:
         step = self.step or _Rehearsal(run)
         epoch = run.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
+        heard = bool(starts or ends)
         # What makes up the cost of a step stays in local names: the listeners, and the sum of losses that are floats.
-        total, count, updated = 0.0, 0, False
+        (total, count), updated = part.means.floats, False
+        batch = trained = object()
         if run.stopping:
             return False
+        batches = part.remaining(self.steps_per_epoch and self.steps_per_epoch - run.epoch_step)
         try:
-            for batch in part.batches:
+            for batch in batches:
                 if starts:
                     call(starts, StepStart(run, epoch, run.step + 1, batch))
                 output = step(batch)
                 run.step += 1
+                batch = trained  # before the next one is made, this one's memory is free
                 if isinstance(output, float):
                     total += output
                     count += 1
@@ -274,17 +287,19 @@ class Trainer:
                 else:
                     part.means.add(output)
                     updated = updated or type(output) is not NoUpdate
-                if ends:
+                if heard:
                     if run.optimizer is not None and type(output) is not NoUpdate:
                         part.rates = hold_rates(run.optimizer)
-                    call(ends, StepEnd(run, epoch, run.step, detached(output)))
+                    if ends:
+                        call(ends, StepEnd(run, epoch, run.step, detached(output)))
                 if run.stopping:
                     break
         finally:
-            if count:
-                part.means.add_sum("loss", float(total), count)
+            if batch is not trained:  # its step failed: it is the first of the next fit
+                part.pending = (batch,)
+            part.means.floats = total, count
             # Without a listener nothing changes the rates between two updates, and one look at the end will do.
-            if updated and not ends and run.optimizer is not None:
+            if updated and not heard and run.optimizer is not None:
                 part.rates = hold_rates(run.optimizer)
         done = run.epoch_step
         if run.stopping and done != run.steps_per_epoch:
@@ -306,13 +321,12 @@ class Trainer:
                 f"but epoch {run.epoch} had {done}"
             )
 
-    def _opened(self, run: Run) -> OpenEpoch:
-        if self.data is None:
-            batches: Iterator[Any] = repeat(None, self.steps_per_epoch or 1)
-            return OpenEpoch(batches, run.step)
-        batches = iter(self.data)
-        one_shot = batches is self.data
-        return OpenEpoch(islice(batches, self.steps_per_epoch), run.step, one_shot)
+    def _pass(self, done: int = 0) -> Iterator[Any]:
+        """Return an iterator over the data that stands behind the first `done` batches."""
+        batches = repeat(None, self.steps_per_epoch or 1) if self.data is None else iter(self.data)
+        for _ in islice(batches, done):
+            pass
+        return batches
 
     def _length(self) -> int | None:
         """Return the number of batches in a pass, or None where that is unknown."""
@@ -328,8 +342,12 @@ class Trainer:
         if self.evaluate is None or run.epoch % self.evaluate_every:
             return metrics
         run.emit(EvaluateStart(run, epoch=run.epoch))
-        found = to_metrics(self.evaluate(), name="val_loss")
-        found = {f"val_{name}" if name in metrics else name: value for name, value in found.items()}
+        found: dict[str, float] = {}
+        for name, value in to_metrics(self.evaluate(), name="val_loss").items():
+            recorded = f"val_{name}" if name in metrics else name
+            if recorded in metrics or recorded in found:
+                raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
+            found[recorded] = value
         run.emit(EvaluateEnd(run, epoch=run.epoch, metrics=found))
         return {**metrics, **found}
 

@@ -1,0 +1,48 @@
+"""Handwritten digits with the Trainer: a schedule, early stopping that restores the best weights, the display."""
+
+import numpy as np
+
+from lucid_train import Trainer, nn, optims
+from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, RichLogger
+from lucid_train.data import batches, digits
+
+images, labels, test_images, test_labels = digits(seed=0)
+rng = np.random.default_rng(0)
+model = nn.Sequential(nn.Linear(64, 64, rng=rng), nn.ReLU(), nn.Linear(64, 10, rng=rng))
+criterion = nn.CrossEntropyLoss()
+optimizer = optims.AdamW(model.parameters(), lr=0.003)
+
+
+def train_step(batch):
+    """Do one update; what is returned is averaged over the epoch."""
+    x, y = batch
+    optimizer.zero_grad()
+    loss = criterion(model(x), y)
+    model.backward(criterion.backward())
+    optimizer.step()
+    return loss
+
+
+def evaluate():
+    """Return what the held-out digits say; "loss" becomes "val_loss", because the steps have a "loss" as well."""
+    scores = model(test_images)
+    return {"loss": criterion(scores, test_labels), "accuracy": float(np.mean(scores.argmax(axis=1) == test_labels))}
+
+
+history = Trainer(
+    step=train_step,
+    data=batches(images, labels, batch_size=32, seed=0),
+    model=model,
+    optimizer=optimizer,
+    evaluate=evaluate,
+    epochs=40,
+    callbacks=[
+        CosineAnnealingLRCallback(T_max=40),
+        EarlyStopping("val_loss", patience=5, restore_best=True),
+        RichLogger(),
+    ],
+).fit()
+
+best = history.best("val_loss")
+print(f"{history.status}: {history.reason or 'all epochs done'}")
+print(f"best epoch {best.epoch}, accuracy {best.metrics['accuracy']:.2%}, restored {evaluate()['accuracy']:.2%}")

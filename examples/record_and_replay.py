@@ -1,0 +1,63 @@
+"""Record a run, resume it where a crash would leave it, look at it as data, and replay it to another callback.
+
+Name a folder for the logs: `python record_and_replay.py runs`. Then, while it runs or afterwards, on this machine or on
+one that shares its disk:
+
+    lucid-train watch runs/digits.jsonl
+    lucid-train show runs/*.jsonl
+    lucid-train replay runs/digits.jsonl --speed 10
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lucid_train import Trainer, nn, optims, replay
+from lucid_train.callbacks import CSVLogger, EarlyStopping, EventLog, ExponentialLRCallback
+from lucid_train.data import batches, digits
+
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+images, labels, test_images, test_labels = digits(seed=0)
+rng = np.random.default_rng(0)
+model = nn.Sequential(nn.Linear(64, 32, rng=rng), nn.ReLU(), nn.Linear(32, 10, rng=rng))
+criterion = nn.CrossEntropyLoss()
+optimizer = optims.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+
+def train_step(batch):
+    """Do one update."""
+    x, y = batch
+    optimizer.zero_grad()
+    loss = criterion(model(x), y)
+    model.backward(criterion.backward())
+    optimizer.step()
+    return loss
+
+
+trainer = Trainer(
+    step=train_step,
+    data=batches(images, labels, batch_size=32, seed=0),
+    model=model,
+    optimizer=optimizer,
+    evaluate=lambda: criterion(model(test_images), test_labels),
+    epochs=6,
+    callbacks=[
+        ExponentialLRCallback(gamma=0.9),
+        EventLog(folder / "digits.jsonl"),  # every event, one line of JSON each
+        CSVLogger(folder / "digits.csv"),  # one row per epoch
+    ],
+)
+trainer.fit()
+history = trainer.fit(epochs=12)  # goes on in the same files, as a resumed process does
+
+# The run as data: columns of numpy arrays, from the history or from the log alone.
+columns = replay(folder / "digits.jsonl").arrays()
+assert np.array_equal(columns["val_loss"], history.arrays()["val_loss"])
+print("columns:", ", ".join(columns))
+print(f"lowest val_loss {columns['val_loss'].min():.4f} in epoch {columns['epoch'][columns['val_loss'].argmin()]}")
+
+# What would early stopping have done? The recorded run is played to it, event by event.
+stopper = EarlyStopping("val_loss", patience=2, min_delta=0.02)
+print("with early stopping:", replay(folder / "digits.jsonl", [stopper]))

@@ -1,0 +1,155 @@
+import math
+from typing import Any
+
+import pytest
+
+from lucid_train import History, Trainer
+from lucid_train.callbacks import EarlyStopping
+
+
+class Model:
+    """Has one weight, the number of its epoch."""
+
+    def __init__(self) -> None:
+        self.weight = [0]
+
+    def state_dict(self) -> dict[str, list[int]]:
+        return {"weight": self.weight}
+
+    def load_state_dict(self, state: dict[str, list[int]]) -> None:
+        self.weight = state["weight"]
+
+
+def trained(callback: EarlyStopping, values: list[float], model: Any = None, **more: Any) -> History:
+    found = iter(values)
+
+    def step(batch: object) -> None:
+        if model is not None:
+            model.weight[0] += 1
+
+    return Trainer(
+        step, [1], epochs=len(values), evaluate=lambda: next(found), model=model, callbacks=[callback], **more
+    ).fit()
+
+
+nan, inf = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "epochs", "best_epoch"),
+    [
+        ({"patience": 2}, [3, 2, 2, 2, 1], 4, 2),
+        ({"patience": 2}, [3, 2, 2, 1, 1], 5, 4),
+        ({"patience": 1}, [3, 2, 2.5, 1], 3, 2),
+        ({"patience": 2, "mode": "max"}, [1, 2, 3, 2, 2, 9], 5, 3),
+        ({"patience": 2, "min_delta": 0.5}, [3, 2.8, 2.6, 1], 3, 1),
+        ({"patience": 2, "min_delta": 0.5}, [3, 2.5, 2.5, 0], 3, 1),
+        ({"patience": 2}, [nan, nan, 1], 2, None),
+        ({"patience": 2}, [nan, 3, nan, 2], 4, 4),
+        ({"patience": 2}, [inf, 3, inf, inf], 4, 2),
+        ({"patience": 2, "mode": "max"}, [inf, inf, inf], 3, 1),
+    ],
+)
+def test_when_it_stops_and_which_epoch_was_best(
+    settings: dict[str, Any], values: list[float], epochs: int, best_epoch: int | None
+) -> None:
+    callback = EarlyStopping(**settings)
+    assert len(trained(callback, values)) == epochs
+    assert callback.best_epoch == best_epoch
+    assert callback.best == (None if best_epoch is None else values[best_epoch - 1])
+
+
+def test_the_reason_says_what_was_waited_for() -> None:
+    history = trained(EarlyStopping(patience=2), [0.123456789, 1, 1, 1])
+    assert (history.status, history.reason) == (
+        "stopped",
+        "val_loss has not improved for 2 epochs (best 0.123457 in epoch 1)",
+    )
+    assert (
+        trained(EarlyStopping(patience=1), [nan, 1]).reason == "val_loss has not improved for 1 epochs (never a number)"
+    )
+
+
+def test_epochs_without_evaluation_are_passed_over() -> None:
+    callback = EarlyStopping(patience=2)
+    found = iter([3.0, 3.0, 3.0])
+    history = Trainer(epochs=20, evaluate=lambda: next(found), evaluate_every=3, callbacks=[callback]).fit()
+    assert len(history) == 9
+
+
+def test_a_metric_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ValueError, match="'monitor' must be one of the metrics, loss, val_loss: 'val_los'"):
+        Trainer(lambda batch: 1.0, [1], evaluate=lambda: 1.0, callbacks=[EarlyStopping("val_los")]).fit()
+    with pytest.raises(ValueError, match="'monitor' must be one of the metrics, none: 'val_loss'"):
+        Trainer(callbacks=[EarlyStopping()]).fit()
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_the_best_weights_are_restored_when_the_run_ends_well(stops: bool) -> None:
+    model = Model()
+    trained(EarlyStopping(patience=2 if stops else 9, restore_best=True), [3, 1, 2, 2, 2], model)
+    assert model.weight == [2]
+
+
+def test_of_a_model_of_its_own_too() -> None:
+    model, other = Model(), Model()
+    trained(EarlyStopping(patience=9, restore_best=True, model=model), [3, 1], other)
+    assert (model.weight, other.weight) == ([0], [2])
+
+
+def test_not_after_an_exception_and_not_unless_asked() -> None:
+    model = Model()
+    values = iter([1.0, 2.0])
+    trainer = Trainer(
+        lambda batch: model.weight.__setitem__(0, model.weight[0] + 1),
+        [1],
+        epochs=3,
+        model=model,
+        evaluate=lambda: next(values),
+        callbacks=[EarlyStopping(restore_best=True)],
+    )
+    with pytest.raises(StopIteration):
+        trainer.fit()
+    assert model.weight == [3]
+    trained(EarlyStopping(), [1, 2], model)
+    assert model.weight == [5]
+
+
+def test_the_weights_kept_are_copies() -> None:
+    model, callback = Model(), EarlyStopping(restore_best=True)
+    trained(callback, [1, 2], model)
+    model.weight[0] = 99
+    assert callback.state_dict()["best_weights"] == {"weight": [1]}
+
+
+def test_without_a_model_there_is_nothing_to_restore() -> None:
+    with pytest.raises(
+        ValueError, match=r"EarlyStopping\(restore_best=True\) needs a model: pass Trainer\(model=...\)"
+    ):
+        trained(EarlyStopping(restore_best=True), [1])
+
+
+def test_being_called_again_it_is_patient_again() -> None:
+    callback = EarlyStopping("loss", patience=2)
+    trainer = Trainer(lambda batch: 1.0, [1], epochs=9, callbacks=[callback])
+    assert len(trainer.fit()) == 3
+    assert len(trainer.fit()) == 5
+    assert len(trainer.fit(restart=True)) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"monitor": 3}, TypeError, "'monitor' must be the name of a metric: 3"),
+        ({"monitor": ""}, TypeError, "'monitor' must be the name of a metric: ''"),
+        ({"patience": 0}, ValueError, "'patience' must be >= 1: 0"),
+        ({"patience": 1.5}, TypeError, "'patience' must be an int: 1.5"),
+        ({"mode": "auto"}, ValueError, "'mode' must be one of 'min', 'max': 'auto'"),
+        ({"min_delta": -1}, ValueError, "'min_delta' must be >= 0: -1"),
+        ({"min_delta": nan}, ValueError, "'min_delta' must be >= 0 and finite: nan"),
+        ({"restore_best": "no"}, ValueError, "'restore_best' must be one of False, True: 'no'"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(settings: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        EarlyStopping(**settings)

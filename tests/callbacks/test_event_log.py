@@ -1,0 +1,344 @@
+import copy
+import gc
+import json
+import math
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lucid_train import Callback, EpochEnd, EpochReport, Event, FitStart, NoUpdate, StepEnd, Trainer, replay
+from lucid_train.callbacks.event_log import EventLog
+from lucid_train.packing import pack_value, read_value, short_text
+from lucid_train.recording import LONGEST_LINE
+
+SILENT = {"heartbeat": None}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def events(path: Path) -> list[tuple[str, Any]]:
+    """What happened, without what differs from run to run: times, processes."""
+    told = []
+    for line in lines(path):
+        if line["event"] in ("FitStart", "FitEnd", "FitError", "progress"):
+            continue
+        del line["time"]
+        line.pop("run", None)
+        if "record" in line:
+            del line["record"]["seconds"]
+        told.append((line["event"], line))
+    return told
+
+
+def fit(path: Path, epochs: int, steps: int = 3, **settings: Any) -> Trainer:
+    trainer = Trainer(
+        step=lambda batch: batch / 4, data=range(steps), epochs=epochs, callbacks=[EventLog(path, **SILENT, **settings)]
+    )
+    trainer.fit()
+    return trainer
+
+
+def test_every_event_is_one_line_in_the_order_in_which_it_happened(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    Trainer(
+        step=lambda batch: batch,
+        data=[0.5],
+        epochs=2,
+        evaluate=lambda: {"accuracy": 1.0},
+        evaluate_every=2,
+        callbacks=[EventLog(path)],
+    ).fit()
+    epoch = ["EpochStart", "EpochEnd", "EpochReport"]
+    assert [line["event"] for line in lines(path)] == [
+        "FitStart",
+        *epoch,
+        *["EpochStart", "EvaluateStart", "EvaluateEnd", "EpochEnd", "EpochReport"],
+        "FitEnd",
+    ]
+
+
+def test_a_line_is_in_the_file_when_the_next_callback_hears(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    seen = []
+    trainer = Trainer(epochs=2, callbacks=[EventLog(path)])
+    trainer.on(EpochReport)(lambda event: seen.append(lines(path)[-1]["record"]["epoch"]))
+    trainer.fit()
+    assert seen == [1, 2]
+
+
+def test_the_folder_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "run.jsonl"
+    fit(path, 1)
+    assert len(replay(path)) == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_strict_json(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    Trainer(step=lambda batch: value, data=[1], callbacks=[EventLog(path, step_every=1)]).fit()
+    for line in path.read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+    assert repr(replay(path).metric("loss")) == repr([value])
+
+
+def test_steps_are_not_listened_to_unless_they_are_recorded(tmp_path: Path) -> None:
+    heard = []
+    trainer = Trainer(callbacks=[EventLog(tmp_path / "run.jsonl")])
+    trainer.on(FitStart)(lambda event: heard.append(event.run.listeners(StepEnd)))
+    trainer.fit()
+    assert heard == [[]]
+
+
+def test_the_steps_that_were_asked_for_are_recorded_with_what_they_returned(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    outputs = [0.5, {"loss": 1.0, "accuracy": math.inf}, None, NoUpdate(0.25), NoUpdate(), 2]
+    Trainer(step=lambda batch: batch, data=outputs, callbacks=[EventLog(path, step_every=1)]).fit()
+    heard: list[Any] = []
+    replay(path, [Recorder(StepEnd, lambda event: heard.append((event.step, event.output)))])
+    assert heard == list(enumerate(outputs, 1))
+    path.unlink()
+    Trainer(step=lambda batch: 1.0, data=range(7), epochs=2, callbacks=[EventLog(path, step_every=5)]).fit()
+    assert [line["step"] for line in lines(path) if line["event"] == "StepEnd"] == [5, 10]
+
+
+class Recorder(Callback):
+    def __init__(self, event: type[Event], function: Any) -> None:
+        self.event, self.function = event, function
+
+    def hooks(self, event: type[Event]) -> list[Any]:
+        return [self.function] if event is self.event else []
+
+
+@define(kw_only=True)
+class BatchLost(Event):
+    why: Any = None
+    _count: int = field(default=0)
+
+
+@define(frozen=True)
+class Frozen(Event):
+    value: Any = None
+
+
+class Unheard:
+    def __repr__(self) -> str:
+        return "Unheard()"
+
+
+class Nameless:
+    def __repr__(self) -> str:
+        raise RuntimeError("no name")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        7,
+        2**80,
+        0.1,
+        math.inf,
+        "text\x1b\ud800",
+        (1, (2.0, "a")),
+        [1, [()]],
+        {"a": {"b": [1]}},
+        {1: "one"},
+    ],
+    ids=repr,
+)
+def test_events_of_your_own_are_recorded_with_their_fields(tmp_path: Path, value: Any) -> None:
+    path = tmp_path / "run.jsonl"
+    heard: list[Event] = []
+    trainer = Trainer(callbacks=[EventLog(path)])
+    trainer.on(EpochEnd)(lambda event: event.run.emit(BatchLost(event.run, why=value, count=3)))
+    trainer.on(EpochEnd)(lambda event: event.run.emit(Frozen(event.run, value)))
+    trainer.fit()
+    replay(path, [Recorder(BatchLost, heard.append), Recorder(Frozen, heard.append)])
+    assert heard == [BatchLost(why=value, count=3), Frozen(value=value)]
+
+
+def test_what_is_not_json_is_recorded_by_its_repr(tmp_path: Path) -> None:
+    assert read_value(pack_value(10**1001)) == short_text(10**1001)
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+    assert read_value(pack_value(Unheard())) == "Unheard()"
+    assert read_value(pack_value({"a": [Nameless()]})) == {"a": ["<Nameless, whose repr raises RuntimeError>"]}
+    assert len(read_value(pack_value(frozenset(range(5000))))) == 1000
+    assert len(json.dumps(pack_value(cyclic))) < 200
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3) | st.sampled_from(["!float", "!tuple", "!"]), inner, max_size=3)
+        | st.dictionaries(st.integers(0, 9) | st.tuples(st.text(max_size=2)), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values)
+def test_values_survive_the_round_trip(value: Any) -> None:
+    packed = json.loads(json.dumps(pack_value(value), allow_nan=False))
+    assert repr(read_value(packed)) == repr(value)
+
+
+def test_a_line_that_no_reader_would_take_is_shortened(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    trainer = Trainer(callbacks=[EventLog(path)])
+    trainer.on(EpochEnd)(lambda event: event.run.emit(BatchLost(event.run, why="x" * LONGEST_LINE)))
+    trainer.fit()
+    assert path.stat().st_size < 10_000
+    assert len(replay(path)) == 1
+
+
+def test_the_heartbeat_notes_how_far_the_run_has_come(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def step(batch: int) -> None:
+        if batch == 3:
+            while not any(line["event"] == "progress" for line in lines(path)):
+                time.sleep(0.01)
+
+    Trainer(step=step, data=range(5), callbacks=[EventLog(path, heartbeat=0.02)]).fit()
+    steps = [line["run"]["step"] for line in lines(path) if line["event"] == "progress" and "run" in line]
+    assert steps == sorted(set(steps))
+    assert 3 in steps
+    assert not [thread for thread in threading.enumerate() if thread.name == "EventLog"]
+
+
+def test_no_thread_is_left_after_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with pytest.raises(ZeroDivisionError):
+        Trainer(step=lambda batch: 1 / batch, data=[1, 0], callbacks=[EventLog(path)]).fit()
+    assert not [thread for thread in threading.enumerate() if thread.name == "EventLog"]
+    assert [line["event"] for line in lines(path)][-2:] == ["FitError", "FitEnd"]
+    assert lines(path)[-2]["error"] == "ZeroDivisionError: division by zero"
+    assert replay(path).reason == "ZeroDivisionError: division by zero"
+
+
+def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def step(batch: Any) -> None:
+        fit(path, 1)
+
+    with pytest.raises(RuntimeError, match=r"'.*run.jsonl' is being written by another run"):
+        Trainer(step=step, data=[1], callbacks=[EventLog(path)]).fit()
+    assert replay(path).status == "failed"
+
+
+@pytest.mark.parametrize("value", [None, 3, "", b"run.jsonl"])
+def test_a_path_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="'path' must be the path of a file"):
+        EventLog(value)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'path' must be a file, not a folder or a device"):
+        EventLog(tmp_path)
+
+
+@pytest.mark.parametrize("value", [0, -1.0, math.nan])
+def test_a_heartbeat_is_above_zero(value: float) -> None:
+    with pytest.raises(ValueError, match="'heartbeat' must be > 0"):
+        EventLog("run.jsonl", heartbeat=value)
+
+
+def test_step_every_is_a_count() -> None:
+    with pytest.raises(ValueError, match="'step_every' must be >= 1: 0"):
+        EventLog("run.jsonl", step_every=0)
+
+
+def test_a_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="'path' must be a file, not a folder or a device"):
+        EventLog(os.devnull)
+
+
+@pytest.mark.parametrize("heartbeat", [None, 0.001])
+def test_a_full_disk_ends_the_run_with_its_own_error(tmp_path: Path, heartbeat: float | None) -> None:
+    path = tmp_path / "run.jsonl"
+    program = f"""
+        import resource, signal, time
+        from lucid_train import Trainer
+        from lucid_train.callbacks.event_log import EventLog
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        step = lambda batch: time.sleep(0.02)
+        Trainer(step=step, data=range(5), epochs=20, callbacks=[EventLog({str(path)!r}, heartbeat={heartbeat})]).fit()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "OSError" in done.stderr
+    assert path.stat().st_size <= 1000
+    assert replay(path).status == "failed"
+
+
+def test_it_can_be_copied_and_pickled_before_during_and_after_a_fit(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "run.jsonl", step_every=3, heartbeat=None)
+    copies: list[EventLog] = [copy.deepcopy(log)]
+    trainer = Trainer(callbacks=[log])
+    trainer.on(EpochEnd)(lambda event: copies.append(pickle.loads(pickle.dumps(log))))
+    trainer.fit()
+    copies.append(copy.deepcopy(log))
+    assert {repr(each) for each in copies} == {repr(log)}
+    assert log.state_dict() == {}
+    for index, each in enumerate(copies):
+        each.path = tmp_path / f"copy{index}.jsonl"
+        Trainer(callbacks=[each]).fit()
+        assert len(replay(each.path)) == 1
+
+
+def test_a_log_is_freed_with_its_trainer_at_once(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "run.jsonl")
+    gone = weakref.ref(log)
+    gc.disable()
+    try:
+        Trainer(callbacks=[log]).fit()
+        del log
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_a_log_grows_with_epochs_and_not_with_steps(tmp_path: Path) -> None:
+    sizes = []
+    for steps in (10, 1000):
+        path = tmp_path / f"{steps}.jsonl"
+        Trainer(step=lambda batch: 0.5, data=range(steps), epochs=5, callbacks=[EventLog(path, heartbeat=None)]).fit()
+        sizes.append(path.stat().st_size)
+    assert sizes[1] - sizes[0] < 200
+
+
+def test_recording_and_replaying_load_no_rich() -> None:
+    program = "import sys; from lucid_train import replay; from lucid_train.callbacks import CSVLogger, EventLog"
+    done = subprocess.run([sys.executable, "-c", f"{program}; print('rich' in sys.modules)"], capture_output=True)
+    assert done.stdout.split() == [b"False"]
+
+
+def test_the_process_that_writes_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    fit(path, 1)
+    assert lines(path)[0]["writer"]["pid"] == os.getpid()

@@ -1,0 +1,219 @@
+import json
+from typing import Any
+
+import pytest
+
+from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
+from lucid_train.callbacks import (
+    CosineAnnealingLRCallback,
+    ExponentialLRCallback,
+    LRSchedulerCallback,
+    StepLRCallback,
+)
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, StepLR
+
+BUILT: list[tuple[Any, Any]] = [
+    (lambda **more: StepLRCallback(step_size=2, gamma=0.5, **more), lambda it: StepLR(it, 2, 0.5)),
+    (lambda **more: ExponentialLRCallback(gamma=0.9, **more), lambda it: ExponentialLR(it, 0.9)),
+    (
+        lambda **more: CosineAnnealingLRCallback(T_max=3, eta_min=0.01, after="mirror", **more),
+        lambda it: CosineAnnealingLR(it, 3, 0.01, after="mirror"),
+    ),
+]
+
+
+class Follower:
+    """Follows a metric, as ReduceLROnPlateau does."""
+
+    def __init__(self) -> None:
+        self.told: list[float] = []
+
+    def step(self, metric: float) -> None:
+        self.told.append(metric)
+
+
+class Simple:
+    """All that a scheduler needs."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def step(self) -> None:
+        self.steps += 1
+
+
+@pytest.mark.parametrize(("callback", "scheduler"), BUILT)
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_each_schedule_sets_the_rates_that_its_scheduler_would(
+    callback: Any, scheduler: Any, interval: str, rate_witness: Any
+) -> None:
+    mine, given, by_hand = rate_witness(0.1, 0.5), rate_witness(0.1, 0.5), rate_witness(0.1, 0.5)
+    Trainer(epochs=5, steps_per_epoch=2, optimizer=mine, callbacks=[callback(interval=interval)]).fit()
+    wrapped = LRSchedulerCallback(scheduler(given), interval)  # type: ignore[arg-type]  # a str, for the ids
+    Trainer(epochs=5, steps_per_epoch=2, optimizer=given, callbacks=[wrapped]).fit()
+    schedule = scheduler(by_hand)
+    for _ in range(5):
+        for _ in range(2):
+            by_hand.step()
+            if interval == "step":
+                schedule.step()
+        if interval == "epoch":
+            schedule.step()
+    assert mine.used == given.used == by_hand.used
+    assert mine.param_groups == by_hand.param_groups
+
+
+def test_its_own_optimizer_comes_before_that_of_the_run(rate_witness: Any) -> None:
+    own, other = rate_witness(1.0), rate_witness(1.0)
+    Trainer(epochs=2, optimizer=other, callbacks=[StepLRCallback(step_size=1, optimizer=own)]).fit()
+    assert (own.param_groups[0]["lr"], other.param_groups[0]["lr"]) == (pytest.approx(0.01), 1.0)
+
+
+@pytest.mark.parametrize(("callback", "scheduler"), BUILT)
+def test_without_an_optimizer_the_error_says_what_to_pass(callback: Any, scheduler: Any) -> None:
+    name = type(callback()).__name__
+    with pytest.raises(ValueError, match=rf"{name} needs an optimizer: pass Trainer\(optimizer=...\) or {name}\(...,"):
+        Trainer(callbacks=[callback()]).fit()
+
+
+def untyped(kind: Any) -> Any:
+    """Return a class to be given what its types forbid."""
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: untyped(StepLRCallback)(step_size=0), ValueError, "'step_size' must be >= 1: 0"),
+        (lambda: untyped(StepLRCallback)(step_size=1.5), TypeError, "'step_size' must be an int: 1.5"),
+        (lambda: untyped(StepLRCallback)(step_size=1, gamma=0), ValueError, "'gamma' must be > 0: 0.0"),
+        (
+            lambda: untyped(StepLRCallback)(step_size=1, interval="batch"),
+            ValueError,
+            "'interval' must be one of 'epoch', 'step'",
+        ),
+        (lambda: untyped(StepLRCallback)(step_size=1, optimizer=3), TypeError, "'optimizer' must have param_groups"),
+        (lambda: untyped(ExponentialLRCallback)(gamma="0.9"), TypeError, "'gamma' must be a number: '0.9'"),
+        (lambda: untyped(ExponentialLRCallback)(gamma=float("nan")), ValueError, "'gamma' must be > 0 and finite: nan"),
+        (lambda: untyped(CosineAnnealingLRCallback)(T_max=-1), ValueError, "'T_max' must be >= 1: -1"),
+        (lambda: untyped(CosineAnnealingLRCallback)(T_max=1, eta_min=-0.1), ValueError, "'eta_min' must be >= 0: -0.1"),
+        (
+            lambda: untyped(CosineAnnealingLRCallback)(T_max=1, after="stop"),
+            ValueError,
+            "'after' must be one of 'restart', 'h",
+        ),
+        (
+            lambda: untyped(LRSchedulerCallback)(None),
+            TypeError,
+            r"'scheduler' must be a scheduler, an object with step\(\): None",
+        ),
+        (lambda: untyped(LRSchedulerCallback)(StepLR), TypeError, "'scheduler' must be a scheduler, an object with"),
+        (
+            lambda: untyped(LRSchedulerCallback)(Simple(), "batch"),
+            ValueError,
+            "'interval' must be one of 'epoch', 'step'",
+        ),
+        (
+            lambda: untyped(LRSchedulerCallback)(Simple(), monitor=3),
+            TypeError,
+            "'monitor' must be the name of a metric: 3",
+        ),
+        (lambda: untyped(LRSchedulerCallback)(Simple(), monitor="loss"), TypeError, "'scheduler' cannot be stepped"),
+        (
+            lambda: untyped(LRSchedulerCallback)(Follower()),
+            TypeError,
+            "cannot be stepped.*if it follows a metric, name it: mon",
+        ),
+        (
+            lambda: untyped(LRSchedulerCallback)(Follower(), "step", monitor="loss"),
+            ValueError,
+            "'monitor' must be None with interval='step': 'loss'",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(build: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        build()
+
+
+def test_eta_min_above_the_rate_is_refused_before_the_first_step(rate_witness: Any) -> None:
+    optimizer = rate_witness(0.1)
+    with pytest.raises(ValueError, match="'eta_min' must be <= "):
+        Trainer(optimizer=optimizer, callbacks=[CosineAnnealingLRCallback(T_max=3, eta_min=1.0)]).fit()
+    assert optimizer.used == []
+
+
+def test_a_scheduler_that_follows_a_metric_is_told_it_in_the_epochs_that_have_it() -> None:
+    scheduler, found = Follower(), iter([3.0, 2.0])
+    callback = LRSchedulerCallback(scheduler, monitor="val_loss")
+    Trainer(epochs=5, evaluate=lambda: next(found), evaluate_every=2, callbacks=[callback]).fit()
+    assert scheduler.told == [3.0, 2.0]
+
+
+def test_a_metric_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    callback = LRSchedulerCallback(Follower(), monitor="val_los")
+    with pytest.raises(ValueError, match="'monitor' must be one of the metrics, loss, val_loss: 'val_los'"):
+        Trainer(lambda batch: 0.5, [1], evaluate=lambda: 1.0, callbacks=[callback]).fit()
+
+
+def test_steps_without_an_update_do_not_advance_a_schedule_of_steps(rate_witness: Any) -> None:
+    optimizer = rate_witness(1.0)
+    callback = ExponentialLRCallback(gamma=0.5, interval="step")
+    Trainer(
+        lambda n: NoUpdate() if n % 3 else optimizer.step(), range(9), optimizer=optimizer, callbacks=[callback]
+    ).fit()
+    assert optimizer.used == [(1.0,), (0.5,), (0.25,)]
+    assert optimizer.param_groups[0]["lr"] == 0.125
+
+
+def test_the_event_of_the_other_interval_is_not_listened_to() -> None:
+    for interval, unheard in (("epoch", StepEnd), ("step", EpochEnd)):
+        assert LRSchedulerCallback(Simple(), interval).hooks(unheard) == []  # type: ignore[arg-type]  # a str here
+
+
+def test_two_callbacks_for_one_scheduler_are_refused(rate_witness: Any) -> None:
+    scheduler = StepLR(rate_witness(1.0), 1)
+    with pytest.raises(ValueError, match="must have one schedule per optimizer"):
+        Trainer(callbacks=[LRSchedulerCallback(scheduler), LRSchedulerCallback(scheduler)]).fit()
+
+
+def test_a_schedule_for_each_of_two_optimizers_is_fine(rate_witness: Any) -> None:
+    one, two = rate_witness(1.0), rate_witness(1.0)
+    callbacks = [
+        StepLRCallback(step_size=1, gamma=0.5, optimizer=one),
+        ExponentialLRCallback(gamma=0.25, optimizer=two),
+    ]
+    Trainer(epochs=2, optimizer=one, callbacks=callbacks).fit()
+    assert (one.param_groups[0]["lr"], two.param_groups[0]["lr"]) == (0.25, 0.0625)
+
+
+@pytest.mark.parametrize(("callback", "scheduler"), BUILT)
+def test_a_state_resumes_a_schedule_elsewhere(callback: Any, scheduler: Any, rate_witness: Any) -> None:
+    whole, first, second = rate_witness(1.0), rate_witness(1.0), rate_witness(1.0)
+    Trainer(epochs=5, optimizer=whole, callbacks=[callback()]).fit()
+    saved = callback()
+    assert saved.state_dict() == {"scheduler": None}
+    Trainer(epochs=2, optimizer=first, callbacks=[saved]).fit()
+    resumed = callback()
+    resumed.load_state_dict(json.loads(json.dumps(saved.state_dict())))
+    assert resumed.state_dict() == saved.state_dict()
+    Trainer(epochs=3, optimizer=second, callbacks=[resumed]).fit()
+    assert first.used + second.used == whole.used
+    saved.load_state_dict(saved.state_dict())
+    with pytest.raises(ValueError, match=r"the state of .* does not fit: 'scheduler' is missing, 'x' is unknown"):
+        saved.load_state_dict({"x": 1})
+
+
+def test_a_base_that_lacks_its_part_says_so(rate_witness: Any) -> None:
+    from lucid_train.callbacks.lr_scheduler import BuiltScheduleCallback, ScheduleCallback
+
+    with pytest.raises(TypeError, match=r"ScheduleCallback must define scheduler_for\(self, run\)"):
+        Trainer(callbacks=[ScheduleCallback()]).fit()
+    with pytest.raises(TypeError, match=r"BuiltScheduleCallback must define build\(self, optimizer\)"):
+        Trainer(optimizer=rate_witness(1.0), callbacks=[BuiltScheduleCallback()]).fit()
+
+
+def test_a_scheduler_that_is_only_stepped_works() -> None:
+    scheduler = Simple()
+    Trainer(epochs=3, callbacks=[LRSchedulerCallback(scheduler)]).fit()
+    assert scheduler.steps == 3

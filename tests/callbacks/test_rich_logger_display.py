@@ -1,0 +1,290 @@
+"""The parts that RichLogger is made of."""
+
+import io
+import math
+import re
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
+
+from lucid_train import EpochRecord, Run
+from lucid_train.callbacks.display import figures
+from lucid_train.callbacks.display.bars import Bars
+from lucid_train.callbacks.display.look import Look, flow
+from lucid_train.callbacks.display.pace import Pace
+from lucid_train.callbacks.display.rows import Table, line
+from lucid_train.callbacks.display.screen import Screen
+from lucid_train.callbacks.display.streams import Stream
+from lucid_train.callbacks.display.ticker import Ticker
+from lucid_train.run import OpenEpoch
+
+numbers = st.floats(allow_nan=True, allow_infinity=True)
+
+
+def look(encoding: str = "utf-8", width: int = 80) -> Look:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    return Look.of(Console(file=file, width=width), None)
+
+
+@given(st.floats(min_value=1e-300, max_value=1e3))
+@example(1.0005)
+@example(1.234567e-300)
+@example(999.95)
+def test_a_rate_is_never_a_wrong_zero_and_fits_its_column(value: float) -> None:
+    text = figures.rate(value)
+    assert len(text) <= figures.RATE_WIDTH
+    assert float(text) == pytest.approx(value, rel=5.0001e-4)
+    assert float(text) > 0
+
+
+@given(st.floats(min_value=1e-300, max_value=1e3), st.floats(min_value=1e-300, max_value=1e3))
+@example(0.1, 0.0999999)
+@example(0.1, math.nextafter(0.1, 0))
+def test_a_change_of_the_rate_is_always_to_be_seen(used: float, following: float) -> None:
+    before, after = figures.rates_and_next([used], [following])
+    assert (after != "") is (used != following)
+    assert max(len(before), len(after)) <= figures.RATE_WIDTH
+
+
+@given(numbers)
+@example(-99999.4999)
+@example(-1e-100)
+@example(9999.99996)
+def test_a_metric_fits_its_column(value: float) -> None:
+    text = figures.metric(value)
+    assert len(text) <= figures.METRIC_WIDTH
+    if 0 < abs(value) < 1e99:
+        assert abs(float(text) - value) <= max(5.1e-5, 0.06 * abs(value))
+
+
+@given(st.floats(min_value=0, max_value=9.9e5))
+def test_a_time_fits_its_column(value: float) -> None:
+    assert len(figures.seconds(value)) <= figures.SECONDS_WIDTH
+
+
+@given(st.lists(numbers, max_size=50), st.integers(min_value=0, max_value=20), st.booleans())
+@example([1.7e308, -1.7e308], 2, True)
+@example([5e-324, 0.0], 2, False)
+def test_a_curve_has_one_line_and_its_width(values: Sequence[float], width: int, ascii_only: bool) -> None:
+    drawn = figures.curve(values, width, ascii_only=ascii_only)
+    known = any(map(math.isfinite, values))
+    assert len(drawn) == (min(width, len(values)) if known else 0)
+    assert not ascii_only or drawn.isascii()
+
+
+@given(st.text())
+def test_clean_text_is_one_line_of_what_the_stream_can_hold(text: str) -> None:
+    for encoding in ("ascii", "cp1252", "utf-8"):
+        clean = figures.clean(text, encoding)
+        assert clean.isprintable()
+        assert len(clean.splitlines()) <= 1
+        clean.encode(encoding)
+
+
+@given(st.lists(st.text(alphabet="ab λ字", max_size=30), max_size=8), st.integers(min_value=3, max_value=60))
+def test_flowing_text_fits_and_loses_nothing(parts: list[str], width: int) -> None:
+    shown = look()
+    lines = flow([shown.text(part) for part in parts], width, indent=1)
+    assert all(text.cell_len <= width for text in lines)
+    assert re.sub(" ", "", "".join(text.plain for text in lines)) == re.sub(" ", "", "".join(parts))
+
+
+records = st.builds(
+    EpochRecord,
+    epoch=st.integers(min_value=1, max_value=10**6),
+    steps=st.integers(min_value=0),
+    seconds=st.floats(min_value=0, max_value=1e6),
+    metrics=st.dictionaries(st.text(min_size=1, max_size=12), numbers, max_size=5),
+    lr=st.lists(st.floats(min_value=0, max_value=1e3), min_size=1, max_size=5).map(tuple),
+    last_lr=st.lists(st.floats(min_value=0, max_value=1e3), min_size=1, max_size=5).map(tuple),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(records, min_size=1, max_size=4), st.sampled_from([20, 40, 80, 200]))
+def test_rows_fit_the_screen_and_say_what_the_line_says(epochs: list[EpochRecord], width: int) -> None:
+    for encoding in ("ascii", "utf-8"):
+        shown = look(encoding)
+        table = Table(shown)
+        for record in epochs:
+            best = next(iter(record.metrics), None)
+            text = table.lines(record, 10**6, best, width)
+            assert all(row.cell_len <= width for row in text)
+            together = re.sub(r"\s", "", "".join(row.plain for row in text))
+            whole = line(record, 10**6, best)
+            for value in record.metrics.values():
+                assert figures.metric(value) in together
+                assert figures.metric(value) in whole
+            assert re.sub(r"\s", "", figures.rates_and_change(record.lr, record.last_lr)) in together
+            assert figures.rates_and_change(record.lr, record.last_lr) in whole
+
+
+def running(epochs: int, *records: EpochRecord, steps: int | None = 10, every: int = 1) -> Run:
+    run = Run(epochs=epochs, steps_per_epoch=steps, evaluate_every=every)
+    for record in records:
+        run.history.append(record)
+    run.epoch = len(records)
+    run.step = sum(record.steps for record in records)
+    return run
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_is_left_counts_steps_and_evaluations() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    run = running(4, every=2)
+    assert pace.left(run, 0) is None
+    clock.now = 5.0
+    run.epoch = 1
+    assert pace.left(run, 5) == pytest.approx(35.0)
+    clock.now = 10.0
+    pace.end_epoch(EpochRecord(epoch=1, steps=10, seconds=10.0))
+    run.history.append(EpochRecord(epoch=1, steps=10, seconds=10.0))
+    pace.start_epoch()
+    clock.now = 20.0
+    pace.start_evaluation()
+    clock.now = 26.0
+    assert pace.evaluating == 6.0
+    pace.end_evaluation()
+    pace.end_epoch(EpochRecord(epoch=2, steps=10, seconds=16.0))
+    run.history.append(EpochRecord(epoch=2, steps=10, seconds=16.0))
+    assert pace.left(run, 0) == pytest.approx(20.0 + 6.0)
+    assert pace.steps_per_second(0) == pytest.approx(1.0)
+    assert pace.elapsed == pytest.approx(26.0)
+
+
+def test_an_estimate_forgets_the_first_epochs() -> None:
+    pace = Pace(Clock())
+    records = [EpochRecord(epoch=1, steps=10, seconds=1000.0)]
+    records += [EpochRecord(epoch=number, steps=10, seconds=1.0) for number in range(2, 8)]
+    for record in records:
+        pace.end_epoch(record)
+    assert pace.left(running(17, *records), 0) == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("width", [1, 5, 20, 39, 59, 79, 199])
+@pytest.mark.parametrize("steps", [None, 10, 10**6])
+def test_the_bars_fit_and_never_change_their_height(width: int, steps: int | None) -> None:
+    run = running(100, steps=steps)
+    bars = Bars(run, Pace(run.clock), look())
+    heights = set()
+    for done in (0, 1, 5, 10**6):
+        run.epoch, run.step, run.open_epoch = 1, done, OpenEpoch(iter(()), 0)
+        lines = bars.lines(width)
+        assert all(text.cell_len <= width for text in lines)
+        heights.add(len(lines))
+    assert heights == {2}
+
+
+def test_the_bars_stand_one_below_the_other() -> None:
+    run = running(100)
+    run.epoch, run.step, run.open_epoch = 7, 5, OpenEpoch(iter(()), 0)
+    for width in (40, 79, 199):
+        first, second = (text.plain for text in Bars(run, Pace(run.clock), look()).lines(width))
+        assert re.search("[━─]+", first).span() == re.search("[━─]+", second).span()  # type: ignore[union-attr]  # found
+
+
+def test_a_stand_in_for_a_stream_is_that_stream() -> None:
+    class Up:
+        console = Console(file=io.StringIO())
+        lock = threading.RLock()
+        up = True
+
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def say(self, text: str) -> None:
+            self.said.append(text)
+
+    display = Up()
+    original = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="")
+    stream = Stream(original, display)
+    assert (stream.encoding, stream.isatty(), stream.buffer) == ("ascii", False, original.buffer)
+    assert stream.write("one\ntwo\nthr") == 11
+    assert stream.unfinished == "thr"
+    stream.flush()
+    stream.writelines(["ee", "\n", "10%\r20%"])
+    assert stream.unfinished == "20%"
+    assert display.said == ["one\ntwo", "three"]
+    with pytest.raises(UnicodeEncodeError):
+        stream.write("λ")
+    display.up = False
+    stream.write("past it\n")
+    stream.retire()
+    stream.write("for good")
+    original.flush()
+    assert original.buffer.getvalue() == b"past it\n10%\r20%for good"  # type: ignore[attr-defined]  # it is a BytesIO
+    with pytest.raises(AttributeError):
+        _ = Stream.__new__(Stream).original
+
+
+def test_lines_of_many_threads_stay_whole_and_in_order() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
+    screen = Screen(console, "moving", 0.01, int)
+    screen.open()
+    stream = Stream(io.StringIO(), screen)
+
+    def talk(name: int) -> None:
+        for number in range(100):
+            print("thread", name, "says", number, file=stream)  # type: ignore[call-overload]  # it has what print needs
+
+    threads = [threading.Thread(target=talk, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(50):
+        console.print("printed", number)
+    for thread in threads:
+        thread.join()
+    screen.close()
+    text = re.sub(r"\x1b\[[\d?]*[A-Za-z]|\r", "", console.file.getvalue())  # type: ignore[attr-defined]  # a StringIO
+    text = text.replace("moving", "")
+    for name in range(4):
+        assert re.findall(rf"^thread {name} says (\d+)$", text, re.MULTILINE) == [str(number) for number in range(100)]
+    assert re.findall(r"^printed (\d+)$", text, re.MULTILINE) == [str(number) for number in range(50)]
+
+
+def test_a_screen_whose_picture_cannot_be_drawn_says_so_and_goes_on() -> None:
+    class Bad:
+        def __rich_console__(self, console: Any, options: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                raise ZeroDivisionError("bad picture")
+            yield "picture"
+
+    file = io.StringIO()
+    screen = Screen(Console(file=file, force_terminal=True, width=80), Bad(), 0.01, int)
+    screen.open()
+    time.sleep(0.05)
+    screen.put([Text("a row")])
+    screen.close()
+    assert isinstance(screen.error, ZeroDivisionError)
+    assert "a row" in file.getvalue()
+
+
+def test_a_ticker_ticks_until_it_is_stopped() -> None:
+    ticks: list[int] = []
+    ticker = Ticker(0.005, lambda: ticks.append(1))
+    ticker.stop()
+    ticker = Ticker(0.005, lambda: ticks.append(1))
+    assert not ticker.alive
+    ticker.start()
+    assert ticker.alive
+    while len(ticks) < 3:
+        time.sleep(0.005)
+    ticker.stop()
+    seen = len(ticks)
+    time.sleep(0.03)
+    assert len(ticks) == seen
+    assert not ticker.alive

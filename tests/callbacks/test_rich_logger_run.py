@@ -1,0 +1,285 @@
+import builtins
+import copy
+import gc
+import io
+import logging
+import pickle
+import re
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from attrs import define, field
+from rich.console import Console
+from rich.errors import LiveError
+from rich.live import Live
+from rich.progress import Progress
+from rich.theme import Theme
+
+from lucid_train import Callback, EpochReport, EpochStart, FitEnd, FitStart, History, Trainer
+from lucid_train.callbacks import RichLogger
+from lucid_train.nn import Linear
+from lucid_train.optims import SGD
+
+
+class Sink(io.StringIO):
+    """A file that counts how often it is written to."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def terminal(width: int = 80, **settings: Any) -> Console:
+    return Console(file=Sink(), force_terminal=True, width=width, height=40, color_system=None, **settings)
+
+
+def pipe(width: int = 80) -> Console:
+    return Console(file=Sink(), force_terminal=False, width=width, color_system=None)
+
+
+def shown(console: Console) -> str:
+    return cast("io.StringIO", console.file).getvalue()
+
+
+def permanent(console: Console) -> list[str]:
+    """Return the lines that are on a terminal when all is over: each redrawing erases the lines that move."""
+    lines: list[str] = [""]
+    for piece in re.split(r"(\n|\x1b\[2K|\x1b\[1A|\r|\x1b\[\?25[lh])", shown(console)):
+        if piece == "\n":
+            lines.append("")
+        elif piece == "\x1b[1A":
+            lines.pop()
+        elif piece == "\x1b[2K":
+            lines[-1] = ""
+        elif piece not in ("\r", "\x1b[?25l", "\x1b[?25h"):
+            lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+def optimizer(lr: float = 0.1) -> SGD:
+    return SGD(Linear(1, 1).parameters(), lr=lr)
+
+
+def train(logger: RichLogger, *others: Callback, epochs: int = 3, **settings: Any) -> History:
+    sgd = settings.pop("optimizer", None) or optimizer()
+
+    work = settings.pop("step", lambda number: {"loss": 1 / number, "acc[top5]": number / 10})
+
+    def step(number: float) -> Any:
+        sgd.step()
+        return work(number)
+
+    settings = {"data": [1, 2, 4], **settings}
+    return Trainer(step, epochs=epochs, optimizer=sgd, callbacks=[*others, logger], **settings).fit()
+
+
+def test_no_row_is_lost_when_an_exception_leaves_the_fit() -> None:
+    console = terminal()
+
+    def step(number: int) -> float:
+        if number == 3 and len(seen) == 2:
+            raise KeyboardInterrupt
+        return 0.5
+
+    seen: list[int] = []
+    trainer = Trainer(step, [1, 2, 3], epochs=5, callbacks=[RichLogger(console)])
+    trainer.on(EpochReport)(lambda event: seen.append(event.epoch))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    text = "\n".join(permanent(console))
+    assert re.findall(r"^ +(\d+) +0\.5", text, re.MULTILINE) == ["1", "2"]
+    assert "interrupted  by the keyboard" in text
+    assert "and epoch 3 up to step 2/3" in text
+    assert shown(console).count("\x1b[?25h") == 1
+
+
+@define(eq=False)
+class Fails(Callback):
+    def on_fit_start(self, event: FitStart) -> None:
+        raise RuntimeError("cannot start")
+
+
+def test_everything_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tty(io.StringIO):
+        encoding = "utf-8"  # type: ignore[assignment]  # StringIO has None
+        errors = "strict"  # type: ignore[assignment]  # likewise
+
+        def isatty(self) -> bool:
+            return True
+
+    out, err = Tty(), Tty()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("TERM", "xterm")
+    handler = logging.StreamHandler(err)
+    logger = logging.getLogger("test_everything_is_put_back")
+    monkeypatch.setattr(logger, "handlers", [handler])
+
+    def state() -> list[object]:
+        threads = [thread for thread in threading.enumerate() if "lucid" in thread.name]
+        hooks = [sys.breakpointhook, builtins.input, signal.getsignal(signal.SIGTERM)]
+        return [sys.stdout, sys.stderr, handler.stream, *hooks, threads]
+
+    before = state()
+    during: list[list[object]] = []
+
+    def step(number: int) -> None:
+        during.append(state())
+        if number == 2:
+            raise ValueError("no")
+
+    console = Console(width=80)
+    train(RichLogger(console), step=step, data=[1])
+    assert state() == before
+    for data, others in (([2], []), ([1], [Fails()])):
+        with pytest.raises((ValueError, RuntimeError)):
+            Trainer(step, data, callbacks=[RichLogger(console), *others]).fit()
+        assert state() == before
+    assert all(left is not right for left, right in zip(during[0][:5], before[:5], strict=True))
+    assert len(cast("list[object]", during[0][-1])) == 1
+    assert console.file is out
+    monkeypatch.setattr(sys, "stdout", other := Tty())
+    assert console.file is other, "the console writes to whatever sys.stdout is, as before"
+
+
+def test_a_second_fit_goes_on() -> None:
+    console = terminal()
+    trainer = Trainer(lambda number: 0.5, [1], epochs=1, callbacks=[RichLogger(console)])
+    trainer.fit()
+    trainer.fit(epochs=3)
+    assert "epochs 2 to 3 of 1 step" in shown(console)
+    rows = [line.split()[:2] for line in permanent(console) if re.match(r" +\d+ ", line)]
+    assert rows == [["1", "0.5000*"], ["2", "0.5000"], ["3", "0.5000"]]
+
+
+@pytest.mark.parametrize("display", [Live, Progress])
+def test_it_shares_the_console_with_a_display_of_the_user(display: Callable[..., Any]) -> None:
+    console = terminal()
+    with display(console=console, auto_refresh=False):
+        train(RichLogger(console))
+        train(RichLogger(console))
+    assert "\n".join(permanent(console)).count("completed") == 2
+
+
+class OneDisplay(Console):
+    """A console as it was before rich 14.1."""
+
+    taken = False
+
+    def set_live(self, live: Live) -> bool:
+        if self.taken:
+            raise LiveError("Only one live display may be active at once")
+        self.taken = True
+        return super().set_live(live)
+
+    def clear_live(self) -> None:
+        self.taken = False
+        super().clear_live()
+
+
+def test_without_a_display_there_are_rows_alone() -> None:
+    console = OneDisplay(file=Sink(), force_terminal=True, width=80, color_system=None)
+    with Live("theirs", console=console, auto_refresh=False):
+        train(RichLogger(console), step=lambda number: time.sleep(0.05))
+    text = "\n".join(permanent(console))
+    assert "eta" not in shown(console)
+    assert "completed" in text
+    assert len(re.findall(r"^ +\d ", text, re.MULTILINE)) == 3
+    assert not [thread for thread in threading.enumerate() if "lucid" in thread.name]
+
+
+class Broken(io.StringIO):
+    """A file on a disk that is full."""
+
+    full = False
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("force_terminal", [True, False])
+@pytest.mark.parametrize("full_at", [0, 1])
+def test_the_training_outlives_its_display(force_terminal: bool, full_at: int) -> None:
+    file = Broken()
+    console = Console(file=file, force_terminal=force_terminal, width=80)
+    file.full = full_at == 0
+
+    def step(number: int) -> None:
+        time.sleep(0.02)
+        file.full = True
+
+    with pytest.warns(RuntimeWarning, match="could not show everything, OSError: .*No space left"):
+        history = train(RichLogger(console), step=step)
+    assert len(history) == 3
+
+
+@define(eq=False)
+class Copies(Callback):
+    """Copies another callback whenever it hears something."""
+
+    original: RichLogger
+    copies: list[RichLogger] = field(factory=list, init=False, repr=False)
+
+    def on_epoch_start(self, event: EpochStart) -> None:
+        self.copies += [pickle.loads(pickle.dumps(self.original)), copy.deepcopy(self.original)]
+
+
+def test_copies_have_the_settings_before_during_and_after_a_fit() -> None:
+    theme = Theme({"lucid.best": "red"})
+    logger = RichLogger(terminal(), monitor="loss", mode="max", heartbeat=5, theme=theme, log=logging.getLogger("x"))
+    copies = Copies(logger)
+    copies.on_epoch_start(EpochStart())
+    train(logger, copies, epochs=1)
+    copies.on_epoch_start(EpochStart())
+    assert len(copies.copies) == 6
+    for each in copies.copies:
+        assert (each.monitor, each.mode, each.heartbeat, each.log) == ("loss", "max", 5, logging.getLogger("x"))
+        assert each.theme is not None
+        assert str(each.theme.styles["lucid.best"]) == "red"
+        assert each.state_dict() == logger.state_dict() == {}
+        each.load_state_dict({})
+    assert [each.console for each in copies.copies] == [None, logger.console] * 3
+    train(copies.copies[3], epochs=1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("console", [pipe(), terminal()])
+def test_nothing_holds_on_to_the_run_afterwards(console: Console, fails: bool) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        sgd = optimizer()
+
+        def step(number: int) -> float:
+            return 1 / (0 if fails else number)
+
+        logger = RichLogger(console)
+        trainer = Trainer(step, [1, 2], optimizer=sgd, callbacks=[logger])
+        if fails:
+            with pytest.raises(ZeroDivisionError):
+                trainer.fit()
+        else:
+            trainer.fit()
+        held = [weakref.ref(sgd), weakref.ref(trainer)]
+        del sgd, trainer, step
+        assert [reference() for reference in held] == [None, None]
+        assert logger.state_dict() == {}
+    finally:
+        gc.enable()
+
+
+def test_events_without_a_fit_are_let_pass() -> None:
+    logger = RichLogger(pipe())
+    logger.on_epoch_start(EpochStart())
+    logger.on_fit_end(FitEnd())
+    assert shown(cast("Console", logger.console)) == ""

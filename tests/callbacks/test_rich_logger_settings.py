@@ -1,0 +1,185 @@
+import io
+import logging
+import re
+import sys
+import time
+from typing import Any, cast
+
+import pytest
+from attrs import define
+from rich.console import Console
+from rich.theme import Theme
+
+from lucid_train import Callback, EpochEnd, History, Trainer
+from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
+from lucid_train.nn import Linear
+from lucid_train.optims import SGD
+
+SECONDS = re.compile(r"\b\d+(\.\d+)?(ms|s)\b|[\d.,]+ (steps/s|s/step)")
+
+
+class Sink(io.StringIO):
+    """A file that counts how often it is written to."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def terminal(width: int = 80, **settings: Any) -> Console:
+    return Console(file=Sink(), force_terminal=True, width=width, height=40, color_system=None, **settings)
+
+
+def pipe(width: int = 80) -> Console:
+    return Console(file=Sink(), force_terminal=False, width=width, color_system=None)
+
+
+def shown(console: Console) -> str:
+    return cast("io.StringIO", console.file).getvalue()
+
+
+def optimizer(lr: float = 0.1) -> SGD:
+    return SGD(Linear(1, 1).parameters(), lr=lr)
+
+
+def train(logger: RichLogger, *others: Callback, epochs: int = 3, **settings: Any) -> History:
+    sgd = settings.pop("optimizer", None) or optimizer()
+
+    work = settings.pop("step", lambda number: {"loss": 1 / number, "acc[top5]": number / 10})
+
+    def step(number: float) -> Any:
+        sgd.step()
+        return work(number)
+
+    settings = {"data": [1, 2, 4], **settings}
+    return Trainer(step, epochs=epochs, optimizer=sgd, callbacks=[*others, logger], **settings).fit()
+
+
+@pytest.mark.parametrize(
+    ("rows", "bars", "expected"),
+    [(True, False, (True, False)), (False, True, (False, True)), (False, False, (False, False))],
+)
+def test_rows_and_bars_are_switched_apart(rows: bool, bars: bool, expected: tuple[bool, bool]) -> None:
+    console = terminal()
+    train(RichLogger(console, rows=rows, bars=bars, header=False, summary=False))
+    assert ("0.5833" in shown(console), "eta" in shown(console)) == expected
+    assert ("\x1b" in shown(console)) is bars
+
+
+@pytest.mark.parametrize(
+    ("settings", "others", "expected"),
+    [
+        ({}, [], ["1", "2"]),
+        ({"monitor": "acc", "mode": "max"}, [], ["1", "3"]),
+        ({"monitor": "acc"}, [], ["1", "2"]),
+        ({}, [EarlyStopping("acc", mode="max")], ["1", "3"]),
+        ({"monitor": "unknown"}, [], []),
+    ],
+)
+def test_the_best_value_is_marked(settings: dict[str, Any], others: list[Callback], expected: list[str]) -> None:
+    console = pipe()
+    values = iter([(0.5, 0.5), (0.25, 0.4), (0.3, 0.9), (float("nan"), float("nan"))])
+    logger = RichLogger(console, **settings)
+    train(logger, *others, step=lambda _: dict(zip(("loss", "acc"), next(values), strict=True)), data=[1], epochs=4)
+    marked = [line for line in shown(console).splitlines() if "*" in line]
+    assert [line.split()[1].removesuffix("/4") for line in marked] == expected
+    if not expected:
+        assert "best unknown: unknown is not among the metrics, loss, acc" in shown(console)
+
+
+def test_a_heartbeat_is_heard_in_long_epochs_only() -> None:
+    console = pipe()
+    logger = RichLogger(console, heartbeat=0.1, header=False, summary=False)
+    train(logger, step=lambda number: time.sleep(0.1 * number / 4), data=[1, 2, 4, 8, 16])
+    lines = shown(console).splitlines()
+    beats = [line for line in lines if "step " in line]
+    assert [line.split()[1] for line in lines if line not in beats] == ["1/3", "2/3", "3/3"]
+    assert 3 <= len(beats) <= 24
+    assert all(re.match(r"epoch [123]/3  step \d/5  [\d.]+ steps?/s(tep)?", beat) for beat in beats if "eta" in beat)
+    console = pipe()
+    train(RichLogger(console, heartbeat=60, header=False, summary=False))
+    assert len(shown(console).splitlines()) == 3
+
+
+@pytest.mark.parametrize("console", [pipe(), terminal()])
+def test_a_logger_is_told_the_same(console: Console, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    train(RichLogger(console, log="some.logger"))
+    assert [record.name for record in caplog.records] == ["some.logger"] * 5
+    lines = [SECONDS.sub("#", record.getMessage()) for record in caplog.records]
+    assert lines[1] == "epoch 1/3  loss 0.5833*  acc[top5] 0.2333  lr 0.1  #"
+    assert lines[4].startswith("completed 3 epochs, 9 steps in #")
+    caplog.clear()
+    with pytest.raises(ZeroDivisionError):
+        train(RichLogger(console, log=logging.getLogger("another")), step=lambda number: 1 / 0)
+    assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
+
+
+def test_the_seconds_of_each_hook_are_shown_on_request() -> None:
+    @define(eq=False)
+    class Slow(Callback):
+        def on_epoch_end(self, event: EpochEnd) -> None:
+            time.sleep(0.02)
+
+    console = pipe()
+    train(RichLogger(console, timings=True), Slow())
+    assert re.search(r"  callbacks Slow\.on_epoch_end 0\.0\ds  RichLogger\.on_\w+ ", shown(console))
+
+
+def test_styles_come_from_the_theme_or_the_console() -> None:
+    def text(console: Console, theme: Theme | None) -> str:
+        train(RichLogger(console, theme=theme, monitor="loss"))
+        return shown(console)
+
+    def console(theme: Theme | None = None) -> Console:
+        return Console(file=Sink(), force_terminal=True, width=80, color_system="standard", theme=theme)
+
+    magenta = Theme({"lucid.best": "magenta"})
+    assert "\x1b[32m  0.5833" in text(console(), None)
+    assert "\x1b[35m  0.5833" in text(console(), magenta)
+    assert "\x1b[35m  0.5833" in text(console(magenta), None)
+    assert "\x1b[34m  0.5833" in text(console(magenta), Theme({"lucid.best": "blue"}))
+
+
+@pytest.mark.parametrize("force_terminal", [True, False, None])
+def test_a_recording_has_the_rows_and_the_summary_once(force_terminal: bool | None) -> None:
+    console = Console(record=True, width=90, file=io.StringIO(), force_terminal=force_terminal)
+    train(RichLogger(console), ExponentialLRCallback(gamma=0.5), step=lambda number: time.sleep(0.03) or 0.5)
+    picture, page, text = (
+        console.export_svg(title="lucid_train", clear=False),
+        console.export_html(clear=False),
+        console.export_text(),
+    )
+    assert text.count("completed") == text.count(" epoch      loss") == 1
+    assert "eta" not in text
+    for export in (picture, page):
+        assert "0.025" in export.replace("&#160;", " ")
+        assert "completed" in export
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"console": sys.stdout}, TypeError, "'console' must be a rich.console.Console"),
+        ({"theme": {"a": "red"}}, TypeError, "'theme' must be a rich.theme.Theme"),
+        ({"log": 3}, TypeError, "'log' must be a logging.Logger or the name of one: 3"),
+        ({"monitor": ""}, TypeError, "'monitor' must be the name of a metric: ''"),
+        ({"mode": "best"}, ValueError, "'mode' must be one of 'min', 'max': 'best'"),
+        ({"bars": 1}, TypeError, "'bars' must be True or False: 1"),
+        ({"refresh_per_second": 11}, ValueError, "'refresh_per_second' must be <= 10: 11"),
+        ({"refresh_per_second": 0}, ValueError, "'refresh_per_second' must be > 0: 0"),
+        ({"heartbeat": -1}, ValueError, "'heartbeat' must be > 0: -1"),
+    ],
+)
+def test_a_bad_argument_is_refused(settings: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        RichLogger(**settings)
+
+
+def test_the_repr_shows_the_settings() -> None:
+    assert repr(RichLogger(monitor="loss")) == (
+        "RichLogger(console=None, bars=True, rows=True, header=True, summary=True, monitor='loss', mode='min', "
+        "refresh_per_second=10, heartbeat=None, timings=False, log=None, theme=None)"
+    )

@@ -1,0 +1,349 @@
+"""RichLogger on a real pseudo-terminal, looked at through a terminal emulator."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pexpect
+import pyte
+import pytest
+
+PRELUDE = """
+import logging, sys, time, warnings
+from lucid_train import Callback, Trainer
+from lucid_train.callbacks import ExponentialLRCallback, RichLogger
+from lucid_train.nn import Linear
+from lucid_train.optims import SGD
+
+model = Linear(1, 1)
+optimizer = SGD(model.parameters(), lr=0.1)
+schedule = ExponentialLRCallback(gamma=0.5)
+
+def train(step, epochs=2, steps=4, logger=None):
+    def stepped(number):
+        optimizer.step()
+        return step(number)
+    logger = logger or RichLogger()
+    return Trainer(stepped, range(1, steps + 1), optimizer=optimizer, epochs=epochs, callbacks=[schedule, logger]).fit()
+"""
+
+
+class Terminal:
+    """A program in a pseudo-terminal, and the screen that a person would see."""
+
+    def __init__(self, program: str, columns: int = 80, **environment: str) -> None:
+        self.screen = pyte.HistoryScreen(columns, 40, history=10_000)
+        self.screen.set_mode(pyte.modes.LNM)
+        self.stream = pyte.Stream(self.screen)
+        self.raw = ""
+        self.child = pexpect.spawn(
+            sys.executable,
+            ["-W", "default", "-c", PRELUDE + program],
+            dimensions=(40, columns),
+            env={"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "PATH": os.environ["PATH"], **environment},
+            encoding="utf-8",
+            timeout=30,
+        )
+
+    def read(self) -> bool:
+        """Return whether there was anything to read; a pause means that a picture is complete."""
+        try:
+            text = self.child.read_nonblocking(65536, timeout=0.03)
+        except pexpect.TIMEOUT:
+            return False
+        self.raw += text
+        self.stream.feed(text)
+        return True
+
+    def until(self, seen: Callable[[list[str]], bool]) -> list[str]:
+        for _ in range(1000):
+            try:
+                if not self.read() and seen(self.lines()):
+                    return self.lines()
+            except pexpect.EOF:
+                break
+        raise AssertionError("\n".join(self.lines()))
+
+    def end(self) -> list[str]:
+        while True:
+            try:
+                self.read()
+            except pexpect.EOF:
+                break
+        self.child.close()
+        return self.lines()
+
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self.screen.display]
+
+    @property
+    def sane(self) -> bool:
+        return not self.screen.cursor.hidden and self.screen.cursor.x == 0
+
+
+def has(*texts: str) -> Callable[[list[str]], bool]:
+    return lambda lines: all(any(text in " ".join(line.split()) for line in lines) for text in texts)
+
+
+STEP = "train(lambda number: (time.sleep(0.1), 1 / number)[1])"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_screen_shows_rows_that_stay_and_two_bars(columns: int) -> None:
+    terminal = Terminal(STEP, columns)
+    live = terminal.until(
+        lambda lines: has("epoch 1/2")(lines) and re.search(r"step +[1-3]/4 +━", "".join(lines)) is not None
+    )
+    bars = [line for line in live if "━" in line or "─" in line]
+    assert len(bars) == 2
+    assert all(len(line) < columns for line in bars)
+    assert bars[0].split()[:2] == ["epoch", "1/2"]
+    assert "eta" in bars[0]
+    assert terminal.screen.cursor.hidden
+    lines = terminal.end()
+    assert not [line for line in lines if "━" in line], "the bars are gone"
+    if columns == 40:
+        assert [line.split()[:6] for line in lines if line.startswith("epoch")] == [
+            ["epoch", "1", "lr", "0.1", "->", "0.05"],
+            ["epoch", "2", "lr", "0.05", "->", "0.025"],
+        ]
+    else:
+        rows = [line.split()[:5] for line in lines if " -> " in line]
+        assert rows == [["1", "0.5208*", "0.1", "->", "0.05"], ["2", "0.5208", "0.05", "->", "0.025"]]
+    assert has("completed", "best", "2 epochs, 8 steps")(lines)
+    assert terminal.sane
+    assert terminal.child.exitstatus == 0
+
+
+def test_an_exception_leaves_a_sane_terminal_and_its_traceback() -> None:
+    terminal = Terminal("def step(number):\n    time.sleep(0.1)\n    assert number < 3\ntrain(step)")
+    lines = terminal.end()
+    assert has("failed", "AssertionError", "Traceback", "and epoch 1 up to step 2/4")(lines)
+    assert not has("━")(lines)
+    assert terminal.sane
+    assert terminal.child.exitstatus == 1
+
+
+def test_ctrl_c_leaves_a_sane_terminal() -> None:
+    terminal = Terminal("train(lambda number: time.sleep(0.05), steps=10_000)")
+    terminal.until(has("epoch", "steps/s"))
+    terminal.child.sendintr()
+    lines = terminal.end()
+    assert has("interrupted", "KeyboardInterrupt")(lines)
+    assert not has("━")(lines)
+    assert terminal.sane
+    assert terminal.child.signalstatus == 2 or terminal.child.exitstatus == 130
+
+
+def test_sigterm_leaves_a_sane_terminal_and_still_ends_the_process() -> None:
+    terminal = Terminal("train(lambda number: time.sleep(0.05), steps=10_000)")
+    terminal.until(has("epoch", "steps/s"))
+    terminal.child.kill(15)
+    lines = terminal.end()
+    assert terminal.sane
+    assert not has("━")(lines)
+    assert terminal.child.signalstatus == 15
+
+
+def test_what_others_print_and_log_appears_once_whole_and_above() -> None:
+    terminal = Terminal(
+        """
+early = logging.StreamHandler()
+logging.getLogger("early").addHandler(early)
+out, err, stream = sys.stdout, sys.stderr, early.stream
+
+def step(number):
+    time.sleep(0.12)
+    if number == 1:
+        print("printed [red]text[/red] :smile:", "x" * 200)
+        print("in", end=" ", flush=True)
+        print("pieces")
+        sys.stderr.write("two\\nlines\\n")
+        logging.getLogger("early").warning("logged early [/]")
+        late = logging.StreamHandler()
+        logging.getLogger("late").addHandler(late)
+        logging.getLogger("late").warning("logged late")
+        warnings.warn("a warning", stacklevel=1)
+        import rich
+        rich.print("[bold]by rich[/bold]")
+        from rich.console import Console
+        Console().print("by another console")
+        print("no end", end="")
+    return 1.0
+
+train(step, epochs=1)
+assert sys.stdout is out and sys.stderr is err and early.stream is stream
+assert logging.getLogger("late").handlers[0].stream is err
+logging.getLogger("late").warning("logged after")
+"""
+    )
+    live = terminal.until(has("no end", "step", "━"))
+    above = "\n".join(live).split("━")[0]
+    for text in ("printed [red]text[/red] :smile:", "in pieces", "two\nlines", "logged early [/]", "logged late"):
+        assert above.count(text) == 1, (text, above)
+    assert above.count("by rich") == above.count("by another console") == above.count("a warning") == 1
+    assert above.replace("\n", "").count("x" * 200) == 1
+    lines = terminal.end()
+    everything = "\n".join(lines)
+    assert everything.count("no end") == everything.count("in pieces") == everything.count("logged after") == 1
+    assert terminal.sane
+    assert terminal.child.exitstatus == 0
+
+
+def test_a_debugger_prompt_stays_usable_and_the_bars_come_back() -> None:
+    terminal = Terminal(
+        """
+def step(number):
+    time.sleep(0.1)
+    if number == 3:
+        value = 41
+        breakpoint()
+        value += 1
+    return 1.0
+
+train(step, epochs=1, steps=12)
+assert sys.breakpointhook is sys.__breakpointhook__
+import builtins, io
+assert builtins.input.__module__ == "builtins"
+"""
+    )
+    terminal.until(has("step", "━"))
+    stopped = terminal.until(has("(Pdb)"))
+    assert not has("━")(stopped)
+    assert not terminal.screen.cursor.hidden
+    assert has("value", "<module>")(stopped) or has("step()")(stopped), "the debugger stands in the user's code"
+    terminal.child.send("p value + 1\n")
+    terminal.until(lambda lines: "42" in lines)
+    for _ in range(10):
+        terminal.read()
+    assert not has("━")(terminal.lines()), "the prompt is left alone"
+    terminal.child.send("c\n")
+    terminal.until(has("(Pdb) c", "━"))
+    lines = terminal.end()
+    assert has("completed")(lines)
+    assert terminal.sane
+    assert terminal.child.exitstatus == 0
+
+
+def test_input_is_asked_without_bars() -> None:
+    terminal = Terminal(
+        """
+def step(number):
+    time.sleep(0.15)
+    number == 3 and print("answered", input("go on? "))
+train(step, epochs=1, steps=9)
+"""
+    )
+    asked = terminal.until(has("go on?"))
+    assert not has("━")(asked)
+    terminal.child.send("yes\n")
+    terminal.until(has("answered yes", "━"))
+    assert terminal.end()
+    assert terminal.sane
+    assert terminal.child.exitstatus == 0
+
+
+def test_pdb_set_trace_is_asked_without_bars() -> None:
+    terminal = Terminal("import pdb\ntrain(lambda number: (time.sleep(0.1), number == 2 and pdb.set_trace(), 1.0)[2])")
+    assert not has("━")(terminal.until(has("(Pdb)")))
+    terminal.child.send("q\n")
+    assert has("BdbQuit")(terminal.end())
+    assert terminal.sane
+
+
+def test_no_color_is_obeyed() -> None:
+    terminal = Terminal(STEP, NO_COLOR="1")
+    terminal.end()
+    colours = [part for part in terminal.raw.split("\x1b[")[1:] if part.partition("m")[0].startswith("3")]
+    assert colours == []
+    assert "\x1b[?25l" in terminal.raw
+    assert terminal.sane
+
+
+def test_a_dumb_terminal_gets_plain_lines() -> None:
+    terminal = Terminal(STEP, TERM="dumb")
+    lines = terminal.end()
+    assert "\x1b" not in terminal.raw
+    assert has("epoch 1/2 loss 0.5208* lr 0.1 -> 0.05")(lines)
+    assert terminal.child.exitstatus == 0
+
+
+@pytest.mark.parametrize("outer", ["Live('the user shows this')", "Progress()"])
+def test_it_goes_on_inside_a_live_display_of_the_user(outer: str) -> None:
+    terminal = Terminal(
+        f"""
+from rich import get_console
+from rich.live import Live
+from rich.progress import Progress
+with {outer} as live:
+    if isinstance(live, Progress):
+        live.add_task("the user shows this")
+    train(lambda number: (time.sleep(0.05), 1 / number)[1])
+    train(lambda number: (time.sleep(0.05), 1 / number)[1], epochs=1)
+"""
+    )
+    lines = terminal.end()
+    assert has("the user shows this", "completed", "0.05 -> 0.025")(lines)
+    assert len([line for line in lines if "completed" in line]) == 2
+    assert not terminal.screen.cursor.hidden
+    assert terminal.child.exitstatus == 0
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        "for _ in rich.progress.track(range(3)): time.sleep(0.05)",
+        "Trainer(lambda _: time.sleep(0.1), range(5), callbacks=[RichLogger(header=False, summary=False)]).fit()",
+    ],
+)
+def test_another_display_may_come_and_go_inside_it(inner: str) -> None:
+    terminal = Terminal(f"import rich.progress\ndef step(number):\n    {inner}\ntrain(step, epochs=1, steps=3)")
+    both = terminal.until(lambda lines: len([line for line in lines if "━" in line]) >= 2 and has("steps/s")(lines))
+    assert len([line for line in both if " step " in f" {line}"]) <= 2
+    lines = terminal.end()
+    assert len([line for line in lines if "completed" in line]) == 1
+    assert not has("eta")(lines)
+    assert terminal.sane
+    assert terminal.child.exitstatus == 0
+
+
+def test_a_stream_that_leads_elsewhere_is_left_alone(tmp_path: Any) -> None:
+    path = tmp_path / "out.txt"
+    terminal = Terminal(
+        f"""
+from rich.console import Console
+sys.stdout = open({str(path)!r}, "w")
+def step(number):
+    time.sleep(0.1)
+    print("to the file")
+train(step, epochs=1, steps=2, logger=RichLogger(Console(stderr=True)))
+sys.stdout.close()
+"""
+    )
+    assert not has("to the file")(terminal.end())
+    assert path.read_text() == "to the file\nto the file\n"
+
+
+def test_a_forked_child_writes_past_the_display() -> None:
+    terminal = Terminal(
+        """
+import os
+def step(number):
+    time.sleep(0.1)
+    if number == 2:
+        child = os.fork()
+        if not child:
+            print("from the child", flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+    return 1.0
+warnings.simplefilter("ignore")
+train(step, epochs=1)
+"""
+    )
+    assert has("completed")(terminal.end())
+    assert "from the child" in terminal.raw
+    assert terminal.sane
+    assert terminal.child.exitstatus == 0

@@ -1,0 +1,221 @@
+import copy
+import pickle
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+import pytest
+from attrs import NOTHING, define, field, fields
+
+from lucid_train import (
+    TRANSIENT,
+    Callback,
+    EpochEnd,
+    FitStart,
+    StepEnd,
+    Trainer,
+    on,
+)
+
+
+@define(eq=False)
+class Counter(Callback):
+    every: int = 1
+    epochs: int = field(default=0, init=False)
+    _seen: list[int] = field(factory=list, init=False, repr=False)
+    _twice: int = field(init=False, repr=False)
+    lock: Any = field(factory=Lock, init=False, repr=False, metadata=TRANSIENT)
+
+    @_twice.default  # type: ignore[attr-defined, unused-ignore]  # the decorator of attrs
+    def _(self) -> int:
+        return 2 * self.every
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self.epochs += 1
+        self._seen.append(event.epoch)
+
+
+@define(eq=False, slots=False)
+class Dictful(Counter):
+    more: int = field(default=0, init=False)
+
+
+class Undecorated(Counter):
+    def __init__(self, extra: int) -> None:
+        super().__init__(every=3)
+        self.extra = extra
+
+
+class Plain(Callback):
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.me = self
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self.name += "!"
+
+
+@define(eq=False)
+class Later(Callback):
+    unset: int = field(init=False)
+
+
+# Misspelt and ill-signed hooks.
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("on_epoc_end", "did you mean on_epoch_end?"),
+        ("on_step_stop", "did you mean on_step_start?"),
+        ("on_zzz", "the hooks are .*on_epoch_end, "),
+        ("on_event", "did you mean"),
+        ("on_epoch_event", "did you mean"),
+    ],
+)
+def test_a_misspelt_hook_is_refused_when_the_class_is_defined(name: str, hint: str) -> None:
+    with pytest.raises(TypeError, match=f"Misspelt.{name} is not a hook; {hint}"):
+        type("Misspelt", (Callback,), {name: lambda self, event: None})
+
+
+def test_so_is_one_in_a_class_made_by_attrs() -> None:
+    with pytest.raises(TypeError, match=r"Wrong.on_fit_begin is not a hook; did you mean on_fit_end\?"):
+
+        @define(eq=False)
+        class Wrong(Callback):
+            def on_fit_begin(self, event: FitStart) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "function", [lambda self: None, lambda self, epoch, logs: None, lambda self, *, event: None], ids=["0", "2", "key"]
+)
+def test_a_hook_that_does_not_take_one_argument_is_refused(function: Callable[..., None]) -> None:
+    with pytest.raises(TypeError, match=r"Wrong.on_epoch_end must take one argument, the event"):
+        type("Wrong", (Callback,), {"on_epoch_end": function})
+    with pytest.raises(TypeError, match=r"Wrong.listen must take one argument, the event"):
+        type("Wrong", (Callback,), {"listen": on(StepEnd)(function)})
+
+
+def test_further_arguments_with_defaults_and_a_hook_that_is_none_are_fine() -> None:
+    class Fine(Counter):
+        on_epoch_end = None  # type: ignore[assignment]  # switches off what the base does
+
+        def on_step_end(self, event: StepEnd, logs: Any = None, *more: Any) -> None:
+            self.epochs += 100
+
+    fine = Fine()
+    Trainer(epochs=2, callbacks=[fine]).fit()
+    assert fine.epochs == 200
+
+
+# State, copies, identity.
+
+
+def test_state_is_the_fields_without_init_and_a_copy() -> None:
+    counter = Counter(every=5)
+    state = counter.state_dict()
+    assert state == {"epochs": 0, "seen": [], "twice": 10}
+    Trainer(epochs=2, callbacks=[counter]).fit()
+    assert state == {"epochs": 0, "seen": [], "twice": 10}
+    later = counter.state_dict()
+    assert later == {"epochs": 2, "seen": [1, 2], "twice": 10}
+    other = Counter(every=7)
+    other.load_state_dict(later)
+    later["seen"].append(3)
+    assert (other.every, other.state_dict()) == (7, {"epochs": 2, "seen": [1, 2], "twice": 10})
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"epochs": 3, "seen": []}, "the state of Counter does not fit: 'twice' is missing"),
+        ({"epochs": 3, "seen": [], "twice": 1, "lock": 0, "z": 0}, "'lock' is unknown, 'z' is unknown"),
+        ({"every": 3}, "'epochs' is missing, 'seen' is missing, 'twice' is missing, 'every' is unknown"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(state: dict[str, Any], message: str) -> None:
+    counter = Counter()
+    with pytest.raises(ValueError, match=message):
+        counter.load_state_dict(state)
+    assert counter.epochs == 0
+
+
+def test_reset_is_back_to_the_first_state_with_fresh_lists_and_the_settings_stay() -> None:
+    counter = Counter(every=4)
+    Trainer(epochs=2, callbacks=[counter]).fit()
+    lock = counter.lock
+    counter.reset()
+    assert (counter.every, counter.state_dict()) == (4, {"epochs": 0, "seen": [], "twice": 8})
+    assert counter.lock is lock
+    Trainer(callbacks=[counter]).fit()
+    assert Counter(every=4).state_dict()["seen"] == []
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["deepcopy", "pickle"]
+)
+@pytest.mark.parametrize(
+    "callback", [Counter(every=3), Dictful(every=3), Undecorated(extra=7)], ids=lambda it: type(it).__name__
+)
+def test_a_copy_has_settings_and_state_and_a_transient_field_of_its_own(callback: Any, copied: Any) -> None:
+    Trainer(callbacks=[callback]).fit()
+    assert callback.lock.acquire(blocking=False)
+    twin = copied(callback)
+    callback.lock.release()
+    assert type(twin) is type(callback)
+    assert (twin.every, twin.state_dict()) == (3, callback.state_dict())
+    assert getattr(twin, "extra", 7) == 7
+    assert twin.lock is not callback.lock
+    assert not twin.lock.locked()
+    assert twin._seen is not callback._seen
+
+
+def test_a_callback_that_attrs_has_not_seen_works_and_is_copied_whole() -> None:
+    plain = Plain("p")
+    Trainer(callbacks=[plain]).fit()
+    twin = copy.deepcopy(plain)
+    assert (twin.name, twin.me) == ("p!", twin)
+    assert pickle.loads(pickle.dumps(plain)).name == "p!"
+    assert plain.state_dict() == {}
+
+
+def test_a_state_without_a_first_value_is_refused_by_name_but_copied() -> None:
+    later = Later()
+    for ask in (later.state_dict, later.reset):
+        with pytest.raises(TypeError, match=r"Later.unset must have a default, as a field with init=False"):
+            ask()
+    assert not hasattr(copy.deepcopy(later), "unset")
+    later.unset = 3
+    assert later.state_dict() == {"unset": 3}
+    assert pickle.loads(pickle.dumps(later)).unset == 3
+
+
+def test_a_transient_field_without_a_default_is_left_out_of_a_copy() -> None:
+    @define(eq=False)
+    class Holder(Callback):
+        held: Any = field(init=False, metadata=TRANSIENT)
+
+    holder = Holder()
+    holder.held = Lock()
+    assert not hasattr(copy.deepcopy(holder), "held")
+    assert fields(Holder).held.default is NOTHING
+
+
+def test_callbacks_are_equal_to_themselves_only_and_hashable() -> None:
+    one, other = Counter(), Counter()
+    assert one != other
+    assert len({one, other, one}) == 2
+
+
+def test_a_callback_that_attrs_compares_by_value_may_stand_beside_its_equal() -> None:
+    @define
+    class ByValue(Callback):
+        epochs: int = field(default=0, init=False)
+
+        def on_epoch_end(self, event: EpochEnd) -> None:
+            self.epochs += 1
+
+    pair = [ByValue(), ByValue()]
+    assert pair[0] == pair[1]
+    Trainer(callbacks=pair).fit()
+    assert [callback.epochs for callback in pair] == [1, 1]

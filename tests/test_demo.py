@@ -1,0 +1,69 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lucid_train.cli import main
+from lucid_train.demo import SCHEDULES, train
+
+
+def metrics(**settings: object) -> list[tuple[dict[str, float], tuple[float, ...]]]:
+    return [(dict(record.metrics), record.lr) for record in train(**settings)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULES)
+def test_the_demo_reaches_96_percent_on_the_held_out_third_with_every_schedule(scheduler: str) -> None:
+    assert train(scheduler=scheduler)[-1].metrics["val_accuracy"] >= 0.96
+
+
+def test_the_same_seed_gives_the_same_numbers_to_the_last_bit_in_another_process() -> None:
+    code = "from lucid_train.demo import train; print([(dict(r.metrics), r.lr) for r in train(epochs=3, seed=5)])"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert other.strip() == repr(metrics(epochs=3, seed=5))
+
+
+def test_another_seed_gives_other_numbers() -> None:
+    assert metrics(epochs=1, seed=1) != metrics(epochs=1, seed=2)
+
+
+def test_the_command_trains_and_says_how_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--epochs", "2", "--scheduler", "step", "--seed", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines if line.startswith("epoch")] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    assert lines[-1].startswith("held-out accuracy ")
+
+
+def test_the_demo_can_be_recorded_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = str(tmp_path / "run.jsonl")
+    assert main(["demo", "--epochs", "2", "--log", log]) == 0
+    assert main(["show", log]) == 0
+    assert "completed 2 epochs, 300 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "-2"], "'epochs' must be >= 0: -2"),
+        (["--lr", "nan"], "'lr' must be >= 0 and finite: nan"),
+        (["--batch-size", "0"], "'batch_size' must be >= 1: 0"),
+        (["--hidden", "0"], "must be >= 1: 0"),
+        (["--seed", "-1"], "'seed' must be >= 0: -1"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_argument_is_one_sentence_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_an_unknown_schedule_is_refused_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["demo", "--scheduler", "sine"])
+    assert left.value.code == 2
+    assert "'step', 'exponential', 'cosine'" in capsys.readouterr().err

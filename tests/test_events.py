@@ -1,0 +1,174 @@
+from typing import Any
+
+import pytest
+from attrs import define
+
+import lucid_train
+from lucid_train import (
+    Callback,
+    EpochEnd,
+    EpochRecord,
+    EpochReport,
+    EpochStart,
+    Event,
+    FitStart,
+    History,
+    NoUpdate,
+    Run,
+    StepEnd,
+    StepStart,
+    Trainer,
+)
+from lucid_train.events import hook_names
+
+LIBRARY = [
+    value
+    for name in lucid_train.__all__
+    if isinstance(value := getattr(lucid_train, name), type) and issubclass(value, Event) and value is not Event
+]
+
+
+@define(kw_only=True)
+class HTTPRetried(Event):
+    times: int = 0
+
+
+class Plain(Event):
+    pass
+
+
+def test_events_and_hooks_match_one_to_one() -> None:
+    assert sorted(event.hook for event in LIBRARY) == [
+        "on_epoch_end",
+        "on_epoch_report",
+        "on_epoch_start",
+        "on_evaluate_end",
+        "on_evaluate_start",
+        "on_fit_end",
+        "on_fit_error",
+        "on_fit_start",
+        "on_step_end",
+        "on_step_start",
+    ]
+    assert {event.hook for event in LIBRARY} <= hook_names()
+
+
+def test_bases_that_are_never_emitted_have_no_hook() -> None:
+    assert not hook_names() & {"on_event", "on_epoch_event"}
+
+
+def test_the_hook_of_an_event_of_ones_own_follows_from_its_name() -> None:
+    assert (HTTPRetried.hook, Plain.hook) == ("on_http_retried", "on_plain")
+    assert {HTTPRetried.hook, Plain.hook} <= hook_names()
+
+
+def test_the_name_of_an_event_of_the_library_is_taken() -> None:
+    with pytest.raises(TypeError, match=r"StepEnd must not have the name of an event of the library's own"):
+        type("StepEnd", (Event,), {"__module__": "mine"})
+
+
+def test_events_are_values_and_the_run_takes_no_part() -> None:
+    assert EpochStart(Run(), epoch=2) == EpochStart(Run(), epoch=2) != EpochStart(epoch=3)
+    assert repr(StepStart(Run(), 1, 2, "b")) == "StepStart(epoch=1, step=2, batch='b')"
+
+
+@pytest.mark.parametrize(
+    ("event", "count"),
+    [
+        (FitStart(), None),
+        (EpochEnd(epoch=3), 3),
+        (StepEnd(epoch=1, step=7), 7),
+        (StepStart(epoch=1, step=7), 7),
+        (EpochReport(record=EpochRecord(epoch=4)), 4),
+        (HTTPRetried(times=9), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_every_and_at_look_at(event: Event, count: int | None) -> None:
+    assert event.count == count
+
+
+def test_a_report_knows_its_epoch() -> None:
+    assert EpochReport(record=EpochRecord(epoch=4)).epoch == 4
+
+
+class Unread:
+    """A number that must not be read, as reading a tensor on a device waits for it."""
+
+    def __float__(self) -> float:
+        raise AssertionError("read")
+
+
+def test_the_output_of_a_step_becomes_floats_only_when_asked() -> None:
+    event = StepEnd(epoch=1, step=1, output=Unread())
+    with pytest.raises(AssertionError, match="read"):
+        _ = event.metrics
+
+
+@pytest.mark.parametrize(
+    ("output", "metrics", "updated"),
+    [
+        (None, {}, True),
+        (1, {"loss": 1.0}, True),
+        ({"a": 0.5, "b": True}, {"a": 0.5, "b": 1.0}, True),
+        (NoUpdate(0.5), {"loss": 0.5}, False),
+        (NoUpdate({"a": 2}), {"a": 2.0}, False),
+        (NoUpdate(), {}, False),
+    ],
+)
+def test_metrics_of_a_step(output: Any, metrics: dict[str, float], updated: bool) -> None:
+    event = StepEnd(epoch=1, step=1, output=output)
+    assert (event.metrics, event.updated) == (metrics, updated)
+
+
+def test_the_loss_of_a_step() -> None:
+    assert StepEnd(output={"loss": 2, "accuracy": 1}).loss == 2.0
+    with pytest.raises(KeyError, match="loss"):
+        _ = StepEnd(output={"accuracy": 1}).loss
+
+
+def test_an_event_of_ones_own_is_emitted_by_a_callback_or_the_step_function_and_heard_at_once() -> None:
+    class Retries(Callback):
+        def on_step_end(self, event: StepEnd) -> None:
+            event.run.emit(HTTPRetried(event.run, times=event.step))
+
+    class Ear(Callback):
+        def __init__(self) -> None:
+            self.heard: list[Event] = []
+
+        def on_http_retried(self, event: HTTPRetried) -> None:
+            self.heard.append(event)
+
+        def on_plain(self, event: Plain) -> None:
+            self.heard.append(event)
+
+    class Keep(Callback):
+        run: Run
+
+        def on_fit_start(self, event: FitStart) -> None:
+            Keep.run = event.run
+
+    ear = Ear()
+    trainer = Trainer(
+        step=lambda batch: Keep.run.emit(Plain(Keep.run)), data=[1, 2], callbacks=[Keep(), Retries(), ear]
+    )
+    trainer.fit()
+    assert ear.heard == [Plain(), HTTPRetried(times=1), Plain(), HTTPRetried(times=2)]
+
+
+def test_what_is_no_event_is_not_emitted() -> None:
+    class Wrong(Callback):
+        def on_fit_start(self, event: FitStart) -> None:
+            event.run.emit(EpochEnd)  # type: ignore[arg-type]  # the class, as somebody will write
+
+    with pytest.raises(TypeError, match="'event' must be an event, an instance of a class derived from Event"):
+        Trainer(callbacks=[Wrong()]).fit()
+
+
+def test_without_a_fit_nobody_hears() -> None:
+    with pytest.raises(RuntimeError, match=r"no fit is running that could hear Plain\(\)"):
+        Run().emit(Plain())
+
+
+def test_history_of_an_end_compares_by_value() -> None:
+    assert lucid_train.FitEnd(history=History()) == lucid_train.FitEnd(history=History())

@@ -1,0 +1,76 @@
+import json
+import math
+
+import pytest
+from attrs.exceptions import FrozenInstanceError
+
+from lucid_train import EpochRecord, History, Trainer
+
+RECORDS = [
+    EpochRecord(epoch=1, steps=2, metrics={"loss": 0.5}, lr=(0.1,), last_lr=(0.05,)),
+    EpochRecord(epoch=2, steps=2, metrics={"loss": 0.25, "val_loss": 2.0}, lr=(0.05,), last_lr=(0.025,)),
+    EpochRecord(epoch=3, steps=2, metrics={"loss": 0.25, "val_loss": math.nan}, lr=(0.025,), last_lr=(0.0125,)),
+]
+history = History(RECORDS)
+
+
+def test_a_history_is_a_sequence() -> None:
+    assert (len(history), history[0], history[-1], history[1:]) == (3, RECORDS[0], RECORDS[2], RECORDS[1:])
+    assert list(history) == RECORDS
+    assert RECORDS[1] in history
+    assert repr(history) == "History(3 epochs, ready)"
+
+
+def test_histories_compare_by_their_epochs() -> None:
+    assert History(RECORDS[:2]) == History(RECORDS[:2]) != History(RECORDS[:1])
+    assert history != RECORDS
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(history)
+
+
+def test_a_history_does_not_share_the_list_it_was_made_of() -> None:
+    records = [RECORDS[0]]
+    mine = History(records)
+    records.append(RECORDS[1])
+    assert len(mine) == 1
+
+
+def test_a_record_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        RECORDS[0].epoch = 2  # type: ignore[misc]  # that it is refused is the claim
+
+
+def test_a_metric_of_every_epoch_is_nan_where_it_lacks() -> None:
+    assert history.metric("loss") == [0.5, 0.25, 0.25]
+    assert [math.isnan(value) for value in history.metric("val_loss")] == [True, False, True]
+    assert history.metric_names() == ["loss", "val_loss"]
+
+
+@pytest.mark.parametrize(("of", "known"), [(history, "loss, val_loss"), (History(), "none at all")])
+def test_an_unknown_metric_is_refused_with_those_that_exist(of: History, known: str) -> None:
+    with pytest.raises(KeyError, match=f"no metric 'accuracy' among {known}"):
+        of.metric("accuracy")
+    with pytest.raises(KeyError, match="no metric 'accuracy'"):
+        of.best("accuracy")
+
+
+def test_the_best_epoch_is_the_first_of_equals_and_never_a_nan() -> None:
+    assert history.best("loss").epoch == 2
+    assert history.best("loss", "max").epoch == 1
+    assert history.best("val_loss").epoch == 2
+    assert history.best("val_loss", mode="max").epoch == 2
+
+
+def test_the_best_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="'val_loss' must be a number in one epoch at least: it is NaN in all 1"):
+        History(RECORDS[2:]).best("val_loss")
+    with pytest.raises(ValueError, match="'mode' must be one of 'min', 'max': 'least'"):
+        history.best("loss", "least")  # type: ignore[arg-type]  # that it is refused is the claim
+
+
+def test_as_a_dict_it_is_plain_json() -> None:
+    trained = Trainer(step=lambda batch: 0.5, data=[1], epochs=2).fit().to_dict()
+    assert json.loads(json.dumps(trained)) == trained
+    assert (trained["status"], trained["reason"]) == ("completed", None)
+    assert list(trained["epochs"][0]) == ["epoch", "steps", "seconds", "metrics", "lr", "last_lr"]
+    assert [epoch["epoch"] for epoch in trained["epochs"]] == [1, 2]

@@ -1,0 +1,348 @@
+import json
+import math
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lucid_train import (
+    Callback,
+    EpochEnd,
+    EpochStart,
+    Event,
+    FitEnd,
+    FitError,
+    FitStart,
+    NoUpdate,
+    StepEnd,
+    StepStart,
+    Trainer,
+    replay,
+)
+from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
+from lucid_train.callbacks.event_log import EventLog
+from lucid_train.callbacks.lr_scheduler import ScheduleCallback
+from lucid_train.nn import Linear
+from lucid_train.recording import RecordedError
+
+
+class Optimizer:
+    def __init__(self, *rates: float) -> None:
+        self.param_groups = [{"lr": rate} for rate in rates]
+
+
+@define
+class Marked(Event):
+    """An event of a user's own."""
+
+    label: Any = None
+    value: Any = None
+
+
+@define(eq=False)
+class Recorder(Callback):
+    """Notes every event, and what the run looked like then."""
+
+    seen: list[str] = field(factory=list, init=False, repr=False)
+
+    def hooks(self, event: type[Event]) -> list[Any]:
+        return [self.note]
+
+    def note(self, event: Event) -> None:
+        run = event.run
+        place = (run.epochs, run.epoch, run.step, run.epoch_step, run.steps_per_epoch, run.last_lr, len(run.history))
+        told: Any = "" if isinstance(event, FitEnd | FitError) else event
+        if isinstance(event, StepStart):
+            told = (event.epoch, event.step)  # a batch is not recorded
+        if isinstance(event, FitEnd):
+            told = (event.status, event.reason, repr(list(event.history)))
+        self.seen.append(f"{type(event).__name__} {told} {place} {run.status} {run.reason}")
+
+
+def recorded(path: Path, **settings: Any) -> tuple[Recorder, Trainer]:
+    recorder = Recorder()
+    callbacks = [*settings.pop("callbacks", ()), EventLog(path, step_every=1, heartbeat=None), recorder]
+    return recorder, Trainer(callbacks=callbacks, **settings)
+
+
+def replayed(path: Path) -> list[str]:
+    recorder = Recorder()
+    replay(path, [recorder])
+    return recorder.seen
+
+
+outputs = st.one_of(
+    st.none(),
+    st.floats(),
+    st.dictionaries(st.text(max_size=3), st.floats(), max_size=2),
+    st.floats().map(NoUpdate),
+    st.just(NoUpdate()),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    epochs=st.lists(st.lists(outputs, min_size=1, max_size=3), min_size=1, max_size=3),
+    rates=st.lists(st.floats(1e-300, 1e3), max_size=2),
+    every=st.integers(1, 2),
+    stop_at=st.none() | st.integers(1, 5),
+    label=st.none() | st.text(max_size=3) | st.floats() | st.tuples(st.integers()),
+)
+def test_a_callback_hears_what_it_heard_live(
+    tmp_path_factory: pytest.TempPathFactory,
+    epochs: list[list[Any]],
+    rates: list[float],
+    every: int,
+    stop_at: int | None,
+    label: Any,
+) -> None:
+    path = tmp_path_factory.mktemp("replay") / "run.jsonl"
+
+    class Data:
+        passes = iter(epochs)
+
+        def __iter__(self) -> Any:
+            return iter(next(self.passes))
+
+    recorder, trainer = recorded(
+        path,
+        step=lambda batch: batch,
+        data=Data(),
+        epochs=len(epochs),
+        evaluate=lambda: {"accuracy": math.inf},
+        evaluate_every=every,
+        optimizer=Optimizer(*rates) if rates else None,
+        callbacks=[ExponentialLRCallback(gamma=0.5)] if rates else [],
+    )
+    if stop_at is not None:
+        trainer.on(StepEnd, at=stop_at)(lambda event: event.run.stop(f"stopped at {stop_at}"))
+    trainer.on(EpochStart)(lambda event: event.run.emit(Marked(event.run, label, [label])))
+    trainer.fit()
+    assert replayed(path) == recorder.seen
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(), min_size=1, max_size=4))
+def test_a_replay_that_is_recorded_is_the_same_log(
+    tmp_path_factory: pytest.TempPathFactory, losses: list[float]
+) -> None:
+    path, copy = (tmp_path_factory.mktemp("replay") / name for name in ("run.jsonl", "copy.jsonl"))
+    _, trainer = recorded(path, step=lambda batch: batch, data=losses, epochs=2, optimizer=Optimizer(0.1))
+    trainer.fit()
+    replay(path, [EventLog(copy, step_every=1, heartbeat=None)])
+
+    def told(log: Path) -> list[Any]:
+        entries = [json.loads(line) for line in log.read_text().splitlines()]
+        return [{name: value for name, value in entry.items() if name != "time"} for entry in entries]
+
+    # A run knows from the start what its log tells later: how long an epoch is.
+    assert told(copy)[1:] == told(path)[1:]
+
+
+def test_a_run_of_several_fits_is_replayed_as_such(tmp_path: Path) -> None:
+    recorder, trainer = recorded(tmp_path / "run.jsonl", step=lambda batch: batch, data=[0.5, 1.5], epochs=1)
+    trainer.fit()
+    trainer.fit(3)
+    assert replayed(tmp_path / "run.jsonl") == recorder.seen
+    assert [line.split()[0] for line in recorder.seen].count("FitEnd") == 2
+
+
+def test_an_error_is_replayed_and_not_raised(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorder, trainer = recorded(path, step=lambda batch: 1 / batch, data=[1, 0])
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit()
+    errors: list[FitError] = []
+    history = replay(path, [Hearing(FitError, errors.append)])
+    assert (history.status, history.reason) == ("failed", "ZeroDivisionError: division by zero")
+    assert [repr(event.error) for event in errors] == ["RecordedError('ZeroDivisionError: division by zero')"]
+    assert isinstance(errors[0].error, RecordedError)
+    # The step that failed has begun and not ended: nothing of it is recorded.
+    assert replayed(path) == [line for line in recorder.seen if "StepStart (1, 2)" not in line]
+
+
+@define(eq=False)
+class Hearing(Callback):
+    event: type[Event]
+    function: Any
+
+    def hooks(self, event: type[Event]) -> list[Any]:
+        return [self.function] if event is self.event else []
+
+
+def test_early_stopping_decides_again_as_it_did_live(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    losses = iter([5.0, 4.0, 3.0, 3.5, 3.25, 3.1, 2.0])
+    live = EarlyStopping("loss", patience=3)
+    recorder, trainer = recorded(path, step=lambda batch: next(losses), data=[1], epochs=20, callbacks=[live])
+    trainer.fit()
+    again, seen = EarlyStopping("loss", patience=3), Recorder()
+    history = replay(path, [again, seen])
+    assert seen.seen == recorder.seen
+    assert again.state_dict() == live.state_dict()
+    assert (len(history), history.status) == (6, "stopped")
+
+
+def test_a_callback_that_stops_earlier_ends_the_replay_there(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    losses = [5.0, 4.0, 4.5, 4.0, 4.5, 4.0, 3.0]
+    _, trainer = recorded(path, step=lambda batch: batch, data=losses, epochs=1)
+    trainer.fit(3)
+    stopper = EarlyStopping("loss", patience=1)
+    recorder = Recorder()
+    history = replay(path, [stopper, recorder])
+    assert (len(history), history.status) == (2, "stopped")
+    assert history.reason == "loss has not improved for 1 epochs (best 4.14286 in epoch 1)"
+    assert [line.split()[0] for line in recorder.seen[-3:]] == ["EpochEnd", "EpochReport", "FitEnd"]
+
+
+def test_a_stop_in_mid_epoch_ends_the_replay_after_the_step(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    _, trainer = recorded(path, step=lambda batch: batch, data=[1.0, 2.0, 3.0], epochs=2)
+    trainer.fit()
+    recorder = Recorder()
+    history = replay(path, [Hearing(StepEnd, lambda event: event.run.stop("here")), recorder])
+    assert (len(history), history.status, history.reason) == (0, "stopped", "here")
+    assert [line.split()[0] for line in recorder.seen] == ["FitStart", "EpochStart", "StepStart", "StepEnd", "FitEnd"]
+
+
+def test_a_stop_with_the_last_epoch_has_stopped_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorded(path, step=lambda batch: batch, data=[1.0], epochs=2)[1].fit()
+    history = replay(path, [Hearing(EpochEnd, lambda event: event.epoch == 2 and event.run.stop("late"))])
+    assert (len(history), history.status) == (2, "completed")
+
+
+@define(eq=False)
+class Marker(Callback):
+    """Emits an event of its own, live as well as in a replay."""
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        event.run.emit(Marked(event.run, "epoch", event.epoch))
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_what_a_callback_emits_itself_is_not_heard_twice(tmp_path: Path, order: str) -> None:
+    path, live, again = tmp_path / "run.jsonl", [], []
+    log = EventLog(path)
+    callbacks = [Marker(), log] if order == "before" else [log, Marker()]
+    Trainer(epochs=3, callbacks=[*callbacks, Hearing(Marked, lambda event: live.append(event))]).fit()
+    replay(path, [Marker(), Hearing(Marked, lambda event: again.append(event))])
+    assert again == live == [Marked(None, "epoch", epoch) for epoch in (1, 2, 3)]  # type: ignore[arg-type]  # run is left out of eq
+    without: list[Event] = []
+    replay(path, [Hearing(Marked, without.append)])
+    assert without == live
+
+
+def test_an_event_whose_class_is_not_defined_here_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    _, trainer = recorded(path)
+    trainer.on(EpochEnd)(lambda event: event.run.emit(Marked(event.run)))
+    trainer.fit()
+    path.write_text(path.read_text().replace('"Marked"', '"Vanished"'))
+    assert not [line for line in replayed(path) if line.startswith(("Marked", "Vanished"))]
+
+
+def test_an_event_is_found_by_its_module_first(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    heard: list[Event] = []
+    _, trainer = recorded(path)
+    trainer.on(EpochEnd)(lambda event: event.run.emit(Marked(event.run, "x")))
+    trainer.fit()
+    other = type("Marked", (Event,), {"__module__": "elsewhere"})
+    replay(path, [Hearing(Marked, heard.append), Hearing(other, heard.append)])
+    assert heard == [Marked(None, "x")]  # type: ignore[arg-type]  # run is left out of eq
+
+
+def test_an_event_whose_class_has_changed_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    _, trainer = recorded(path)
+    trainer.on(EpochEnd)(lambda event: event.run.emit(Marked(event.run, "x")))
+    trainer.fit()
+    path.write_text(path.read_text().replace('"label"', '"title"'))
+    with pytest.raises(ValueError, match=r"in line \d+, Marked is not what it was when it was recorded, .*title"):
+        replay(path)
+
+
+def test_a_failing_callback_ends_the_replay_and_everybody_hears(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorded(path, step=lambda batch: batch, data=[1.0], epochs=3)[1].fit()
+    failing = Hearing(EpochEnd, lambda event: 1 / 0)
+    recorder = Recorder()
+    with pytest.raises(ZeroDivisionError) as caught:
+        replay(path, [failing, recorder])
+    assert caught.value.__notes__ == ["raised by <lambda> on EpochEnd in epoch 1, step 1"]
+    assert [line.split()[0] for line in recorder.seen[-2:]] == ["FitError", "FitEnd"]
+    assert "failed ZeroDivisionError: division by zero" in recorder.seen[-1]
+
+
+def test_a_callback_that_fails_at_the_end_fails_when_all_have_heard(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorded(path)[1].fit()
+    recorder = Recorder()
+    with pytest.raises(ZeroDivisionError):
+        replay(path, [recorder, Hearing(FitEnd, lambda event: 1 / 0)])
+    assert recorder.seen[-1].startswith("FitEnd")
+
+
+def test_a_log_that_just_ends_is_of_a_run_that_failed(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorded(path, step=lambda batch: batch, data=[1.0, 2.0], epochs=2)[1].fit()
+    whole = path.read_bytes().splitlines(keepends=True)
+    for length in range(1, len(whole)):
+        path.write_bytes(b"".join(whole[:length]))
+        recorder = Recorder()
+        history = replay(path, [recorder])
+        assert [line.split()[0] for line in recorder.seen].count("FitEnd") == 1
+        assert history.status == "failed"
+        assert str(history.reason).startswith("its log ends ")
+
+
+def test_a_run_is_replayed_at_its_pace(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorded(path, epochs=2)[1].fit()
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for index, entry in enumerate(entries):
+        entry["time"] = 1000.0 + index
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    began = monotonic()
+    replay(path, speed=len(entries) * 10)
+    assert monotonic() - began >= (len(entries) - 1) / (len(entries) * 10)
+    clock: list[float] = []
+    replay(path, [Hearing(event, lambda event: clock.append(event.run.clock())) for event in (FitStart, FitEnd)])
+    assert clock == [1000.0, 1000.0 + len(entries) - 1]
+
+
+@pytest.mark.parametrize("speed", [0, -1, math.nan, math.inf])
+def test_a_speed_is_above_zero(tmp_path: Path, speed: float) -> None:
+    with pytest.raises(ValueError, match="'speed' must be > 0"):
+        replay(tmp_path / "run.jsonl", speed=speed)
+
+
+def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    _, trainer = recorded(
+        path,
+        step=lambda batch: batch,
+        data=[1.0],
+        model=Linear(3, 2),
+        optimizer=Optimizer(0.5),
+        callbacks=[EarlyStopping("loss", mode="max"), ExponentialLRCallback(gamma=0.5)],
+    )
+    trainer.on(FitStart)(print)
+    trainer.fit()
+    runs: list[Any] = []
+    replay(path, [Hearing(FitStart, lambda event: runs.append((event.run, event.run.callbacks)))])
+    [(run, callbacks)] = runs
+    names = ["EarlyStopping", "ExponentialLRCallback", "EventLog", "Recorder", "print"]
+    assert [type(each).__name__ for each in callbacks] == names
+    assert (callbacks[0].monitor, callbacks[0].mode) == ("loss", "max")
+    assert isinstance(callbacks[1], ScheduleCallback)
+    assert repr(callbacks[1]) == "ExponentialLRCallback(interval='epoch', gamma=0.5)"
+    assert type(run.model).__name__ == "Linear"
+    assert [array.shape for array in run.model.parameters()] == [(8,)]
+    assert run.last_lr == [0.25]

@@ -1,0 +1,187 @@
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pyte
+import pytest
+
+from lucid_train import Callback, EpochStart, FitEnd, Trainer, cli, replay
+from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
+from lucid_train.callbacks.display.pace import Pace
+from lucid_train.callbacks.event_log import EventLog
+from lucid_train.nn import Linear
+from lucid_train.optims import SGD
+
+
+def command(*arguments: Any) -> list[str]:
+    return [sys.executable, "-m", "lucid_train.cli", *map(str, arguments)]
+
+
+def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, **settings)
+
+
+def called(*arguments: Any) -> int:
+    return cli.main(list(map(str, arguments)))
+
+
+def trained(path: Path, scale: float, **settings: Any) -> None:
+    model = Linear(3, 2)
+    epochs = iter(range(1, 100))
+    Trainer(
+        step=lambda batch: batch,
+        data=[0.5],
+        epochs=3,
+        model=model,
+        optimizer=SGD(model.parameters(), lr=0.1),
+        evaluate=lambda: scale / next(epochs),
+        callbacks=[ExponentialLRCallback(gamma=0.5), EventLog(path), EarlyStopping()],
+        **settings,
+    ).fit()
+
+
+def test_a_display_that_comes_late_shows_the_pace_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    Trainer(step=lambda batch: None, data=[1, 2, 3], epochs=2, callbacks=[EventLog(path, step_every=1)]).fit()
+    entries = [json.loads(line) for line in path.read_text().splitlines()][:9]
+    assert entries[-1]["event"] == "StepEnd"
+    for index, entry in enumerate(entries):
+        entry["time"] = 1000.0 + 10 * index
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    paces: list[Pace] = []
+
+    class Paced(Callback):
+        def on_epoch_start(self, event: EpochStart) -> None:
+            paces.append(Pace(event.run.clock))
+
+        def on_fit_end(self, event: FitEnd) -> None:
+            pace = paces[-1]
+            assert (pace.elapsed, pace.steps_per_second(event.run.epoch_step)) == (10.0, 0.1)
+            assert pace.left(event.run, event.run.epoch_step) == 20.0
+
+    replay(path, [Paced()])
+    assert len(paces) == 2
+
+
+@pytest.mark.filterwarnings("ignore:scheduler.step")
+def test_show_prints_the_header_and_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path / "run.jsonl", 1.0)
+    assert called("show", tmp_path / "run.jsonl") == 0
+    header, summary = capsys.readouterr().out.splitlines()
+    assert header == (
+        "model Linear, 8 parameters  training 3 epochs of 1 step  lr 0.1  "
+        "schedule ExponentialLRCallback(interval='epoch', gamma=0.5)  "
+        "callbacks ExponentialLRCallback, EventLog, EarlyStopping"
+    )
+    assert summary.startswith("completed 3 epochs, 3 steps in ")
+    assert "best epoch 3  val_loss 0.3333  loss 0.5000" in summary
+
+
+@pytest.mark.filterwarnings("ignore:scheduler.step")
+def test_show_compares_several_runs_and_marks_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs = [tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl")]
+    for log, scale in zip(logs, (3.0, 1.5, 2.0), strict=True):
+        trained(log, scale)
+    assert called("show", *logs) == 0
+    header, *shown = capsys.readouterr().out.splitlines()
+    assert header.split() == ["run", "best", "val_loss", "at", "epoch", "epochs", "status", "time", "lr"]
+    cells = [re.sub(r" \S+s +0\.0125$", "", line).split() for line in shown]
+    assert cells == [
+        [str(logs[0]), "1.0000", "3", "3", "completed"],
+        ["*", str(logs[1]), "0.5000", "3", "3", "completed"],
+        [str(logs[2]), "0.6667", "3", "3", "completed"],
+    ]
+    assert called("show", *logs, "--mode", "max") == 0
+    assert [line.split()[0] == "*" for line in capsys.readouterr().out.splitlines()] == [False, True, False, False]
+
+
+def test_show_refuses_a_metric_that_no_run_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for log in logs:
+        Trainer(step=lambda batch: batch, data=[1.0], callbacks=[EventLog(log)]).fit()
+    assert called("show", *logs, "--monitor", "f1") == 2
+    assert "'monitor' must be one of the metrics, loss: 'f1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["show", "replay", "watch"])
+def test_a_broken_file_is_one_sentence(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text("something else\n")
+    assert called(name, path) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"lucid-train: error: '{path}' is no log of a run: in line 1, it is not JSON\n"
+
+
+@pytest.mark.parametrize("name", ["show", "replay"])
+def test_a_missing_file_is_one_sentence(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(name, tmp_path / "run.jsonl") == 2
+    error = f"lucid-train: error: '{tmp_path / 'run.jsonl'}': No such file or directory\n"
+    assert capsys.readouterr().err == error
+
+
+def test_a_log_in_no_folder_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called("watch", tmp_path / "none" / "run.jsonl") == 2
+    assert "cannot be waited for: there is no folder" in capsys.readouterr().err
+
+
+def test_patience_is_above_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called("watch", tmp_path / "run.jsonl", "--patience", 0) == 2
+    assert capsys.readouterr().err == "lucid-train: error: 'patience' must be > 0: 0.0\n"
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m\r\n[bold]"
+
+
+def hostile(path: Path) -> None:
+    """A log whose every string tries to do something to a terminal, and whose every number is as large as can be."""
+    evil, large = EVIL, 2**62 - 1
+    record = {"epoch": 1, "steps": large, "seconds": 1e308, "metrics": {evil: 1e308, "loss": "nan"}, "lr": [1e308]}
+    entries = [
+        {
+            "event": "FitStart",
+            "time": 1,
+            "format": 1,
+            "heartbeat": 1e308,
+            "writer": {"pid": 1, "host": evil},
+            "callbacks": [{"name": "x", "repr": evil, "schedule": True}, {"name": "y", "monitor": evil, "mode": "max"}],
+            "model": {"name": "M", "parameters": large},
+            "open_step": None,
+            "history": [],
+            "run": {"epochs": large, "steps_per_epoch": large, "evaluate_every": 1, "last_lr": [1e308] * 1000},
+        },
+        {"event": evil, "time": 0, "fields": {evil: evil}},
+        {"event": "EpochStart", "time": 1e11, "epoch": 1, "run": {"epoch": 1}},
+        {"event": "EpochReport", "time": 2, "record": {**record, "last_lr": []}, "run": {"step": large}},
+        {"event": "FitError", "time": 2, "error": evil, "status": "failed", "reason": evil},
+        {"event": "FitEnd", "time": 2, "status": "failed", "reason": evil},
+    ]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+@pytest.mark.parametrize("name", ["show", "watch", "replay"])
+def test_a_hostile_log_does_no_harm(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "run.jsonl"
+    hostile(path)
+    options = ["--speed", 1e300] if name == "replay" else []
+    done = run(name, path, *options)
+    assert done.stderr == ""
+    assert done.returncode in (0, 1)
+    assert not [mark for mark in done.stdout if not mark.isprintable() and mark != "\n"]
+    assert "[bold]" in done.stdout
+    screen = pyte.Screen(80, 24)
+    shown = pexpect.run(shlex.join(command(name, path, *options)), env={**os.environ, "TERM": "xterm-256color"})
+    pyte.ByteStream(screen).feed(shown)
+    assert screen.title == ""
+
+
+def test_hostile_logs_are_compared_without_harm(tmp_path: Path) -> None:
+    hostile(tmp_path / "run.jsonl")
+    done = run("show", tmp_path / "run.jsonl", tmp_path / "run.jsonl", "--monitor", EVIL)
+    assert not [mark for mark in done.stdout + done.stderr if not mark.isprintable() and mark != "\n"]

@@ -1,0 +1,202 @@
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lucid_train import EpochStart, StepEnd, StepStart, Trainer
+
+
+class Unsized:
+    """Re-iterable, of unknown length, with a generator for an iterator."""
+
+    def __init__(self, *passes: int) -> None:
+        self.passes = list(passes)
+        self.begun = 0
+
+    def __iter__(self) -> Iterator[int]:
+        length = self.passes[min(self.begun, len(self.passes) - 1)]
+        self.begun += 1
+        yield from range(1, length + 1)
+
+
+class Loader(Unsized):
+    """As PyTorch's DataLoader over an iterable data set: it has a len() that raises."""
+
+    def __len__(self) -> int:
+        raise TypeError("object of type 'Stream' has no len()")
+
+
+class Abstract(Unsized):
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class Indexed:
+    def __getitem__(self, index: int) -> int:
+        if index >= 3:
+            raise IndexError(index)
+        return index + 1
+
+
+def totals(trainer: Trainer) -> list[int | None]:
+    """Return the steps per epoch that are known at the start of each epoch."""
+    seen: list[int | None] = []
+    trainer.on(EpochStart)(lambda event: seen.append(event.run.steps_per_epoch))
+    trainer.fit()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        ([1, 2, 3], [3, 3]),
+        (range(1, 4), [3, 3]),
+        ({1: "a", 2: "b", 3: "c"}, [3, 3]),
+        (Indexed(), [None, 3]),
+        (Unsized(3), [None, 3]),
+        (Loader(3), [None, 3]),
+        (Abstract(3), [None, 3]),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_data_of_any_kind_is_passed_once_per_epoch(data: Any, known: list[int | None]) -> None:
+    batches: list[int] = []
+    trainer = Trainer(batches.append, data, epochs=2)
+    assert totals(trainer) == known
+    assert batches == [1, 2, 3] * 2
+
+
+def test_a_count_is_enough() -> None:
+    batches: list[None] = []
+    trainer = Trainer(batches.append, steps_per_epoch=3, epochs=2)
+    assert totals(trainer) == [3, 3]
+    assert batches == [None] * 6
+
+
+def test_without_data_and_count_an_epoch_is_a_step() -> None:
+    batches: list[None] = []
+    assert totals(Trainer(batches.append, epochs=2)) == [1, 1]
+    assert batches == [None, None]
+
+
+def test_endless_data_goes_on_from_epoch_to_epoch() -> None:
+    batches: list[int] = []
+    trainer = Trainer(batches.append, itertools.count(), steps_per_epoch=3, epochs=3)
+    assert totals(trainer) == [3, 3, 3]
+    assert batches == list(range(9))
+
+
+def test_endless_data_that_can_be_begun_anew_is() -> None:
+    batches: list[int] = []
+    Trainer(batches.append, Unsized(1000), steps_per_epoch=2, epochs=2).fit()
+    assert batches == [1, 2, 1, 2]
+
+
+def test_no_batch_is_taken_that_is_not_trained() -> None:
+    source = iter(range(100))
+    Trainer(lambda batch: None, source, steps_per_epoch=5).fit()
+    assert next(source) == 5
+
+
+def test_the_length_of_a_pass_may_change() -> None:
+    trainer = Trainer(lambda batch: None, Unsized(2, 4, 3), epochs=3)
+    assert totals(trainer) == [None, 2, 4]
+    assert [record.steps for record in trainer.fit(4)] == [2, 4, 3, 3]
+
+
+@pytest.mark.parametrize("data", [[], Unsized(0), Loader(0), iter(())], ids=lambda it: type(it).__name__)
+def test_empty_data_makes_empty_epochs(data: Any, rate_witness: Any) -> None:
+    history = Trainer(lambda batch: 0.5, data, optimizer=rate_witness(0.1)).fit()
+    assert [(record.steps, record.metrics, record.lr) for record in history] == [(0, {}, (0.1,))]
+
+
+def test_a_generator_lasts_one_epoch() -> None:
+    batches: list[int] = []
+    trainer = Trainer(batches.append, (n for n in range(3)))
+    trainer.fit()
+    assert batches == [0, 1, 2]
+    with pytest.raises(ValueError, match="'data' must be iterable more than once: it ran dry in epoch 2; pass a list"):
+        trainer.fit(2)
+
+
+def test_a_generator_for_several_epochs_is_refused_before_the_first_step() -> None:
+    batches: list[int] = []
+    with pytest.raises(
+        ValueError, match="'data' must be iterable 2 times; a generator is not, pass a list: <generator"
+    ):
+        Trainer(batches.append, (n for n in range(3)), epochs=2).fit()
+    assert batches == []
+
+
+def test_a_one_shot_iterator_that_runs_dry_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="'data' must be iterable more than once: it ran dry in epoch 2; pass a list"):
+        Trainer(lambda batch: None, iter([1, 2]), epochs=2).fit()
+    with pytest.raises(ValueError, match="'steps_per_epoch' must be <= the batches of a pass: 2, but epoch 2 had 1"):
+        Trainer(lambda batch: None, iter([1, 2, 3]), steps_per_epoch=2, epochs=2).fit()
+
+
+def test_too_many_steps_per_epoch_are_refused_at_once_where_the_length_is_known_and_else_when_they_lack() -> None:
+    batches: list[int] = []
+    with pytest.raises(ValueError, match="'steps_per_epoch' must be <= the 2 batches of data: 3"):
+        Trainer(batches.append, [1, 2], steps_per_epoch=3).fit()
+    assert batches == []
+    with pytest.raises(ValueError, match="'steps_per_epoch' must be <= the batches of a pass: 3, but epoch 1 had 2"):
+        Trainer(batches.append, Unsized(2), steps_per_epoch=3).fit()
+
+
+def test_a_stop_iteration_of_the_step_function_is_an_error_and_no_end(recorder: Any) -> None:
+    exhausted: Iterator[float] = iter(())
+    with pytest.raises(StopIteration):
+        Trainer(lambda batch: next(exhausted), [1, 2, 3]).fit()
+
+
+class Flaky:
+    """Fails once at the third batch, the way data on a network does; the iterator is a generator, and dead then."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
+
+    def __iter__(self) -> Iterator[int]:
+        for batch in range(1, 5):
+            if batch == 3 and self.error is not None:
+                error, self.error = self.error, None
+                raise error
+            yield batch
+
+
+@pytest.mark.parametrize("steps_per_epoch", [None, 4])
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
+def test_after_data_that_failed_no_batch_of_the_epoch_is_lost(
+    kind: type[BaseException], steps_per_epoch: int | None
+) -> None:
+    batches: list[int] = []
+    error = kind("lost")
+    trainer = Trainer(batches.append, Flaky(error), epochs=2, steps_per_epoch=steps_per_epoch)
+    with pytest.raises(kind) as caught:
+        trainer.fit()
+    assert caught.value is error
+    assert error.__notes__ == ["raised in epoch 1 after step 2"]
+    assert [record.steps for record in trainer.fit()] == [4, 4]
+    assert batches == [1, 2, 3, 4] * 2
+
+
+@pytest.mark.parametrize("when", [StepStart, StepEnd])
+def test_a_stop_in_the_last_step_of_data_of_unknown_length_leaves_the_end_to_the_next_fit(when: Any) -> None:
+    trainer = Trainer(lambda batch: 0.5, Unsized(2), epochs=2)
+    trainer.on(when, at=2)(lambda event: event.run.stop())
+    assert len(trainer.fit()) == 0
+    assert [(record.steps, record.metrics) for record in trainer.fit()] == [(2, {"loss": 0.5})] * 2
+
+
+def test_events_of_steps_count_through_the_whole_run(recorder: Any) -> None:
+    record = recorder(StepEnd)
+    trainer = Trainer(lambda batch: batch, [5, 6], epochs=1, callbacks=[record])
+    trainer.fit()
+    trainer.fit(2)
+    assert [(event.epoch, event.step, event.output) for event in record.seen] == [
+        (1, 1, 5),
+        (1, 2, 6),
+        (2, 3, 5),
+        (2, 4, 6),
+    ]

@@ -1,0 +1,316 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pyte
+import pytest
+
+from lucid_train import Callback, EpochReport, FitEnd, FitStart, Trainer, replay
+from lucid_train.callbacks.event_log import EventLog
+from lucid_train.follow import Follower, Watch
+
+# Trains as long as it is told to: an epoch ends when a file of its number is there.
+WRITER = """
+import os, sys, time
+from pathlib import Path
+from lucid_train import Trainer
+from lucid_train.callbacks.event_log import EventLog
+log, epochs, done = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+gates = Path(log + ".gates")
+trainer = Trainer(step=lambda batch: batch / 4, data=[1, 2, 3, 4], epochs=done)
+def step(batch):
+    while batch == 4 and not (gates / str(trainer._run.epoch)).exists():
+        time.sleep(0.01)
+    return batch / 4
+trainer.fit()
+trainer.step = step
+trainer.callbacks = (EventLog(log, heartbeat=0.05),)
+trainer.fit(epochs)
+"""
+
+
+def command(*arguments: Any) -> list[str]:
+    return [sys.executable, "-m", "lucid_train.cli", *map(str, arguments)]
+
+
+def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, **settings)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
+
+
+class Writer:
+    """A process that trains, epoch by epoch, as it is let."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.gates = Path(f"{log}.gates")
+        self.gates.mkdir()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, epochs: int, done: int = 0) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", WRITER, self.log, str(epochs), str(done)])
+
+    def allow(self, *epochs: int) -> None:
+        for epoch in epochs:
+            (self.gates / str(epoch)).touch()
+
+    def wait_for(self, text: str) -> None:
+        until(lambda: self.log.exists() and text in self.log.read_text())
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    writer = Writer(tmp_path / "run.jsonl")
+    yield writer
+    if writer.process is not None:
+        writer.kill()
+
+
+class Reader:
+    """A process that watches, and what it has printed so far."""
+
+    def __init__(self, log: Path, *options: str) -> None:
+        self.output = log.with_name(f"watched-{time.monotonic_ns()}.txt")
+        with open(self.output, "wb") as file:
+            self.process = subprocess.Popen(command("watch", log, *options), stdout=file, stderr=subprocess.STDOUT)
+
+    def wait_for(self, text: str) -> None:
+        until(lambda: text in self.output.read_text())
+
+    def finish(self) -> tuple[int, str]:
+        return self.process.wait(timeout=30), self.output.read_text()
+
+
+def rows(text: str) -> list[str]:
+    """The epochs' rows, without the seconds they took."""
+    return [re.sub(r"  \S+$", "", line) for line in text.splitlines() if line.startswith("epoch ")]
+
+
+def expected(*epochs: int, of: int) -> list[str]:
+    return [f"epoch {epoch}/{of}  loss 0.6250{'*' * (epoch == 1)}" for epoch in epochs]
+
+
+def test_a_watcher_may_be_started_before_during_and_after(writer: Writer) -> None:
+    before = Reader(writer.log)
+    before.wait_for("waiting for a run to begin in")
+    writer.start(3)
+    writer.allow(1)
+    before.wait_for("epoch 1/3")
+    during = Reader(writer.log)
+    during.wait_for("epoch 1/3")
+    writer.allow(2, 3)
+    for reader in (before, during, Reader(writer.log)):
+        code, text = reader.finish()
+        assert code == 0
+        assert rows(text) == expected(1, 2, 3, of=3)
+        assert "completed" in text.splitlines()[-1]
+
+
+def test_a_watcher_may_be_killed_and_started_again(writer: Writer) -> None:
+    writer.start(3)
+    writer.allow(1)
+    first = Reader(writer.log)
+    first.wait_for("epoch 1/3")
+    first.process.kill()
+    assert first.finish()[0] == -signal.SIGKILL
+    again = Reader(writer.log)
+    again.wait_for("epoch 1/3")
+    writer.allow(2, 3)
+    code, text = again.finish()
+    assert code == 0
+    assert rows(text) == expected(1, 2, 3, of=3)
+    assert len(replay(writer.log)) == 3
+
+
+def test_a_run_that_was_killed_is_said_to_have_died(writer: Writer) -> None:
+    writer.start(3)
+    writer.allow(1)
+    reader = Reader(writer.log)
+    reader.wait_for("epoch 1/3")
+    writer.wait_for('"step":7')
+    assert writer.process is not None
+    os.kill(writer.process.pid, signal.SIGKILL)  # and nobody has asked for its exit code yet
+    code, text = reader.finish()
+    assert code == 1
+    assert "the run died in epoch 2, at step 7: its process is gone" in text.splitlines()[-1]
+    again = Reader(writer.log).finish()[1]
+    assert rows(again) == rows(text) == expected(1, of=3)
+    assert "the run died in epoch 2, at step 7: its process is gone" in again.splitlines()[-1]
+    assert "the run died in epoch 2, at step 7" in run("show", writer.log).stdout
+
+
+def test_a_run_that_is_resumed_earlier_is_followed_again(writer: Writer) -> None:
+    writer.allow(1, 2, 3)
+    writer.start(5)
+    reader = Reader(writer.log, "--stay")
+    reader.wait_for("epoch 3/5")
+    writer.wait_for('"step":15')
+    writer.kill()
+    reader.wait_for("the run died in epoch 4, at step 15")
+    writer.allow(4, 5)
+    writer.start(5, done=2)  # from a checkpoint after epoch 2
+    reader.wait_for("completed")
+    reader.process.send_signal(signal.SIGINT)
+    code, text = reader.finish()
+    assert code == 130
+    assert rows(text) == [*expected(1, 2, 3, of=5), *expected(3, 4, 5, of=5)]
+    assert [line.split()[0] for line in text.splitlines() if "waiting" not in line] == [
+        *["training", "epoch", "epoch", "epoch", "failed"],
+        *["training", "epoch", "epoch", "epoch", "completed"],
+    ]
+    assert [record.epoch for record in replay(writer.log)] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_that_is_resumed_before_anybody_noticed_is_followed_from_there(tmp_path: Path) -> None:
+    log = tmp_path / "run.jsonl"
+    said: list[str] = []
+    heard: list[str] = []
+
+    def trained(epochs: int, done: int = 0) -> None:
+        trainer = Trainer(step=lambda batch: batch, data=[1.0], epochs=done)
+        trainer.fit()
+        trainer.callbacks = (EventLog(log),)
+        trainer.fit(epochs)
+
+    class Hear(Callback):
+        def on_fit_start(self, event: FitStart) -> None:
+            heard.append(f"start after {len(event.run.history)}")
+
+        def on_epoch_report(self, event: EpochReport) -> None:
+            heard.append(f"epoch {event.epoch}")
+
+        def on_fit_end(self, event: FitEnd) -> None:
+            heard.append(f"end {event.status} {event.reason}")
+
+    watch = Watch(log, lambda: [Hear()], said.append)
+    assert not watch._step()  # nothing there yet
+    trained(3)
+    whole = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(whole[:-1]))  # as if it had died before its end
+    watch._step()
+    trained(3, done=1)
+    watch._step()
+    assert heard == [
+        *["start after 0", "epoch 1", "epoch 2", "epoch 3", "end failed the run died after epoch 3"],
+        *["start after 1", "epoch 2", "epoch 3", "end completed None"],
+    ]
+    trained(2)  # another run, to the same file
+    watch._step()
+    assert heard[-4:] == ["start after 0", "epoch 1", "epoch 2", "end completed None"]
+    assert said == []
+
+
+def test_a_follower_reads_a_line_when_it_is_whole(tmp_path: Path) -> None:
+    log, copy = tmp_path / "run.jsonl", tmp_path / "copy.jsonl"
+    Trainer(epochs=2, callbacks=[EventLog(log)]).fit()
+    follower, seen = Follower(copy), []
+    with open(copy, "wb", buffering=0) as file:
+        for byte in log.read_bytes():
+            gone, lines = follower.poll()
+            assert not gone
+            seen += lines
+            file.write(bytes([byte]))
+    seen += follower.poll()[1]
+    assert [line.number for line in seen] == list(range(1, len(log.read_bytes().splitlines()) + 1))
+
+
+def test_silence_is_said_once_and_taken_back(writer: Writer) -> None:
+    writer.start(2)
+    writer.allow(1)
+    reader = Reader(writer.log, "--patience", "0.4")
+    reader.wait_for("epoch 1/2")
+    assert writer.process is not None
+    writer.process.send_signal(signal.SIGSTOP)
+    reader.wait_for("it may have died")
+    writer.process.send_signal(signal.SIGCONT)
+    reader.wait_for("the run goes on")
+    writer.allow(2)
+    code, text = reader.finish()
+    assert code == 0
+    assert re.search(r"lucid-train: no word of the run for \d+ s, its longest pause before was \d+ s: it may ", text)
+
+
+def test_what_is_piped_is_plain(writer: Writer) -> None:
+    writer.allow(1, 2)
+    writer.start(2)
+    reader = Reader(writer.log)
+    assert reader.finish()[0] == 0
+    for output in (reader.output.read_bytes(), run("replay", writer.log, "--speed", 100).stdout.encode()):
+        assert not set(output) & set(b"\x1b\r\b")
+        assert len(output.splitlines()) <= 5
+
+
+class Terminal:
+    """A terminal of 80 columns, and a command in it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.screen = pyte.HistoryScreen(80, 24, history=1000)
+        self.stream = pyte.ByteStream(self.screen)
+        environment = {**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
+        for name in ("NO_COLOR", "COLUMNS", "LINES"):
+            environment.pop(name, None)
+        [program, *rest] = command(*arguments)
+        self.child: Any = pexpect.spawn(program, rest, env=environment, dimensions=(24, 80), timeout=30)
+
+    def wait_for(self, text: str) -> None:
+        until(lambda: text in "\n".join(self.read()))
+
+    def read(self) -> list[str]:
+        with suppress(pexpect.TIMEOUT, pexpect.EOF, ValueError):  # ValueError: it is closed
+            self.stream.feed(self.child.read_nonblocking(65536, timeout=0.05))
+        return [line.rstrip() for line in self.screen.display if line.strip()]
+
+    def finish(self) -> int:
+        until(lambda: self.read() is not None and not self.child.isalive())
+        self.read()
+        self.child.close()
+        return int(self.child.exitstatus if self.child.signalstatus is None else -self.child.signalstatus)
+
+
+def test_a_terminal_shows_the_bars_of_a_run_elsewhere(writer: Writer) -> None:
+    writer.start(2)
+    terminal = Terminal("watch", writer.log)
+    terminal.wait_for("epoch")
+    writer.allow(1)
+    terminal.wait_for("2/2 ")
+    terminal.wait_for("3/4 ")
+    assert terminal.screen.cursor.hidden
+    writer.allow(2)
+    assert terminal.finish() == 0
+    assert not terminal.screen.cursor.hidden
+    assert any(line.strip().startswith("completed") for line in terminal.read())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_watcher_that_is_interrupted_leaves_a_sane_terminal(writer: Writer, number: int, code: int) -> None:
+    writer.start(2)
+    writer.allow(1)
+    terminal = Terminal("watch", writer.log)
+    terminal.wait_for("2/2")
+    assert terminal.screen.cursor.hidden
+    terminal.child.kill(number)
+    assert terminal.finish() == code
+    assert not terminal.screen.cursor.hidden
+    if number == signal.SIGINT:
+        assert "no longer watched; the run itself goes on" in " ".join(" ".join(terminal.read()).split())
+    writer.allow(2)
+    writer.wait_for('"FitEnd"')
