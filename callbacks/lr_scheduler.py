@@ -26,11 +26,12 @@ def _optimizer(instance: object, attribute: Any, value: object) -> None:
 
 def _scheduler(instance: object, attribute: Any, value: Any) -> None:
     if isinstance(value, type):
-        raise TypeError(f"'scheduler' must be built, or a recipe such as Recipe({value.__name__}, ...): {value!r}")
+        cure = f"or a recipe such as Recipe({value.__name__}, ...)"
+        raise TypeError(f"'scheduler' must be a scheduler, an object with step(), {cure}: {value!r}")
     if not callable(getattr(value, "step", None)) and not callable(value):
         raise TypeError(
             "'scheduler' must be a scheduler, an object with step(), "
-            f"or a function that builds one on an optimizer, such as a Recipe: {value!r}"
+            f"or a recipe, a function that builds one on an optimizer: {value!r}"
         )
 
 
@@ -171,9 +172,9 @@ class LRSchedulerCallback(ScheduleCallback):
     scheduler: Any = field(validator=_scheduler, on_setattr=setters.NO_OP)
     interval: Interval = field(default="epoch", validator=_interval)
     monitor: str | None = field(default=None, kw_only=True)
-    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer)
+    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, repr=False)
     length: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
-    recipe: Any = field(default=None, init=False)
+    recipe: Any = field(default=None, init=False, repr=False)
     _first: tuple[dict[str, Any], list[Any]] | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -196,10 +197,11 @@ class LRSchedulerCallback(ScheduleCallback):
             raise TypeError(f"'scheduler' cannot be stepped, {error}{cure}: {scheduler!r}") from None
 
     def __repr__(self) -> str:
-        shown = [f"scheduler={self.recipe or self.scheduler!r}", f"interval={self.interval!r}"]
-        settings = {"monitor": self.monitor, "length": self.length}
-        shown += [f"{name}={value!r}" for name, value in settings.items() if value is not None]
-        return f"{type(self).__name__}({', '.join(shown)})"
+        # The setting is what was given, a recipe for one, whatever it has built since.
+        given = self.scheduler if self.recipe is None else self.recipe
+        settings = {"interval": self.interval, "monitor": self.monitor, "length": self.length}
+        shown = ", ".join(f"{name}={value!r}" for name, value in {"scheduler": given, **settings}.items())
+        return f"{type(self).__name__}({shown})"
 
     def built_on(self, optimizer: Any, run: Run) -> Any:
         length = run_length(run, self.interval) if self.length is None else self.length

@@ -30,6 +30,7 @@ from lucid_train.events import (
 from lucid_train.history import EpochRecord, History
 from lucid_train.metrics import NoUpdate, detached, to_metrics
 from lucid_train.optims.lr_scheduler.rates import hold_rates, param_groups
+from lucid_train.rehearsal import Rehearsal
 from lucid_train.run import OpenEpoch, Run
 
 if TYPE_CHECKING:
@@ -190,11 +191,8 @@ class Trainer:
         return run.history
 
     def plan(self, epochs: int | None = None) -> Plan:
-        """Return what the next fit will do: who hears what in which order, and the rate of every epoch.
-
-        Nothing is trained and nothing changes; see Plan. `epochs` is as for `fit`.
-        """
-        from lucid_train.plan import planned  # only for who asks
+        """Return what `fit(epochs)` would do, who hears what and every rate; nothing is trained, nothing changes."""
+        from lucid_train.plan import planned
 
         goal = self.epochs if epochs is None else whole_number("epochs", epochs, least=0)
         return planned(self, self._run or Run(), [*self.callbacks, *self._listeners], goal, self._length())
@@ -261,7 +259,7 @@ class Trainer:
 
     def _steps(self, run: Run, part: OpenEpoch) -> bool:
         """Do the steps of an epoch until its end or a stop; return whether it has come to its end."""
-        step = self.step or _Rehearsal(run)
+        step = self.step or Rehearsal(run)
         epoch = run.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         heard = bool(starts or ends)
@@ -350,14 +348,3 @@ class Trainer:
             found[recorded] = value
         run.emit(EvaluateEnd(run, epoch=run.epoch, metrics=found))
         return {**metrics, **found}
-
-
-class _Rehearsal:
-    """The step function of a Trainer that has none: it steps the optimizer, if there is one that can be stepped."""
-
-    def __init__(self, run: Run) -> None:
-        self._step: Callable[[], object] | None = getattr(run.optimizer, "step", None)
-
-    def __call__(self, batch: object) -> None:
-        if self._step is not None:
-            self._step()

@@ -50,7 +50,7 @@ def test_a_recipe_is_built_on_the_runs_optimizer() -> None:
     callback = LRSchedulerCallback(HALVED)
     assert callback.scheduler is None
     assert run(callback) == [1.0] * 4 + [0.5] * 4 + [0.25] * 4
-    assert type(callback.scheduler) is StepLR
+    assert repr(callback.scheduler) == "StepLR(step_size=1, gamma=0.5, last_epoch=3)"
 
 
 @pytest.mark.parametrize("recipe", [functools.partial(StepLR, step_size=1, gamma=0.5), lambda opt: StepLR(opt, 1, 0.5)])
@@ -101,7 +101,8 @@ def test_a_step_without_an_update_does_not_advance_the_schedule() -> None:
     def accumulate(batch: int) -> NoUpdate | None:
         if batch % 2 == 0:
             return NoUpdate()
-        return optimizer.step()
+        optimizer.step()
+        return None
 
     callback = LRSchedulerCallback(HALVED, "step")
     Trainer(accumulate, range(8), optimizer=optimizer, callbacks=[callback]).fit()
@@ -153,8 +154,8 @@ def test_a_state_waits_for_the_scheduler_to_be_built() -> None:
 @pytest.mark.parametrize(
     ("attempt", "error", "message"),
     [
-        (lambda: LRSchedulerCallback(StepLR), TypeError, r"must be built, or a recipe such as Recipe\(StepLR, ...\)"),
-        (lambda: LRSchedulerCallback(3), TypeError, r"a function that builds one on an optimizer, such as a Recipe: 3"),
+        (lambda: LRSchedulerCallback(StepLR), TypeError, r"or a recipe such as Recipe\(StepLR, ...\)"),
+        (lambda: LRSchedulerCallback(3), TypeError, r"or a recipe, a function that builds one on an optimizer: 3"),
         (lambda: LRSchedulerCallback(HALVED, length=0), ValueError, "'length' must be >= 1: 0"),
         (lambda: LRSchedulerCallback(HALVED, optimizer=3), TypeError, "'optimizer' must have param_groups"),
         (
@@ -181,12 +182,15 @@ def test_wrong_settings_are_refused(attempt: Any, error: Any, message: str) -> N
 
 def test_the_repr_shows_the_recipe_before_and_after() -> None:
     callback = LRSchedulerCallback(HALVED, "step", length=9)
-    shown = "LRSchedulerCallback(scheduler=Recipe(StepLR, step_size=1, gamma=0.5), interval='step', length=9)"
+    shown = (
+        "LRSchedulerCallback(scheduler=Recipe(StepLR, step_size=1, gamma=0.5), interval='step', monitor=None, length=9)"
+    )
     assert repr(callback) == shown
     run(callback)
     assert repr(callback) == shown
-    assert repr(LRSchedulerCallback(StepLR(Witness(), 1))) == (
-        "LRSchedulerCallback(scheduler=StepLR(step_size=1, gamma=0.1, last_epoch=0), interval='epoch')"
+    built = LRSchedulerCallback(StepLR(Witness(), 1), length=2)
+    assert repr(built).startswith(
+        "LRSchedulerCallback(scheduler=StepLR(step_size=1, gamma=0.1, last_epoch=0), interval="
     )
 
 

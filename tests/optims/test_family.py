@@ -36,7 +36,7 @@ class Bare:
         self.param_groups: list[dict[str, Any]] = [{"lr": rate, "momentum": 0.9, **options} for rate in rates]
 
 
-def inverse(t: int) -> float:
+def inverse(t: float) -> float:
     return 1 / (1 + t)
 
 
@@ -231,7 +231,7 @@ def test_a_product_can_be_asked_out_of_order() -> None:
     def factor(t: int) -> float:
         nonlocal calls
         calls += 1
-        return 1.0 + (-1) ** t / (t + 1)
+        return 1.0 + (1 if t % 2 else -1) / (t + 1)
 
     scheduler = MultiplicativeLR(Bare(1.0), factor)
     far = scheduler.lr_at(40_000)
