@@ -236,8 +236,9 @@ class ChainedScheduler(CompositeLR):
 
     def validate(self) -> None:
         super().validate()
-        for index, part in enumerate(self._schedulers):
-            if index and not part._scales():
+        self._first, *self._others = self._schedulers
+        for index, part in enumerate(self._others, 1):
+            if not part._scales():
                 raise TypeError(f"'schedulers[{index}]' must depend on its base rates alone, or come first: {part!r}")
 
     def rates(self, t: int) -> list[float]:
@@ -260,10 +261,11 @@ class ChainedScheduler(CompositeLR):
         return self._schedulers[0].momenta(t)
 
     def linear(self, t: int) -> tuple[float, float]:
-        slope, offset = 1.0, 0.0
-        for part in self._schedulers:
-            more, base = part.linear(t)  # type: ignore[misc]  # never None where all are linear
-            slope, offset = slope * more, offset * more + base
+        slope, offset = self._first.linear(t)  # type: ignore[misc]  # never None where all are linear
+        for part in self._others:
+            more, base = part.linear(t)  # type: ignore[misc]  # as above
+            slope *= more
+            offset = offset * more + base
         return slope, offset
 
     def linear_array(self, t: NDArray[np.int64]) -> tuple[Any, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lucid_train.arguments import one_of, real_number, whole_number
-from lucid_train.optims.lr_scheduler.cycling import CyclingLR, blend
+from lucid_train.optims.lr_scheduler.cycling import CyclingLR
 from lucid_train.optims.lr_scheduler.groups import gathered, per_group, spread
 from lucid_train.optims.lr_scheduler.rates import param_groups
 
@@ -132,7 +132,10 @@ class CyclicLR(CyclingLR):
             height *= 0.5**cycle
         elif self.mode == "exp_range":
             height *= self.gamma**t
-        rates: NDArray[np.float64] = blend(1.0 - height, height, self._low[0], self._high[0])
+        rates = np.empty((t.size, len(self.base_lrs)))
+        for column, low, high in zip(rates.T, self._low[0], self._high[0], strict=True):
+            np.multiply(height, high - low, out=column)
+            column += low
         return rates
 
     def _translated(self, state: dict[str, Any]) -> dict[str, Any]:
