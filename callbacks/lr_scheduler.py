@@ -16,7 +16,14 @@ from lucid_train.optims.lr_scheduler.rates import hold_rates, param_groups, writ
 
 Interval = Literal["epoch", "step"]
 
+# What a scheduler's state holds besides its settings, by the names that ours and PyTorch's give it.
+_PROGRESS = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter")
+
 _interval = checked(one_of, choices=("epoch", "step"))
+
+
+def _is_progress(name: str) -> bool:
+    return name in _PROGRESS or name.startswith("_")
 
 
 def _optimizer(instance: object, attribute: Any, value: object) -> None:
@@ -38,6 +45,8 @@ class ScheduleCallback(Callback):
 
     scheduler: Any = field(default=None, init=False, repr=False)
     _pending: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    # Whether settings that differ from those in a checkpoint have been accepted.
+    _accepted: bool = field(default=False, init=False, repr=False)
 
     def scheduler_for(self, run: Run) -> Any:
         """Return the scheduler to advance in `run`, the one at hand if it is the right one."""
@@ -51,7 +60,7 @@ class ScheduleCallback(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         self.scheduler = self.scheduler_for(event.run)
         if self._pending is not None:
-            self.scheduler.load_state_dict(self._pending)
+            self._load(self._pending)
             self._pending = None
 
     def on_epoch_end(self, event: EpochEnd) -> None:
@@ -65,11 +74,23 @@ class ScheduleCallback(Callback):
         return {"scheduler": self._pending if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.resume(state, accepted=False)
+
+    def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
         check_entries(f"the state of {type(self).__name__}", state, ["scheduler"])
+        self._accepted = accepted
         if self.scheduler is None:
             self._pending = copy.deepcopy(state["scheduler"])
         elif state["scheduler"] is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+            self._load(state["scheduler"])
+
+    def _load(self, state: dict[str, Any]) -> None:
+        if not self._accepted:
+            self.scheduler.load_state_dict(state)
+        elif isinstance(self.scheduler, LRScheduler):
+            self.scheduler.load_state_dict(state, prefer="constructor")
+        else:  # PyTorch's take over every setting that is in the state
+            self.scheduler.load_state_dict({name: value for name, value in state.items() if _is_progress(name)})
 
 
 @define(eq=False)
@@ -141,6 +162,12 @@ class LRSchedulerCallback(ScheduleCallback):
         elif event.run.evaluated(event.epoch):
             known = ", ".join(event.metrics) or "none"
             raise ValueError(f"'monitor' must be one of the metrics, {known}: {self.monitor!r}")
+
+    def settings(self) -> dict[str, Any]:
+        state = self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else {}
+        held = {name: value for name, value in state.items() if isinstance(value, (bool, int, float, str))}
+        own = {name: value for name, value in held.items() if not _is_progress(name)}
+        return {**super().settings(), "scheduler": {"class": type(self.scheduler).__name__, **own}}
 
     def reset(self) -> None:
         if self._first is None:
