@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from typing import Any, Literal, final
 
 from attrs import define, field
@@ -47,6 +48,8 @@ class ScheduleCallback(Callback):
     _pending: dict[str, Any] | None = field(default=None, init=False, repr=False)
     # Whether settings that differ from those in a checkpoint have been accepted.
     _accepted: bool = field(default=False, init=False, repr=False)
+    # Whether the next step is the first one after a state was loaded.
+    _taken_up: bool = field(default=False, init=False, repr=False)
 
     def scheduler_for(self, run: Run) -> Any:
         """Return the scheduler to advance in `run`, the one at hand if it is the right one."""
@@ -64,11 +67,21 @@ class ScheduleCallback(Callback):
             self._pending = None
 
     def on_epoch_end(self, event: EpochEnd) -> None:
-        self.scheduler.step()
+        self._advance()
 
     def on_step_end(self, event: StepEnd) -> None:
         if event.updated:
-            self.scheduler.step()
+            self._advance()
+
+    def _advance(self, *metric: float) -> None:
+        if not self._taken_up:
+            self.scheduler.step(*metric)
+            return
+        self._taken_up = False
+        with warnings.catch_warnings():
+            # PyTorch's schedulers miss an update where it was performed before the checkpoint.
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
+            self.scheduler.step(*metric)
 
     def state_dict(self) -> dict[str, Any]:
         return {"scheduler": self._pending if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())}
@@ -78,7 +91,7 @@ class ScheduleCallback(Callback):
 
     def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
         check_entries(f"the state of {type(self).__name__}", state, ["scheduler"])
-        self._accepted = accepted
+        self._accepted, self._taken_up = accepted, True
         if self.scheduler is None:
             self._pending = copy.deepcopy(state["scheduler"])
         elif state["scheduler"] is not None:
@@ -156,9 +169,9 @@ class LRSchedulerCallback(ScheduleCallback):
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         if self.monitor is None:
-            self.scheduler.step()
+            self._advance()
         elif self.monitor in event.metrics:
-            self.scheduler.step(event.metrics[self.monitor])
+            self._advance(event.metrics[self.monitor])
         elif event.run.evaluated(event.epoch):
             known = ", ".join(event.metrics) or "none"
             raise ValueError(f"'monitor' must be one of the metrics, {known}: {self.monitor!r}")

@@ -177,7 +177,8 @@ def _tensor(value: Any, path: str, parts: Parts) -> list[Any]:
         )
     if value.layout is not torch.strided or value.is_quantized:
         raise TypeError(f"{path or 'the state'!r} cannot be saved, only dense tensors can: {value.layout}")
-    flat = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    whole = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    flat = whole.as_strided((whole.numel(),), (1,))  # a single number may have any stride and count as contiguous
     # Bytes, not numbers: numpy knows no bfloat16 and no float8.
     data = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, dtype=np.uint8)
     dtype, shape = str(value.dtype), tuple(value.shape)
