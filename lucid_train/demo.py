@@ -12,6 +12,7 @@ from lucid_train.arguments import one_of
 from lucid_train.callback import Callback
 from lucid_train.callbacks import (
     CosineAnnealingLRCallback,
+    EventLog,
     ExponentialLRCallback,
     RichLogger,
     StepLRCallback,
@@ -41,13 +42,17 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--hidden", type=int, default=128, help="units of the hidden layer")
     parser.add_argument("--momentum", type=float, default=0.9, help="momentum of the gradient descent")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split, the weights and the order of the data")
+    parser.add_argument("--log", metavar="FILE", help="record the run, for lucid-train watch, show and replay")
     parser.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train as the command line says; return the exit code."""
-    settings = {name: value for name, value in vars(arguments).items() if name != "command"}
-    history = train(**settings, callbacks=[RichLogger(monitor="val_accuracy", mode="max")])
+    settings = {name: value for name, value in vars(arguments).items() if name not in ("command", "log")}
+    callbacks: list[Callback] = [RichLogger(monitor="val_accuracy", mode="max")]
+    if arguments.log is not None:
+        callbacks.append(EventLog(arguments.log))
+    history = train(**settings, callbacks=callbacks)
     if history:
         best = history.best("val_accuracy", "max")
         print(f"held-out accuracy {history[-1].metrics['val_accuracy']:.2%}, best {best.metrics['val_accuracy']:.2%}")

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,13 @@ def test_the_command_trains_and_says_how_well(capsys: pytest.CaptureFixture[str]
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines if line.startswith("epoch")] == [["epoch", "1/2"], ["epoch", "2/2"]]
     assert lines[-1].startswith("held-out accuracy ")
+
+
+def test_the_demo_can_be_recorded_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = str(tmp_path / "run.jsonl")
+    assert main(["demo", "--epochs", "2", "--log", log]) == 0
+    assert main(["show", log]) == 0
+    assert "completed 2 epochs, 300 steps" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

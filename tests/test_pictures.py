@@ -1,4 +1,4 @@
-"""The README's picture shows what the code shows: the same rows, columns and labels, whatever the numbers are."""
+"""The README's pictures show what the code shows: the same rows, columns and labels, whatever the numbers are."""
 
 import html
 import re
@@ -12,15 +12,18 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def structure(picture: Path) -> list[str]:
     """Return the words of each line of an SVG that rich has drawn, without numbers, times, curves and stars."""
     lines: dict[str, list[str]] = {}
-    for clip, text in re.findall(r"clip-path=\"url\(#console-line-(\d+)\)\">(.*?)</text>", picture.read_text("utf-8")):
-        plain = re.sub(r"[\d.,]+(?:ms|s|us)?|[▁-█*]+", "", html.unescape(text).replace("\xa0", " "))
+    for clip, text in re.findall(r"clip-path=\"url\(#\w+-line-(\d+)\)\">(.*?)</text>", picture.read_text("utf-8")):
+        plain = re.sub(r"[\d.,:]+(?:ms|s|us)?|[▁-█*━─]+", "", html.unescape(text).replace("\xa0", " "))
         lines.setdefault(clip, []).extend(plain.split())
     return [" ".join(words) for words in lines.values()]
 
 
-def test_the_picture_of_the_console_has_the_structure_of_a_run_of_today(tmp_path: Path) -> None:
-    drawn = tmp_path / "console.svg"
-    subprocess.run([sys.executable, EXAMPLES / "console_picture.py", drawn], check=True, capture_output=True)
-    expected = structure(EXAMPLES / "console.svg")
-    assert "epoch loss accuracy val_loss val_accuracy lr time" in expected
-    assert structure(drawn) == expected
+def test_the_pictures_have_the_structure_of_a_run_of_today(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, EXAMPLES / "console_picture.py", tmp_path], check=True, capture_output=True)
+    for name, row in {
+        "console.svg": "epoch loss accuracy val_loss val_accuracy lr time",
+        "live.svg": "epoch / eta",
+    }.items():
+        expected = structure(EXAMPLES / name)
+        assert row in expected
+        assert structure(tmp_path / name) == expected

@@ -1,0 +1,67 @@
+"""Draw what the console shows as SVGs: `python examples/console_picture.py [FOLDER]`. It makes the README's pictures.
+
+Any run can be pictured as console.svg is: give RichLogger a console that records, and export it. The bars of live.svg
+need more, for a recording has only what stays: they are printed once, in the middle of an epoch.
+"""
+
+import io
+import sys
+from pathlib import Path
+
+from attrs import define, field
+from rich.console import Console
+
+from lucid_train import Callback, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, StepEnd, on
+from lucid_train.callbacks import RichLogger
+from lucid_train.callbacks.display.bars import Bars
+from lucid_train.callbacks.display.look import Look
+from lucid_train.callbacks.display.pace import Pace
+from lucid_train.demo import train
+
+
+@define(eq=False)
+class Still(Callback):
+    """Print the bars as they are at one step, and stop."""
+
+    console: Console
+    pace: Pace = field(factory=Pace, init=False, repr=False)
+
+    def on_epoch_start(self, event: EpochStart) -> None:
+        """Go by the same times as the logger."""
+        self.pace.start_epoch()
+
+    def on_evaluate_start(self, event: EvaluateStart) -> None:
+        """Go by the same times as the logger."""
+        self.pace.start_evaluation()
+
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        """Go by the same times as the logger."""
+        self.pace.end_evaluation()
+
+    def on_epoch_report(self, event: EpochReport) -> None:
+        """Go by the same times as the logger."""
+        self.pace.end_epoch(event.record)
+
+    @on(StepEnd, at=7 * 150 + 96)
+    def draw(self, event: StepEnd) -> None:
+        """Print the bars."""
+        self.console.print(Bars(event.run, self.pace, Look.of(self.console, None)))
+        event.run.stop("the picture is taken")
+
+
+def recording() -> Console:
+    """Return a console that shows nothing and remembers everything."""
+    return Console(record=True, file=io.StringIO(), force_terminal=True, width=100, legacy_windows=False)
+
+
+folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+settings = {"monitor": "val_accuracy", "mode": "max"}
+
+console = recording()
+train(epochs=10, callbacks=[RichLogger(console, header=False, summary=False, **settings), Still(console)])
+console.save_svg(str(folder / "live.svg"), title="lucid-train demo --epochs 10, while it runs", unique_id="live")
+
+console = recording()
+train(epochs=10, callbacks=[RichLogger(console, **settings)])
+console.save_svg(str(folder / "console.svg"), title="lucid-train demo --epochs 10", unique_id="console")
+print("drawn: live.svg, console.svg")
