@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ _NUMBER = (int, float)
 # What each entry must be; what the user's own objects make of theirs is for them to check.
 _FORM: dict[str, Any] = {
     "config": {"epochs": int, "callbacks": dict},
-    "run": {"epoch": int, "step": int, "steps_per_epoch": (int, type(None))},
+    "run": {"epoch": int, "step": int, "steps_per_epoch": (int, type(None)), "over": (str, type(None))},
     "history": dict,
     "open_epoch": (dict, type(None)),
     "model": object,
@@ -77,6 +78,15 @@ def names(accept: str | Iterable[str]) -> list[str]:
     return [accept] if isinstance(accept, str) else list(accept)
 
 
+def warn_if_nothing_is_left(run: Run, goal: int, over: str | None) -> None:
+    """Warn, on behalf of whoever called `fit`, if it is not going to train: `over` says why a callback ended the run."""
+    if over is not None:
+        warnings.warn(f"nothing left to train: {over}; pass accept='stopped' to go on", UserWarning, stacklevel=3)
+    elif goal <= len(run.history) and run.history:
+        message = f"nothing left to train: {len(run.history)} epochs are done; pass more epochs, or restart=True"
+        warnings.warn(message, UserWarning, stacklevel=3)
+
+
 @contextmanager
 def _fitting() -> Iterator[None]:
     """Say of errors that only a state of the wrong form brings about that this is what they are."""
@@ -92,7 +102,12 @@ def capture(trainer: Trainer, run: Run, random: RandomState) -> dict[str, Any]:
     own = zip(labels(trainer.callbacks), trainer.callbacks, strict=True)
     return {
         "config": configuration(trainer, run, epochs),
-        "run": {"epoch": run.epoch, "step": run.step, "steps_per_epoch": run.steps_per_epoch},
+        "run": {
+            "epoch": run.epoch,
+            "step": run.step,
+            "steps_per_epoch": run.steps_per_epoch,
+            "over": run.over,
+        },
         "history": run.history.state_dict(),
         "open_epoch": None if run.open_epoch is None else _captured(run.open_epoch),
         "model": _state_of("model", trainer.model),
@@ -143,6 +158,7 @@ def _restored(trainer: Trainer, state: Mapping[str, Any], epochs: int, accept: I
     run.steps_per_epoch = state["run"]["steps_per_epoch"]
     run.history.load_state_dict(state["history"])
     run.resumed = True
+    run.over = None if is_accepted("stopped", accept) else state["run"]["over"]
     return run
 
 

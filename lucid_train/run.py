@@ -83,6 +83,7 @@ class Run:
     reason: str | None = field(default=None, init=False)
     open_epoch: OpenEpoch | None = field(default=None, init=False, repr=False)
     stopping: bool = field(default=False, init=False, repr=False)
+    over: str | None = field(default=None, init=False, repr=False)
     # Whether the latest pass over the data was given up before its end.
     left_pass: bool = field(default=False, init=False, repr=False)
     # What is to be called when the event at hand has been heard by all; the Trainer looks at it after each step.
@@ -117,7 +118,7 @@ class Run:
         """Return whether the metrics of an epoch are all there are: it is one that is evaluated, or none ever is."""
         return epoch % self.evaluate_every == 0
 
-    def stop(self, reason: str = "stopped by a callback") -> None:
+    def stop(self, reason: str = "stopped by a callback", *, for_good: bool = False) -> None:
         """End the fit after the step in hand.
 
         An epoch whose steps are all done is still finished: evaluated, ended and reported. One that is left in the
@@ -125,7 +126,10 @@ class Run:
 
         Args:
             reason: Why, for the log and the history. The first reason given stays.
+            for_good: Whether the run has come to its end, so that one which is resumed from here does not go on either.
         """
+        if for_good and self.over is None:
+            self.over = reason
         if not self.stopping:
             self.stopping = True
             self.reason = reason
@@ -208,7 +212,7 @@ class Run:
         self._state = state
         self.interruption = None
         self.epochs = epochs
-        self.stopping = False
+        self.stopping, self.over = False, None
         self._conclude("running", None)
 
     def settle(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, TypeVar
@@ -32,7 +31,7 @@ from lucid_train.metrics import NoUpdate, detached, evaluation
 from lucid_train.optims.lr_scheduler.rates import hold_rates
 from lucid_train.passes import Passes, Rehearsal
 from lucid_train.random_state import RandomState
-from lucid_train.resume import capture, find, go_on, names, restore
+from lucid_train.resume import capture, find, go_on, names, restore, warn_if_nothing_is_left
 from lucid_train.run import OpenEpoch, Run
 
 F = TypeVar("F", bound=Hook)
@@ -163,7 +162,7 @@ class Trainer:
             resume: Go on from a checkpoint: a file, a directory, of which the newest whole one is taken, or "auto", the
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
-                is here counts. `epochs`, if given, is accepted.
+                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
@@ -183,10 +182,11 @@ class Trainer:
         run = self._entered(restart)
         dispatcher = Dispatcher([*self.callbacks, *self._listeners])
         self.passes.refuse(goal - len(run.history))
-        if goal <= len(run.history) and run.history:
-            message = f"nothing left to train: {len(run.history)} epochs are done; pass more epochs, or restart=True"
-            warnings.warn(message, UserWarning, stacklevel=2)
+        over = None if self._loaded is None else run.over
+        warn_if_nothing_is_left(run, goal, over)
         run.begin(dispatcher, goal, self.state_dict)
+        if over is not None:
+            run.stop(over, for_good=True)
         try:
             dispatcher.open(FitStart(run))
             if self._loaded is not None:

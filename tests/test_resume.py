@@ -189,13 +189,11 @@ def test_a_run_taken_up_from_any_hook_ends_as_one_that_was_not(
     np.random.seed(99)
     random.seed(99)
     finished = asker.found[0]["run"]["epoch"] >= epochs and asker.found[0]["open_epoch"] is None
-    if finished:
+    if finished or asker.found[0]["run"]["over"]:
         with pytest.warns(UserWarning, match="nothing left to train"):
             history = resumed.fit(resume=path)
     else:
         history = resumed.fit(resume=path)
-    if finished and hook is FitEnd:
-        return
     assert differing(straight.state_dict()["history"], history.state_dict()) == []
     assert differing(without_given_up(resumed.state_dict()), without_given_up(straight.state_dict())) == []
 
@@ -256,6 +254,22 @@ def test_a_state_that_was_loaded_is_the_state_until_the_next_fit() -> None:
     trainer.fit()
     other.load_state_dict(trainer.state_dict())
     assert differing(other.state_dict(), trainer.state_dict()) == []
+
+
+def test_a_run_that_a_callback_ended_is_over_when_it_is_resumed_unless_told_otherwise(tmp_path: Path) -> None:
+    def made() -> Trainer:
+        callbacks = [EarlyStopping("loss", patience=2), Checkpoint(tmp_path)]
+        return Trainer(lambda batch: 1.0, [1], epochs=9, callbacks=callbacks)
+
+    first = made().fit(resume="auto")
+    with pytest.warns(UserWarning, match="nothing left to train: loss has not improved .*accept='stopped'"):
+        again = made().fit(resume="auto")
+    assert (
+        (len(first), first.status, first.reason)
+        == (len(again), again.status, again.reason)
+        == (3, "stopped", first.reason)
+    )
+    assert len(made().fit(resume="auto", accept="stopped")) == 5
 
 
 def test_two_callbacks_of_one_class_keep_separate_states() -> None:
