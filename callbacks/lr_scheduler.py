@@ -7,24 +7,18 @@ import inspect
 import warnings
 from typing import Any, Literal, final
 
-from attrs import define, field
+from attrs import define, field, setters
 
 from lucid_train import Callback, EpochEnd, Event, FitStart, Run, StepEnd
 from lucid_train.arguments import checked, one_of, real_number, whole_number
-from lucid_train.callback import Hook, check_entries
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+from lucid_train.callback import Hook, check_entries, described
+from lucid_train.configuration import is_progress, scheduler_settings
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, Recipe, StepLR
 from lucid_train.optims.lr_scheduler.rates import hold_rates, param_groups, write_rate
 
 Interval = Literal["epoch", "step"]
 
-# What a scheduler's state holds besides its settings, by the names that ours and PyTorch's give it.
-_PROGRESS = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter")
-
 _interval = checked(one_of, choices=("epoch", "step"))
-
-
-def _is_progress(name: str) -> bool:
-    return name in _PROGRESS or name.startswith("_")
 
 
 def _optimizer(instance: object, attribute: Any, value: object) -> None:
@@ -33,8 +27,35 @@ def _optimizer(instance: object, attribute: Any, value: object) -> None:
 
 
 def _scheduler(instance: object, attribute: Any, value: Any) -> None:
-    if isinstance(value, type) or not callable(getattr(value, "step", None)):
-        raise TypeError(f"'scheduler' must be a scheduler, an object with step(): {value!r}")
+    if isinstance(value, type):
+        cure = f"or a recipe such as Recipe({value.__name__}, ...)"
+        raise TypeError(f"'scheduler' must be a scheduler, an object with step(), {cure}: {value!r}")
+    if not callable(getattr(value, "step", None)) and not callable(value):
+        raise TypeError(
+            "'scheduler' must be a scheduler, an object with step(), "
+            f"or a recipe, a function that builds one on an optimizer: {value!r}"
+        )
+
+
+def claimed_optimizer(callback: Any, run: Run) -> Any:
+    """Return the optimizer that `callback` builds its schedule on: its own or the run's.
+
+    Raises:
+        ValueError: If there is neither, or another callback schedules it already.
+    """
+    optimizer = run.optimizer if callback.optimizer is None else callback.optimizer
+    if optimizer is None:
+        name = type(callback).__name__
+        raise ValueError(f"{name} needs an optimizer: pass Trainer(optimizer=...) or {name}(..., optimizer=...)")
+    run.claim(optimizer, callback)
+    return optimizer
+
+
+def run_length(run: Run, interval: Interval) -> int | None:
+    """Return the epochs of the run, or its steps, or None where that is unknown."""
+    if interval == "epoch":
+        return run.epochs or None
+    return run.epochs * run.steps_per_epoch or None if run.steps_per_epoch is not None else None
 
 
 @define(eq=False)
@@ -55,6 +76,27 @@ class ScheduleCallback(Callback):
         """Return the scheduler to advance in `run`, the one at hand if it is the right one."""
         raise TypeError(f"{type(self).__name__} must define scheduler_for(self, run)")
 
+    def foreseen(self, run: Run, stand_in: Any) -> tuple[Any, int]:
+        """Return a scheduler whose `lr_at` gives the rates to come, and its epoch, for the plan; nothing changes.
+
+        Args:
+            run: What is known of the run.
+            stand_in: An optimizer with copies of the groups, to build a schedule on.
+        """
+        scheduler = self.scheduler
+        if scheduler is None:
+            try:
+                scheduler = self.built_on(stand_in, run)
+            except TypeError:
+                return None, 0  # PyTorch's schedulers take PyTorch's optimizers only
+            if self._pending is not None:
+                scheduler.load_state_dict(self._pending)
+        return (scheduler, scheduler.last_epoch) if hasattr(scheduler, "lr_at") else (None, 0)
+
+    def built_on(self, optimizer: Any, run: Run) -> Any:
+        """Return a new scheduler on `optimizer`."""
+        raise TypeError(f"{type(self).__name__} must define built_on(self, optimizer, run)")
+
     def hooks(self, event: type[Event]) -> list[Hook]:
         # The event of the other interval is not listened to, so that it costs nothing.
         unheard = StepEnd if getattr(self, "interval", "epoch") == "epoch" else EpochEnd
@@ -62,7 +104,7 @@ class ScheduleCallback(Callback):
 
     def on_fit_start(self, event: FitStart) -> None:
         self.scheduler = self.scheduler_for(event.run)
-        if self._pending is not None:
+        if self._pending is not None and self.scheduler is not None:
             self._load(self._pending)
             self._pending = None
 
@@ -103,7 +145,7 @@ class ScheduleCallback(Callback):
         elif isinstance(self.scheduler, LRScheduler):
             self.scheduler.load_state_dict(state, prefer="constructor")
         else:  # PyTorch's take over every setting that is in the state
-            self.scheduler.load_state_dict({name: value for name, value in state.items() if _is_progress(name)})
+            self.scheduler.load_state_dict({name: value for name, value in state.items() if is_progress(name)})
 
 
 @define(eq=False)
@@ -117,35 +159,50 @@ class BuiltScheduleCallback(ScheduleCallback):
         """Return a new schedule on `optimizer`."""
         raise TypeError(f"{type(self).__name__} must define build(self, optimizer)")
 
+    def built_on(self, optimizer: Any, run: Run) -> Any:
+        return self.build(optimizer)
+
     def scheduler_for(self, run: Run) -> Any:
-        optimizer = run.optimizer if self.optimizer is None else self.optimizer
-        if optimizer is None:
-            name = type(self).__name__
-            raise ValueError(f"{name} needs an optimizer: pass Trainer(optimizer=...) or {name}(..., optimizer=...)")
-        run.claim(optimizer, self)
+        optimizer = claimed_optimizer(self, run)
         at_hand = self.scheduler
         return at_hand if at_hand is not None and at_hand.optimizer is optimizer else self.build(optimizer)
 
 
 @final
-@define(eq=False)
+@define(eq=False, repr=False)
 class LRSchedulerCallback(ScheduleCallback):
     """Advance any scheduler that has `step()`: this library's, PyTorch's, Lucid's.
 
+    A recipe is built when the fit starts, on the run's optimizer; from then on the attribute `scheduler` is what it has
+    built, and `recipe` the recipe. A later fit goes on with the same scheduler.
+
     Args:
-        scheduler: The scheduler, built on its optimizer.
+        scheduler: The scheduler, built on its optimizer; or a recipe: a Recipe, or any function of an optimizer that
+            returns a scheduler.
         interval: What one step of it stands for: "epoch", or "step" for every update that the step function performs.
         monitor: The metric that is handed to `scheduler.step(metric)` at the end of an epoch, for schedulers that
             follow one, as ReduceLROnPlateau does. An epoch without it, one that is not evaluated, is passed over.
+        optimizer: The optimizer that a recipe is built on; by default the run's.
+        length: How many epochs, or updates with interval="step", the run has, for the shares of a Recipe. By default
+            the fit's epochs, times the steps of an epoch. Needed where that is unknown, or fewer updates than steps are
+            performed.
 
     Raises:
         TypeError: If the scheduler has no `step()` that can be called so.
-        ValueError: If `interval` is neither, or `monitor` is given for steps.
+        ValueError: If `interval` is neither, or `monitor` is given for steps; when the fit starts, if a recipe lacks an
+            optimizer or needs a length that is not known.
+
+    >>> from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe
+    >>> LRSchedulerCallback(Recipe(CosineAnnealingLR).warmup("5%"), interval="step")  # doctest: +ELLIPSIS
+    LRSchedulerCallback(scheduler=Recipe(LinearLR, start_factor=0.1).until('5%').then(CosineAnnealingLR), ...)
     """
 
-    scheduler: Any = field(validator=_scheduler)
+    scheduler: Any = field(validator=_scheduler, on_setattr=setters.NO_OP)
     interval: Interval = field(default="epoch", validator=_interval)
     monitor: str | None = field(default=None, kw_only=True)
+    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, repr=False)
+    length: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
+    recipe: Any = field(default=None, init=False, repr=False)
     _first: tuple[dict[str, Any], list[Any]] | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -153,13 +210,42 @@ class LRSchedulerCallback(ScheduleCallback):
             raise TypeError(f"'monitor' must be the name of a metric: {self.monitor!r}")
         if self.monitor is not None and self.interval == "step":
             raise ValueError(f"'monitor' must be None with interval='step': {self.monitor!r}")
+        if callable(getattr(self.scheduler, "step", None)):
+            if self.optimizer is not None:
+                raise ValueError(f"'optimizer' must be None with a scheduler that is built: {self.scheduler!r}")
+            self._check_step(self.scheduler)
+        else:
+            self.recipe, self.scheduler = self.scheduler, None
+
+    def _check_step(self, scheduler: Any) -> None:
         try:
-            inspect.signature(self.scheduler.step).bind(*([] if self.monitor is None else [0.0]))
+            inspect.signature(scheduler.step).bind(*([] if self.monitor is None else [0.0]))
         except TypeError as error:
             cure = "" if self.monitor else "; if it follows a metric, name it: monitor='val_loss'"
-            raise TypeError(f"'scheduler' cannot be stepped, {error}{cure}: {self.scheduler!r}") from None
+            raise TypeError(f"'scheduler' cannot be stepped, {error}{cure}: {scheduler!r}") from None
+
+    def __repr__(self) -> str:
+        # The setting is what was given, a recipe for one, whatever it has built since.
+        given = self.scheduler if self.recipe is None else self.recipe
+        settings = {"interval": self.interval, "monitor": self.monitor, "length": self.length}
+        shown = ", ".join(f"{name}={value!r}" for name, value in {"scheduler": given, **settings}.items())
+        return f"{type(self).__name__}({shown})"
+
+    def built_on(self, optimizer: Any, run: Run) -> Any:
+        length = run_length(run, self.interval) if self.length is None else self.length
+        scheduler = self.recipe(optimizer, length) if isinstance(self.recipe, Recipe) else self.recipe(optimizer)
+        if not callable(getattr(scheduler, "step", None)):
+            raise TypeError(f"'scheduler' must build a scheduler, an object with step(): {self.recipe!r}")
+        self._check_step(scheduler)
+        return scheduler
 
     def scheduler_for(self, run: Run) -> Any:
+        if self.recipe is not None:
+            optimizer = claimed_optimizer(self, run)
+            at_hand = self.scheduler
+            if at_hand is None and run.epochs == 0:
+                return None  # there is nothing to train, and no length to take shares of
+            return at_hand if at_hand is not None and at_hand.optimizer is optimizer else self.built_on(optimizer, run)
         optimizer = getattr(self.scheduler, "optimizer", None)
         if optimizer is not None:
             run.claim(optimizer, self)
@@ -177,12 +263,13 @@ class LRSchedulerCallback(ScheduleCallback):
             raise ValueError(f"'monitor' must be one of the metrics, {known}: {self.monitor!r}")
 
     def settings(self) -> dict[str, Any]:
-        state = self.scheduler.state_dict() if hasattr(self.scheduler, "state_dict") else {}
-        held = {name: value for name, value in state.items() if isinstance(value, (bool, int, float, str))}
-        own = {name: value for name, value in held.items() if not _is_progress(name)}
-        return {**super().settings(), "scheduler": {"class": type(self.scheduler).__name__, **own}}
+        given = repr(self.recipe) if isinstance(self.recipe, Recipe) else described(self.recipe)
+        return {**super().settings(), "scheduler": given if self.recipe else scheduler_settings(self.scheduler)}
 
     def reset(self) -> None:
+        if self.recipe is not None:
+            self.scheduler = self._pending = None
+            return
         if self._first is None:
             return
         state, rates = self._first

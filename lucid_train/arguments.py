@@ -36,7 +36,15 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
     return number
 
 
-def real_number(name: str, value: Any, *, least: float | None = None, above: float | None = None) -> float:
+def real_number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> float:
     """Return `value` as a finite float, or refuse it.
 
     Args:
@@ -44,6 +52,8 @@ def real_number(name: str, value: Any, *, least: float | None = None, above: flo
         value: A number, or a 0-d array or tensor that holds one. No bool, no string, no complex number.
         least: The smallest value allowed.
         above: A bound that the value must exceed.
+        most: The largest value allowed.
+        below: A bound that the value must stay under.
 
     Raises:
         TypeError: If `value` is no real number.
@@ -57,10 +67,17 @@ def real_number(name: str, value: Any, *, least: float | None = None, above: flo
         number = math.inf if value > 0 else -math.inf
     except (TypeError, ValueError, RuntimeError):  # as arrays and tensors of several say it
         raise TypeError(f"{name!r} must be a number: {value!r}") from None
-    rule = "finite" if least is None and above is None else f">= {least:g}" if above is None else f"> {above:g}"
-    low = (least is not None and number < least) or (above is not None and number <= above)
-    if low or not math.isfinite(number):
-        raise ValueError(f"{name!r} must be {rule if low or rule == 'finite' else f'{rule} and finite'}: {number}")
+    bounds = ((">=", least), (">", above), ("<=", most), ("<", below))
+    rules = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
+    out = (
+        (least is not None and number < least)
+        or (above is not None and number <= above)
+        or (most is not None and number > most)
+        or (below is not None and number >= below)
+    )
+    if out or not math.isfinite(number):
+        rules += [] if out and rules else ["finite"]
+        raise ValueError(f"{name!r} must be {' and '.join(rules)}: {number}")
     return number
 
 

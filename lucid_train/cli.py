@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from lucid_train import demo, watch
+from lucid_train import demo, preview, watch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
     demo.add_command(commands)
     watch.add_commands(commands)
+    preview.add_command(commands)
     chosen = parser.parse_args(arguments)
     try:
         code: int = chosen.command(chosen)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from lucid_train.run import Run
     from lucid_train.trainer import Trainer
 
+_PROGRESS = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter")
+
 
 def labels(callbacks: Sequence[Callback]) -> list[str]:
     """Return a name for each callback: its class's, with a number from the second of its kind on.
@@ -70,6 +72,18 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, 
 def is_accepted(name: str, accept: Iterable[str]) -> bool:
     """Return whether a difference is among those that are accepted; a callback's label stands for all of its own."""
     return any(choice in ("all", name) or name.startswith(f"{choice}.") for choice in accept)
+
+
+def is_progress(name: str) -> bool:
+    """Return whether an entry of a scheduler's state, ours or PyTorch's, is no setting of it."""
+    return name in _PROGRESS or name.startswith("_")
+
+
+def scheduler_settings(scheduler: Any) -> dict[str, Any]:
+    """Return the class of a scheduler and those of its settings that are plain values."""
+    state = scheduler.state_dict() if hasattr(scheduler, "state_dict") else {}
+    held = {name: value for name, value in state.items() if isinstance(value, (bool, int, float, str))}
+    return {"class": type(scheduler).__name__, **{name: held[name] for name in held if not is_progress(name)}}
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -156,17 +156,6 @@ class Passes:
         return OpenEpoch(batches, run.step - done, one_shot=batches is self.data, random=before)
 
 
-class Rehearsal:
-    """The step function of a Trainer that has none: it steps the optimizer, if there is one that can be stepped."""
-
-    def __init__(self, run: Run) -> None:
-        self._step = getattr(run.optimizer, "step", None)
-
-    def __call__(self, batch: object) -> None:
-        if self._step is not None:
-            self._step()
-
-
 def _skip(source: Iterator[Any], count: int) -> None:
     skipped = deque(enumerate(islice(source, count), 1), maxlen=1)
     found = skipped[0][0] if skipped else 0

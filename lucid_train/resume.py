@@ -46,14 +46,16 @@ _OPEN: dict[str, Any] = {
 }
 
 
-def find(resume: str | os.PathLike[str], trainer: Trainer) -> Any:
+def find(resume: str | os.PathLike[str], trainer: Trainer, restart: bool) -> Any:
     """Return the state to go on from, or None where `resume` is "auto" and there is none.
 
     Raises:
-        ValueError: If "auto" is asked for and no callback keeps checkpoints, or two do.
+        ValueError: If "auto" is asked for and no callback keeps checkpoints, or two do, or with a restart.
         FileNotFoundError: If there is nothing at that place.
         CheckpointError: If what is there is damaged.
     """
+    if restart:
+        raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
     # Loaded here: a run that is never saved needs none of it.
     from lucid_train.checkpoint import Directory, read_checkpoint
 
@@ -79,7 +81,7 @@ def names(accept: str | Iterable[str]) -> list[str]:
 
 
 def warn_if_nothing_is_left(run: Run, goal: int, over: str | None) -> None:
-    """Warn, on behalf of whoever called `fit`, if it is not going to train: `over` says why a callback ended the run."""
+    """Warn whoever called `fit` if it is not going to train; `over` says why a callback ended the run."""
     if over is not None:
         warnings.warn(f"nothing left to train: {over}; pass accept='stopped' to go on", UserWarning, stacklevel=3)
     elif goal <= len(run.history) and run.history:

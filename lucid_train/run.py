@@ -13,7 +13,7 @@ from attrs import define, field
 from lucid_train.callback import Callback, Hook
 from lucid_train.dispatch import Dispatcher
 from lucid_train.events import Event
-from lucid_train.history import History
+from lucid_train.history import EpochRecord, History
 from lucid_train.metrics import Means
 from lucid_train.optims.lr_scheduler.rates import read_rates
 
@@ -43,6 +43,17 @@ class OpenEpoch:
     def broken(self) -> bool:
         """Whether an exception ended the pass early: a generator that raises cannot go on, other iterators can."""
         return isinstance(self.batches, GeneratorType) and self.batches.gi_frame is None and not self.trained
+
+    def record(self, run: Run, metrics: dict[str, float], lr: tuple[float, ...], seconds: float) -> EpochRecord:
+        """Return the finished epoch; `seconds` is what it took besides its steps and its evaluation."""
+        return EpochRecord(
+            epoch=run.epoch,
+            steps=run.epoch_step,
+            seconds=self.seconds + seconds,
+            metrics=metrics,
+            lr=lr,
+            last_lr=tuple(run.last_lr),
+        )
 
     def remaining(self, count: int | None) -> Iterator[Any]:
         """Return the batches to go on with, at most `count`."""
@@ -200,13 +211,16 @@ class Run:
         for claimed, owner in self._claims:
             if claimed is optimizer and owner is not callback:
                 raise ValueError(
-                    f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same rates"
+                    f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same rates; "
+                    "join them in one: LRSchedulerCallback(Recipe(...).until(5).then(...)) or a ChainedScheduler"
                 )
         self._claims.append((optimizer, callback))
         if self.optimizer is None:
             self.optimizer = optimizer
 
-    def begin(self, dispatcher: Dispatcher, epochs: int, state: Callable[[], dict[str, Any]]) -> None:
+    def begin(
+        self, dispatcher: Dispatcher, epochs: int, state: Callable[[], dict[str, Any]], over: str | None = None
+    ) -> None:
         """Enter a fit; the Trainer does this."""
         self._dispatcher = dispatcher
         self._state = state
@@ -214,6 +228,8 @@ class Run:
         self.epochs = epochs
         self.stopping, self.over = False, None
         self._conclude("running", None)
+        if over is not None:
+            self.stop(over, for_good=True)
 
     def settle(self) -> None:
         """Do what was put off until now; the Trainer does this."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
 
@@ -26,13 +26,17 @@ from lucid_train.events import (
     StepEnd,
     StepStart,
 )
-from lucid_train.history import EpochRecord, History
+from lucid_train.history import History
 from lucid_train.metrics import NoUpdate, detached, evaluation
 from lucid_train.optims.lr_scheduler.rates import hold_rates
-from lucid_train.passes import Passes, Rehearsal
+from lucid_train.passes import Passes
 from lucid_train.random_state import RandomState
+from lucid_train.rehearsal import Rehearsal
 from lucid_train.resume import capture, find, go_on, names, restore, warn_if_nothing_is_left
 from lucid_train.run import OpenEpoch, Run
+
+if TYPE_CHECKING:
+    from lucid_train.plan import Plan
 
 F = TypeVar("F", bound=Hook)
 
@@ -174,19 +178,14 @@ class Trainer:
             CheckpointError: If it is damaged.
         """
         goal = self.epochs if epochs is None else whole_number("epochs", epochs, least=0)
-        if resume is not None:
-            if restart:
-                raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
-            if (state := find(resume, self)) is not None:
-                self._load(state, goal, [*names(accept), *(() if epochs is None else ("epochs",))])
-        run = self._entered(restart)
-        dispatcher = Dispatcher([*self.callbacks, *self._listeners])
+        if resume is not None and (state := find(resume, self, restart)) is not None:
+            self._load(state, goal, [*names(accept), *(() if epochs is None else ("epochs",))])
+        run, dispatcher = self._entered(restart), Dispatcher([*self.callbacks, *self._listeners])
         self.passes.refuse(goal - len(run.history))
         over = None if self._loaded is None else run.over
         warn_if_nothing_is_left(run, goal, over)
-        run.begin(dispatcher, goal, self.state_dict)
-        if over is not None:
-            run.stop(over, for_good=True)
+        run.steps_per_epoch = self.steps_per_epoch or self.passes.length or run.steps_per_epoch
+        run.begin(dispatcher, goal, self.state_dict, over)
         try:
             dispatcher.open(FitStart(run))
             if self._loaded is not None:
@@ -217,6 +216,13 @@ class Trainer:
         finally:
             run.leave()
         return run.history
+
+    def plan(self, epochs: int | None = None) -> Plan:
+        """Return what `fit(epochs)` would do, who hears what and every rate; nothing is trained, nothing changes."""
+        from lucid_train.plan import planned
+
+        goal = self.epochs if epochs is None else whole_number("epochs", epochs, least=0)
+        return planned(self, self._run or Run(), [*self.callbacks, *self._listeners], goal, self.passes.length)
 
     def _load(self, state: Mapping[str, Any], epochs: int, accept: list[str]) -> None:
         if self._run is not None and self._run.status == "running":
@@ -270,14 +276,7 @@ class Trainer:
         try:
             run.emit(EpochEnd(run, epoch=run.epoch, metrics=metrics, lr=lr))
         finally:  # if it fails, the epoch is over all the same: a schedule that has advanced must not do so again
-            record = EpochRecord(
-                epoch=run.epoch,
-                steps=run.epoch_step,
-                seconds=part.seconds + perf_counter() - began,
-                metrics=metrics,
-                lr=lr,
-                last_lr=tuple(run.last_lr),
-            )
+            record = part.record(run, metrics, lr, perf_counter() - began)
             run.history.append(record)
             run.open_epoch = None
         run.emit(EpochReport(run, record=record))

@@ -42,7 +42,7 @@ from lucid_train.callbacks import (
     TerminateOnNaN,
 )
 from lucid_train.data import batches
-from lucid_train.optims.lr_scheduler import StepLR
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe, StepLR
 from lucid_train.testing import differing
 
 HOOKS = [FitStart, EpochStart, StepStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitEnd]
@@ -524,3 +524,20 @@ def test_the_file_holds_what_the_state_does(tmp_path: Path) -> None:
     trainer.fit()
     write_checkpoint(tmp_path / "state", trainer.state_dict())
     assert differing(read_checkpoint(tmp_path / "state"), trainer.state_dict()) == []
+
+
+@pytest.mark.parametrize("recipe", [Recipe(CosineAnnealingLR).warmup(3), lambda optimizer: StepLR(optimizer, 2, 0.5)])
+@pytest.mark.parametrize("cut", [1, 4, 5, 6])
+def test_a_schedule_built_from_a_recipe_is_taken_up(recipe: Any, cut: int) -> None:
+    def made() -> Trainer:
+        optimizer = optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=1.0)
+        schedule = LRSchedulerCallback(recipe, interval="step")
+        return Trainer(lambda batch: optimizer.step(), range(5), epochs=3, optimizer=optimizer, callbacks=[schedule])
+
+    straight, first, second = made(), made(), made()
+    straight.fit()
+    first.on(StepEnd, at=cut)(lambda event: event.run.stop())
+    first.fit()
+    second.load_state_dict(first.state_dict())
+    second.fit()
+    assert differing(straight.state_dict(), second.state_dict()) == []

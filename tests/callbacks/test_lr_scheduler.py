@@ -105,7 +105,7 @@ def untyped(kind: Any) -> Any:
         (
             lambda: untyped(LRSchedulerCallback)(None),
             TypeError,
-            r"'scheduler' must be a scheduler, an object with step\(\): None",
+            r"'scheduler' must be a scheduler, an object with step\(\), or a recipe, .*: None",
         ),
         (lambda: untyped(LRSchedulerCallback)(StepLR), TypeError, "'scheduler' must be a scheduler, an object with"),
         (

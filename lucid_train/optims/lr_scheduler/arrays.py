@@ -24,25 +24,43 @@ def array_at(schedule: LRScheduler, t: Any) -> NDArray[np.float64]:
     if epochs.ndim != 1 or epochs.min(initial=0) < 0:
         rule = "one-dimensional" if epochs.ndim != 1 else ">= 0"
         raise ValueError(f"'t' must be {rule}: {t!r}")
-    line = None
-    if epochs.size > _POINTWISE and _has_array_form(type(schedule)):
-        with np.errstate(over="ignore"):
-            line = schedule.linear_array(epochs.astype(np.int64, copy=False))
-    if line is None:
-        rows = [schedule._rates_checked(epoch) for epoch in epochs.tolist()]
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(schedule.base_lrs))
-    slope, offset = line
-    rates = np.empty((epochs.size, len(schedule.base_lrs)))
-    with np.errstate(over="ignore"):
-        for column, base_lr in zip(rates.T, schedule.base_lrs, strict=True):
-            np.multiply(slope, base_lr, out=column)
-            column += offset
+    if epochs.size > _POINTWISE:
+        return long_array_at(schedule, epochs.astype(np.int64, copy=False))
+    return _pointwise(schedule, epochs)
+
+
+def long_array_at(schedule: LRScheduler, epochs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the rates of many epochs, by numpy's functions where the schedule has them."""
+    rates = None
+    with np.errstate(over="ignore", invalid="ignore"):
+        if _has_array_form(type(schedule)):
+            rates = schedule.rates_array(epochs)
+            if rates is None and (line := schedule.linear_array(epochs)) is not None:
+                rates = _on_the_line(schedule, epochs, *line)
+    if rates is None:
+        return _pointwise(schedule, epochs)
     if not rates.max(initial=0.0) < math.inf:
-        raise schedule._overflow(int(epochs[np.argmin(np.isfinite(rates).all(axis=1))]))
+        first = int(np.argmin(np.isfinite(rates).all(axis=1)))
+        raise schedule._bad_rates(int(epochs[first]), rates[first].tolist())
     return rates
 
 
+def _on_the_line(schedule: LRScheduler, epochs: NDArray[np.int64], slope: Any, offset: Any) -> NDArray[np.float64]:
+    rates = np.empty((epochs.size, len(schedule.base_lrs)))
+    for column, base_lr in zip(rates.T, schedule.base_lrs, strict=True):
+        np.multiply(slope, base_lr, out=column)
+        if isinstance(offset, np.ndarray) or offset:
+            column += offset
+    return rates
+
+
+def _pointwise(schedule: LRScheduler, epochs: NDArray[Any]) -> NDArray[np.float64]:
+    rows = [schedule._rates_checked(epoch) for epoch in epochs.tolist()]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(schedule.base_lrs))
+
+
 def _has_array_form(kind: type[LRScheduler]) -> bool:
-    # A class may define `rates` or `linear` over a `linear_array` that it inherits; that is not its curve then.
-    ways = {"rates", "linear", "linear_array"}
-    return next("linear_array" in vars(base) for base in kind.__mro__ if vars(base).keys() & ways)
+    # A class may define the rates anew over arrays that it inherits; those are not its curve then.
+    arrays = {"linear_array", "rates_array"}
+    ways = arrays | {"rates", "rates_from", "linear"}
+    return next(bool(vars(base).keys() & arrays) for base in kind.__mro__ if vars(base).keys() & ways)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from lucid_train.arguments import one_of, whole_number
-from lucid_train.optims.lr_scheduler.ledger import Ledger
+from lucid_train.optims.lr_scheduler.ledger import Ledger, starting_rates
 from lucid_train.optims.lr_scheduler.order import UpdateWatch
-from lucid_train.optims.lr_scheduler.rates import base_rates, param_groups, read_rates, write_rate
+from lucid_train.optims.lr_scheduler.rates import base_rates, param_groups, read_rates, write_momenta, write_rate
+from lucid_train.optims.lr_scheduler.state import agreed, own_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from lucid_train.optims.lr_scheduler.rates import Group
 else:
     overload = callable  # only the checkers read it; importing typing would cost a quarter of an interpreter's start
-
-# What PyTorch's and Lucid's schedulers keep in their state beside the settings; a pure function needs none of it.
-_FOREIGN_STATE = {"_step_count", "_is_initial", "_get_lr_called_within_step", "_last_lr", "verbose"}
 
 # A slope up to here cannot make a rate overflow, for any base rate that is not absurd; above it, each rate is checked.
 _SAFE = 1e200
@@ -58,17 +56,20 @@ class LRScheduler:
     [0.025]
     """
 
+    _progress: tuple[str, ...] = ("last_epoch", "base_lrs")  # what is no setting: a state sets it in any case
+    follows_metric = False  # whether `step` takes a metric; the rates are then no function of the epoch
+
     def __init__(self, optimizer: Any, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
         done = whole_number("last_epoch", last_epoch, least=-1)
         param_groups(optimizer)
         self.optimizer = optimizer
         self.last_epoch = done + 1
-        self.base_lrs = self._starting_rates(base_lrs, done)
+        self.base_lrs = starting_rates(optimizer, base_lrs, done)
         self._check()
         self._ledger = Ledger.open(self)
         self._go_to(self.last_epoch)
         self._watch: UpdateWatch | None = UpdateWatch(optimizer)
-        self._quick = -1  # the first step takes the long way and looks at the order
+        self.take_care()  # the first step takes the long way and looks at the order
 
     def rates(self, t: int) -> list[float]:
         """Return the rates of epoch `t`, one per group: the schedule itself, a pure function of `t`.
@@ -76,11 +77,19 @@ class LRScheduler:
         The one method that a schedule has to write. `t` is an int of at least 0; `self.base_lrs` holds the base rates,
         one float per group.
         """
+        return self.rates_from(self.base_lrs, t)
+
+    def rates_from(self, base_lrs: Sequence[float], t: int) -> list[float]:
+        """Return the rates of epoch `t` for other base rates, as a chain of schedules asks for them."""
         line = self.linear(t)
         if line is None:
             raise TypeError(f"{type(self).__name__} must define rates(self, t), the rates of epoch t")
         slope, offset = line
-        return [base_lr * slope + offset for base_lr in self.base_lrs]
+        return [base_lr * slope + offset for base_lr in base_lrs]
+
+    def momenta(self, t: int) -> list[float] | None:
+        """Return the momenta of epoch `t`, one per group, or None if the schedule leaves them alone."""
+        return None
 
     def linear(self, t: int) -> tuple[float, float] | None:
         """Return `slope` and `offset` of epoch `t`, both >= 0, with every rate `base_lr * slope + offset`.
@@ -94,6 +103,10 @@ class LRScheduler:
 
         Asked for long arrays only. Overflow may give infinity, which is then refused.
         """
+        return None
+
+    def rates_array(self, t: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Return `rates` of an array of shape (n,) as one of shape (n, groups), where they are not linear."""
         return None
 
     def validate(self) -> None:
@@ -146,14 +159,17 @@ class LRScheduler:
         t = self.last_epoch + 1
         groups = self.optimizer.param_groups
         if len(groups) != self._quick:
-            self._attend()
-            return self._go_to(t)
+            if len(groups) != self._listed or not self._advanced(t, groups):
+                self._attend()
+                self._go_to(t)
+            return
         try:
             line = slope, offset = self.linear(t)  # type: ignore[misc]  # never None where _quick is set
         except OverflowError:
             raise self._overflow(t) from None
         if not 0.0 <= slope < _SAFE:
-            return self._go_to(t)
+            self._go_to(t)
+            return
         base_lrs = self.base_lrs
         index = 0  # counted by hand: zip and enumerate would make up a third of this method's time
         for group in groups:
@@ -165,9 +181,28 @@ class LRScheduler:
         self.last_epoch = t
         self._ledger.line = line
 
+    def _advanced(self, t: int, groups: Sequence[Group]) -> bool:
+        """Take a step of a schedule that lists its rates; return False, with nothing written, if one looks wrong."""
+        try:
+            rates = self.rates(t)
+        except OverflowError:
+            raise self._overflow(t) from None
+        if len(rates) != len(groups) or not (min(rates) >= 0.0 and sum(rates) < _SAFE):
+            return False
+        for group, rate in zip(groups, map(float, rates)):  # noqa: B905  # as many, see above; strict costs a fifth
+            if type(group["lr"]) is float:
+                group["lr"] = rate
+            else:
+                write_rate(group, rate)
+        if (momenta := self.momenta(t)) is not None:
+            write_momenta(groups, momenta)
+        self.last_epoch = t
+        self._ledger.rates, self._ledger.line = rates, None
+        return True
+
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, `base_lrs` and `last_epoch` as plain JSON; attributes with an underscore stay out."""
-        return _plain({name: value for name, value in vars(self).items() if name[0] != "_" and name != "optimizer"})
+        return own_state(self)
 
     def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
         """Go on from a state, ours or that of the PyTorch scheduler of the same name, and write its rates.
@@ -184,22 +219,9 @@ class LRScheduler:
             RuntimeError: If another schedule has been put on the optimizer since.
         """
         self._insist()
-        if not hasattr(state, "items"):
-            raise TypeError(f"'state' must be a dict: {state!r}")
         if prefer is not None:
             one_of("prefer", prefer, ("constructor", "state"))
-        own = self.state_dict()
-        state = self._translated(_plain({name: state[name] for name in state.keys() - _FOREIGN_STATE}))
-        missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
-        if missing or unknown:
-            wrong = [f"lacks {name!r}" for name in sorted(missing)] + [f"has {name!r}" for name in sorted(unknown)]
-            raise ValueError(f"the state is not one of class {type(self).__name__}: it {', '.join(wrong)}")
-        progress = ("last_epoch", "base_lrs")
-        differing = [name for name in own if name not in progress and own[name] != state[name]]
-        if differing and prefer is None:
-            conflicts = ", ".join(f"{name!r} is {own[name]!r} here and {state[name]!r} there" for name in differing)
-            raise ValueError(f"the state contradicts the constructor: {conflicts}; pass prefer= to say which wins")
-        self._take(state, progress if prefer == "constructor" else tuple(state))
+        self._take(self._agreed(state, prefer))
         self._go_to(self.last_epoch)
         self._stop_watching()
 
@@ -219,11 +241,13 @@ class LRScheduler:
         """Return a state with what PyTorch's scheduler of the same name leaves unsaid filled in."""
         return state
 
-    def _take(self, state: dict[str, Any], names: Sequence[str]) -> None:
+    def _agreed(self, state: dict[str, Any], prefer: str | None) -> dict[str, Any]:
+        return agreed(self, state, prefer)
+
+    def _take(self, entries: dict[str, Any]) -> None:
         before = dict(vars(self))
         try:
-            for name in names:
-                setattr(self, name, state[name])
+            vars(self).update(entries)
             self.last_epoch = whole_number("last_epoch", self.last_epoch, least=0)
             own, theirs = before["base_lrs"], base_rates(self.base_lrs)
             self.base_lrs = theirs + own[len(theirs) :]  # a group that the state does not know keeps its own
@@ -234,26 +258,6 @@ class LRScheduler:
             vars(self).update(before)
             raise
         self._ledger.base_lrs = self.base_lrs
-
-    def _starting_rates(self, base_lrs: Sequence[float] | None, done: int) -> list[float]:
-        groups = self.optimizer.param_groups
-        if base_lrs is not None:
-            if len(given := base_rates(base_lrs)) != len(groups):
-                raise ValueError(f"'base_lrs' must have one rate per group, {len(groups)}: {base_lrs!r}")
-            return given
-        ledger = Ledger.of(self.optimizer)
-        rates = []
-        for index, group in enumerate(groups):
-            remembered = None if ledger is None else ledger.base_lr(index, group)
-            if "initial_lr" in group:  # PyTorch's schedulers leave it there
-                remembered = float(group["initial_lr"])
-            if remembered is None and done >= 0:
-                raise ValueError(
-                    f"'base_lrs' must be given with last_epoch={done}: "
-                    f"the rate {float(group['lr'])} of group {index} may be a decayed one"
-                )
-            rates.append(float(group["lr"]) if remembered is None else remembered)
-        return rates
 
     def _meet_new_groups(self, groups: Sequence[Group]) -> None:
         known = len(self.base_lrs)
@@ -275,7 +279,7 @@ class LRScheduler:
 
     def take_care(self) -> None:
         """Let the next `step` look whether this schedule still sets the optimizer's rates."""
-        self._quick = -1
+        self._quick = self._listed = -1
 
     def _attend(self) -> None:
         """Look at what need not be looked at in every step: whether another schedule took over, and the order."""
@@ -305,17 +309,25 @@ class LRScheduler:
         for group, rate in zip(groups, rates, strict=True):
             if float(group["lr"]) != rate:
                 write_rate(group, rate)
+        if (momenta := self.momenta(t)) is not None:
+            write_momenta(groups, momenta)
         self.last_epoch = t
-        self._ledger.rates, self._ledger.line = rates, None
+        self._ledger.rates, self._ledger.line, self._ledger.place = rates, None, None
         sync = getattr(self.optimizer, "_sync_hyperparams", None)
         if sync is not None:
             sync()
-        # The number of groups for which `step` may take the short way; -1 where more is to be done.
-        self._quick = len(groups) if sync is None and self._is_linear() else -1
+        # The number of groups for which `step` may take a short way; -1 where more is to be done.
+        short = len(groups) if sync is None else -1
+        self._quick, self._listed = (short, -1) if self._is_linear() else (-1, short)
+
+    def _scales(self) -> bool:
+        # Whether `rates_from` is the schedule for any base rates, so that it may follow another one in a chain.
+        return type(self).rates is LRScheduler.rates
 
     def _is_linear(self) -> bool:
         # A subclass may define `rates` over a `linear` that it inherits; its own word counts.
-        return type(self).rates is LRScheduler.rates
+        kind = type(self)
+        return all(getattr(kind, name) is getattr(LRScheduler, name) for name in ("rates", "rates_from", "momenta"))
 
     def _rates_checked(self, t: int) -> list[float]:
         try:
@@ -336,8 +348,3 @@ class LRScheduler:
 
     def _overflow(self, t: int) -> OverflowError:
         return OverflowError(f"the rates of {self!r} exceed the largest float in epoch {t}")
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy that shares no list; tuples become lists, as in JSON."""
-    return {name: list(value) if isinstance(value, (list, tuple)) else value for name, value in values.items()}

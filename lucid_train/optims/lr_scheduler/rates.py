@@ -62,6 +62,15 @@ def write_rate(group: Group, rate: float) -> None:
         group["lr"] = rate
 
 
+def write_momenta(groups: Sequence[Group], momenta: Sequence[float]) -> None:
+    """Set the momentum of every group, or the first of its betas."""
+    for group, momentum in zip(groups, momenta, strict=True):
+        if "betas" in group:
+            group["betas"] = (momentum, *group["betas"][1:])
+        else:
+            group["momentum"] = momentum
+
+
 def hold_rates(optimizer: Any) -> list[Any]:
     """Return the rates that stand in the optimizer now, to be read as floats later: tensors as copies."""
     return [rate if type(rate) is float else _held(rate) for rate in (g["lr"] for g in optimizer.param_groups)]

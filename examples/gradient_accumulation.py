@@ -1,0 +1,46 @@
+"""Four small batches to one update: the step says when it performed none, and the schedule waits for it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lucid_train import NoUpdate, Trainer, nn, optims
+from lucid_train.callbacks import LRSchedulerCallback
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe
+
+ACCUMULATE, EPOCHS = 4, 5
+
+rng = np.random.default_rng(0)
+inputs = rng.normal(size=(40, 8, 3))
+batches = [(x, x @ [[1.0], [-2.0], [0.5]]) for x in inputs]
+
+model = nn.Linear(3, 1, rng=rng)
+criterion = nn.MSELoss()
+optimizer = optims.SGD(model.parameters(), lr=0.2)
+small = 0
+
+
+def step(batch: tuple[NDArray[Any], NDArray[Any]]) -> float | NoUpdate:
+    """Add a small batch's gradient to those before it; update with the last of them."""
+    global small
+    x, y = batch
+    loss = criterion(model(x), y)
+    model.backward(criterion.backward() / ACCUMULATE)  # gradients add up until zero_grad()
+    small += 1
+    if small % ACCUMULATE:
+        return NoUpdate(loss)  # the loss counts, the schedule stands still
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+# The share of a run is one of its updates, of which there are fewer than steps: say how many.
+updates = EPOCHS * len(batches) // ACCUMULATE
+schedule = LRSchedulerCallback(Recipe(CosineAnnealingLR).warmup("10%"), interval="step", length=updates)
+history = Trainer(step, batches, optimizer=optimizer, epochs=EPOCHS, callbacks=[schedule]).fit()
+
+for record in history:
+    print(f"epoch {record.epoch}  loss {record.metrics['loss']:.2e}  lr {record.lr[0]:.5f}")
+print(f"{small} batches, {optimizer.step_count} updates, the schedule stands at {schedule.scheduler.last_epoch}")
+assert optimizer.step_count == schedule.scheduler.last_epoch == updates

@@ -1,0 +1,160 @@
+"""The plan of a fit: right about order and rates, and nothing is changed by looking."""
+
+import copy
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from attrs import define
+from rich.console import Console
+
+from lucid_train import Callback, EpochEnd, EpochReport, Event, FitEnd, FitStart, StepEnd, Trainer, on
+from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, LRSchedulerCallback, StepLRCallback
+from lucid_train.optims.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    Recipe,
+    ReduceLROnPlateau,
+    StepLR,
+)
+from lucid_train.plan import PlannedEpoch
+
+
+class Witness:
+    def __init__(self, *rates: float) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"lr": rate, "momentum": 0.9} for rate in rates or (1.0,)]
+
+    def step(self) -> None:
+        pass
+
+
+class Unsized:
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(4))
+
+
+@define(eq=False)
+class Talk(Callback):
+    def on_fit_start(self, event: FitStart) -> None:
+        raise AssertionError("a plan calls nobody")
+
+    @on(StepEnd, every=100)
+    def beat(self, event: StepEnd) -> None: ...
+
+    def on_epoch_report(self, event: EpochReport) -> None: ...
+
+    def on_fit_end(self, event: FitEnd) -> None: ...
+
+
+@define(eq=False)
+class Quiet(Callback):
+    def on_fit_end(self, event: FitEnd) -> None: ...
+
+
+def test_it_names_who_hears_what_in_which_order() -> None:
+    trainer = Trainer(optimizer=Witness(), callbacks=[Talk(), StepLRCallback(2), Quiet()])
+
+    @trainer.on(EpochEnd)
+    def show(event: EpochEnd) -> None: ...
+
+    assert trainer.plan().hears == {
+        "FitStart": ("Talk.on_fit_start", "StepLRCallback.on_fit_start"),
+        "StepEnd": ("Talk.beat",),
+        "EpochEnd": ("StepLRCallback.on_epoch_end", "show"),
+        "EpochReport": ("Talk.on_epoch_report",),
+        "FitEnd": ("Quiet.on_fit_end", "Talk.on_fit_end"),
+    }
+
+
+def test_events_of_ones_own_are_in_it() -> None:
+    class BatchLost(Event):
+        pass
+
+    trainer = Trainer()
+    trainer.on(BatchLost)(lambda event: None)
+    assert list(trainer.plan().hears) == ["BatchLost"]
+
+
+SCHEDULES: dict[str, Any] = {
+    "named": lambda opt: CosineAnnealingLRCallback(5, interval="step"),
+    "named on its own optimizer": lambda opt: StepLRCallback(2, optimizer=opt),
+    "built": lambda opt: LRSchedulerCallback(ExponentialLR(opt, 0.9)),
+    "recipe": lambda opt: LRSchedulerCallback(Recipe(CosineAnnealingLR).warmup("20%"), "step"),
+    "function": lambda opt: LRSchedulerCallback(lambda optimizer: StepLR(optimizer, 2)),
+}
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("already", [0, 2])
+def test_the_rates_come_true(make: Any, already: int) -> None:
+    optimizer = Witness(1.0, 0.5)
+    trainer = Trainer(lambda batch: 0.5, range(7), optimizer=optimizer, epochs=6, callbacks=[make(optimizer)])
+    trainer.fit(already)
+    planned = trainer.plan()
+    history = trainer.fit()
+    assert [(epoch.epoch, epoch.lr) for epoch in planned.epochs] == [(r.epoch, r.lr) for r in history[already:]]
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
+def test_nothing_changes(make: Any) -> None:
+    optimizer = Witness(1.0, 0.5)
+    if make is not SCHEDULES["built"]:
+        StepLR(optimizer, 1).step()  # a rate that is decayed already: the schedule to come starts from the base
+    callback = make(optimizer)
+    trainer = Trainer(lambda batch: 0.5, range(7), optimizer=optimizer, epochs=6, callbacks=[callback])
+    before = copy.deepcopy((optimizer.param_groups, callback.state_dict()))
+    first = trainer.plan()
+    assert (optimizer.param_groups, callback.state_dict()) == before
+    assert trainer.plan() == first
+    assert [epoch.lr for epoch in first.epochs] == [record.lr for record in trainer.fit()]
+
+
+def test_without_a_schedule_the_rates_stay() -> None:
+    assert Trainer(optimizer=Witness(0.5)).plan().epochs == (PlannedEpoch(1, (0.5,), (0.5,)),)
+    assert Trainer(epochs=1).plan().epochs == (PlannedEpoch(1, None, None),)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        LRSchedulerCallback(Recipe(ReduceLROnPlateau), monitor="loss"),
+        LRSchedulerCallback(Recipe(StepLR, step_size=1), "step"),
+        LRSchedulerCallback(type("Foreign", (), {"step": lambda self: None})()),
+    ],
+    ids=["a metric", "an unknown number of steps", "a scheduler that cannot tell"],
+)
+def test_what_cannot_be_known_is_said_to_be_unknown(callback: Any) -> None:
+    plan = Trainer(lambda batch: 1.0, Unsized(), optimizer=Witness(), epochs=2, callbacks=[callback]).plan()
+    assert plan.epochs == (PlannedEpoch(1, None, None), PlannedEpoch(2, None, None))
+    assert "epochs 1 to 2: not known beforehand" in str(plan)
+
+
+def test_a_share_of_an_unknown_run_is_an_error_here_too() -> None:
+    callback = LRSchedulerCallback(Recipe(CosineAnnealingLR), "step")
+    with pytest.raises(ValueError, match="the length of the run must be known"):
+        Trainer(lambda batch: 1.0, Unsized(), optimizer=Witness(), callbacks=[callback]).plan()
+
+
+def test_it_reads_well_and_literally() -> None:
+    callbacks = [StepLRCallback(2, 0.5), EarlyStopping("loss")]
+    plan = Trainer(optimizer=Witness(), epochs=5, callbacks=callbacks).plan()
+    assert str(plan) == (
+        "FitStart  StepLRCallback.on_fit_start, EarlyStopping.on_fit_start\n"
+        "EpochEnd  StepLRCallback.on_epoch_end, EarlyStopping.on_epoch_end\n"
+        "FitEnd    EarlyStopping.on_fit_end\n"
+        "\n"
+        "rates: StepLRCallback(interval='epoch', step_size=2, gamma=0.5)\n"
+        "  epochs 1 to 2: 1\n"
+        "  epochs 3 to 4: 0.5\n"
+        "  epoch 5: 0.25"
+    )
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    console.print(plan)
+    assert console.file.getvalue() == f"{plan}\n"  # type: ignore[attr-defined]  # it is a StringIO
+    assert str(Trainer(epochs=0).plan()) == "nobody listens\n\nrates: there is no optimizer"
+
+
+def test_a_goal_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="'epochs' must be >= 0: -1"):
+        Trainer().plan(-1)
