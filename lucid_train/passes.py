@@ -151,9 +151,11 @@ class Passes:
             random.write(before[1])
         if not self.told and not isinstance(self.data, Iterator):
             _skip(batches, done)
+        one_shot = batches is self.data
         if self.told and self.steps_per_epoch is not None and done >= self.steps_per_epoch:
             next(batches, None)  # what has not begun could be taken for a pass to come
-        return OpenEpoch(batches, run.step - done, one_shot=batches is self.data, random=before)
+            batches = iter(())
+        return OpenEpoch(batches, run.step - done, one_shot=one_shot, random=before)
 
 
 def _skip(source: Iterator[Any], count: int) -> None:

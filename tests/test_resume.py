@@ -199,7 +199,7 @@ def test_a_run_taken_up_from_any_hook_ends_as_one_that_was_not(
 
 
 @pytest.mark.parametrize("data", sorted(DATA))
-@pytest.mark.parametrize("steps_per_epoch", [None, 4])
+@pytest.mark.parametrize("steps_per_epoch", [None, 4, 5])
 def test_every_step_is_a_place_to_resume_from(data: str, steps_per_epoch: int | None) -> None:
     order = ["exponential", "asker", "early"]
     straight = build(data, order, steps_per_epoch=steps_per_epoch)
