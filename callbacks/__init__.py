@@ -4,6 +4,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from lucid_train.callbacks.checkpoint import Checkpoint
     from lucid_train.callbacks.csv_logger import CSVLogger
     from lucid_train.callbacks.early_stopping import EarlyStopping
     from lucid_train.callbacks.event_log import EventLog
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     )
     from lucid_train.callbacks.rich_logger import RichLogger
     from lucid_train.callbacks.terminate_on_nan import TerminateOnNaN
+    from lucid_train.callbacks.time_limit import TimeLimit
 
 __all__ = [
     "CSVLogger",
+    "Checkpoint",
     "CosineAnnealingLRCallback",
     "EarlyStopping",
     "EventLog",
@@ -26,14 +29,17 @@ __all__ = [
     "RichLogger",
     "StepLRCallback",
     "TerminateOnNaN",
+    "TimeLimit",
 ]
 
 _HOMES = {
     "CSVLogger": "csv_logger",
+    "Checkpoint": "checkpoint",
     "EarlyStopping": "early_stopping",
     "EventLog": "event_log",
     "RichLogger": "rich_logger",
     "TerminateOnNaN": "terminate_on_nan",
+    "TimeLimit": "time_limit",
 }
 
 

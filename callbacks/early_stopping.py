@@ -52,7 +52,7 @@ class EarlyStopping(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         if self.restore_best and self._model(event) is None:
             raise ValueError("EarlyStopping(restore_best=True) needs a model: pass Trainer(model=...) or model=...")
-        if self._waited >= self.patience:
+        if self._waited >= self.patience and not event.run.stopping:
             self._waited = 0  # it ended the fit before; being called again, it is patient again
 
     def on_epoch_end(self, event: EpochEnd) -> None:
@@ -70,7 +70,7 @@ class EarlyStopping(Callback):
         self._waited += 1
         if self._waited >= self.patience:
             best = "never a number" if self.best is None else f"best {self.best:.6g} in epoch {self.best_epoch}"
-            event.run.stop(f"{self.monitor} has not improved for {self._waited} epochs ({best})")
+            event.run.stop(f"{self.monitor} has not improved for {self._waited} epochs ({best})", for_good=True)
 
     def on_fit_end(self, event: FitEnd) -> None:
         if self._best_weights is not None and event.status in ("completed", "stopped"):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from typing import Any, Literal, final
 
 from attrs import define, field, setters
 
 from lucid_train import Callback, EpochEnd, Event, FitStart, Run, StepEnd
 from lucid_train.arguments import checked, one_of, real_number, whole_number
-from lucid_train.callback import Hook, check_entries
+from lucid_train.callback import Hook, check_entries, described
+from lucid_train.configuration import is_progress, scheduler_settings
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, Recipe, StepLR
 from lucid_train.optims.lr_scheduler.rates import hold_rates, param_groups, write_rate
 
@@ -65,6 +67,10 @@ class ScheduleCallback(Callback):
 
     scheduler: Any = field(default=None, init=False, repr=False)
     _pending: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    # Whether settings that differ from those in a checkpoint have been accepted.
+    _accepted: bool = field(default=False, init=False, repr=False)
+    # Whether the next step is the first one after a state was loaded.
+    _taken_up: bool = field(default=False, init=False, repr=False)
 
     def scheduler_for(self, run: Run) -> Any:
         """Return the scheduler to advance in `run`, the one at hand if it is the right one."""
@@ -99,25 +105,47 @@ class ScheduleCallback(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         self.scheduler = self.scheduler_for(event.run)
         if self._pending is not None and self.scheduler is not None:
-            self.scheduler.load_state_dict(self._pending)
+            self._load(self._pending)
             self._pending = None
 
     def on_epoch_end(self, event: EpochEnd) -> None:
-        self.scheduler.step()
+        self._advance()
 
     def on_step_end(self, event: StepEnd) -> None:
         if event.updated:
-            self.scheduler.step()
+            self._advance()
+
+    def _advance(self, *metric: float) -> None:
+        if not self._taken_up:
+            self.scheduler.step(*metric)
+            return
+        self._taken_up = False
+        with warnings.catch_warnings():
+            # PyTorch's schedulers miss an update where it was performed before the checkpoint.
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
+            self.scheduler.step(*metric)
 
     def state_dict(self) -> dict[str, Any]:
         return {"scheduler": self._pending if self.scheduler is None else copy.deepcopy(self.scheduler.state_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.resume(state, accepted=False)
+
+    def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
         check_entries(f"the state of {type(self).__name__}", state, ["scheduler"])
+        self._accepted, self._taken_up = accepted, True
         if self.scheduler is None:
             self._pending = copy.deepcopy(state["scheduler"])
         elif state["scheduler"] is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+            self._load(state["scheduler"])
+
+    def _load(self, state: dict[str, Any]) -> None:
+        if not self._accepted:
+            self.scheduler.load_state_dict(state)
+        elif isinstance(self.scheduler, LRScheduler):
+            self.scheduler.load_state_dict(state, prefer="constructor")
+        else:  # PyTorch's take over every setting that is in the state
+            self.scheduler.load_state_dict({name: value for name, value in state.items() if is_progress(name)})
 
 
 @define(eq=False)
@@ -227,12 +255,16 @@ class LRSchedulerCallback(ScheduleCallback):
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         if self.monitor is None:
-            self.scheduler.step()
+            self._advance()
         elif self.monitor in event.metrics:
-            self.scheduler.step(event.metrics[self.monitor])
+            self._advance(event.metrics[self.monitor])
         elif event.run.evaluated(event.epoch):
             known = ", ".join(event.metrics) or "none"
             raise ValueError(f"'monitor' must be one of the metrics, {known}: {self.monitor!r}")
+
+    def settings(self) -> dict[str, Any]:
+        given = repr(self.recipe) if isinstance(self.recipe, Recipe) else described(self.recipe)
+        return {**super().settings(), "scheduler": given if self.recipe else scheduler_settings(self.scheduler)}
 
     def reset(self) -> None:
         if self.recipe is not None:

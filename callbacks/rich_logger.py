@@ -97,6 +97,9 @@ class RichLogger(Callback):
     theme: Theme | None = field(default=None, kw_only=True, validator=_theme)
     _session: Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
+    def settings(self) -> dict[str, Any]:
+        return {}  # how a run is shown does not change it
+
     def on_fit_start(self, event: FitStart) -> None:
         self._session = Session(self, event.run)
         self._session.open()

@@ -59,4 +59,4 @@ class TerminateOnNaN(Callback):
                 reason = f"{name} is {value} in {place}"
                 if self.action == "raise":
                     raise FloatingPointError(reason)
-                event.run.stop(reason)
+                event.run.stop(reason, for_good=True)

@@ -14,8 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from lucid_train import callbacks, data, nn, optims
+    from lucid_train import callbacks, checkpoint, data, nn, optims, testing
     from lucid_train.callback import TRANSIENT, Callback, on
+    from lucid_train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
     from lucid_train.events import (
         EpochEnd,
         EpochReport,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TRANSIENT",
     "Callback",
+    "CheckpointError",
     "EpochEnd",
     "EpochRecord",
     "EpochReport",
@@ -55,24 +57,31 @@ __all__ = [
     "StepStart",
     "Trainer",
     "callbacks",
+    "checkpoint",
     "data",
     "nn",
     "on",
     "optims",
+    "read_checkpoint",
     "replay",
+    "testing",
+    "write_checkpoint",
 ]
 
-_MODULES = ("callbacks", "data", "nn", "optims")
+_MODULES = ("callbacks", "checkpoint", "data", "nn", "optims", "testing")
 _HOMES = {
     "TRANSIENT": "callback",
     "Callback": "callback",
+    "CheckpointError": "checkpoint",
     "EpochRecord": "history",
     "History": "history",
     "NoUpdate": "metrics",
     "Run": "run",
     "Trainer": "trainer",
     "on": "callback",
+    "read_checkpoint": "checkpoint",
     "replay": "playback",
+    "write_checkpoint": "checkpoint",
 }
 
 if not os.path.isdir(os.path.join(__path__[0], "callbacks")):

@@ -6,7 +6,8 @@ import copy
 import copyreg
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import attrs
@@ -182,6 +183,28 @@ class Callback:
         for name, value in state.items():
             setattr(self, names[name], copy.deepcopy(value))
 
+    def settings(self) -> dict[str, Any]:
+        """Return the settings as plain JSON, as a checkpoint remembers them and a resumed run compares them.
+
+        What is no plain value is described by its class. Leave out what does not change the training.
+        """
+        fields = [f for f in attrs.fields(type(self)) if f.init and not f.metadata.get("transient", False)]
+        return {f.name: described(getattr(self, f.name)) for f in fields if not f.name.startswith("_")}
+
+    def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
+        """Take over the state in a checkpoint, before FitStart.
+
+        Args:
+            state: What `state_dict` returned.
+            accepted: Whether the settings differ from those in the checkpoint, which the user has accepted: those here
+                count.
+        """
+        self.load_state_dict(state)
+
+    def checkpoints(self) -> str | os.PathLike[str] | None:
+        """Return the directory in which this callback keeps checkpoints of the run, or None if it keeps none."""
+        return None
+
     def reset(self) -> None:
         """Bring the state back to what it was before the first fit.
 
@@ -226,13 +249,29 @@ def check_entries(what: str, state: dict[str, Any], expected: Iterable[str]) -> 
     """Refuse a state whose entries are not those expected.
 
     Raises:
-        ValueError: Naming what is missing and what is unknown.
+        ValueError: Naming what is missing and what is unknown, or if it is no dict.
     """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{what} must be a dict: {state!r:.80}")
     expected = set(expected)
-    missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected)
+    missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected, key=repr)
     if missing or unknown:
         wrong = [f"{name!r} is missing" for name in missing] + [f"{name!r} is unknown" for name in unknown]
         raise ValueError(f"{what} does not fit: {', '.join(wrong)}")
+
+
+def described(value: Any) -> Any:
+    """Return a setting as plain JSON; what is no plain value as the name of its class, a function as its own."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [described(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((described(item) for item in value), key=repr)
+    if isinstance(value, Mapping):
+        return {str(name): described(item) for name, item in value.items()}
+    named = value if callable(value) and hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def check_listener(function: Any) -> None:

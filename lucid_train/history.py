@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Mode = Literal["min", "max"]
+
+_COLUMNS = ("epoch", "steps", "seconds")
+_RATES = ("lr", "last_lr")
 
 
 @define(frozen=True, kw_only=True)
@@ -190,3 +194,44 @@ class History(Sequence[EpochRecord]):
         for epoch in epochs:
             epoch["lr"], epoch["last_lr"] = list(epoch["lr"]), list(epoch["last_lr"])
         return {"status": self.status, "reason": self.reason, "epochs": epochs}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epochs as plain JSON, column by column: a long history is a few lists of numbers."""
+        metrics = {
+            name: {
+                "epochs": [index for index, record in enumerate(self) if name in record.metrics],
+                "values": [float(record.metrics[name]) for record in self if name in record.metrics],
+            }
+            for name in self.metric_names()
+        }
+        columns: dict[str, Any] = {name: [getattr(record, name) for record in self] for name in _COLUMNS}
+        for name in _RATES:
+            rates = [getattr(record, name) for record in self]
+            columns[name] = {"groups": list(map(len, rates)), "values": [rate for each in rates for rate in each]}
+        return {**columns, "metrics": metrics}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over the epochs that `state_dict` returned, in place of those that are here.
+
+        Raises:
+            ValueError: If an entry is missing or of the wrong kind, or two are not of one length.
+        """
+        try:
+            self._records = _records(state)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"the state is not one of a History: {type(error).__name__}: {error}") from error
+
+
+def _records(state: Mapping[str, Any]) -> list[EpochRecord]:
+    rows: list[dict[str, Any]] = [
+        dict(zip(_COLUMNS, row, strict=True)) for row in zip(*(state[name] for name in _COLUMNS), strict=True)
+    ]
+    metrics: list[dict[str, float]] = [{} for _ in rows]
+    for name, column in state["metrics"].items():
+        for index, value in zip(column["epochs"], column["values"], strict=True):
+            metrics[index][name] = float(value)
+    for name in _RATES:
+        values = map(float, state[name]["values"])
+        for row, groups in zip(rows, state[name]["groups"], strict=True):
+            row[name] = tuple(islice(values, groups))
+    return [EpochRecord(**row, metrics=found) for row, found in zip(rows, metrics, strict=True)]

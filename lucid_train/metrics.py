@@ -38,6 +38,22 @@ def to_metrics(output: Any, *, name: str = "loss") -> dict[str, float]:
     return metrics
 
 
+def evaluation(output: Any, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return what an evaluation found as floats, under names that the steps' metrics have not taken.
+
+    Raises:
+        TypeError: If it is neither None, a number nor a mapping of numbers.
+        ValueError: If two metrics would have one name.
+    """
+    found: dict[str, float] = {}
+    for name, value in to_metrics(output, name="val_loss").items():
+        recorded = f"val_{name}" if name in metrics else name
+        if recorded in metrics or recorded in found:
+            raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
+        found[recorded] = value
+    return found
+
+
 def detached(output: Any) -> Any:
     """Return an output without what its tensors hold on to, their gradients' graph."""
     if type(output) is float or output is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from time import monotonic
 from types import GeneratorType
@@ -13,7 +13,7 @@ from attrs import define, field
 from lucid_train.callback import Callback, Hook
 from lucid_train.dispatch import Dispatcher
 from lucid_train.events import Event
-from lucid_train.history import History
+from lucid_train.history import EpochRecord, History
 from lucid_train.metrics import Means
 from lucid_train.optims.lr_scheduler.rates import read_rates
 
@@ -32,6 +32,10 @@ class OpenEpoch:
     pending: tuple[Any, ...] = ()
     means: Means = field(factory=Means)
     seconds: float = 0.0
+    # When the part of it began that is being trained now; None while none is.
+    began: float | None = None
+    # Where the random generators stood before the pass and before its first batch, if that can matter.
+    random: list[dict[str, Any]] | None = None
     # What the last update used; a tensor's rate as a copy, not as a float, so that no device waits.
     rates: list[Any] | None = None
 
@@ -39,6 +43,17 @@ class OpenEpoch:
     def broken(self) -> bool:
         """Whether an exception ended the pass early: a generator that raises cannot go on, other iterators can."""
         return isinstance(self.batches, GeneratorType) and self.batches.gi_frame is None and not self.trained
+
+    def record(self, run: Run, metrics: dict[str, float], lr: tuple[float, ...], seconds: float) -> EpochRecord:
+        """Return the finished epoch; `seconds` is what it took besides its steps and its evaluation."""
+        return EpochRecord(
+            epoch=run.epoch,
+            steps=run.epoch_step,
+            seconds=self.seconds + seconds,
+            metrics=metrics,
+            lr=lr,
+            last_lr=tuple(run.last_lr),
+        )
 
     def remaining(self, count: int | None) -> Iterator[Any]:
         """Return the batches to go on with, at most `count`."""
@@ -61,6 +76,7 @@ class Run:
         epoch: The number of the epoch at hand, from 1; 0 before the first.
         step: Steps done, counted through the whole run.
         history: The finished epochs.
+        resumed: Whether the run was taken up from a checkpoint.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -73,10 +89,19 @@ class Run:
     epoch: int = field(default=0, init=False)
     step: int = field(default=0, init=False)
     history: History = field(factory=History, init=False)
+    resumed: bool = field(default=False, init=False, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
     open_epoch: OpenEpoch | None = field(default=None, init=False, repr=False)
     stopping: bool = field(default=False, init=False, repr=False)
+    over: str | None = field(default=None, init=False, repr=False)
+    # Whether the latest pass over the data was given up before its end.
+    left_pass: bool = field(default=False, init=False, repr=False)
+    # What is to be called when the event at hand has been heard by all; the Trainer looks at it after each step.
+    requests: list[Callable[[], object]] = field(factory=list, init=False, repr=False)
+    interruption: BaseException | None = field(default=None, init=False, repr=False)
+    _endings: list[Callable[[], object]] = field(factory=list, init=False, repr=False)
+    _state: Callable[[], dict[str, Any]] | None = field(default=None, init=False, repr=False)
     _dispatcher: Dispatcher | None = field(default=None, init=False, repr=False)
     _claims: list[tuple[Any, Callback]] = field(factory=list, init=False, repr=False)
 
@@ -104,7 +129,7 @@ class Run:
         """Return whether the metrics of an epoch are all there are: it is one that is evaluated, or none ever is."""
         return epoch % self.evaluate_every == 0
 
-    def stop(self, reason: str = "stopped by a callback") -> None:
+    def stop(self, reason: str = "stopped by a callback", *, for_good: bool = False) -> None:
         """End the fit after the step in hand.
 
         An epoch whose steps are all done is still finished: evaluated, ended and reported. One that is left in the
@@ -112,10 +137,46 @@ class Run:
 
         Args:
             reason: Why, for the log and the history. The first reason given stays.
+            for_good: Whether the run has come to its end, so that one which is resumed from here does not go on either.
         """
+        if for_good and self.over is None:
+            self.over = reason
         if not self.stopping:
             self.stopping = True
             self.reason = reason
+
+    def interrupt(self, error: BaseException, reason: str) -> None:
+        """End the fit after the step in hand, as `stop` does, with status "interrupted", and let `error` leave `fit`.
+
+        Args:
+            error: A KeyboardInterrupt or SystemExit, raised when everything else is done.
+            reason: Why, for the log and the history.
+        """
+        self.stop(reason)
+        if self.interruption is None:
+            self.interruption = error
+
+    def when_settled(self, function: Callable[[], object]) -> None:
+        """Call a function at the next moment at which the run can be saved, once.
+
+        That is when FitStart, EpochStart, StepEnd or EpochReport, whichever is next or is at hand, has been heard by
+        all; or FitEnd, unless the fit has failed. In between some callbacks would have heard what others have not.
+        """
+        self.requests.append(function)
+
+    def before_end(self, function: Callable[[], object]) -> None:
+        """Call a function when the loop of this fit is over in good order, before anybody hears FitEnd."""
+        self._endings.append(function)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the Trainer, from which a run can go on; call it when the run is settled.
+
+        Raises:
+            RuntimeError: If no fit is running.
+        """
+        if self._state is None:
+            raise RuntimeError("no fit is running; ask the Trainer for its state_dict()")
+        return self._state()
 
     def emit(self, event: Event) -> None:
         """Let every callback hear an event, one of your own for example, in list order.
@@ -157,16 +218,36 @@ class Run:
         if self.optimizer is None:
             self.optimizer = optimizer
 
-    def begin(self, dispatcher: Dispatcher, epochs: int) -> None:
+    def begin(
+        self, dispatcher: Dispatcher, epochs: int, state: Callable[[], dict[str, Any]], over: str | None = None
+    ) -> None:
         """Enter a fit; the Trainer does this."""
         self._dispatcher = dispatcher
+        self._state = state
+        self.interruption = None
         self.epochs = epochs
-        self.stopping = False
+        self.stopping, self.over = False, None
         self._conclude("running", None)
+        if over is not None:
+            self.stop(over, for_good=True)
+
+    def settle(self) -> None:
+        """Do what was put off until now; the Trainer does this."""
+        while self.requests:
+            self.requests.pop(0)()
+
+    def finish(self) -> None:
+        """Do what is to be done at the end of the loop, and raise what interrupted it; the Trainer does this."""
+        for function in self._endings:
+            function()
+        if self.interruption is not None:
+            raise self.interruption
 
     def conclude(self, error: BaseException | None = None) -> None:
         """Settle how the fit ended; the Trainer does this."""
-        if isinstance(error, KeyboardInterrupt):
+        if error is not None and error is self.interruption:
+            self._conclude("interrupted", self.reason)
+        elif isinstance(error, KeyboardInterrupt):
             self._conclude("interrupted", "interrupted by the keyboard")
         elif error is not None:
             self._conclude("failed", _described(error))
@@ -177,8 +258,10 @@ class Run:
 
     def leave(self) -> None:
         """Let go of the fit's callbacks; the Trainer does this."""
-        self._dispatcher = None
+        self._dispatcher = self._state = self.interruption = None
         self._claims.clear()
+        self._endings.clear()
+        self.requests.clear()
 
     def _conclude(self, status: Status, reason: str | None) -> None:
         self.status = self.history.status = status

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, repeat
+import os
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, field
 
+from lucid_train import trainer_arguments as given
 from lucid_train.arguments import checked, whole_number
 from lucid_train.callback import Callback, FunctionListener, Hook, check_listener, listening_to
 from lucid_train.dispatch import Dispatcher, add_note, call
@@ -27,46 +26,19 @@ from lucid_train.events import (
     StepEnd,
     StepStart,
 )
-from lucid_train.history import EpochRecord, History
-from lucid_train.metrics import NoUpdate, detached, to_metrics
-from lucid_train.optims.lr_scheduler.rates import hold_rates, param_groups
+from lucid_train.history import History
+from lucid_train.metrics import NoUpdate, detached, evaluation
+from lucid_train.optims.lr_scheduler.rates import hold_rates
+from lucid_train.passes import Passes
+from lucid_train.random_state import RandomState
 from lucid_train.rehearsal import Rehearsal
+from lucid_train.resume import capture, find, go_on, names, restore, warn_if_nothing_is_left
 from lucid_train.run import OpenEpoch, Run
 
 if TYPE_CHECKING:
     from lucid_train.plan import Plan
 
 F = TypeVar("F", bound=Hook)
-
-
-def _callable_or_none(instance: object, attribute: Any, value: object) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{attribute.name!r} must be a function: {value!r}")
-
-
-def _iterable_or_none(instance: object, attribute: Any, value: object) -> None:
-    if value is not None and not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
-        raise TypeError(f"{attribute.name!r} must be iterable, one pass is one epoch: {value!r}")
-
-
-def _optimizer_or_none(instance: object, attribute: Any, value: object) -> None:
-    if value is not None:
-        param_groups(value)
-
-
-def _callbacks(instance: object, attribute: Any, value: tuple[object, ...]) -> None:
-    for index, callback in enumerate(value):
-        if not isinstance(callback, Callback):
-            cure = "pass an instance" if isinstance(callback, type) else "derive it from lucid_train.Callback"
-            raise TypeError(f"'callbacks[{index}]' must be a Callback, {cure}: {callback!r}")
-        if any(callback is other for other in value[:index]):
-            raise ValueError(f"'callbacks[{index}]' must not be in the list twice: {callback!r}")
-
-
-def _as_tuple(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"'callbacks' must be a list of callbacks: {callbacks!r}")
-    return tuple(callbacks)
 
 
 @define(eq=False)
@@ -87,6 +59,8 @@ class Trainer:
         evaluate: Called without arguments after the steps of an epoch; returns a mapping of metrics, or one number,
             which is recorded as "val_loss". A name that the steps use too is recorded with "val_" before it.
         evaluate_every: Evaluate in epochs that are a multiple of this. At least 1.
+        extras: What else belongs to the state of the run, by name: random generators of Python, numpy or PyTorch that
+            the data or the step draws from, and anything with `state_dict` and `load_state_dict`.
         callbacks: Callbacks in the order in which they hear.
 
     Raises:
@@ -98,17 +72,19 @@ class Trainer:
     [1.0, 1.0]
     """
 
-    step: Callable[[Any], Any] | None = field(default=None, validator=_callable_or_none)
-    data: Iterable[Any] | None = field(default=None, validator=_iterable_or_none, repr=False)
+    step: Callable[[Any], Any] | None = field(default=None, validator=given.callable_or_none)
+    data: Iterable[Any] | None = field(default=None, validator=given.iterable_or_none, repr=False)
     epochs: int = field(default=1, kw_only=True, validator=checked(whole_number, least=0))
     steps_per_epoch: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
     model: Any = field(default=None, kw_only=True, repr=False)
-    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer_or_none, repr=False)
-    evaluate: Callable[[], Any] | None = field(default=None, kw_only=True, validator=_callable_or_none)
+    optimizer: Any = field(default=None, kw_only=True, validator=given.optimizer_or_none, repr=False)
+    evaluate: Callable[[], Any] | None = field(default=None, kw_only=True, validator=given.callable_or_none)
     evaluate_every: int = field(default=1, kw_only=True, validator=checked(whole_number, least=1))
-    callbacks: tuple[Callback, ...] = field(default=(), kw_only=True, converter=_as_tuple, validator=_callbacks)
+    extras: Mapping[str, Any] = field(factory=dict, kw_only=True, validator=given.savable, repr=False)
+    callbacks: tuple[Callback, ...] = field(default=(), kw_only=True, converter=given.as_tuple, validator=given.listed)
     _listeners: list[FunctionListener] = field(factory=list, init=False, repr=False)
     _run: Run | None = field(default=None, init=False, repr=False)
+    _loaded: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.data is not None and self.step is None:
@@ -142,34 +118,83 @@ class Trainer:
 
         return add
 
-    def fit(self, epochs: int | None = None, *, restart: bool = False) -> History:
+    @property
+    def passes(self) -> Passes:
+        """How the data is passed over."""
+        return Passes(self.data, self.steps_per_epoch)
+
+    @property
+    def _random(self) -> RandomState:
+        return RandomState.of(self.passes.generators(), self.extras)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the run, from which a Trainer set up in the same way goes on exactly.
+
+        It is plain JSON but for the arrays of model, optimizer and callbacks, which may be the live ones. Within a fit,
+        ask for it with `run.when_settled`.
+        """
+        if self._loaded is not None:
+            return self._loaded
+        return capture(self, self._run or Run(model=self.model, optimizer=self.optimizer), self._random)
+
+    def load_state_dict(self, state: Mapping[str, Any], *, accept: str | Iterable[str] = ()) -> None:
+        """Take over a state; the next `fit` goes on from there.
+
+        Args:
+            state: What `state_dict` returned.
+            accept: Names of what may differ in the set-up, as the error gives them, or "all"; what is here counts.
+
+        Raises:
+            ValueError: If the set-up differs, or entries are missing or unknown, naming them.
+        """
+        self._load(state, self.epochs, names(accept))
+
+    def fit(
+        self,
+        epochs: int | None = None,
+        *,
+        restart: bool = False,
+        resume: str | os.PathLike[str] | None = None,
+        accept: str | Iterable[str] = (),
+    ) -> History:
         """Train on to the last epoch, from where the fit before left off; a batch whose step failed is tried again.
 
         Args:
             epochs: The epoch to go on to; by default the Trainer's `epochs`.
             restart: Forget what was trained: count from epoch 1 with a new history, callbacks as they were at first.
                 The model and the optimizer's own state are yours to restore.
+            resume: Go on from a checkpoint: a file, a directory, of which the newest whole one is taken, or "auto", the
+                directory of the Checkpoint callback, where a first run starts from the beginning.
+            accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
+                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
 
         Raises:
             RuntimeError: If a fit of this Trainer is running already.
-            ValueError: If `epochs` is below 0, or the data ends too early.
+            ValueError: If `epochs` is below 0, the data ends too early, or the checkpoint is of another set-up.
+            FileNotFoundError: If there is no checkpoint to resume from.
+            CheckpointError: If it is damaged.
         """
         goal = self.epochs if epochs is None else whole_number("epochs", epochs, least=0)
-        run = self._entered(restart)
-        dispatcher = Dispatcher([*self.callbacks, *self._listeners])
-        self._refuse_data(goal - len(run.history))
-        if goal <= len(run.history) and run.history:
-            message = f"nothing left to train: {len(run.history)} epochs are done; pass more epochs, or restart=True"
-            warnings.warn(message, UserWarning, stacklevel=2)
-        run.steps_per_epoch = self.steps_per_epoch or self._length() or run.steps_per_epoch
-        run.begin(dispatcher, goal)
+        if resume is not None and (state := find(resume, self, restart)) is not None:
+            self._load(state, goal, [*names(accept), *(() if epochs is None else ("epochs",))])
+        run, dispatcher = self._entered(restart), Dispatcher([*self.callbacks, *self._listeners])
+        self.passes.refuse(goal - len(run.history))
+        over = None if self._loaded is None else run.over
+        warn_if_nothing_is_left(run, goal, over)
+        run.steps_per_epoch = self.steps_per_epoch or self.passes.length or run.steps_per_epoch
+        run.begin(dispatcher, goal, self.state_dict, over)
         try:
             dispatcher.open(FitStart(run))
+            if self._loaded is not None:
+                go_on(self, run, self._random, self._loaded)
+                self._loaded = None
+            run.settle()
             while len(run.history) < goal and not run.stopping:
                 self._epoch(run)
+            run.finish()
         except BaseException as error:
             if not any(str(note).startswith("raised by ") for note in getattr(error, "__notes__", ())):
                 add_note(error, f"raised in epoch {run.epoch} after step {run.step}")  # by step, data or evaluate
@@ -180,7 +205,9 @@ class Trainer:
         else:
             run.conclude()
             failure = dispatcher.close([self._end(run)])
-            if failure is not None:
+            if failure is None:
+                run.settle()
+            else:
                 run.conclude(failure)
                 try:
                     raise failure
@@ -195,13 +222,19 @@ class Trainer:
         from lucid_train.plan import planned
 
         goal = self.epochs if epochs is None else whole_number("epochs", epochs, least=0)
-        return planned(self, self._run or Run(), [*self.callbacks, *self._listeners], goal, self._length())
+        return planned(self, self._run or Run(), [*self.callbacks, *self._listeners], goal, self.passes.length)
+
+    def _load(self, state: Mapping[str, Any], epochs: int, accept: list[str]) -> None:
+        if self._run is not None and self._run.status == "running":
+            raise RuntimeError("this Trainer is training: a state must not be loaded within fit()")
+        self._run = restore(self, state, epochs, accept)
+        self._loaded = dict(state)
 
     def _entered(self, restart: bool) -> Run:
         if self._run is not None and self._run.status == "running":
             raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
         if restart:
-            self._run = None
+            self._run = self._loaded = None
             for callback in self.callbacks:
                 callback.reset()
         run = self._run = self._run or Run()
@@ -209,13 +242,6 @@ class Trainer:
         run.optimizer = run.optimizer if self.optimizer is None else self.optimizer
         run.evaluate_every = 1 if self.evaluate is None else self.evaluate_every
         return run
-
-    def _refuse_data(self, epochs: int) -> None:
-        length = self._length()
-        if self.steps_per_epoch is not None and length is not None and self.steps_per_epoch > length:
-            raise ValueError(f"'steps_per_epoch' must be <= the {length} batches of data: {self.steps_per_epoch}")
-        if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and epochs > 1:
-            raise ValueError(f"'data' must be iterable {epochs} times; a generator is not, pass a list: {self.data!r}")
 
     @staticmethod
     def _end(run: Run) -> FitEnd:
@@ -226,18 +252,23 @@ class Trainer:
         began = perf_counter()
         if run.open_epoch is None:
             run.epoch = len(run.history) + 1
-            run.steps_per_epoch = self.steps_per_epoch or self._length() or run.steps_per_epoch
-            batches = self._pass()
-            run.open_epoch = OpenEpoch(batches, run.step, one_shot=batches is self.data)
+            run.steps_per_epoch = self.steps_per_epoch or self.passes.length or run.steps_per_epoch
+            part = run.open_epoch = self.passes.begin(run, self._random)
+            part.began = began
             run.emit(EpochStart(run, epoch=run.epoch))
+            if part.random is not None:
+                part.random.append(self._random.read())
+            run.settle()
         part = run.open_epoch
+        part.began = began
         if part.broken and not part.one_shot:
-            part.batches = self._pass(run.epoch_step + len(part.pending))
+            part.batches = self.passes.again(run.epoch_step + len(part.pending))
         try:
             finished = part.trained = part.trained or self._steps(run, part)
             metrics = self._evaluated(run, part.means.read()) if finished else {}
         finally:
             part.seconds += perf_counter() - began
+            part.began = None
         if not finished:
             return
         began = perf_counter()
@@ -245,22 +276,16 @@ class Trainer:
         try:
             run.emit(EpochEnd(run, epoch=run.epoch, metrics=metrics, lr=lr))
         finally:  # if it fails, the epoch is over all the same: a schedule that has advanced must not do so again
-            record = EpochRecord(
-                epoch=run.epoch,
-                steps=run.epoch_step,
-                seconds=part.seconds + perf_counter() - began,
-                metrics=metrics,
-                lr=lr,
-                last_lr=tuple(run.last_lr),
-            )
+            record = part.record(run, metrics, lr, perf_counter() - began)
             run.history.append(record)
             run.open_epoch = None
         run.emit(EpochReport(run, record=record))
+        run.settle()
 
     def _steps(self, run: Run, part: OpenEpoch) -> bool:
         """Do the steps of an epoch until its end or a stop; return whether it has come to its end."""
         step = self.step or Rehearsal(run)
-        epoch = run.epoch
+        epoch, requests = run.epoch, run.requests
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         heard = bool(starts or ends)
         # What makes up the cost of a step stays in local names: the listeners, and the sum of losses that are floats.
@@ -290,8 +315,16 @@ class Trainer:
                         part.rates = hold_rates(run.optimizer)
                     if ends:
                         call(ends, StepEnd(run, epoch, run.step, detached(output)))
+                if requests:
+                    part.means.floats = total, count
+                    if updated and not heard and run.optimizer is not None:
+                        part.rates = hold_rates(run.optimizer)
+                    run.settle()
                 if run.stopping:
+                    run.left_pass = self.data is not None
                     break
+            else:
+                run.left_pass = self.steps_per_epoch is not None and self.data is not None
         finally:
             if batch is not trained:  # its step failed: it is the first of the next fit
                 part.pending = (batch,)
@@ -299,52 +332,18 @@ class Trainer:
             # Without a listener nothing changes the rates between two updates, and one look at the end will do.
             if updated and not heard and run.optimizer is not None:
                 part.rates = hold_rates(run.optimizer)
-        done = run.epoch_step
-        if run.stopping and done != run.steps_per_epoch:
+        if run.stopping and run.epoch_step != run.steps_per_epoch:
             return False
-        self._refuse_shortage(run, part, done)
+        self.passes.refuse_shortage(run, part)
         if not part.one_shot:
-            run.steps_per_epoch = done
+            run.steps_per_epoch = run.epoch_step
         return True
-
-    def _refuse_shortage(self, run: Run, part: OpenEpoch, done: int) -> None:
-        if part.one_shot and done == 0 and run.step:
-            raise ValueError(
-                f"'data' must be iterable more than once: it ran dry in epoch {run.epoch}; pass a list, "
-                f"or an object whose __iter__ begins a new pass: {self.data!r}"
-            )
-        if self.steps_per_epoch is not None and done < self.steps_per_epoch:
-            raise ValueError(
-                f"'steps_per_epoch' must be <= the batches of a pass: {self.steps_per_epoch}, "
-                f"but epoch {run.epoch} had {done}"
-            )
-
-    def _pass(self, done: int = 0) -> Iterator[Any]:
-        """Return an iterator over the data that stands behind the first `done` batches."""
-        batches = repeat(None, self.steps_per_epoch or 1) if self.data is None else iter(self.data)
-        for _ in islice(batches, done):
-            pass
-        return batches
-
-    def _length(self) -> int | None:
-        """Return the number of batches in a pass, or None where that is unknown."""
-        if self.data is None:
-            return self.steps_per_epoch or 1
-        try:
-            return len(self.data)  # type: ignore[arg-type]  # not every iterable is sized
-        except (TypeError, NotImplementedError):  # PyTorch's DataLoader has a len() that raises for iterable datasets
-            return None
 
     def _evaluated(self, run: Run, metrics: dict[str, float]) -> dict[str, float]:
         """Return the metrics of the steps together with those of the evaluation, if it is due."""
         if self.evaluate is None or run.epoch % self.evaluate_every:
             return metrics
         run.emit(EvaluateStart(run, epoch=run.epoch))
-        found: dict[str, float] = {}
-        for name, value in to_metrics(self.evaluate(), name="val_loss").items():
-            recorded = f"val_{name}" if name in metrics else name
-            if recorded in metrics or recorded in found:
-                raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
-            found[recorded] = value
+        found = evaluation(self.evaluate(), metrics)
         run.emit(EvaluateEnd(run, epoch=run.epoch, metrics=found))
         return {**metrics, **found}

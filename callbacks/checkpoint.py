@@ -1,0 +1,281 @@
+"""Checkpoint: a run that is killed at any moment goes on where it was."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, final
+
+from attrs import define, field
+
+from lucid_train import TRANSIENT, Callback, EpochReport, Event, FitEnd, FitStart, Run, StepEnd
+from lucid_train.arguments import checked, one_of, real_number, whole_number
+from lucid_train.callback import Hook
+from lucid_train.checkpoint import Directory
+from lucid_train.checkpoint.archive import write_parts
+from lucid_train.checkpoint.tree import Parts, take_apart
+from lucid_train.checkpoint.writer import Writer
+from lucid_train.signals import SignalCatcher, signal_named
+
+
+def _as_path(value: Any) -> Path:
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise TypeError(f"'directory' must be a path: {value!r}")
+    return Path(value)
+
+
+def _as_names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"'signals' must be a list of names: {value!r}")
+    return tuple(signal_named("signals", name).name for name in value)
+
+
+@final
+@define(eq=False)
+class Checkpoint(Callback):
+    """Write the state of the whole run to a directory now and then, and when the fit ends or is interrupted.
+
+    `Trainer.fit(resume="auto")` goes on from the newest one that is whole, to the same numbers, bit for bit. What is
+    saved is the Trainer's `state_dict()`: model, optimizer, all callbacks, history, the place in the data, the random
+    generators. A checkpoint may be asked for in any hook, with `save`; it is written when all have heard the event at
+    hand, or, asked for between EvaluateStart and EpochEnd, once the epoch is reported. Where this callback stands in
+    the list therefore does not matter. A fit that fails leaves the last checkpoint as it is: the state may be half of
+    one step and half of the next. The last one of a fit is written before FitEnd is heard, where callbacks such as
+    EarlyStopping may change the model.
+
+    While a fit runs, Ctrl-C and SIGTERM let the step in hand finish, a checkpoint is written, everybody hears FitError
+    and FitEnd, and then the KeyboardInterrupt, or SystemExit with 128 and the signal's number, leaves `fit`. A second
+    Ctrl-C ends at once. Handlers that were set before are called too, and are put back.
+
+    Args:
+        directory: Where the files go; made if it is not there. One run per directory.
+        every: How often; None writes only at the end, when it is asked to, and when the metric improves.
+        interval: What `every` counts: "epoch", "step", or "second".
+        keep: How many to keep, the newest, besides the best one; None keeps all. At least 1.
+        monitor: A metric: the checkpoint of the epoch in which it is best is written and kept as well.
+        mode: Whether "min" or "max" is better.
+        background: Copy the state and write it in a thread. Training waits for the copy alone; one that falls due while
+            the one before is being written is put off to the next occasion.
+        failure: What to do if a file cannot be written, the disk being full: "raise" ends the fit, "warn" goes on.
+        signals: Names of the signals that end the fit in good order; "SIGUSR1" may be added, () is none. They are
+            caught if `fit` is called in the main thread.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind; when the fit starts, if something in the state cannot be saved.
+        ValueError: If an argument is out of its range, or the metric does not exist.
+        FileExistsError: When the fit starts, if the directory holds the checkpoints of a run that this is not.
+
+    >>> import tempfile
+    >>> from lucid_train import Trainer
+    >>> directory = tempfile.mkdtemp()
+    >>> history = Trainer(epochs=2, callbacks=[Checkpoint(directory)]).fit()
+    >>> history = Trainer(epochs=3, callbacks=[Checkpoint(directory)]).fit(resume="auto", accept="epochs")
+    >>> [record.epoch for record in history]
+    [1, 2, 3]
+    """
+
+    directory: Path = field(converter=_as_path)
+    every: float | None = field(default=1, kw_only=True)
+    interval: Literal["epoch", "step", "second"] = field(
+        default="epoch", kw_only=True, validator=checked(one_of, choices=("epoch", "step", "second"))
+    )
+    keep: int | None = field(default=3, kw_only=True)
+    monitor: str | None = field(default=None, kw_only=True)
+    mode: Literal["min", "max"] = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
+    background: bool = field(default=False, kw_only=True)
+    failure: Literal["raise", "warn"] = field(
+        default="raise", kw_only=True, validator=checked(one_of, choices=("raise", "warn"))
+    )
+    signals: tuple[str, ...] = field(default=("SIGINT", "SIGTERM"), kw_only=True, converter=_as_names)
+    best: float | None = field(default=None, init=False, repr=False)
+    best_epoch: int | None = field(default=None, init=False, repr=False)
+    _best_file: str | None = field(default=None, init=False, repr=False)
+    last_file: Path | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _run: Run | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _writer: Writer = field(factory=Writer, init=False, repr=False, metadata=TRANSIENT)
+    _catcher: SignalCatcher | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    # Where the run stood when it was saved last, and when that was.
+    _saved: tuple[int, int, int] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _saved_at: float = field(default=0.0, init=False, repr=False, metadata=TRANSIENT)
+    # A save that has been asked for: "due" may be put off, "now" may not.
+    _asked: Literal["due", "now"] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    # Whether the run is started over on request, among the checkpoints that are there.
+    _starting_over: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
+    _improved: tuple[float, int] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    # What was best before the file that is being written.
+    _best_before: tuple[Any, Any, Any] = field(default=(None, None, None), init=False, repr=False, metadata=TRANSIENT)
+
+    def __attrs_post_init__(self) -> None:
+        if self.every is not None and self.interval == "second":
+            real_number("every", self.every, above=0)
+        elif self.every is not None:
+            whole_number("every", self.every, least=1)
+        if self.keep is not None:
+            whole_number("keep", self.keep, least=1)
+        if self.monitor is not None and (not isinstance(self.monitor, str) or not self.monitor):
+            raise TypeError(f"'monitor' must be the name of a metric: {self.monitor!r}")
+        if not isinstance(self.background, bool):
+            raise TypeError(f"'background' must be True or False: {self.background!r}")
+
+    @property
+    def best_file(self) -> Path | None:
+        """The checkpoint of the best epoch, or None without a `monitor` or before the first."""
+        return None if self._best_file is None else self.directory / self._best_file
+
+    def save(self) -> None:
+        """Ask for a checkpoint; it is written at the next moment at which the run can be saved.
+
+        Raises:
+            RuntimeError: If no fit is running.
+        """
+        self._ask("now")
+
+    def checkpoints(self) -> Path:
+        return self.directory
+
+    def settings(self) -> dict[str, Any]:
+        return {}  # where and how often a run is saved does not change it
+
+    def hooks(self, event: type[Event]) -> list[Hook]:
+        if event is StepEnd and (self.interval == "epoch" or self.every is None):
+            return []
+        return super().hooks(event)
+
+    def reset(self) -> None:
+        super().reset()
+        self._saved, self._starting_over = None, True
+
+    def on_fit_start(self, event: FitStart) -> None:
+        run = self._run = event.run
+        self._asked = self._improved = None
+        for other in run.callbacks:
+            place = other.checkpoints()
+            if other is not self and place is not None and Path(place).resolve() == self.directory.resolve():
+                raise ValueError(f"'callbacks' must keep checkpoints in directories of their own: {self.directory}")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        directory = Directory(self.directory)
+        if directory.files() and not (run.step or run.resumed or self._starting_over):
+            raise FileExistsError(
+                f"'directory' must hold no checkpoints of another run; to go on with that one call fit(resume='auto'), "
+                f"else pass another directory: {self.directory}"
+            )
+        directory.sweep()
+        self._starting_over = False
+        if run.resumed and self._saved is None:
+            self._saved = _position(run)
+        self._saved_at = time.monotonic()
+        self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
+        self._catcher.catch()
+        run.before_end(self._save_last)
+        run.when_settled(lambda: take_apart(run.state_dict()))  # what cannot be saved is refused now, not in an hour
+
+    def on_step_end(self, event: StepEnd) -> None:
+        if self._falls_due(event.step):
+            self._ask("due")
+
+    def on_epoch_report(self, event: EpochReport) -> None:
+        if not self._writer.busy:
+            self._finish()  # its error is not kept back until the end
+        if self.monitor is not None:
+            self._look(self.monitor, event)
+        if self._improved is not None:
+            self._ask("now")
+        elif self.interval != "step" and self._falls_due(event.epoch):
+            self._ask("due")
+
+    def on_fit_end(self, event: FitEnd) -> None:
+        catcher = self._catcher
+        try:
+            self._finish()
+        finally:
+            if catcher is not None:
+                catcher.release()
+            self._catcher = None
+        if catcher is not None and catcher.caught is not None and event.status in ("completed", "stopped"):
+            raise catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
+
+    def _falls_due(self, count: int) -> bool:
+        if self.every is None:
+            return False
+        if self.interval == "second":
+            return time.monotonic() - self._saved_at >= self.every
+        return count % self.every == 0
+
+    def _look(self, monitor: str, event: EpochReport) -> None:
+        metrics = event.record.metrics
+        if monitor not in metrics:
+            if event.run.evaluated(event.epoch):
+                known = ", ".join(metrics) or "none"
+                raise ValueError(f"'monitor' must be one of the metrics, {known}: {monitor!r}")
+            return
+        value = metrics[monitor]
+        better = self.best is None or (value < self.best if self.mode == "min" else value > self.best)
+        if better and not math.isnan(value):
+            self._improved = value, event.epoch
+
+    def _ask(self, how: Literal["due", "now"]) -> None:
+        run = self._run
+        if run is None or not run.callbacks:
+            raise RuntimeError("no fit is running that could be saved; ask the Trainer for its state_dict()")
+        if self._asked is None:
+            run.when_settled(self._save)
+        self._asked = "now" if how == "now" else self._asked or how
+
+    def _save_last(self) -> None:
+        run = self._run
+        if run is not None and self._saved != _position(run):
+            self._asked = "now"
+            self._save()
+
+    def _save(self) -> None:
+        run, asked, improved = self._run, self._asked, self._improved
+        self._asked = self._improved = None
+        if run is None or (asked == "due" and self._writer.busy):
+            return
+        self._finish()
+        file = Directory(self.directory).next_file(run.epoch, run.step)
+        self._best_before = self.best, self.best_epoch, self._best_file
+        if improved is not None:
+            (self.best, self.best_epoch), self._best_file = improved, file.name
+        parts = take_apart(run.state_dict())
+        # Between a fit's end and its last word nobody waits for a thread any more.
+        if self.background and self._catcher is not None:
+            copy, best_file = parts.copied(), self._best_file
+            self._writer.begin(lambda: self._write(file, copy, best_file))
+        else:
+            try:
+                self._write(file, parts, self._best_file)
+            except OSError as error:
+                self._failed(error)
+                return
+        self._saved, self._saved_at = _position(run), time.monotonic()
+
+    def _write(self, file: Path, parts: Parts, best_file: str | None) -> None:
+        write_parts(file, parts)
+        self.last_file = file
+        if self.keep is not None:
+            Directory(self.directory).prune(self.keep, besides=best_file)
+
+    def _finish(self) -> None:
+        """Wait for the thread that writes, if there is one, and deal with its error."""
+        try:
+            self._writer.wait()
+        except OSError as error:
+            self._saved = None
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        self.best, self.best_epoch, self._best_file = self._best_before
+        self._saved_at = time.monotonic()  # by seconds, the next attempt is not made at every step
+        if self.failure == "raise":
+            raise error
+        kept = "there is no other" if self.last_file is None else f"the last good one is {self.last_file}"
+        warnings.warn(f"{error}; training goes on, {kept}", UserWarning, stacklevel=2)
+
+
+def _position(run: Run) -> tuple[int, int, int]:
+    return len(run.history), run.epoch, run.step

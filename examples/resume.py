@@ -1,0 +1,73 @@
+"""A run that is interrupted, and goes on where it was: start it again with the same command, any number of times.
+
+    python examples/resume.py [directory]
+
+With a directory it is yours to interrupt, with Ctrl-C, SIGTERM or SIGKILL. Without one it shows that what comes out is
+the same to the last bit: it trains straight through, and again in two parts.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lucid_train import History, StepEnd, Trainer, nn, optims
+from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, TimeLimit
+from lucid_train.data import batches, digits
+
+
+def build(directory: Path) -> Trainer:
+    """Return a Trainer on the digits that keeps its checkpoints in a directory."""
+    images, labels, test_images, test_labels = digits()
+    model = nn.Sequential(nn.Linear(64, 32, rng=0), nn.ReLU(), nn.Linear(32, 10, rng=1))
+    criterion = nn.CrossEntropyLoss()
+    optimizer = optims.Adam(model.parameters(), lr=0.01)
+    noise = np.random.default_rng(2)
+
+    def step(batch: tuple[np.ndarray, np.ndarray]) -> float:
+        x, y = batch
+        optimizer.zero_grad()
+        loss = criterion(model(x + 0.1 * noise.standard_normal(x.shape)), y)
+        model.backward(criterion.backward())
+        optimizer.step()
+        return loss
+
+    return Trainer(
+        step=step,
+        data=batches(images, labels, batch_size=32),
+        epochs=10,
+        model=model,
+        optimizer=optimizer,
+        evaluate=lambda: {"accuracy": np.mean(model(test_images).argmax(axis=1) == test_labels)},
+        extras={"noise": noise},  # a generator of our own: its place belongs to the run
+        callbacks=[
+            CosineAnnealingLRCallback(T_max=10),
+            Checkpoint(directory, every=20, interval="step", monitor="accuracy", mode="max"),
+            TimeLimit(3600, margin=60),  # as a batch system would give it
+        ],
+    )
+
+
+def outcome(trainer: Trainer, history: History) -> tuple[object, ...]:
+    """Return what a run has come to, to be compared bit for bit."""
+    weights = [array.tobytes() for array in trainer.model.state_dict().values()]
+    return weights, history.metric("loss"), history.metric("accuracy"), [record.lr for record in history]
+
+
+if len(sys.argv) > 1:
+    print(build(Path(sys.argv[1])).fit(resume="auto"))
+    sys.exit()
+
+with tempfile.TemporaryDirectory() as folder:
+    straight = build(Path(folder) / "straight")
+    expected = outcome(straight, straight.fit(resume="auto"))
+
+    interrupted = build(Path(folder) / "parts")
+    interrupted.on(StepEnd, at=137)(lambda event: event.run.stop("the plug was pulled"))
+    print(interrupted.fit(resume="auto"))
+
+    resumed = build(Path(folder) / "parts")  # the same command again
+    history = resumed.fit(resume="auto")
+    print(history, f"accuracy {history.best('accuracy', 'max').metrics['accuracy']:.1%}")
+    print("the same to the last bit:", outcome(resumed, history) == expected)

@@ -1,0 +1,166 @@
+"""An exception in any hook of any callback at any event: it leaves `fit`, and every callback is closed once."""
+
+from __future__ import annotations
+
+import io
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import lucid_train.callbacks
+from lucid_train import (
+    Callback,
+    EpochEnd,
+    EpochReport,
+    EpochStart,
+    EvaluateEnd,
+    EvaluateStart,
+    Event,
+    FitEnd,
+    FitError,
+    FitStart,
+    StepEnd,
+    StepStart,
+    Trainer,
+    nn,
+    optims,
+)
+from lucid_train.callback import Hook
+from lucid_train.callbacks import (
+    Checkpoint,
+    CosineAnnealingLRCallback,
+    CSVLogger,
+    EarlyStopping,
+    EventLog,
+    ExponentialLRCallback,
+    LRSchedulerCallback,
+    RichLogger,
+    StepLRCallback,
+    TerminateOnNaN,
+    TimeLimit,
+)
+from lucid_train.optims.lr_scheduler import StepLR
+
+EVENTS: list[type[Event]] = [
+    FitStart, EpochStart, StepStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitError, FitEnd,
+]  # fmt: skip
+SCHEDULES: dict[str, Callable[[Any], Callback]] = {
+    "StepLRCallback": lambda optimizer: StepLRCallback(2),
+    "ExponentialLRCallback": lambda optimizer: ExponentialLRCallback(0.5),
+    "CosineAnnealingLRCallback": lambda optimizer: CosineAnnealingLRCallback(4, interval="step"),
+    "LRSchedulerCallback": lambda optimizer: LRSchedulerCallback(StepLR(optimizer, 2)),
+}
+OTHERS: dict[str, Callable[[], Callback]] = {
+    "CSVLogger": lambda: CSVLogger("run.csv"),
+    "Checkpoint": lambda: Checkpoint("run", every=1, interval="step", background=True),
+    "EarlyStopping": lambda: EarlyStopping("loss", restore_best=True),
+    "EventLog": lambda: EventLog("run.jsonl"),
+    "RichLogger": lambda: RichLogger(Console(file=io.StringIO(), force_terminal=True, width=80)),
+    "TerminateOnNaN": TerminateOnNaN,
+    "TimeLimit": lambda: TimeLimit(3600),
+}
+
+
+class Injected(Exception):
+    """What is raised."""
+
+
+def trained(schedule: str) -> Trainer:
+    model = nn.Linear(1, 1, rng=0)
+    optimizer = optims.SGD(model.parameters(), lr=0.5)
+
+    def step(batch: int) -> float:
+        optimizer.step()
+        return 1 / batch
+
+    return Trainer(
+        step,
+        [1, 2],
+        epochs=2,
+        model=model,
+        optimizer=optimizer,
+        evaluate=lambda: {"accuracy": 0.5},
+        callbacks=[SCHEDULES[schedule](optimizer), *(make() for make in OTHERS.values())],
+    )
+
+
+def fail(event: Event) -> None:
+    raise Injected("first")
+
+
+class Injection:
+    """Raises an exception the first time that the callback of a name hears an event, and notes who is closed."""
+
+    def __init__(self, name: str, event: type[Event], error: BaseException, *, late: bool) -> None:
+        self.name, self.event, self.error = name, event, error
+        # A callback that does not get to its own FitEnd cannot close anything.
+        self.late = late or event is FitEnd
+        self.done = False
+        self.closed: list[str] = []
+
+    def hooks(self, callback: Callback, event: type[Event], found: list[Hook]) -> list[Hook]:
+        """What a callback hears, with the exception in it."""
+        name = type(callback).__name__
+        chosen = [self.injecting(found)] if name == self.name and event is self.event and found else found
+        return [lambda heard: self.closed.append(name), *chosen] if event is FitEnd else chosen
+
+    def injecting(self, found: list[Hook]) -> Hook:
+        def hook(heard: Event) -> None:
+            first, self.done = not self.done, True
+            if first and not self.late:
+                raise self.error
+            for each in found:
+                each(heard)
+            if first:
+                raise self.error
+
+        return hook
+
+
+def test_every_callback_of_the_catalogue_takes_part() -> None:
+    assert sorted([*SCHEDULES, *OTHERS]) == sorted(lucid_train.callbacks.__all__)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the hook", "after the hook"])
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("name", [*SCHEDULES, *OTHERS])
+def test_the_exception_leaves_fit_and_all_are_closed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, event: type[Event], late: bool
+) -> None:
+    schedule = name if name in SCHEDULES else "ExponentialLRCallback"
+    for number, kind in enumerate([Injected, KeyboardInterrupt, SystemExit, StopIteration], 1):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        injection = Injection(name, event, kind("on purpose"), late=late)
+        trainer = trained(schedule)
+        if event is FitError:
+            trainer.on(StepEnd, at=1)(fail)
+        left: BaseException | None = None
+        with monkeypatch.context() as patch:
+            for cls in {type(callback) for callback in trainer.callbacks}:
+
+                def hooks(
+                    self: Callback, asked: type[Event], real: Any = cls.hooks, into: Any = injection
+                ) -> list[Hook]:
+                    return into.hooks(self, asked, real(self, asked))
+
+                patch.setattr(cls, "hooks", hooks)
+            try:
+                trainer.fit()
+            except BaseException as error:
+                left = error
+        order = [type(callback).__name__ for callback in trainer.callbacks]
+        if event is FitError:
+            assert str(left) == "first"
+        else:
+            assert left is (injection.error if injection.done else None)
+        begun = order[: order.index(name) + 1] if injection.done and event is FitStart else order
+        assert injection.closed == begun[::-1]
+        assert [thread for thread in threading.enumerate() if "lucid" in thread.name.lower()] == []
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

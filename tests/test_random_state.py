@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lucid_train.random_state import RandomState, is_generator
+
+GENERATORS: dict[str, Any] = {
+    "python": random.Random(1),
+    "pcg": np.random.default_rng(1),
+    "mt": np.random.Generator(np.random.MT19937(1)),
+    "philox": np.random.Generator(np.random.Philox(1)),
+    "sfc": np.random.Generator(np.random.SFC64(1)),
+    "old": np.random.RandomState(1),
+}
+
+
+def drawn(generator: Any) -> list[float]:
+    normal = generator.gauss if isinstance(generator, random.Random) else generator.normal
+    return [float(normal(0, 1)) for _ in range(3)]
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_goes_on_where_it_was(name: str) -> None:
+    generator = GENERATORS[name]
+    assert is_generator(generator)
+    chance = RandomState({name: generator})
+    drawn(generator)
+    state = json.loads(json.dumps(chance.read()))
+    expected = drawn(generator)
+    chance.write(state)
+    assert drawn(generator) == expected
+
+
+def test_pythons_and_numpys_own_go_on_too() -> None:
+    chance = RandomState()
+    random.gauss(0, 1)
+    np.random.normal()
+    state = json.loads(json.dumps(chance.read()))
+    expected = random.gauss(0, 1), random.random(), np.random.normal(), np.random.rand()
+    chance.write(state)
+    assert (random.gauss(0, 1), random.random(), np.random.normal(), np.random.rand()) == expected
+
+
+def test_a_state_that_does_not_fit_is_refused() -> None:
+    chance = RandomState({"mine": random.Random(0)})
+    state = chance.read()
+    with pytest.raises(ValueError, match="own generators does not fit: 'mine' is unknown"):
+        RandomState().write(state)
+    with pytest.raises(ValueError, match="the random state does not fit: 'numpy' is missing"):
+        chance.write({name: value for name, value in state.items() if name != "numpy"})
+    with pytest.raises(ValueError, match="does not fit: 'own' must not be 3"):
+        chance.write({**state, "own": 3})
+    with pytest.raises(ValueError, match="the random state does not fit"):
+        chance.write({**state, "python": [1]})
+    with pytest.raises(ValueError, match="the random state does not fit: KeyError: 'bit_generator'"):
+        chance.write({**state, "numpy": {}})
+
+
+def test_what_is_no_generator_is_not_taken_for_one() -> None:
+    assert not is_generator(1)
+    assert not is_generator(random)

@@ -1,0 +1,52 @@
+"""A run that is killed at any moment, started again with the same command, comes to the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# The numpy layers on the digits, in a shuffled order; the step draws from numpy's own generator and from Python's.
+PROGRAM = """
+import random, sys, time
+import numpy as np
+from lucid_train import Trainer, nn, optims
+from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, EarlyStopping
+from lucid_train.checkpoint import write_checkpoint
+from lucid_train.data import batches, digits
+
+directory, result = sys.argv[1:]
+images, labels, test_images, test_labels = digits()
+images, labels = images[:600], labels[:600]
+model = nn.Sequential(nn.Linear(64, 24, rng=0), nn.ReLU(), nn.Linear(24, 10, rng=1))
+criterion = nn.CrossEntropyLoss()
+optimizer = optims.Adam(model.parameters(), lr=0.01)
+noise = np.random.default_rng(5)
+np.random.seed(1)
+random.seed(2)
+
+def step(batch):
+    x, y = batch
+    optimizer.zero_grad()
+    x = x + 0.1 * noise.standard_normal(x.shape) + 0.01 * np.random.rand() + 0.01 * random.random()
+    loss = criterion(model(x), y)
+    model.backward(criterion.backward())
+    optimizer.step()
+    time.sleep(0.001)
+    return loss
+
+def evaluate():
+    return {"accuracy": float((model(test_images).argmax(axis=1) == test_labels).mean())}
+
+checkpoint = Checkpoint(directory, every=7, interval="step", keep=2, monitor="accuracy", mode="max")
+schedule = CosineAnnealingLRCallback(T_max=150, interval="step")
+trainer = Trainer(
+    step=step, data=batches(images, labels, batch_size=20), epochs=5, model=model, optimizer=optimizer,
+    evaluate=evaluate, extras={"noise": noise}, callbacks=[checkpoint, EarlyStopping("accuracy", mode="max"), schedule],
+)
+print("ready", flush=True)
+trainer.fit(resume="auto")
+write_checkpoint(result, trainer.state_dict())
+"""
+
+
+def test_a_run_that_is_killed_forty_times_ends_as_one_that_is_not(survives: Callable[[str, int, float], None]) -> None:
+    survives(PROGRAM, 40, 0.12)
