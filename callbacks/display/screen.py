@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from lucid_train.callbacks.display.aside import stepping_aside, tidy_at_sigterm
+from lucid_train.callbacks.display.forks import held_while_forking
 from lucid_train.callbacks.display.look import stack
 from lucid_train.callbacks.display.streams import Stream, redirected
 from lucid_train.callbacks.display.ticker import Ticker
@@ -73,6 +74,7 @@ class Screen:
         self._start_live()
         if self._live is not None:
             self._streams = self._borrowed.enter_context(redirected(self.console, self))
+            self._borrowed.enter_context(held_while_forking(self.lock))
             self._borrowed.enter_context(stepping_aside(self._step_aside, self._ask, self._answered))
             self._borrowed.enter_context(tidy_at_sigterm(self.close))
         self._ticker.start()
