@@ -12,6 +12,11 @@ from lucid_train import Callback, EpochEnd, FitEnd, FitStart
 from lucid_train.arguments import checked, one_of, real_number, whole_number
 
 
+def _switch(instance: object, attribute: Any, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{attribute.name!r} must be True or False: {value!r}")
+
+
 @final
 @define(eq=False)
 class EarlyStopping(Callback):
@@ -38,7 +43,7 @@ class EarlyStopping(Callback):
     patience: int = field(default=5, kw_only=True, validator=checked(whole_number, least=1))
     mode: Literal["min", "max"] = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
     min_delta: float = field(default=0.0, kw_only=True, validator=checked(real_number, least=0))
-    restore_best: bool = field(default=False, kw_only=True, validator=checked(one_of, choices=(False, True)))
+    restore_best: bool = field(default=False, kw_only=True, validator=_switch)
     model: Any = field(default=None, kw_only=True, repr=False)
     best: float | None = field(default=None, init=False, repr=False)
     best_epoch: int | None = field(default=None, init=False, repr=False)
@@ -70,7 +75,8 @@ class EarlyStopping(Callback):
         self._waited += 1
         if self._waited >= self.patience:
             best = "never a number" if self.best is None else f"best {self.best:.6g} in epoch {self.best_epoch}"
-            event.run.stop(f"{self.monitor} has not improved for {self._waited} epochs ({best})", for_good=True)
+            epochs = f"{self._waited} epoch{'s' * (self._waited > 1)}"
+            event.run.stop(f"{self.monitor} has not improved for {epochs} ({best})", for_good=True)
 
     def on_fit_end(self, event: FitEnd) -> None:
         if self._best_weights is not None and event.status in ("completed", "stopped"):

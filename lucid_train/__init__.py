@@ -87,9 +87,11 @@ _HOMES = {
 if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
     # A checkout, where callbacks/ stands beside this folder. If the package is installed as well, the catalogue is
     # found there although the checkout shadows the engine, as it does for whoever starts Python in its root.
-    from pkgutil import extend_path
+    # pkgutil.extend_path does the same, but loading pkgutil takes as long as starting Python.
+    import sys
 
-    __path__ = extend_path(__path__, __name__)
+    folders = [os.path.join(entry or os.curdir, __name__) for entry in sys.path if isinstance(entry, str)]
+    __path__ += [path for path in folders if os.path.isdir(os.path.join(path, "callbacks")) and path not in __path__]
 
 
 def __getattr__(name: str) -> "Any":

@@ -143,6 +143,8 @@ class Callback:
                 near = difflib.get_close_matches(name, hook_names(), n=1)
                 hint = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(sorted(hook_names()))}"
                 raise TypeError(f"{cls.__name__}.{name} is not a hook; {hint}")
+            if name.startswith("on_") and method is not None and not callable(getattr(cls, name)):
+                raise TypeError(f"{cls.__name__}.{name} must be a method, it is a hook: {method!r}")
             if inspect.isfunction(method) and (name.startswith("on_") or marked):
                 _check_signature(f"{cls.__name__}.{name}", method, None, None)
         if getattr(vars(cls).get("__setstate__"), "__module__", "").startswith("attr"):
@@ -245,6 +247,17 @@ class FunctionListener(Callback):
         return [self.listening.filtered(self.function)] if event is self.listening.event else []
 
 
+def collecting(listeners: list[FunctionListener], listening: Listening) -> Callable[[F], F]:
+    """Return a decorator that adds a function to `listeners`; one that cannot be called with an event is refused."""
+
+    def add(function: F) -> F:
+        check_listener(function)
+        listeners.append(FunctionListener(listening, function))
+        return function
+
+    return add
+
+
 def check_entries(what: str, state: dict[str, Any], expected: Iterable[str]) -> None:
     """Refuse a state whose entries are not those expected.
 
@@ -278,7 +291,7 @@ def check_listener(function: Any) -> None:
     """Refuse what cannot be called with an event.
 
     Raises:
-        TypeError: If it is no function of one argument.
+        TypeError: If it is no function of one argument, or one whose body a call does not run.
     """
     if not callable(function):
         raise TypeError(f"a listener must be a function of the event: {function!r}")
@@ -286,6 +299,9 @@ def check_listener(function: Any) -> None:
 
 
 def _check_signature(name: str, function: Callable[..., object], *arguments: None) -> None:
+    lazy = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    if any(kind(function) for kind in lazy):
+        raise TypeError(f"{name} must be a plain function, neither async nor with yield: its body would never run")
     try:
         signature = inspect.signature(function)
     except ValueError:  # some functions written in C do not tell

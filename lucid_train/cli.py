@@ -25,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What the library refuses names the argument, the rule and the value: that is the message.
         print(f"lucid-train: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # standard output is full, or nobody reads it
+        print(f"lucid-train: error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return code

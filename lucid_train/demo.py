@@ -74,7 +74,7 @@ def train(
 
     Args:
         scheduler: "step", "exponential" or "cosine".
-        lr: The base learning rate. Above 0.
+        lr: The base learning rate. At least 0.
         epochs: Passes over the training data.
         batch_size: Digits per step. At least 1.
         hidden: Units of the hidden layer. At least 1.

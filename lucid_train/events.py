@@ -120,7 +120,10 @@ class StepEnd(EpochEvent):
         Raises:
             KeyError: If the step function returned none.
         """
-        return self.metrics["loss"]
+        metrics = self.metrics
+        if "loss" not in metrics:
+            raise KeyError(f"step {self.step} returned no 'loss' but {', '.join(metrics) or 'nothing'}")
+        return metrics["loss"]
 
     @property
     def updated(self) -> bool:

@@ -86,7 +86,7 @@ class History(Sequence[EpochRecord]):
     __hash__ = None  # type: ignore[assignment]  # it grows
 
     def __repr__(self) -> str:
-        return f"History({len(self)} epochs, {self.status})"
+        return f"History({len(self)} epoch{'s' * (len(self) != 1)}, {self.status})"
 
     def append(self, record: EpochRecord) -> None:
         """Add the next epoch; the Trainer does this."""

@@ -50,6 +50,7 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
     last: Line | None = None
     try:
         for line in read_log(player.path):
+            player.run.limit(line.time)
             if speed is not None and last is not None and player.playing and line.event != "FitStart":
                 time.sleep(min(max(0.0, line.time - last.time), _LONGEST_PAUSE) / speed)
             last = line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import monotonic
 from typing import Any
 
@@ -112,6 +113,7 @@ class RecordedRun(Run):
     _rates: tuple[float, ...] = field(default=(), init=False)
     _time: float = field(default=0.0, init=False)
     _since: float = field(factory=monotonic, init=False)
+    _latest: float = field(default=math.inf, init=False)
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
@@ -119,7 +121,11 @@ class RecordedRun(Run):
         return self._recorded
 
     def clock(self) -> float:
-        return self._time + (monotonic() - self._since) * self.pace
+        return max(self._time, min(self._latest, self._time + (monotonic() - self._since) * self.pace))
+
+    def limit(self, time: float) -> None:
+        """Let the clock go no further than a recorded time: what playing takes is no time of the run's."""
+        self._latest = time
 
     def tick(self, time: float, *, anew: bool = False) -> None:
         """Let the clock go on to a recorded time. It never goes back, unless it begins anew."""

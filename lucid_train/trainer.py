@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
 from lucid_train import trainer_arguments as given
 from lucid_train.arguments import checked, whole_number
-from lucid_train.callback import Callback, FunctionListener, Hook, check_listener, listening_to
+from lucid_train.callback import Callback, F, FunctionListener, collecting, listening_to
 from lucid_train.dispatch import Dispatcher, add_note, call
 from lucid_train.events import (
     EpochEnd,
@@ -37,8 +37,6 @@ from lucid_train.run import OpenEpoch, Run
 
 if TYPE_CHECKING:
     from lucid_train.plan import Plan
-
-F = TypeVar("F", bound=Hook)
 
 
 @define(eq=False)
@@ -90,12 +88,23 @@ class Trainer:
         if self.data is not None and self.step is None:
             raise ValueError("'step' must be given with data: None")
 
-    def on(self, event: type[Event], **conditions: Any) -> Callable[[F], F]:
+    def on(
+        self,
+        event: type[Event],
+        *,
+        every: int = 1,
+        at: Iterable[int] | int | None = None,
+        once: bool = False,
+        when: Callable[[Any], object] | None = None,
+    ) -> Callable[[F], F]:
         """Let a function listen, after the callbacks, from the next fit on; for use as a decorator.
 
         Args:
             event: The event's class.
-            **conditions: `every`, `at`, `once` and `when`, as for `lucid_train.on`.
+            every: Hear it when the count is a multiple of this; for counts see `lucid_train.on`.
+            at: Hear it at these counts only.
+            once: Hear it only the first time in each fit.
+            when: Hear it when this function of the event is true.
 
         Raises:
             TypeError: If a condition is of the wrong kind, or the function does not take one argument.
@@ -109,14 +118,7 @@ class Trainer:
         2
         4
         """
-        listening = listening_to(event, **conditions)
-
-        def add(function: F) -> F:
-            check_listener(function)
-            self._listeners.append(FunctionListener(listening, function))
-            return function
-
-        return add
+        return collecting(self._listeners, listening_to(event, every=every, at=at, once=once, when=when))
 
     @property
     def passes(self) -> Passes:
@@ -238,9 +240,8 @@ class Trainer:
             for callback in self.callbacks:
                 callback.reset()
         run = self._run = self._run or Run()
-        run.model = self.model
+        run.model, run.evaluate_every = self.model, 1 if self.evaluate is None else self.evaluate_every
         run.optimizer = run.optimizer if self.optimizer is None else self.optimizer
-        run.evaluate_every = 1 if self.evaluate is None else self.evaluate_every
         return run
 
     @staticmethod

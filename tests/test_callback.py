@@ -1,6 +1,6 @@
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock
 from typing import Any
 
@@ -94,6 +94,25 @@ def test_a_hook_that_does_not_take_one_argument_is_refused(function: Callable[..
         type("Wrong", (Callback,), {"on_epoch_end": function})
     with pytest.raises(TypeError, match=r"Wrong.listen must take one argument, the event"):
         type("Wrong", (Callback,), {"listen": on(StepEnd)(function)})
+
+
+async def waits(*arguments: object) -> None: ...
+
+
+def yields(*arguments: object) -> Iterator[None]:
+    yield
+
+
+async def does_both(*arguments: object) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("function", [waits, yields, does_both])
+def test_a_hook_whose_body_a_call_would_not_run_is_refused(function: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match=r"Wrong.on_epoch_end must be a plain function, neither async nor with yield"):
+        type("Wrong", (Callback,), {"on_epoch_end": function})
+    with pytest.raises(TypeError, match=f"{function.__name__} must be a plain function"):
+        Trainer().on(EpochEnd)(function)
 
 
 def test_further_arguments_with_defaults_and_a_hook_that_is_none_are_fine() -> None:
@@ -219,3 +238,13 @@ def test_a_callback_that_attrs_compares_by_value_may_stand_beside_its_equal() ->
     assert pair[0] == pair[1]
     Trainer(callbacks=pair).fit()
     assert [callback.epochs for callback in pair] == [1, 1]
+
+
+def test_a_hook_that_is_no_method_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Wrong\.on_epoch_end must be a method, it is a hook: 5"):
+        type("Wrong", (Callback,), {"on_epoch_end": 5})
+
+
+def test_a_state_that_is_no_dict_is_refused() -> None:
+    with pytest.raises(ValueError, match="the state of Callback must be a dict: None"):
+        Callback().load_state_dict(None)  # type: ignore[arg-type]  # that it is refused is the claim

@@ -179,3 +179,8 @@ def test_what_is_no_function_is_refused_at_once_and_one_that_cannot_tell_is_take
     trainer.on(StepEnd)([].append)
     with pytest.raises(TypeError, match="not iterable"):
         trainer.fit()
+
+
+def test_a_misspelt_condition_is_refused_in_the_name_of_what_was_called() -> None:
+    with pytest.raises(TypeError, match=r"^Trainer\.on\(\) got an unexpected keyword argument 'evry'"):
+        Trainer().on(StepEnd, evry=2)  # type: ignore[call-arg]  # that it is refused is the claim

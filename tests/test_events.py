@@ -172,3 +172,8 @@ def test_without_a_fit_nobody_hears() -> None:
 
 def test_history_of_an_end_compares_by_value() -> None:
     assert lucid_train.FitEnd(history=History()) == lucid_train.FitEnd(history=History())
+
+
+def test_a_step_without_a_loss_says_what_it_returned() -> None:
+    with pytest.raises(KeyError, match="step 3 returned no 'loss' but accuracy"):
+        StepEnd(step=3, output={"accuracy": 0.5}).loss  # noqa: B018  # that it is refused is the claim

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGES = ["lucid_train", "lucid_train.optims", "lucid_train.callbacks", "lucid_train.optims.lr_scheduler"]
 LAZY = PACKAGES[:3]
-WATCHED = {"numpy", "rich", "attr", "attrs", "lucid_train.trainer", "lucid_train.callback", "lucid_train.nn"}
+WATCHED = {"pkgutil", "numpy", "rich", "attr", "attrs", "lucid_train.trainer", "lucid_train.callback", "lucid_train.nn"}
 
 STEPPING = """
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, StepLR

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lucid_train import callbacks
 from lucid_train.cli import main
+from lucid_train.optims import lr_scheduler
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", README.read_text("utf-8"), flags=re.DOTALL)
@@ -44,3 +46,13 @@ def test_every_path_that_the_readme_names_exists() -> None:
     linked = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text("utf-8"))
     assert linked
     assert [path for path in linked if not (README.parent / path).exists()] == []
+
+
+def test_every_callback_and_every_schedule_is_named() -> None:
+    text = README.read_text("utf-8")
+    named = [*callbacks.__all__, *lr_scheduler.__all__]
+    assert [name for name in named if f"`{name}" not in text] == []
+
+
+def test_no_section_is_a_placeholder() -> None:
+    assert re.findall(r"^[A-Z]+$", README.read_text("utf-8"), flags=re.MULTILINE) == []

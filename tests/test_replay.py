@@ -196,7 +196,7 @@ def test_a_callback_that_stops_earlier_ends_the_replay_there(tmp_path: Path) -> 
     recorder = Recorder()
     history = replay(path, [stopper, recorder])
     assert (len(history), history.status) == (2, "stopped")
-    assert history.reason == "loss has not improved for 1 epochs (best 4.14286 in epoch 1)"
+    assert history.reason == "loss has not improved for 1 epoch (best 4.14286 in epoch 1)"
     assert [line.split()[0] for line in recorder.seen[-3:]] == ["EpochEnd", "EpochReport", "FitEnd"]
 
 
@@ -346,3 +346,14 @@ def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     assert type(run.model).__name__ == "Linear"
     assert [array.shape for array in run.model.parameters()] == [(8,)]
     assert run.last_lr == [0.25]
+
+
+def test_a_fast_replay_takes_no_longer_by_its_clock_than_the_run_did(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    Trainer(step=lambda batch: 0.5, data=[1], epochs=20, callbacks=[EventLog(path)]).fit()
+    times = [json.loads(line)["time"] for line in path.read_text("utf-8").splitlines()]
+    clock: list[float] = []
+    replay(
+        path, [Hearing(event, lambda event: clock.append(event.run.clock())) for event in (FitStart, FitEnd)], speed=1e6
+    )
+    assert clock == [times[0], max(times)]

@@ -241,7 +241,7 @@ def test_evaluation_takes_place_in_every_nth_epoch(recorder: Any) -> None:
     ]
 
 
-# The rate that is reported is the one that the last update read (R4, R10).
+# The rate that is reported is the one that the last update read.
 
 ORDERS = ["schedule first", "schedule last"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -39,6 +40,17 @@ class Outlet(Protocol):
         """Add the last lines, and leave everything as it was."""
 
 
+@contextmanager
+def broken_pipe_as_error() -> Iterator[None]:
+    """Let a pipe that nobody reads any more be an OSError: rich would end the whole program."""
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        raise
+
+
 class Paper:
     """Prints lines at once, each as long as it is."""
 
@@ -52,8 +64,9 @@ class Paper:
     def put(self, lines: Sequence[Text]) -> None:
         """Print lines and flush them."""
         try:
-            self._console.print(Group(stack(lines)), crop=False)
-        except (OSError, ValueError) as error:  # the disk is full, or the file is closed: the training goes on
+            with broken_pipe_as_error():
+                self._console.print(Group(stack(lines)), crop=False)
+        except (OSError, ValueError) as error:  # the disk is full, or nobody reads: the training goes on
             self.error = self.error or error
 
     def go_on(self) -> None:

@@ -19,6 +19,7 @@ from rich.text import Text
 from lucid_train.callbacks.display.aside import stepping_aside, tidy_at_sigterm
 from lucid_train.callbacks.display.forks import held_while_forking
 from lucid_train.callbacks.display.look import stack
+from lucid_train.callbacks.display.outlets import broken_pipe_as_error
 from lucid_train.callbacks.display.streams import Stream, redirected
 from lucid_train.callbacks.display.ticker import Ticker
 
@@ -165,7 +166,8 @@ class Screen:
 
     def _tried(self, action: Callable[[], object]) -> None:
         try:
-            action()
+            with broken_pipe_as_error():
+                action()
         except (OSError, ValueError) as error:  # the terminal is gone, or the file is closed: the training is not
             self.error = self.error or error
 

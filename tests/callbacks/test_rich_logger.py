@@ -249,7 +249,7 @@ def test_several_groups_are_summed_up(console: Console, lrs: list[float], expect
 def test_the_summary_says_why_a_run_was_stopped() -> None:
     console = pipe()
     train(RichLogger(console), EarlyStopping("loss", patience=1), step=lambda number: 1.0)
-    assert "stopped loss has not improved for 1 epochs (best 1 in epoch 1)  trained 2 epochs" in shown(console)
+    assert "stopped loss has not improved for 1 epoch (best 1 in epoch 1)  trained 2 epochs" in shown(console)
 
 
 def test_what_is_unknown_is_counted_and_known_from_the_second_epoch() -> None:

@@ -6,6 +6,7 @@ import logging
 import pickle
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -221,6 +222,27 @@ def test_the_training_outlives_its_display(force_terminal: bool, full_at: int) -
     with pytest.warns(RuntimeWarning, match="could not show everything, OSError: .*No space left"):
         history = train(RichLogger(console), step=step)
     assert len(history) == 3
+
+
+@pytest.mark.parametrize("force_terminal", [True, False])
+def test_the_training_goes_on_when_nobody_reads_the_pipe_any_more(force_terminal: bool) -> None:
+    program = (
+        "import sys, time\n"
+        "from rich.console import Console\n"
+        "from lucid_train import Trainer\n"
+        "from lucid_train.callbacks import RichLogger\n"
+        f"logger = RichLogger(Console(force_terminal={force_terminal}))\n"
+        "history = Trainer(lambda batch: time.sleep(0.1), range(2), epochs=3, callbacks=[logger]).fit()\n"
+        "print(history, file=sys.stderr)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        told = process.stderr.read().decode()
+    assert "could not show everything, BrokenPipeError" in told
+    assert told.endswith("History(3 epochs, completed)\n")
 
 
 @define(eq=False)

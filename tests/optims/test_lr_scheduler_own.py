@@ -40,6 +40,12 @@ def test_a_schedule_of_ones_own_gives_floats_whatever_it_computes_with() -> None
     assert [*map(repr, (scheduler.lr_at(2), optimizer.param_groups[0]["lr"]))] == ["[2.0]", "1.0"]
 
 
+@pytest.mark.parametrize("given", [0.5, None])
+def test_what_is_no_list_of_rates_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match=f"Constant.rates must return one rate per group, as a list: {given}"):
+        Constant(Bare(0.1), lambda t: given)
+
+
 def test_the_wrong_number_of_rates_is_refused_and_nothing_written() -> None:
     with pytest.raises(ValueError, match=r"Constant.rates must return one rate per group: \[0.5\]"):
         Constant(Bare(0.1, 0.2), lambda t: [0.5])

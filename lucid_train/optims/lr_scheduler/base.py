@@ -331,7 +331,10 @@ class LRScheduler:
 
     def _rates_checked(self, t: int) -> list[float]:
         try:
-            rates = list(map(float, self.rates(t)))
+            given = self.rates(t)
+            if not hasattr(given, "__iter__"):
+                raise TypeError(f"{type(self).__name__}.rates must return one rate per group, as a list: {given!r}")
+            rates = list(map(float, given))
         except OverflowError:
             raise self._overflow(t) from None
         if len(rates) != len(self.base_lrs):
