@@ -1,14 +1,21 @@
-"""Every Python block of the README is run, and what it prints is the text block that follows it, but for times."""
+"""Every Python block and lucid-train command of the README is run, and prints the text that follows, but for times."""
 
 import io
 import re
+import shlex
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from lucid_train.cli import main
+
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", README.read_text("utf-8"), flags=re.DOTALL)
+
+COMMANDS = re.findall(
+    r"```sh\n((?:lucid-train [^\n]*\n)+)```(?:\n\n```text\n(.*?)```)?", README.read_text("utf-8"), flags=re.DOTALL
+)
 
 
 def timeless(text: str) -> str:
@@ -22,6 +29,15 @@ def test_a_block_of_the_readme_prints_what_it_says(code: str, output: str, tmp_p
     with redirect_stdout(printed):
         exec(compile(code, str(README), "exec"), {"__name__": "__main__"})
     assert timeless(printed.getvalue()) == timeless(output)
+
+
+@pytest.mark.parametrize(("commands", "output"), COMMANDS, ids=[commands.split()[1] for commands, _ in COMMANDS])
+def test_a_command_of_the_readme_does_what_it_says(commands: str, output: str, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in commands.splitlines():
+        assert main(shlex.split(command)[1:]) == 0
+    printed = capsys.readouterr().out
+    assert not output or timeless(printed) == timeless(output)
 
 
 def test_every_path_that_the_readme_names_exists() -> None:
