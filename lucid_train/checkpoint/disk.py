@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 _CHUNK = 8 << 20
+# Some systems write no more than 2 GB in one call.
+_LARGEST_WRITE = 1 << 30
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
@@ -65,20 +67,19 @@ def force_folder(folder: Path) -> None:
 def _write(descriptor: int, pieces: Iterable[memoryview], digest: Any) -> None:
     # A hash costs as much as the writing does; hashlib lets go of the interpreter, so the two go side by side.
     with ThreadPoolExecutor(1, thread_name_prefix="lucid-train-hash") as beside:
-        hashed: Future[None] | None = None
+        hashed = []
         for piece in pieces:
             octets = piece.cast("B") if piece.nbytes else memoryview(b"")
             for start in range(0, len(octets), _CHUNK):
-                chunk = octets[start : start + _CHUNK]
-                if hashed is not None:
-                    hashed.result()
-                hashed = beside.submit(digest.update, chunk)
-                _write_all(descriptor, chunk)
-        if hashed is not None:
-            hashed.result()
+                hashed.append(beside.submit(digest.update, octets[start : start + _CHUNK]))
+            _write_all(descriptor, octets)
+        # What is written reaches the disk while the rest is being hashed.
+        os.fsync(descriptor)
+        for each in hashed:
+            each.result()
     _write_all(descriptor, memoryview(digest.digest()))
 
 
 def _write_all(descriptor: int, octets: memoryview) -> None:
     while octets:
-        octets = octets[os.write(descriptor, octets) :]
+        octets = octets[os.write(descriptor, octets[:_LARGEST_WRITE]) :]

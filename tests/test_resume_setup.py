@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from attrs import define, field
+
+from lucid_train import (
+    Callback,
+    EpochEnd,
+    FitStart,
+    StepEnd,
+    Trainer,
+    nn,
+    optims,
+)
+from lucid_train.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    ExponentialLRCallback,
+    LRSchedulerCallback,
+    TerminateOnNaN,
+)
+from lucid_train.data import batches
+from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe, StepLR
+from lucid_train.testing import differing
+
+
+@define(eq=False)
+class Asker(Callback):
+    """Asks for the state at one event and remembers it as it was; stops the run there if it is to."""
+
+    event: type[Any] = field(kw_only=True)
+    count: int = field(default=1, kw_only=True)
+    stop: bool = field(default=False, kw_only=True)
+    found: list[Any] = field(factory=list, init=False, repr=False)
+    heard: int = field(default=0, init=False, repr=False)
+
+    def hooks(self, event: type[Any]) -> list[Any]:
+        return [self.ask] if event is self.event else []
+
+    def ask(self, event: Any) -> None:
+        self.heard += 1
+        if self.heard == self.count:
+            run = event.run
+            run.when_settled(lambda: self.found.append(copy.deepcopy(run.state_dict())))
+            if self.stop:
+                run.stop("asked to")
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert state == {}
+
+
+def test_the_state_of_a_trainer_without_arrays_is_plain_json() -> None:
+    trainer = Trainer(lambda batch: 0.5, [1, 2], epochs=2, callbacks=[EarlyStopping("loss"), TerminateOnNaN()])
+    trainer.fit()
+    state = trainer.state_dict()
+    assert json.loads(json.dumps(state)) == state
+
+
+def test_a_run_that_a_callback_ended_is_over_when_it_is_resumed_unless_told_otherwise(tmp_path: Path) -> None:
+    def made() -> Trainer:
+        callbacks = [EarlyStopping("loss", patience=2), Checkpoint(tmp_path)]
+        return Trainer(lambda batch: 1.0, [1], epochs=9, callbacks=callbacks)
+
+    first = made().fit(resume="auto")
+    with pytest.warns(UserWarning, match="nothing left to train: loss has not improved .*accept='stopped'"):
+        again = made().fit(resume="auto")
+    assert (
+        (len(first), first.status, first.reason)
+        == (len(again), again.status, again.reason)
+        == (3, "stopped", first.reason)
+    )
+    assert len(made().fit(resume="auto", accept="stopped")) == 5
+
+
+def test_two_callbacks_of_one_class_keep_separate_states() -> None:
+    def two() -> Trainer:
+        return Trainer(
+            lambda batch: 1 / batch, [1, 2], callbacks=[EarlyStopping("loss"), EarlyStopping("loss", mode="max")]
+        )
+
+    first, second = two(), two()
+    first.fit()
+    state = first.state_dict()
+    assert list(state["callbacks"]) == ["EarlyStopping", "EarlyStopping#2"]
+    state["callbacks"]["EarlyStopping"]["best"] = 5.0
+    second.load_state_dict(state)
+    assert [callback.best for callback in second.callbacks] == [5.0, 0.75]  # type: ignore[attr-defined]  # EarlyStopping
+
+
+def test_a_model_without_state_dict_cannot_be_saved() -> None:
+    with pytest.raises(TypeError, match="'model' must have state_dict"):
+        Trainer(model=object()).state_dict()
+
+
+def test_an_optimizer_that_has_only_groups_keeps_its_rates() -> None:
+    class Bare:
+        def __init__(self) -> None:
+            self.param_groups = [{"lr": 0.5}, {"lr": np.array(0.25)}]
+
+    first, second = (Trainer(optimizer=Bare(), epochs=2, callbacks=[ExponentialLRCallback(0.5)]) for _ in range(2))
+    first.fit()
+    second.load_state_dict(first.state_dict())
+    assert [float(group["lr"]) for group in second.optimizer.param_groups] == [0.125, 0.0625]
+
+
+def test_an_optimizer_that_a_callback_brought_is_resumed() -> None:
+    def brought() -> Trainer:
+        optimizer = optims.Adam(nn.Linear(1, 1, rng=0).parameters(), lr=0.5)
+        return Trainer(
+            lambda batch: optimizer.step(),
+            [1, 2],
+            epochs=2,
+            callbacks=[ExponentialLRCallback(0.5, optimizer=optimizer)],
+        )
+
+    straight, first, second = brought(), brought(), brought()
+    straight.fit(epochs=3)
+    first.fit()
+    second.load_state_dict(first.state_dict())
+    second.fit(epochs=3)
+    assert differing(straight.state_dict(), second.state_dict()) == []
+
+
+def test_what_differs_is_named_and_refused() -> None:
+    def made(gamma: float, *more: Callback, epochs: int = 4, data: Any = (1, 2)) -> Trainer:
+        optimizer = optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=0.5)
+        return Trainer(
+            lambda batch: optimizer.step(),
+            list(data),
+            epochs=epochs,
+            optimizer=optimizer,
+            callbacks=[ExponentialLRCallback(gamma), *more],
+        )
+
+    first = made(0.5, TerminateOnNaN())
+    first.fit(epochs=2)
+    state = first.state_dict()
+    with pytest.raises(ValueError, match=r"epochs is 4 here and 2 in the checkpoint; .*accept=\['epochs'\]") as caught:
+        made(0.5, TerminateOnNaN()).load_state_dict(state)
+    assert "gamma" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"ExponentialLRCallback.gamma is 0.25 here and 0.5 in the checkpoint"):
+        made(0.25, TerminateOnNaN()).load_state_dict(state, accept="epochs")
+    with pytest.raises(ValueError, match="TerminateOnNaN is in the checkpoint and not here"):
+        made(0.5).load_state_dict(state, accept="epochs")
+    with pytest.raises(ValueError, match="EarlyStopping is here and not in the checkpoint"):
+        made(0.5, TerminateOnNaN(), EarlyStopping()).load_state_dict(state, accept="epochs")
+    with pytest.raises(ValueError, match="steps_per_epoch is 3 here and 2 in the checkpoint"):
+        made(0.5, TerminateOnNaN(), data=(1, 2, 3)).load_state_dict(state, accept="epochs")
+    turned = made(0.5, TerminateOnNaN())
+    turned.callbacks = tuple(reversed(turned.callbacks))
+    with pytest.raises(ValueError, match=r"callbacks\.order is TerminateOnNaN, ExponentialLRCallback here and Exp"):
+        turned.load_state_dict(state, accept="epochs")
+    turned.load_state_dict(state, accept=["epochs", "callbacks.order"])
+
+
+def test_of_settings_that_are_accepted_those_here_count() -> None:
+    def made(gamma: float) -> Trainer:
+        optimizer = optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=1.0)
+        return Trainer(optimizer=optimizer, epochs=2, callbacks=[ExponentialLRCallback(gamma)])
+
+    first, second = made(0.5), made(0.25)
+    first.fit()
+    second.load_state_dict(first.state_dict(), accept="ExponentialLRCallback")
+    second.fit(epochs=3)
+    assert second.optimizer.param_groups[0]["lr"] == 0.25**3
+
+
+@pytest.mark.parametrize("accept", [(), "all"])
+def test_the_settings_of_a_scheduler_are_compared(accept: Any) -> None:
+    def made(gamma: float) -> Trainer:
+        optimizer = optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=1.0)
+        return Trainer(optimizer=optimizer, epochs=2, callbacks=[LRSchedulerCallback(StepLR(optimizer, 1, gamma))])
+
+    first, second = made(0.5), made(0.25)
+    first.fit()
+    if not accept:
+        with pytest.raises(ValueError, match=r"LRSchedulerCallback.scheduler is .*'gamma': 0.25"):
+            second.load_state_dict(first.state_dict())
+    else:
+        second.load_state_dict(first.state_dict(), accept=accept)
+        second.fit(epochs=3)
+        assert second.optimizer.param_groups[0]["lr"] == 0.25**3
+
+
+def test_entries_that_are_missing_or_unknown_are_named() -> None:
+    state = Trainer().state_dict()
+    with pytest.raises(ValueError, match="'model' is missing, 'weights' is unknown"):
+        Trainer().load_state_dict({**{name: state[name] for name in state if name != "model"}, "weights": 1})
+    with pytest.raises(ValueError, match="'epoch' must not be 'x'"):
+        Trainer().load_state_dict({**state, "run": {**state["run"], "epoch": "x"}})
+    with pytest.raises(ValueError, match="must be one of a Trainer"):
+        Trainer().load_state_dict([])  # type: ignore[arg-type]  # what a file may hold
+    with pytest.raises(ValueError, match="not one of a History"):
+        Trainer().load_state_dict({**state, "history": {}})
+    part = {"first_step": 7, "trained": False, "totals": {}, "counts": {}, "total": 0.0, "count": 0}
+    trainer = Trainer()
+    trainer.load_state_dict({**state, "open_epoch": {**part, "seconds": 0.0, "rates": None, "random": None}})
+    with pytest.raises(ValueError, match="began after step 7, of 0"):
+        trainer.fit()
+
+
+def test_a_model_that_was_not_saved_is_refused() -> None:
+    state = Trainer().state_dict()
+    with pytest.raises(ValueError, match="model is 'Linear' here and None in the checkpoint"):
+        Trainer(model=nn.Linear(1, 1)).load_state_dict(state)
+    with pytest.raises(ValueError, match="'model' must be None as in the checkpoint"):
+        Trainer(model=nn.Linear(1, 1)).load_state_dict(state, accept="all")
+
+
+def test_extras_must_be_the_same_and_savable() -> None:
+    state = Trainer(extras={"rng": np.random.default_rng(0)}).state_dict()
+    trainer = Trainer()
+    trainer.load_state_dict(state)
+    with pytest.raises(ValueError, match="random state of the run's own generators does not fit: 'rng' is unknown"):
+        trainer.fit()
+    with pytest.raises(ValueError, match="the extras does not fit: 'net' is missing"):
+        Trainer(extras={"net": nn.Linear(1, 1)}).load_state_dict(state)
+    with pytest.raises(TypeError, match=r"'extras\['x'\]' must be a random generator"):
+        Trainer(extras={"x": 1})
+    with pytest.raises(TypeError, match="'extras' must be a mapping"):
+        Trainer(extras=[1])  # type: ignore[arg-type]  # on purpose
+
+
+def test_data_with_fewer_batches_than_were_done_is_refused() -> None:
+    asker = Asker(event=StepEnd, count=4, stop=True)
+    Trainer(lambda batch: None, [1] * 5, callbacks=[asker]).fit()
+    short = Trainer(lambda batch: None, [1] * 3, callbacks=[Asker(event=FitStart)])
+    short.load_state_dict(asker.found[0], accept="all")
+    with pytest.raises(ValueError, match="must have the 4 batches that were done before the checkpoint: 3"):
+        short.fit()
+
+
+def test_data_that_told_its_place_must_do_so_again() -> None:
+    asker = Asker(event=StepEnd, count=2, stop=True)
+    Trainer(lambda batch: None, batches([1, 2, 3], batch_size=1), callbacks=[asker]).fit()
+    other = Trainer(lambda batch: None, [1, 2, 3], callbacks=[Asker(event=FitStart)])
+    other.load_state_dict(asker.found[0])
+    with pytest.raises(ValueError, match="'data' is one without state_dict here"):
+        other.fit()
+
+
+def test_a_one_shot_iterator_is_passed_over_up_to_its_place() -> None:
+    seen: list[int] = []
+
+    def made(asker: Asker) -> Trainer:
+        return Trainer(seen.append, iter(range(100)), epochs=3, steps_per_epoch=4, callbacks=[asker])
+
+    asker = Asker(event=StepEnd, count=6, stop=True)
+    made(asker).fit()
+    resumed = made(Asker(event=FitStart, count=-1))
+    resumed.load_state_dict(asker.found[0])
+    resumed.fit()
+    assert seen == list(range(12))
+
+
+def test_resume_finds_a_directory_a_file_or_nothing(tmp_path: Path) -> None:
+    def made() -> Trainer:
+        return Trainer(epochs=2, callbacks=[Checkpoint(tmp_path / "run")])
+
+    with pytest.raises(FileNotFoundError, match="'resume' must hold a checkpoint; pass 'auto' to start"):
+        made().fit(resume=tmp_path)
+    assert len(made().fit(resume="auto")) == 2
+    assert len(made().fit(epochs=3, resume=tmp_path / "run")) == 3
+    file = next((tmp_path / "run").glob("*-epoch-2-*"))
+    assert len(made().fit(epochs=4, resume=str(file))) == 4
+    with pytest.raises(ValueError, match="'resume' must not be given with restart=True"):
+        made().fit(resume="auto", restart=True)
+    with pytest.raises(ValueError, match="must be a directory or a file with 0 Checkpoint callbacks: 'auto'"):
+        Trainer().fit(resume="auto")
+    with pytest.raises(TypeError, match="'resume' must be a directory, a file or 'auto': 3"):
+        Trainer().fit(resume=3)  # type: ignore[arg-type]  # on purpose
+
+
+def test_a_state_is_not_loaded_within_a_fit() -> None:
+    trainer = Trainer()
+    state = trainer.state_dict()
+    trainer.on(FitStart)(lambda event: trainer.load_state_dict(state))
+    with pytest.raises(RuntimeError, match="must not be loaded within fit"):
+        trainer.fit()
+
+
+def test_a_run_gives_its_state_within_a_fit_only() -> None:
+    runs: list[Any] = []
+    trainer = Trainer()
+    trainer.on(FitStart)(lambda event: runs.append(event.run))
+    trainer.fit()
+    with pytest.raises(RuntimeError, match=r"ask the Trainer for its state_dict\(\)"):
+        runs[0].state_dict()
+
+
+def test_a_request_is_not_served_when_the_fit_fails() -> None:
+    asker = Asker(event=EpochEnd)
+
+    @define(eq=False)
+    class Failing(Callback):
+        def on_epoch_end(self, event: EpochEnd) -> None:
+            raise ArithmeticError("half of the callbacks have heard")
+
+    with pytest.raises(ArithmeticError):
+        Trainer(callbacks=[asker, Failing()]).fit()
+    assert asker.found == []
+
+
+def test_callbacks_can_be_pickled_and_copied_before_during_and_after(tmp_path: Path) -> None:
+    callbacks = [Checkpoint(tmp_path, background=True), EarlyStopping("loss")]
+    trainer = Trainer(lambda batch: 0.5, [1], epochs=3, callbacks=callbacks)
+    copies: list[Any] = []
+
+    def both(event: Any = None) -> None:
+        for callback in callbacks:
+            copies.append(copy.deepcopy(callback))
+            copies.append(pickle.loads(pickle.dumps(callback)))
+
+    both()
+    trainer.on(StepEnd)(both)
+    trainer.fit()
+    both()
+    assert {repr(each) for each in copies} == {repr(each) for each in callbacks}
+    assert copies[-1].state_dict() == callbacks[-1].state_dict()
+
+
+@pytest.mark.parametrize("recipe", [Recipe(CosineAnnealingLR).warmup(3), lambda optimizer: StepLR(optimizer, 2, 0.5)])
+@pytest.mark.parametrize("cut", [1, 4, 5, 6])
+def test_a_schedule_built_from_a_recipe_is_taken_up(recipe: Any, cut: int) -> None:
+    def made() -> Trainer:
+        optimizer = optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=1.0)
+        schedule = LRSchedulerCallback(recipe, interval="step")
+        return Trainer(lambda batch: optimizer.step(), range(5), epochs=3, optimizer=optimizer, callbacks=[schedule])
+
+    straight, first, second = made(), made(), made()
+    straight.fit()
+    first.on(StepEnd, at=cut)(lambda event: event.run.stop())
+    first.fit()
+    second.load_state_dict(first.state_dict())
+    second.fit()
+    assert differing(straight.state_dict(), second.state_dict()) == []
