@@ -303,8 +303,7 @@ class LRScheduler:
 
     def _go_to(self, t: int) -> None:
         """Stand at epoch `t` and write its rates: the long way, for any schedule and any optimizer."""
-        groups = self.optimizer.param_groups
-        self._meet_new_groups(groups)
+        self._meet_new_groups(groups := self.optimizer.param_groups)
         rates = self._rates_checked(t)
         for group, rate in zip(groups, rates, strict=True):
             if float(group["lr"]) != rate:
@@ -313,8 +312,7 @@ class LRScheduler:
             write_momenta(groups, momenta)
         self.last_epoch = t
         self._ledger.rates, self._ledger.line, self._ledger.place = rates, None, None
-        sync = getattr(self.optimizer, "_sync_hyperparams", None)
-        if sync is not None:
+        if (sync := getattr(self.optimizer, "_sync_hyperparams", None)) is not None:
             sync()
         # The number of groups for which `step` may take a short way; -1 where more is to be done.
         short = len(groups) if sync is None else -1
@@ -326,8 +324,8 @@ class LRScheduler:
 
     def _is_linear(self) -> bool:
         # A subclass may define `rates` over a `linear` that it inherits; its own word counts.
-        kind = type(self)
-        return all(getattr(kind, name) is getattr(LRScheduler, name) for name in ("rates", "rates_from", "momenta"))
+        ways = "rates", "rates_from", "momenta"
+        return all(getattr(type(self), way) is getattr(LRScheduler, way) for way in ways)
 
     def _rates_checked(self, t: int) -> list[float]:
         try:
@@ -339,9 +337,8 @@ class LRScheduler:
             raise self._overflow(t) from None
         if len(rates) != len(self.base_lrs):
             raise ValueError(f"{type(self).__name__}.rates must return one rate per group: {rates!r}")
-        for rate in rates:
-            if not 0.0 <= rate < math.inf:
-                raise self._bad_rates(t, rates)
+        if not all(0.0 <= rate < math.inf for rate in rates):
+            raise self._bad_rates(t, rates)
         return rates
 
     def _bad_rates(self, t: int, rates: list[float]) -> Exception:
