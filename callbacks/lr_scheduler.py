@@ -15,6 +15,7 @@ from lucid_train.callback import Hook, check_entries, described
 from lucid_train.configuration import is_progress, scheduler_settings
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, Recipe, StepLR
 from lucid_train.optims.lr_scheduler.rates import hold_rates, param_groups, write_rate
+from lucid_train.optims.lr_scheduler.rebuild import rebuilding
 
 Interval = Literal["epoch", "step"]
 
@@ -31,10 +32,8 @@ def _scheduler(instance: object, attribute: Any, value: Any) -> None:
         cure = f"or a recipe such as Recipe({value.__name__}, ...)"
         raise TypeError(f"'scheduler' must be a scheduler, an object with step(), {cure}: {value!r}")
     if not callable(getattr(value, "step", None)) and not callable(value):
-        raise TypeError(
-            "'scheduler' must be a scheduler, an object with step(), "
-            f"or a recipe, a function that builds one on an optimizer: {value!r}"
-        )
+        kinds = "an object with step(), or a recipe, a function that builds one on an optimizer"
+        raise TypeError(f"'scheduler' must be a scheduler, {kinds}: {value!r}")
 
 
 def claimed_optimizer(callback: Any, run: Run) -> Any:
@@ -103,7 +102,8 @@ class ScheduleCallback(Callback):
         return [] if event is unheard else super().hooks(event)
 
     def on_fit_start(self, event: FitStart) -> None:
-        self.scheduler = self.scheduler_for(event.run)
+        with rebuilding(getattr(self, "optimizer", None) or event.run.optimizer, self._pending):
+            self.scheduler = self.scheduler_for(event.run)
         if self._pending is not None and self.scheduler is not None:
             self._load(self._pending)
             self._pending = None
@@ -263,7 +263,7 @@ class LRSchedulerCallback(ScheduleCallback):
             raise ValueError(f"'monitor' must be one of the metrics, {known}: {self.monitor!r}")
 
     def settings(self) -> dict[str, Any]:
-        given = repr(self.recipe) if isinstance(self.recipe, Recipe) else described(self.recipe)
+        given = self.recipe.described() if isinstance(self.recipe, Recipe) else described(self.recipe)
         return {**super().settings(), "scheduler": given if self.recipe else scheduler_settings(self.scheduler)}
 
     def reset(self) -> None:

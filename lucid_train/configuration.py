@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lucid_train.run import Run
     from lucid_train.trainer import Trainer
 
-_PROGRESS = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter")
+_PROGRESS = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")
 
 
 def labels(callbacks: Sequence[Callback]) -> list[str]:

@@ -47,12 +47,16 @@ class Passes:
         )
 
     def generators(self) -> dict[str, Any]:
-        """Return the generators that the data is known to draw from, those of a DataLoader and its sampler."""
+        """Return the generators that the data, or a DataLoader's sampler, holds in an attribute."""
         found: dict[str, Any] = {}
-        for name, owner in (("data", self.data), ("data.sampler", getattr(self.data, "sampler", None))):
-            generator = getattr(owner, "generator", None)
-            if is_generator(generator) and not any(generator is other for other in found.values()):
-                found[f"{name}.generator"] = generator
+        owners = {"data": self.data}
+        for path in ("sampler", "batch_sampler", "batch_sampler.sampler"):
+            owner, _, name = f"data.{path}".rpartition(".")
+            owners[f"data.{path}"] = getattr(owners[owner], name, None)
+        for place, owner in owners.items():
+            for name, held in getattr(owner, "__dict__", {}).items():
+                if is_generator(held) and not any(held is other for other in found.values()):
+                    found[f"{place}.{name}"] = held
         return found
 
     def refuse(self, epochs: int) -> None:

@@ -148,7 +148,7 @@ def _restored(trainer: Trainer, state: Mapping[str, Any], epochs: int, accept: I
             raise ValueError(f"'{name}' must be None as in the checkpoint, which has no state of one: {value!r}")
     for name, callback in zip(labels(trainer.callbacks), trainer.callbacks, strict=True):
         if name in state["callbacks"]:
-            accepted = any(difference.startswith(f"{name}.") for difference in differing)
+            accepted = is_accepted(name, accept) or any(difference.startswith(f"{name}.") for difference in differing)
             callback.resume(state["callbacks"][name], accepted=accepted)
     if trainer.model is not None:
         trainer.model.load_state_dict(state["model"])

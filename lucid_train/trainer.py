@@ -321,7 +321,7 @@ class Trainer:
                     if updated and not heard and run.optimizer is not None:
                         part.rates = hold_rates(run.optimizer)
                     run.settle()
-                if run.stopping:
+                if run.stopping and run.epoch_step != run.steps_per_epoch:  # else the pass comes to its own end
                     run.left_pass = self.data is not None
                     break
             else:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from lucid_train import NoUpdate, Trainer
+from lucid_train import NoUpdate, Trainer, nn, optims
 from lucid_train.callbacks import LRSchedulerCallback, StepLRCallback
 from lucid_train.optims.lr_scheduler import (
     ConstantLR,
     CosineAnnealingLR,
     ExponentialLR,
+    LambdaLR,
     LinearLR,
     NoamLR,
     OneCycleLR,
@@ -199,3 +200,27 @@ def test_it_can_be_pickled_before_and_after() -> None:
     assert run(pickle.loads(pickle.dumps(callback))) == run(callback)
     twin = pickle.loads(pickle.dumps(callback))
     assert twin.scheduler.last_lr == callback.scheduler.last_lr == [0.125]
+
+
+def test_the_settings_of_a_recipe_with_functions_are_the_same_in_every_process() -> None:
+    def built() -> LRSchedulerCallback:
+        def half(t: int) -> float:
+            return 0.5**t
+
+        return LRSchedulerCallback(Recipe(LambdaLR, lr_lambda=[half]).until(2).then(LambdaLR, lr_lambda=half))
+
+    one, other = built(), built()
+    assert one.settings() == other.settings()
+    assert "0x" not in str(one.settings())
+
+
+def test_a_longer_run_takes_the_recipes_new_length_where_that_is_accepted() -> None:
+    def built(epochs: int) -> Trainer:
+        optimizer = optims.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+        return Trainer(optimizer=optimizer, epochs=epochs, callbacks=[LRSchedulerCallback(Recipe(CosineAnnealingLR))])
+
+    short, longer = built(4), built(8)
+    short.fit()
+    longer.load_state_dict(short.state_dict(), accept=["epochs", "LRSchedulerCallback"])
+    expected = [record.lr for record in built(8).fit()][4:]
+    assert [record.lr for record in longer.fit()][4:] == expected

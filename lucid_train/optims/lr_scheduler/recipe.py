@@ -14,6 +14,8 @@ from lucid_train.arguments import whole_number
 from lucid_train.optims.lr_scheduler.compose import SequentialLR
 from lucid_train.optims.lr_scheduler.warmup import LinearLR
 
+# Where in memory something stands, which no two processes agree on.
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%")
 
 # The setting that is the length of a whole schedule: left out in a recipe, it is as long as its phase.
@@ -37,12 +39,11 @@ class Phase:
     @property
     def name(self) -> str:
         """The schedule's name."""
-        return getattr(self.schedule, "__name__", repr(self.schedule))
+        return getattr(self.schedule, "__name__", None) or _ADDRESS.sub("", repr(self.schedule))
 
-    @property
-    def arguments(self) -> str:
-        """The schedule and its settings as one would write them."""
-        return ", ".join([self.name, *(f"{name}={value!r}" for name, value in self.settings.items())])
+    def arguments(self, shown: Callable[[Any], str]) -> str:
+        """Return the schedule and its settings as one would write them."""
+        return ", ".join([self.name, *(f"{name}={shown(value)}" for name, value in self.settings.items())])
 
     def built(self, optimizer: Any, length: int | None, start: int, end: int | None) -> Any:
         """Return the schedule on `optimizer`; it lasts from `start` to `end`, or for good."""
@@ -165,10 +166,18 @@ class Recipe:
         ]
         return parts[0] if len(parts) == 1 else SequentialLR(optimizer, parts, ends[:-1])
 
+    def described(self) -> str:
+        """Return the recipe as `repr` shows it, but the same in every process: functions by their names."""
+        return self._text(lambda value: getattr(value, "__qualname__", None) or _ADDRESS.sub("", repr(value)))
+
     def __repr__(self) -> str:
+        return self._text(repr)
+
+    def _text(self, shown: Callable[[Any], str]) -> str:
         text = ""
         for phase in self.phases:
-            text += f".then({phase.arguments})" if text else f"Recipe({phase.arguments})"
+            arguments = phase.arguments(shown)
+            text += f".then({arguments})" if text else f"Recipe({arguments})"
             text += "" if phase.until is None else f".until({phase.until!r})"
         return text
 
