@@ -47,6 +47,9 @@ class Checkpoint(Callback):
     one step and half of the next. The last one of a fit is written before FitEnd is heard, where callbacks such as
     EarlyStopping may change the model.
 
+    Gradients that are accumulated and not used yet are no part of the state. A save that falls due after a step that
+    returned NoUpdate therefore waits for the next update; an interruption in between drops those gradients.
+
     While a fit runs, Ctrl-C and SIGTERM let the step in hand finish, a checkpoint is written, everybody hears FitError
     and FitEnd, and then the KeyboardInterrupt, or SystemExit with 128 and the signal's number, leaves `fit`. A second
     Ctrl-C ends at once. Handlers that were set before are called too, and are put back.
@@ -101,6 +104,8 @@ class Checkpoint(Callback):
     # Where the run stood when it was saved last, and when that was.
     _saved: tuple[int, int, int] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _saved_at: float = field(default=0.0, init=False, repr=False, metadata=TRANSIENT)
+    # Whether a save fell due after a step that performed no update.
+    _owed: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
     # A save that has been asked for: "due" may be put off, "now" may not.
     _asked: Literal["due", "now"] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     # Whether the run is started over on request, among the checkpoints that are there.
@@ -174,7 +179,9 @@ class Checkpoint(Callback):
         run.when_settled(lambda: take_apart(run.state_dict()))  # what cannot be saved is refused now, not in an hour
 
     def on_step_end(self, event: StepEnd) -> None:
-        if self._falls_due(event.step):
+        self._owed = self._owed or self._falls_due(event.step)
+        if self._owed and event.updated:
+            self._owed = False
             self._ask("due")
 
     def on_epoch_report(self, event: EpochReport) -> None:

@@ -55,7 +55,7 @@ class Directory:
         for file in reversed(self.files()):
             try:
                 state = read_checkpoint(file)
-            except CheckpointError as error:
+            except (CheckpointError, OSError) as error:  # a folder of that name, a block that cannot be read
                 damaged.append(str(error))
                 continue
             if damaged:
