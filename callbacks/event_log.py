@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, final
 
@@ -103,6 +103,7 @@ class EventLog(Callback):
             "heartbeat": self.heartbeat,
             "writer": this_process(),
             "callbacks": [_told(callback) for callback in run.callbacks],
+            "judged_by": _judged_by(run.callbacks),
             "model": None if run.model is None else _model(run.model),
             "open_step": open_step(run),
             "history": [pack_record(each) for each in run.history[held:]],
@@ -214,9 +215,14 @@ def _told(callback: Callback) -> dict[str, Any]:
     told: dict[str, Any] = {"name": type(callback).__name__, "repr": short_text(callback)}
     if isinstance(callback, ScheduleCallback):
         told["schedule"] = True
-    if isinstance(callback, EarlyStopping):
-        told |= {"monitor": callback.monitor, "mode": callback.mode}
     return told
+
+
+def _judged_by(callbacks: Sequence[Callback]) -> tuple[str, str] | None:
+    """Return the metric that a display marks the best value of and its mode: as it was told, or what stops the run."""
+    told = [judged_by for each in callbacks if (judged_by := getattr(each, "judged_by", None)) is not None]
+    watched = [(each.monitor, each.mode) for each in callbacks if isinstance(each, EarlyStopping)]
+    return next(iter([*told, *watched]), None)
 
 
 def _model(model: Any) -> dict[str, Any]:

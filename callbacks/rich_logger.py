@@ -58,7 +58,8 @@ class RichLogger(Callback):
     What others print or log meanwhile appears above the bars, and a debugger's prompt makes them go away until the run
     goes on. Bars are drawn by a thread; a step costs nothing. Where they cannot be had, inside another live display
     with an old version of rich for example, there are rows alone. Without `monitor` the star goes to what EarlyStopping
-    monitors, if it is there, or else to the lowest "val_loss" or "loss".
+    monitors, if it is there, or else to the lowest "val_loss" or "loss". A run that is replayed is judged
+    by what it was judged by live.
 
     A copy and a pickle of it have the settings. A pickle has no console, because a console cannot be pickled.
 
@@ -96,6 +97,11 @@ class RichLogger(Callback):
     log: logging.Logger | str | None = field(default=None, kw_only=True, validator=_log)
     theme: Theme | None = field(default=None, kw_only=True, validator=_theme)
     _session: Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+
+    @property
+    def judged_by(self) -> tuple[str, Mode] | None:
+        """The metric whose best value is marked and its mode, if it was chosen here. EventLog records it."""
+        return None if self.monitor is None else (self.monitor, self.mode)
 
     def settings(self) -> dict[str, Any]:
         return {}  # how a run is shown does not change it

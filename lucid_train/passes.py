@@ -49,10 +49,10 @@ class Passes:
     def generators(self) -> dict[str, Any]:
         """Return the generators that the data, or a DataLoader's sampler, holds in an attribute."""
         found: dict[str, Any] = {}
-        owners = {"data": self.data}
+        owners: dict[str, Any] = {"data": self.data}
         for path in ("sampler", "batch_sampler", "batch_sampler.sampler"):
-            owner, _, name = f"data.{path}".rpartition(".")
-            owners[f"data.{path}"] = getattr(owners[owner], name, None)
+            parent, _, attribute = f"data.{path}".rpartition(".")
+            owners[f"data.{path}"] = getattr(owners[parent], attribute, None)
         for place, owner in owners.items():
             for name, held in getattr(owner, "__dict__", {}).items():
                 if is_generator(held) and not any(held is other for other in found.values()):

@@ -10,10 +10,8 @@ import numpy as np
 from attrs import define, field
 
 from lucid_train.callback import Callback
-from lucid_train.callbacks.early_stopping import EarlyStopping
-from lucid_train.callbacks.lr_scheduler import ScheduleCallback
 from lucid_train.dispatch import Dispatcher
-from lucid_train.history import EpochRecord
+from lucid_train.history import EpochRecord, Mode
 from lucid_train.packing import read_count, read_rates
 from lucid_train.recording import read_record
 from lucid_train.run import OpenEpoch, Run, Status
@@ -28,13 +26,12 @@ class RecordedCallback(Callback):
         return self.text
 
 
-class RecordedSchedule(ScheduleCallback):
-    """Stands for a callback that advanced a schedule."""
+class RecordedSchedule(RecordedCallback):
+    """Stands for a callback that advanced a schedule: it has the method by which one is known."""
 
-    text = ""
-
-    def __repr__(self) -> str:
-        return self.text
+    def foreseen(self, run: Run, stand_in: Any) -> tuple[Any, int]:
+        """Return that nothing is known of the rates to come."""
+        return None, 0
 
 
 class RecordedModel:
@@ -61,9 +58,6 @@ def recorded_callback(packed: Any) -> Callback:
     """
     if not isinstance(packed, dict):
         raise ValueError("a callback is no object")
-    monitor, mode = packed.get("monitor"), packed.get("mode")
-    if isinstance(monitor, str) and monitor and mode in ("min", "max"):
-        return EarlyStopping(monitor, mode=mode)  # the display goes by what the run went by
     base = RecordedSchedule if packed.get("schedule") is True else RecordedCallback
     stand_in: Callback = _named(packed.get("name"), base, text=str(packed.get("repr")))
     return stand_in
@@ -80,6 +74,20 @@ def recorded_model(packed: Any) -> RecordedModel:
     size = packed.get("parameters")
     stand_in: RecordedModel = _named(packed.get("name"), RecordedModel, size=None if size is None else read_count(size))
     return stand_in
+
+
+def recorded_judgement(packed: Any) -> tuple[str, Mode] | None:
+    """Return the metric that a run was judged by and its mode, as a log has them.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    match packed:
+        case None:
+            return None
+        case [str(monitor), "min" | "max" as mode] if monitor:
+            return monitor, mode
+    raise ValueError("what it was judged by is not a metric and its mode")
 
 
 def _named(name: Any, base: type, **attributes: Any) -> Any:
@@ -105,11 +113,13 @@ class RecordedRun(Run):
     Attributes:
         callbacks: What stands for its callbacks, in list order.
         writer: The process that recorded it.
+        judged_by: The metric whose best value was marked and its mode, or None if nobody had chosen one.
     """
 
     pace: float = 0.0
     _recorded: tuple[Callback, ...] = field(default=(), init=False)
     writer: Any = field(default=None, init=False)
+    judged_by: tuple[str, Mode] | None = field(default=None, init=False)
     _rates: tuple[float, ...] = field(default=(), init=False)
     _time: float = field(default=0.0, init=False)
     _since: float = field(factory=monotonic, init=False)
@@ -146,6 +156,7 @@ class RecordedRun(Run):
         if not isinstance(callbacks, list):
             raise ValueError("its callbacks are no list")
         self._recorded = tuple(map(recorded_callback, callbacks))
+        self.judged_by = recorded_judgement(fields.get("judged_by"))
         self.writer = fields.get("writer")
         self.model = None if model is None else recorded_model(model)
         self.open_epoch = None if step is None else OpenEpoch(iter(()), self.step - read_count(step))

@@ -7,11 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from attrs import define, field
+
 from lucid_train.arguments import real_number
+from lucid_train.callback import Callback
 from lucid_train.callbacks import RichLogger
 from lucid_train.callbacks.display.figures import clean
 from lucid_train.comparison import print_comparison
+from lucid_train.events import FitStart
 from lucid_train.follow import Watch
+from lucid_train.history import Mode
 from lucid_train.playback import replay
 
 _BROKEN = 2
@@ -29,8 +34,8 @@ def add_commands(commands: Any) -> None:
     replayed.add_argument("log", type=Path, help="what EventLog wrote")
     replayed.add_argument("--speed", type=float, default=1.0, help="times as fast as the run was (default: 1)")
     for parser in (watched, shown, replayed):
-        parser.add_argument("--monitor", metavar="METRIC", help="judge the best by this (default: val_loss, or loss)")
-        parser.add_argument("--mode", choices=("min", "max"), default="min", help="whether less or more is better")
+        parser.add_argument("--monitor", metavar="METRIC", help="judge the best by this (default: as the run did)")
+        parser.add_argument("--mode", choices=("min", "max"), help="whether less or more is better")
 
 
 def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.ArgumentParser:
@@ -66,16 +71,36 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     if len(arguments.logs) == 1:
-        display = RichLogger(bars=False, rows=False, monitor=arguments.monitor, mode=arguments.mode)
-        replay(arguments.logs[0], [display])
+        replay(arguments.logs[0], [_display(arguments, live=False)])
     else:
-        histories = [replay(log) for log in arguments.logs]
-        print_comparison([str(log) for log in arguments.logs], histories, arguments.monitor, arguments.mode)
+        judge = _Judge()
+        histories = [replay(log, [judge]) for log in arguments.logs]
+        monitor: str | None = arguments.monitor
+        mode: Mode = "min"
+        if monitor is None and any(judge.chosen[0] in history.metric_names() for history in histories):
+            monitor, mode = judge.chosen
+        print_comparison([str(log) for log in arguments.logs], histories, monitor, arguments.mode or mode)
     return 0
 
 
-def _display(arguments: argparse.Namespace) -> RichLogger:
-    return RichLogger(monitor=arguments.monitor, mode=arguments.mode)
+@define(eq=False)
+class _Judge(Callback):
+    """Notes what the runs were judged by."""
+
+    seen: set[tuple[str, Mode] | None] = field(factory=set, init=False)
+
+    @property
+    def chosen(self) -> tuple[str | None, Mode]:
+        """What all of them were judged by, or no metric where they differ."""
+        (first, *others) = self.seen or {None}
+        return (None, "min") if others or first is None else first
+
+    def on_fit_start(self, event: FitStart) -> None:
+        self.seen.add(getattr(event.run, "judged_by", None))
+
+
+def _display(arguments: argparse.Namespace, *, live: bool = True) -> RichLogger:
+    return RichLogger(bars=live, rows=live, monitor=arguments.monitor, mode=arguments.mode or "min")
 
 
 def _say(sentence: str) -> None:

@@ -59,6 +59,14 @@ def test_the_callbacks_of_the_schedules_load_no_rich() -> None:
     assert "rich" not in loaded_by("from lucid_train.callbacks import StepLRCallback, EarlyStopping")
 
 
+def test_replaying_a_run_loads_nothing_of_the_catalogue() -> None:
+    program = (
+        "import sys, lucid_train.playback; print([name for name in sys.modules if 'lucid_train.callbacks' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_can_be_had_and_is_listed(package: str) -> None:
     module = importlib.import_module(package)

@@ -25,7 +25,6 @@ from lucid_train import (
 )
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
 from lucid_train.callbacks.event_log import EventLog
-from lucid_train.callbacks.lr_scheduler import ScheduleCallback
 from lucid_train.nn import Linear
 from lucid_train.recording import RecordedError
 
@@ -340,20 +339,10 @@ def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     [(run, callbacks)] = runs
     names = ["EarlyStopping", "ExponentialLRCallback", "EventLog", "Recorder", "print"]
     assert [type(each).__name__ for each in callbacks] == names
-    assert (callbacks[0].monitor, callbacks[0].mode) == ("loss", "max")
-    assert isinstance(callbacks[1], ScheduleCallback)
+    assert run.judged_by == ("loss", "max")
+    assert [hasattr(each, "foreseen") for each in callbacks] == [False, True, False, False, False]
+    assert callbacks[1].foreseen(run, None) == (None, 0)
     assert repr(callbacks[1]) == "ExponentialLRCallback(interval='epoch', gamma=0.5)"
     assert type(run.model).__name__ == "Linear"
     assert [array.shape for array in run.model.parameters()] == [(8,)]
     assert run.last_lr == [0.25]
-
-
-def test_a_fast_replay_takes_no_longer_by_its_clock_than_the_run_did(tmp_path: Path) -> None:
-    path = tmp_path / "run.jsonl"
-    Trainer(step=lambda batch: 0.5, data=[1], epochs=20, callbacks=[EventLog(path)]).fit()
-    times = [json.loads(line)["time"] for line in path.read_text("utf-8").splitlines()]
-    clock: list[float] = []
-    replay(
-        path, [Hearing(event, lambda event: clock.append(event.run.clock())) for event in (FitStart, FitEnd)], speed=1e6
-    )
-    assert clock == [times[0], max(times)]

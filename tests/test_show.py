@@ -1,3 +1,5 @@
+import copy
+import io
 import json
 import os
 import re
@@ -10,9 +12,10 @@ from typing import Any
 import pexpect
 import pyte
 import pytest
+from rich.console import Console
 
 from lucid_train import Callback, EpochStart, FitEnd, Trainer, cli, replay
-from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
+from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
 from lucid_train.callbacks.display.pace import Pace
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.nn import Linear
@@ -139,6 +142,67 @@ def test_patience_is_above_zero(tmp_path: Path, capsys: pytest.CaptureFixture[st
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m\r\n[bold]"
 
 
+def judged(path: Path, *callbacks: Callback) -> None:
+    """Record a run whose accuracy is best in epoch 2, where its loss on other data is not."""
+    values = iter([(0.1, 0.5), (0.3, 0.9), (0.2, 0.7)])
+    Trainer(
+        step=lambda batch: {"loss": 1.0, "accuracy": 0.5},
+        data=[1],
+        epochs=3,
+        evaluate=lambda: dict(zip(("loss", "accuracy"), next(values), strict=True)),
+        callbacks=[*copy.deepcopy(callbacks), EventLog(path)],
+    ).fit()
+
+
+DISPLAY = RichLogger(Console(file=io.StringIO()), monitor="val_accuracy", mode="max")
+STOPPER = EarlyStopping("val_accuracy", mode="max")
+
+
+@pytest.mark.parametrize("callbacks", [(DISPLAY,), (STOPPER,), (EarlyStopping("loss"), DISPLAY), (DISPLAY, STOPPER)])
+@pytest.mark.parametrize("name", ["show", "watch", "replay"])
+def test_a_recorded_run_is_judged_by_what_it_was_judged_by_live(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, callbacks: tuple[Callback, ...]
+) -> None:
+    judged(tmp_path / "run.jsonl", *callbacks)
+    assert called(name, tmp_path / "run.jsonl") == 0
+    output = capsys.readouterr().out
+    assert "best epoch 2  val_accuracy 0.9000" in output
+    assert name == "show" or "val_accuracy 0.9000*" in output
+    assert called(name, tmp_path / "run.jsonl", "--monitor", "val_loss") == 0
+    assert "best epoch 1  val_loss 0.1000" in capsys.readouterr().out
+
+
+def test_nobody_having_chosen_the_loss_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged(tmp_path / "run.jsonl", RichLogger(Console(file=io.StringIO())))
+    assert called("show", tmp_path / "run.jsonl") == 0
+    assert "best epoch 1  val_loss 0.1000" in capsys.readouterr().out
+
+
+def test_runs_are_compared_by_what_all_of_them_were_judged_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, other = (tmp_path / f"{name}.jsonl" for name in ("first", "second", "other"))
+    judged(first, DISPLAY)
+    judged(second, STOPPER)
+    judged(other)
+    assert called("show", first, second) == 0
+    assert "best val_accuracy" in capsys.readouterr().out
+    assert called("show", first, other) == 0
+    assert "best val_loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("packed", ["loss", ["", "min"], ["loss", "most"], ["loss"], [1, "min"], {}])
+def test_what_is_no_metric_and_mode_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], packed: object
+) -> None:
+    path = tmp_path / "run.jsonl"
+    judged(path)
+    first, *others = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([json.dumps({**json.loads(first), "judged_by": packed}) + "\n", *others]))
+    assert called("show", path) == 2
+    assert "in line 1, what it was judged by is not a metric and its mode" in capsys.readouterr().err
+
+
 def hostile(path: Path) -> None:
     """A log whose every string tries to do something to a terminal, and whose every number is as large as can be."""
     evil, large = EVIL, 2**62 - 1
@@ -150,7 +214,8 @@ def hostile(path: Path) -> None:
             "format": 1,
             "heartbeat": 1e308,
             "writer": {"pid": 1, "host": evil},
-            "callbacks": [{"name": "x", "repr": evil, "schedule": True}, {"name": "y", "monitor": evil, "mode": "max"}],
+            "callbacks": [{"name": "x", "repr": evil, "schedule": True}, {"name": "y"}],
+            "judged_by": [evil, "max"],
             "model": {"name": "M", "parameters": large},
             "open_step": None,
             "history": [],

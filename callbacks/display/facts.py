@@ -15,7 +15,6 @@ from lucid_train.callbacks.display import figures
 from lucid_train.callbacks.display.look import Look, flow
 from lucid_train.callbacks.display.pace import Pace
 from lucid_train.callbacks.display.rows import Best
-from lucid_train.callbacks.lr_scheduler import ScheduleCallback
 from lucid_train.events import FitEnd
 from lucid_train.history import EpochRecord
 from lucid_train.run import Run
@@ -80,8 +79,10 @@ def before(run: Run) -> list[Fact]:
     steps = "" if run.steps_per_epoch is None else f" of {figures.plural(run.steps_per_epoch, 'step')}"
     facts.append(Fact("training", [span + steps]))
     if lr := run.last_lr:
-        facts.append(Fact("lr", [figures.rates_and_change(lr, lr)]))
-    facts += [Fact("schedule", [_shown(each)]) for each in run.callbacks if isinstance(each, ScheduleCallback)]
+        groups = f" ({len(lr)} groups)" if len(lr) > 2 and len(set(lr)) > 1 else ""
+        facts.append(Fact("lr", [figures.rates(lr) + groups]))
+    # What can foresee rates is a schedule, as it is to Trainer.plan.
+    facts += [Fact("schedule", [_shown(each)]) for each in run.callbacks if hasattr(each, "foreseen")]
     if run.callbacks:
         facts.append(Fact("callbacks", [", ".join(_name(callback) for callback in run.callbacks)]))
     return facts
@@ -90,13 +91,14 @@ def before(run: Run) -> list[Fact]:
 def after(event: FitEnd, pace: Pace, best: Best) -> list[Fact]:
     """Return what a fit that has ended came to."""
     run, history = event.run, event.history
-    done = f"{figures.plural(pace.epochs, 'epoch')}, {figures.plural(pace.steps, 'step')}"
+    steps = pace.steps + pace.steps_at_hand(run.epoch_step)
+    done = f"{figures.plural(pace.epochs, 'epoch')}, {figures.plural(steps, 'step')}"
     trained = [f"{done} in {figures.seconds(pace.elapsed)}"]
     if pace.seconds > 0 and pace.steps:
         trained.append(figures.pace(pace.steps / pace.seconds))
     if run.epoch_step:
         total = "" if run.steps_per_epoch is None else f"/{run.steps_per_epoch}"
-        trained.append(f"and epoch {run.epoch} up to step {run.epoch_step}{total}")
+        trained.append(f"up to step {run.epoch_step}{total} of epoch {run.epoch}")
     # "interrupted by the keyboard" need not say twice that it was.
     reason = (event.reason or "").removeprefix(f"{event.status} ")
     facts = [Fact(event.status, [reason] if reason else trained, event.status)]

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 RATE_WIDTH = 10
 METRIC_WIDTH = 8
 SECONDS_WIDTH = 7
+# What the rates of several groups take, but for exponents of three digits.
+GROUPS_WIDTH = 20
 
-_GROUPS_SHOWN = 3
 _CURVE = "▁▂▃▄▅▆▇█"
 _CURVE_ASCII = "_.-:=+*#"
 
@@ -24,16 +25,27 @@ def rate(value: float, digits: int = 4) -> str:
 
 
 def rates(values: Sequence[float], digits: int = 4) -> str:
-    """Return the rates of all groups: one if they are equal, else the few there are, else their range.
+    """Return the rates of all groups: one if they are equal, else both of two, else their range.
 
-    >>> rates([0.1, 0.1]), rates([0.1, 0.01]), rates([0.1, 0.01, 0.001, 0.0001])
-    ('0.1', '0.1, 0.01', '0.0001 .. 0.1')
+    Several have a digit less each, so that they take little room, and the same in every epoch.
+
+    >>> rates([0.1, 0.1]), rates([0.1, 0.01]), rates([0.1, 0.01, 0.00085364])
+    ('0.1', '0.1, 0.01', '0.000854 .. 0.1')
     """
     if len(set(values)) <= 1:
         return rate(values[0], digits) if values else ""
-    if len(values) <= _GROUPS_SHOWN:
-        return ", ".join(rate(value, digits) for value in values)
-    return f"{rate(min(values), digits)} .. {rate(max(values), digits)}"
+    if len(values) == 2:
+        return ", ".join(rate(value, digits - 1) for value in values)
+    return f"{rate(min(values), digits - 1)} .. {rate(max(values), digits - 1)}"
+
+
+def rates_width(*groups: Sequence[float]) -> int:
+    """Return the width to reserve for rates, so that those to come have room too.
+
+    >>> rates_width([0.1, 0.1], [0.05, 0.05]), rates_width([0.1, 0.1], [0.1, 0.05])
+    (10, 20)
+    """
+    return GROUPS_WIDTH if any(len(set(values)) > 1 for values in groups) else RATE_WIDTH
 
 
 def rates_and_next(used: Sequence[float], following: Sequence[float]) -> tuple[str, str]:
@@ -48,12 +60,9 @@ def rates_and_next(used: Sequence[float], following: Sequence[float]) -> tuple[s
         # A small change is still to be seen, if there is room for the digits that tell.
         for digits in range(5, 18):
             finer = rates(used, digits), rates(following, digits)
-            if before != after or max(map(len, finer)) > max(RATE_WIDTH, len(before)):
+            if before != after or max(map(len, finer)) > max(rates_width(used, following), len(before)):
                 break
             before, after = finer
-    if max(len(used), len(following)) > _GROUPS_SHOWN and " .. " in before + after:
-        groups = f" ({max(len(used), len(following))} groups)"
-        before, after = (before, after + groups) if after else (before + groups, after)
     return before, after
 
 

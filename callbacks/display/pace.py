@@ -67,6 +67,10 @@ class Pace:
         self._recent.append((record.steps, max(0.0, record.seconds - self._evaluation_at_hand)))
         self.start_epoch()
 
+    def steps_at_hand(self, steps_done: int) -> int:
+        """Return how many steps of the epoch at hand this fit has taken, of those that are done."""
+        return max(0, steps_done - self._first_step)
+
     @property
     def evaluating(self) -> float | None:
         """How long the evaluation has taken so far, or None while there is none."""
@@ -91,7 +95,7 @@ class Pace:
     def left(self, run: Run, steps_done: int) -> float | None:
         """Return the seconds that the fit will go on for, evaluations included, or None while nothing is known."""
         total = run.steps_per_epoch
-        done = max(0, steps_done - self._first_step)
+        done = self.steps_at_hand(steps_done)
         recent = [*self._recent, (done, self._training())]
         steps = sum(steps for steps, _ in recent)
         if not total or not steps:

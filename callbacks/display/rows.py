@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
 
 from attrs import define, field
 from rich.text import Text
@@ -79,8 +79,7 @@ class Table:
             best: The metric whose best value so far this is, or None.
             width: The width of the screen.
         """
-        used, following = figures.rates_and_next(record.lr, record.last_lr)
-        self._grow(record.metrics, len(str(max(epochs, record.epoch))), len(used), len(following))
+        self._grow(record, len(str(max(epochs, record.epoch))))
         margin = " " * (width >= 60)
         for gap in ("  ", " "):
             header = Text(margin, end="") + self._header(gap)
@@ -92,11 +91,13 @@ class Table:
                 return [*titles, row]
         return self._card(record, epochs, best, width)
 
-    def _grow(self, metrics: Mapping[str, float], epoch: int, used: int, following: int) -> None:
-        wanted = {f"metric {name}": max(figures.METRIC_WIDTH, self._look.width(name)) for name in metrics}
+    def _grow(self, record: EpochRecord, epoch: int) -> None:
+        wanted = {f"metric {name}": max(figures.METRIC_WIDTH, self._look.width(name)) for name in record.metrics}
         wanted = {"epoch": max(5, epoch), **wanted, "time": figures.SECONDS_WIDTH}
-        if used:
-            wanted |= {"lr": max(figures.RATE_WIDTH, used), "next": max(figures.RATE_WIDTH, following)}
+        if record.lr:
+            used, following = figures.rates_and_next(record.lr, record.last_lr)
+            room = figures.rates_width(record.lr, record.last_lr)
+            wanted |= {"lr": max(room, len(used)), "next": max(room, len(following))}
         for name, width in wanted.items():
             self._widths[name] = max(width, self._widths.get(name, 0))
         # In the order of the columns, whenever a metric came.
@@ -134,9 +135,11 @@ class Table:
     def _card(self, record: EpochRecord, epochs: int, best: str | None, width: int) -> list[Text]:
         look = self._look
         self._shown = None
+        indent = 2 if width >= 30 else 1
         head = [look.text(f"epoch {record.epoch:{len(str(epochs))}}", "epoch")]
         if record.lr:
-            head.append(look.text(f"lr {figures.rates_and_change(record.lr, record.last_lr)}", "rate"))
+            pieces = _pieces(f"lr {figures.rates_and_change(record.lr, record.last_lr)}", width - indent)
+            head += flow([look.text(piece, "rate") for piece in pieces], width - indent, " ")
         head.append(look.text(figures.seconds(record.seconds), "time"))
         room = max((look.width(name) for name in record.metrics), default=0)
         if room + figures.METRIC_WIDTH + 4 > width:
@@ -150,9 +153,14 @@ class Table:
                 + Text(" ")
                 + look.cell(number, figures.METRIC_WIDTH + 1 if room else 0, style, left=True)
             )
-        indent = 2 if width >= 30 else 1
         grid = flow(parts, width - indent)
         return [*flow(head, width, indent=indent), *(Text(" " * indent, end="") + part for part in grid)]
+
+
+def _pieces(rates: str, width: int) -> list[str]:
+    """Return rates in pieces that stay whole where a line ends: each group's, and what it changes to, if they fit."""
+    pieces = re.split("(?<=,) | (?=-> )", rates)
+    return pieces if max(map(len, pieces)) <= width else rates.split(" ")
 
 
 def _style(value: float, best: bool) -> str:

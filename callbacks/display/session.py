@@ -163,10 +163,10 @@ def current_console() -> Console:
 
 def _best(settings: RichLogger, run: Run) -> rows.Best:
     """Return what watches the metric that is asked for, or that the run itself goes by."""
-    watcher = next((each for each in run.callbacks if isinstance(each, EarlyStopping)), None)
-    best = rows.Best(settings.monitor, settings.mode)
-    if settings.monitor is None and watcher is not None:
-        best = rows.Best(watcher.monitor, watcher.mode)
+    watched = [(each.monitor, each.mode) for each in run.callbacks if isinstance(each, EarlyStopping)]
+    # Of a run that is replayed, its log says what it was judged by.
+    judged_by = settings.judged_by or getattr(run, "judged_by", None) or next(iter(watched), None)
+    best = rows.Best(*(judged_by or (None, settings.mode)))
     for record in run.history:
         best.see(record)
     return best

@@ -98,7 +98,8 @@ def test_no_row_is_lost_when_an_exception_leaves_the_fit() -> None:
     text = "\n".join(permanent(console))
     assert re.findall(r"^ +(\d+) +0\.5", text, re.MULTILINE) == ["1", "2"]
     assert "interrupted  by the keyboard" in text
-    assert "and epoch 3 up to step 2/3" in text
+    assert "2 epochs, 8 steps in " in text
+    assert "up to step 2/3 of epoch 3" in text
     assert shown(console).count("\x1b[?25h") == 1
 
 
@@ -106,6 +107,20 @@ def test_no_row_is_lost_when_an_exception_leaves_the_fit() -> None:
 class Fails(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         raise RuntimeError("cannot start")
+
+
+def test_the_steps_of_an_epoch_that_failed_count_and_those_before_the_fit_do_not() -> None:
+    def step(number: int) -> float:
+        return 1 / (number % 6 and number % 9)
+
+    console = pipe()
+    trainer = Trainer(step, range(1, 11), callbacks=[RichLogger(console, header=False)])
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            trainer.fit(1)
+    first, second = shown(console).splitlines()
+    assert re.search(r"trained 0 epochs, 5 steps in \S+  up to step 5/10 of epoch 1", first)
+    assert re.search(r"trained 0 epochs, 0 steps in \S+  up to step 5/10 of epoch 1", second)
 
 
 def test_everything_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:

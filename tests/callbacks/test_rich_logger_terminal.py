@@ -120,7 +120,7 @@ def test_the_screen_shows_rows_that_stay_and_two_bars(columns: int) -> None:
 def test_an_exception_leaves_a_sane_terminal_and_its_traceback() -> None:
     terminal = Terminal("def step(number):\n    time.sleep(0.1)\n    assert number < 3\ntrain(step)")
     lines = terminal.end()
-    assert has("failed", "AssertionError", "Traceback", "and epoch 1 up to step 2/4")(lines)
+    assert has("failed", "AssertionError", "Traceback", "0 epochs, 2 steps in", "up to step 2/4 of epoch 1")(lines)
     assert not has("━")(lines)
     assert terminal.sane
     assert terminal.child.exitstatus == 1
