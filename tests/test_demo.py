@@ -69,15 +69,19 @@ def test_an_unknown_schedule_is_refused_with_the_choices(capsys: pytest.CaptureF
     assert "'step', 'exponential', 'cosine'" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no disk that is always full")
-def test_a_full_disk_is_one_sentence_and_no_traceback() -> None:
-    program = "import sys; from lucid_train.cli import main; sys.exit(main(['demo', '--epochs', '1']))"
-    with open("/dev/full", "w") as full:
+def test_a_full_disk_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
+    program = """if True:
+        import resource, sys
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+        from lucid_train.cli import main
+        sys.exit(main(['demo', '--epochs', '1']))
+    """
+    with (tmp_path / "output").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
     assert done.returncode == 1
-    assert "lucid-train: error: [Errno 28] No space left on device" in done.stderr
+    assert "lucid-train: error: [Errno 27] File too large" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,5 +1,6 @@
 """First the update, then the schedule: the other way round is warned about, where it can be known."""
 
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,9 +26,11 @@ def test_a_schedule_stepped_before_the_first_update_warns_once_where_the_caller_
 def test_the_right_order_does_not_warn() -> None:
     optimizer = sgd(0.1)
     scheduler = StepLR(optimizer, 2)
-    for _ in range(4):
-        optimizer.step()
-        scheduler.step()
+    with warnings.catch_warnings(record=True) as caught:
+        for _ in range(4):
+            optimizer.step()
+            scheduler.step()
+    assert caught == []
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,9 @@ def test_the_right_order_does_not_warn() -> None:
     ids=["says nothing", "a step_count that is no count", "no hook to register"],
 )
 def test_where_the_order_cannot_be_known_nothing_is_claimed(optimizer: Any) -> None:
-    StepLR(optimizer, 2).step()
+    with warnings.catch_warnings(record=True) as caught:
+        StepLR(optimizer, 2).step()
+    assert caught == []
 
 
 def test_a_loaded_schedule_may_be_stepped_first() -> None:
