@@ -7,13 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lookalikes import Bare
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-
-
-class Bare:
-    def __init__(self, *rates: Any) -> None:
-        self.param_groups = [{"lr": rate} for rate in rates]
 
 
 class InverseLR(LRScheduler):

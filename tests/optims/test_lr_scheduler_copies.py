@@ -6,52 +6,14 @@ import pickle
 import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from lookalikes import Bare, ByValue, LucidLike
 
 from lucid_train.nn import Parameter
 from lucid_train.optims import SGD
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-
-
-class Bare:
-    def __init__(self, *rates: Any) -> None:
-        self.param_groups = [{"lr": rate} for rate in rates]
-
-
-class Engine:
-    """As Lucid 3's engines do: the rate is the one that it was built with, until it is told another."""
-
-    def __init__(self, lr: float) -> None:
-        self.lr = lr
-
-
-class LucidLike:
-    """As Lucid 3's optimizers do: engines are built at the first step, and then refreshed only on request."""
-
-    def __init__(self, *rates: float) -> None:
-        self.param_groups = [{"lr": rate} for rate in rates]
-        self.engines: list[Engine] = []
-        self.used: list[list[float]] = []
-
-    def step(self) -> None:
-        if not self.engines:
-            self.engines = [Engine(group["lr"]) for group in self.param_groups]
-        self.used.append([engine.lr for engine in self.engines])
-
-    def _sync_hyperparams(self) -> None:
-        for engine, group in zip(self.engines, self.param_groups, strict=False):
-            engine.lr = group["lr"]
-
-
-@dataclass
-class ByValue:
-    """Compared by value, hence not hashable."""
-
-    param_groups: list[dict[str, Any]]
-
 
 KINDS: list[Callable[[Any], LRScheduler]] = [
     lambda optimizer: StepLR(optimizer, 2, 0.5),

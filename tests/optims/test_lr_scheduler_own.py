@@ -4,13 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from lookalikes import Bare
 
 from lucid_train.optims.lr_scheduler import LRScheduler, StepLR
-
-
-class Bare:
-    def __init__(self, *rates: Any) -> None:
-        self.param_groups = [{"lr": rate} for rate in rates]
 
 
 def walk(scheduler: LRScheduler, epochs: int) -> list[list[float]]:

@@ -42,7 +42,7 @@ def walk(optimizer: Any, scheduler: Any, epochs: int) -> list[list[float]]:
     return used
 
 
-def compare(rates: list[float], build: Callable[[Any, Any], Any], epochs: int) -> None:
+def assert_same_rates(rates: list[float], build: Callable[[Any, Any], Any], epochs: int) -> None:
     here, there = sgd(*rates), sgd(*rates)
     mine, pytorchs = build(ours, here), build(theirs, there)
     for used, expected in zip(walk(here, mine, epochs), walk(there, pytorchs, epochs), strict=True):
@@ -53,12 +53,12 @@ def compare(rates: list[float], build: Callable[[Any, Any], Any], epochs: int) -
 
 @given(rates=base_rates, step_size=st.integers(1, 20), gamma=st.floats(0.1, 1.1))
 def test_step(rates: list[float], step_size: int, gamma: float) -> None:
-    compare(rates, lambda home, optimizer: home.StepLR(optimizer, step_size, gamma), EPOCHS)
+    assert_same_rates(rates, lambda home, optimizer: home.StepLR(optimizer, step_size, gamma), EPOCHS)
 
 
 @given(rates=base_rates, gamma=st.floats(0.1, 1.1))
 def test_exponential(rates: list[float], gamma: float) -> None:
-    compare(rates, lambda home, optimizer: home.ExponentialLR(optimizer, gamma), EPOCHS)
+    assert_same_rates(rates, lambda home, optimizer: home.ExponentialLR(optimizer, gamma), EPOCHS)
 
 
 def cosine(home: Any, optimizer: Any, T_max: int, eta_min: float, after: str) -> Any:
@@ -68,14 +68,14 @@ def cosine(home: Any, optimizer: Any, T_max: int, eta_min: float, after: str) ->
 @given(rates=base_rates, share=st.sampled_from([0.0, 0.01, 0.5, 1.0]), T_max=st.integers(1, 30))
 def test_cosine_with_mirror_for_ten_times_its_length(rates: list[float], share: float, T_max: int) -> None:
     eta_min = min(rates) * share
-    compare(rates, lambda home, optimizer: cosine(home, optimizer, T_max, eta_min, "mirror"), 10 * T_max)
+    assert_same_rates(rates, lambda home, optimizer: cosine(home, optimizer, T_max, eta_min, "mirror"), 10 * T_max)
 
 
 @pytest.mark.parametrize("after", ["restart", "hold", "mirror"])
 @given(rates=base_rates, share=st.sampled_from([0.0, 0.01, 0.5, 1.0]), T_max=st.integers(1, 60))
 def test_cosine_down_to_its_end(after: str, rates: list[float], share: float, T_max: int) -> None:
     eta_min = min(rates) * share
-    compare(rates, lambda home, optimizer: cosine(home, optimizer, T_max, eta_min, after), T_max)
+    assert_same_rates(rates, lambda home, optimizer: cosine(home, optimizer, T_max, eta_min, after), T_max)
 
 
 KINDS: dict[str, Callable[[Any, Any], Any]] = {

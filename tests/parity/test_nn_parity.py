@@ -27,7 +27,7 @@ LAYERS = [
 ]
 
 
-def close(ours: Any, theirs: Any) -> None:
+def assert_close(ours: Any, theirs: Any) -> None:
     np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12, atol=1e-14)
 
 
@@ -41,15 +41,15 @@ def test_outputs_and_gradients_are_pytorch_s(ours: Callable[[], nn.Module], thei
         x[0, 0] = 0.0
         tensor = torch.tensor(x, requires_grad=True)
         output, expected = mine(x), yours(tensor)
-        close(output, expected)
+        assert_close(output, expected)
         grad = rng.normal(size=output.shape)
         expected.backward(torch.tensor(grad))
-        close(mine.backward(grad), tensor.grad)
+        assert_close(mine.backward(grad), tensor.grad)
     for (name, parameter), (your_name, your_parameter) in zip(
         mine.named_parameters(), yours.named_parameters(), strict=True
     ):
         assert name == your_name
-        close(parameter.grad, your_parameter.grad)
+        assert_close(parameter.grad, your_parameter.grad)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -60,7 +60,7 @@ def test_mse_is_pytorch_s(scale: float) -> None:
     criterion, expected = nn.MSELoss(), torch.nn.MSELoss()(tensor, torch.tensor(y))
     expected.backward()
     assert criterion(x, y) == pytest.approx(expected.item(), rel=1e-12)
-    close(criterion.backward(), tensor.grad)
+    assert_close(criterion.backward(), tensor.grad)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -71,7 +71,7 @@ def test_cross_entropy_is_pytorch_s(scale: float) -> None:
     criterion, expected = nn.CrossEntropyLoss(), torch.nn.CrossEntropyLoss()(tensor, torch.tensor(y))
     expected.backward()
     assert criterion(x, y) == pytest.approx(expected.item(), rel=1e-12)
-    close(criterion.backward(), tensor.grad)
+    assert_close(criterion.backward(), tensor.grad)
 
 
 def test_our_state_loads_into_pytorch() -> None:
@@ -79,4 +79,4 @@ def test_our_state_loads_into_pytorch() -> None:
     state = {name: torch.from_numpy(array) for name, array in mine.state_dict().items()}
     yours.double().load_state_dict(state)
     x = np.random.default_rng(0).normal(size=(6, 5))
-    close(mine(x), yours(torch.tensor(x)))
+    assert_close(mine(x), yours(torch.tensor(x)))

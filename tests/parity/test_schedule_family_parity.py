@@ -45,7 +45,9 @@ def walk(optimizer: Any, scheduler: Any, epochs: int) -> list[list[float]]:
     return seen
 
 
-def compare(build: Build, rates: list[float], epochs: int = EPOCHS, make: Any = sgd, rel: float = 1e-12) -> None:
+def assert_same_rates(
+    build: Build, rates: list[float], epochs: int = EPOCHS, make: Any = sgd, rel: float = 1e-12
+) -> None:
     here, there = make(*rates), make(*rates)
     mine, pytorchs = build(ours, here), build(theirs, there)
     for t, (used, expected) in enumerate(zip(walk(here, mine, epochs), walk(there, pytorchs, epochs), strict=True)):
@@ -57,34 +59,36 @@ def compare(build: Build, rates: list[float], epochs: int = EPOCHS, make: Any = 
 
 @given(rates=rates, milestones=st.lists(st.integers(0, 50), max_size=6), gamma=factors)
 def test_multi_step(rates: list[float], milestones: list[int], gamma: float) -> None:
-    compare(lambda home, opt: home.MultiStepLR(opt, milestones, gamma), rates)
+    assert_same_rates(lambda home, opt: home.MultiStepLR(opt, milestones, gamma), rates)
 
 
 @given(rates=rates, factor=factors, total=spans)
 def test_constant(rates: list[float], factor: float, total: int) -> None:
-    compare(lambda home, opt: home.ConstantLR(opt, factor, total), rates)
+    assert_same_rates(lambda home, opt: home.ConstantLR(opt, factor, total), rates)
 
 
 @given(rates=rates, start=factors, end=st.floats(0.01, 1), total=spans)
 def test_linear(rates: list[float], start: float, end: float, total: int) -> None:
-    compare(lambda home, opt: home.LinearLR(opt, start, end, total), rates)
+    assert_same_rates(lambda home, opt: home.LinearLR(opt, start, end, total), rates)
 
 
 @given(rates=rates, total=spans, power=st.floats(0.3, 4))
 def test_polynomial(rates: list[float], total: int, power: float) -> None:
-    compare(lambda home, opt: home.PolynomialLR(opt, total, power), rates)
+    assert_same_rates(lambda home, opt: home.PolynomialLR(opt, total, power), rates)
 
 
 @given(rates=rates, gamma=factors)
 def test_functions(rates: list[float], gamma: float) -> None:
-    compare(lambda home, opt: home.LambdaLR(opt, lambda t: gamma**t), rates)
-    compare(lambda home, opt: home.LambdaLR(opt, [lambda t, n=n: 1 / (t + n) for n in range(1, 1 + len(rates))]), rates)
-    compare(lambda home, opt: home.MultiplicativeLR(opt, lambda t: gamma if t % 3 else 1.1), rates)
+    assert_same_rates(lambda home, opt: home.LambdaLR(opt, lambda t: gamma**t), rates)
+    assert_same_rates(
+        lambda home, opt: home.LambdaLR(opt, [lambda t, n=n: 1 / (t + n) for n in range(1, 1 + len(rates))]), rates
+    )
+    assert_same_rates(lambda home, opt: home.MultiplicativeLR(opt, lambda t: gamma if t % 3 else 1.1), rates)
 
 
 @given(rates=rates, first=spans, mult=st.integers(1, 4), share=st.floats(0, 1))
 def test_warm_restarts(rates: list[float], first: int, mult: int, share: float) -> None:
-    compare(lambda home, opt: home.CosineAnnealingWarmRestarts(opt, first, mult, share * min(rates)), rates)
+    assert_same_rates(lambda home, opt: home.CosineAnnealingWarmRestarts(opt, first, mult, share * min(rates)), rates)
 
 
 @given(
@@ -98,13 +102,15 @@ def test_warm_restarts(rates: list[float], first: int, mult: int, share: float) 
 )
 def test_cyclic(lows: list[float], times: float, up: int, down: Any, mode: Any, gamma: float, make: Any) -> None:
     highs = [low * times for low in lows]
-    compare(lambda home, opt: home.CyclicLR(opt, lows, highs, up, down, mode, gamma), lows, make=make)
-    compare(
+    assert_same_rates(lambda home, opt: home.CyclicLR(opt, lows, highs, up, down, mode, gamma), lows, make=make)
+    assert_same_rates(
         lambda home, opt: home.CyclicLR(opt, lows[0], highs[0], up, down, scale_fn=lambda x: 1 / x, base_momentum=0.5),
         lows,
         make=make,
     )
-    compare(lambda home, opt: home.CyclicLR(opt, lows[0], highs[0], up, cycle_momentum=False), lows, make=make)
+    assert_same_rates(
+        lambda home, opt: home.CyclicLR(opt, lows[0], highs[0], up, cycle_momentum=False), lows, make=make
+    )
 
 
 @given(
@@ -117,10 +123,12 @@ def test_cyclic(lows: list[float], times: float, up: int, down: Any, mode: Any, 
 def test_one_cycle(highs: list[float], share: float, three: bool, strategy: Any, make: Any) -> None:
     # PyTorch's line loses digits where it is lowest: with a floor of 1 / 2500 of the top it is left 1e-12.
     options: dict[str, Any] = {"pct_start": share, "anneal_strategy": strategy, "three_phase": three}
-    compare(
+    assert_same_rates(
         lambda home, opt: home.OneCycleLR(opt, highs, 60, **options, final_div_factor=100.0), highs, EPOCHS, make=make
     )
-    compare(lambda home, opt: home.OneCycleLR(opt, highs[0], epochs=6, steps_per_epoch=10), highs, EPOCHS, make=make)
+    assert_same_rates(
+        lambda home, opt: home.OneCycleLR(opt, highs[0], epochs=6, steps_per_epoch=10), highs, EPOCHS, make=make
+    )
 
 
 @given(
@@ -171,13 +179,13 @@ def test_sequential(rates: list[float], chosen: list[int], gaps: Any) -> None:
     def build(home: Any, opt: Any) -> Any:
         return home.SequentialLR(opt, [PARTS[index](home, opt) for index in chosen], milestones)
 
-    compare(build, rates)
+    assert_same_rates(build, rates)
 
 
 @given(rates=rates, chosen=st.lists(st.sampled_from([0, 1, 3, 4, 5, 6]), min_size=1, max_size=4, unique=True))
 def test_chained_multiples(rates: list[float], chosen: list[int]) -> None:
     # PyTorch is asked for multiples only: what it makes of the others depends on the way.
-    compare(lambda home, opt: home.ChainedScheduler([PARTS[index](home, opt) for index in chosen]), rates, 29)
+    assert_same_rates(lambda home, opt: home.ChainedScheduler([PARTS[index](home, opt) for index in chosen]), rates, 29)
 
 
 STATES: dict[str, Build] = {
