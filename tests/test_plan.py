@@ -18,7 +18,7 @@ from lucid_train.optims.lr_scheduler import (
     ReduceLROnPlateau,
     StepLR,
 )
-from lucid_train.plan import PlannedEpoch
+from lucid_train.training.plan import PlannedEpoch
 
 
 class Witness:

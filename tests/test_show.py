@@ -14,16 +14,17 @@ import pyte
 import pytest
 from rich.console import Console
 
-from lucid_train import Callback, EpochStart, FitEnd, Trainer, cli, replay
+from lucid_train import Callback, EpochStart, FitEnd, Trainer, replay
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
-from lucid_train.callbacks.display.pace import Pace
+from lucid_train.callbacks.display.throughput import Pace
 from lucid_train.callbacks.event_log import EventLog
+from lucid_train.cli import main as cli
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
 
 
 def command(*arguments: Any) -> list[str]:
-    return [sys.executable, "-m", "lucid_train.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "lucid_train.cli.main", *map(str, arguments)]
 
 
 def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from lucid_train import Callback, EpochReport, FitEnd, FitStart, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
-from lucid_train.follow import Follower, Watch
+from lucid_train.recording.follow import Follower, Watch
 
 # Trains as long as it is told to: an epoch ends when a file of its number is there.
 WRITER = """
@@ -38,7 +38,7 @@ trainer.fit(epochs)
 
 
 def command(*arguments: Any) -> list[str]:
-    return [sys.executable, "-m", "lucid_train.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "lucid_train.cli.main", *map(str, arguments)]
 
 
 def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:

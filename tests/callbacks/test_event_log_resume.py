@@ -10,7 +10,7 @@ import pytest
 
 from lucid_train import StepEnd, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
-from lucid_train.recording import read_log
+from lucid_train.recording.lines import read_log
 
 SILENT = {"heartbeat": None}
 
