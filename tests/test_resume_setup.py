@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attrs import define, field
+from attrs import define
 
 from lucid_train import (
     Callback,
@@ -29,37 +29,8 @@ from lucid_train.callbacks import (
 from lucid_train.data import batches
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe, StepLR
 from lucid_train.testing import differing
-
-
-@define(eq=False)
-class Asker(Callback):
-    """Asks for the state at one event and remembers it as it was; stops the run there if it is to."""
-
-    event: type[Any] = field(kw_only=True)
-    count: int = field(default=1, kw_only=True)
-    stop: bool = field(default=False, kw_only=True)
-    found: list[Any] = field(factory=list, init=False, repr=False)
-    heard: int = field(default=0, init=False, repr=False)
-
-    def hooks(self, event: type[Any]) -> list[Any]:
-        return [self.ask] if event is self.event else []
-
-    def ask(self, event: Any) -> None:
-        self.heard += 1
-        if self.heard == self.count:
-            run = event.run
-            run.when_settled(lambda: self.found.append(copy.deepcopy(run.state_dict())))
-            if self.stop:
-                run.stop("asked to")
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert state == {}
+from tests.support.callbacks import Asker
+from tests.support.optimizers import Bare
 
 
 def test_the_state_of_a_trainer_without_arrays_is_plain_json() -> None:
@@ -106,11 +77,10 @@ def test_a_model_without_state_dict_cannot_be_saved() -> None:
 
 
 def test_an_optimizer_that_has_only_groups_keeps_its_rates() -> None:
-    class Bare:
-        def __init__(self) -> None:
-            self.param_groups = [{"lr": 0.5}, {"lr": np.array(0.25)}]
+    def build() -> Trainer:
+        return Trainer(optimizer=Bare(0.5, np.array(0.25)), epochs=2, callbacks=[ExponentialLRCallback(0.5)])
 
-    first, second = (Trainer(optimizer=Bare(), epochs=2, callbacks=[ExponentialLRCallback(0.5)]) for _ in range(2))
+    first, second = build(), build()
     first.fit()
     second.load_state_dict(first.state_dict())
     assert [float(group["lr"]) for group in second.optimizer.param_groups] == [0.125, 0.0625]

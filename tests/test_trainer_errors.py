@@ -22,6 +22,7 @@ from lucid_train import (
 )
 from lucid_train.callback import Hook
 from lucid_train.callbacks import ExponentialLRCallback
+from tests.support.optimizers import RateWitness
 
 KINDS = [RuntimeError, KeyboardInterrupt, SystemExit, StopIteration, GeneratorExit]
 HOOKS = [FitStart, EpochStart, StepStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitEnd]
@@ -276,8 +277,8 @@ def test_an_exception_that_cannot_be_changed_leaves_without_a_note() -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
-def test_an_epoch_end_that_fails_is_not_repeated(order: tuple[int, ...], rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_an_epoch_end_that_fails_is_not_repeated(order: tuple[int, ...]) -> None:
+    optimizer = RateWitness(1.0)
     callbacks: list[Callback] = [ExponentialLRCallback(gamma=0.5), Bomb(EpochEnd, ValueError("plot"))]
     heard: list[int] = []
     trainer = Trainer(epochs=4, optimizer=optimizer, callbacks=[callbacks[index] for index in order])

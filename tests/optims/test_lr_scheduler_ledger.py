@@ -7,16 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookalikes import Bare, ByValue, LucidLike, Scalar
 
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-
-KINDS: list[Callable[[Any], LRScheduler]] = [
-    lambda optimizer: StepLR(optimizer, 2, 0.5),
-    lambda optimizer: ExponentialLR(optimizer, 0.9),
-    lambda optimizer: CosineAnnealingLR(optimizer, 5, 0.01),
-]
-each_kind = pytest.mark.parametrize("build", KINDS, ids=["step", "exponential", "cosine"])
+from lucid_train.optims.lr_scheduler import ExponentialLR, LRScheduler, StepLR
+from tests.support.optimizers import Bare, ByValue, LucidLike, Scalar
+from tests.support.schedules import each_kind
 
 
 @each_kind

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookalikes import Bare, ByValue, LucidLike, Scalar
 
 from lucid_train.nn import Parameter
 from lucid_train.optims import SGD
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+from tests.support.optimizers import Bare, ByValue, LucidLike, Scalar, sgd
+from tests.support.schedules import each_kind
 
 
 class Slotted:
@@ -21,18 +22,6 @@ class Slotted:
 
     def __init__(self, rate: float) -> None:
         self.param_groups = [{"lr": rate}]
-
-
-KINDS: list[Callable[[Any], LRScheduler]] = [
-    lambda optimizer: StepLR(optimizer, 2, 0.5),
-    lambda optimizer: ExponentialLR(optimizer, 0.9),
-    lambda optimizer: CosineAnnealingLR(optimizer, 5, 0.01),
-]
-each_kind = pytest.mark.parametrize("build", KINDS, ids=["step", "exponential", "cosine"])
-
-
-def sgd(*rates: float) -> SGD:
-    return SGD([{"params": [Parameter([1.0])], "lr": rate} for rate in rates], lr=0.1)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,8 @@ from typing import Any
 
 import pytest
 
-from lucid_train.nn import Parameter
-from lucid_train.optims import SGD
 from lucid_train.optims.lr_scheduler import StepLR
-
-
-def sgd(rate: float) -> SGD:
-    return SGD([Parameter([1.0])], lr=rate)
+from tests.support.optimizers import sgd
 
 
 def test_a_schedule_stepped_before_the_first_update_warns_once_where_the_caller_stands() -> None:

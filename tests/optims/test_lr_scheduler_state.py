@@ -8,16 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lookalikes import Bare
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-
-
-class InverseLR(LRScheduler):
-    """A user's own."""
-
-    def rates(self, t: int) -> list[float]:
-        return [base_lr / (1 + t) for base_lr in self.base_lrs]
+from tests.support.optimizers import Bare
+from tests.support.schedules import InverseLR, walk
 
 
 class MilestoneLR(LRScheduler):
@@ -43,15 +37,6 @@ KINDS: dict[str, Build] = {
 }
 EPOCHS = 24
 each_kind = pytest.mark.parametrize("build", [pytest.param(build, id=name) for name, build in KINDS.items()])
-
-
-def walk(scheduler: LRScheduler, epochs: int) -> list[list[float]]:
-    """Return the rates of as many epochs, the present one first."""
-    seen = []
-    for _ in range(epochs):
-        seen.append(scheduler.last_lr)
-        scheduler.step()
-    return seen
 
 
 def through_json(state: dict[str, Any]) -> dict[str, Any]:
