@@ -3,6 +3,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from attrs import define
 from lucid_train import (
     Callback,
     EpochEnd,
+    EpochStart,
+    Event,
     FitStart,
     StepEnd,
     Trainer,
@@ -29,7 +33,7 @@ from lucid_train.callbacks import (
 from lucid_train.data import batches
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe, StepLR
 from lucid_train.testing import differing
-from tests.support.callbacks import Asker
+from tests.support.callbacks import Asker, At
 from tests.support.optimizers import Bare
 
 
@@ -317,3 +321,48 @@ def test_a_schedule_built_from_a_recipe_is_taken_up(recipe: Any, cut: int) -> No
     second.load_state_dict(first.state_dict())
     second.fit()
     assert differing(straight.state_dict(), second.state_dict()) == []
+
+
+def test_a_generator_that_the_data_holds_under_two_names_is_saved_once() -> None:
+    class Shuffled:
+        def __init__(self) -> None:
+            self.rng = self.same = np.random.default_rng(3)
+            self.other = np.random.default_rng(3)
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(self.rng.permutation(4).tolist())
+
+    assert set(Trainer(lambda batch: None, Shuffled()).state_dict()["random"]["own"]) == {"data.rng", "data.other"}
+
+
+class DrawsLate:
+    """The order is drawn with the first batch."""
+
+    def __iter__(self) -> Iterator[int]:
+        yield from random.sample(range(6), 6)
+
+
+@pytest.mark.parametrize(
+    ("event", "begun"),
+    [(StepEnd, 2), (StepEnd, 0), (EpochStart, 0)],
+    ids=["in mid-epoch", "at its last step", "before the first batch"],
+)
+def test_numbers_that_a_callback_draws_as_an_epoch_begins_are_part_of_its_pass(event: type[Event], begun: int) -> None:
+    states: list[Any] = []
+
+    def save(event: Any) -> None:
+        if event.run.step == 6 + begun and not states:
+            states.append(copy.deepcopy(event.run.state_dict()))
+
+    def run(seen: list[int], seed: int) -> Trainer:
+        random.seed(seed)
+        draws = At(EpochStart, lambda event: random.random())
+        return Trainer(seen.append, DrawsLate(), epochs=3, callbacks=[draws, At(event, save)])
+
+    straight: list[int] = []
+    run(straight, 5).fit()
+    resumed: list[int] = []
+    trainer = run(resumed, 6)
+    trainer.load_state_dict(states[0])
+    trainer.fit()
+    assert resumed == straight[6 + begun :]

@@ -29,7 +29,7 @@ from lucid_train.optims.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-from tests.support.optimizers import with_momentum
+from tests.support.optimizers import Scalar, with_momentum
 from tests.support.schedules import walk_with_momenta
 
 
@@ -66,6 +66,8 @@ BUILDERS: dict[str, Callable[[Any], LRScheduler]] = {
     ),
 }
 every = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+GROWING = ["multi-step", "one function", "product", "own scale", "sequence", "nested", "noam"]
+growing = pytest.mark.parametrize("build", [BUILDERS[name] for name in GROWING], ids=GROWING)
 
 
 @pytest.mark.parametrize(
@@ -190,10 +192,7 @@ def test_the_repr_names_the_schedule_and_changes_nothing(build: Any) -> None:
     assert scheduler.state_dict() == before
 
 
-@pytest.mark.parametrize(
-    "build",
-    [BUILDERS[name] for name in ("multi-step", "one function", "product", "own scale", "sequence", "nested", "noam")],
-)
+@growing
 def test_a_group_added_later_runs_at_its_own_rate(build: Any) -> None:
     optimizer = with_momentum(0.5)
     scheduler = build(optimizer)
@@ -259,3 +258,29 @@ def test_last_epoch_stands_after_it(build: Any) -> None:
     state = {**scheduler.state_dict(), "last_epoch": 7}
     scheduler.load_state_dict(state)
     assert scheduler.last_lr == build(with_momentum(0.5, 0.25)).lr_at(7)
+
+
+@every
+@pytest.mark.parametrize(
+    "make", [np.array, lambda rate: np.array(rate, np.float32), Scalar], ids=["float64", "float32", "tensor-like"]
+)
+def test_a_rate_that_is_filled_in_place_follows(build: Any, make: Any) -> None:
+    rates = [make(0.5), make(0.25)]
+    optimizer = with_momentum(*rates)
+    scheduler = build(optimizer)
+    for t in range(30):
+        assert [group["lr"] for group in optimizer.param_groups] == rates  # the same objects
+        assert scheduler.last_lr == list(map(float, rates)) == [float(make(rate)) for rate in scheduler.lr_at(t)]
+        scheduler.step()
+
+
+@growing
+@pytest.mark.parametrize("epochs", [8, np.arange(12), np.arange(70_000) % 40], ids=["one", "some", "many"])
+def test_a_curve_has_a_group_that_was_added_since_the_last_step(build: Any, epochs: Any) -> None:
+    optimizer = with_momentum(0.5)
+    scheduler = build(optimizer)
+    walk_with_momenta(scheduler, 3)
+    optimizer.param_groups.append({"lr": 0.125, "momentum": 0.9})
+    expected = build(with_momentum(0.5, 0.125)).lr_at(epochs)
+    assert np.array_equal(scheduler.lr_at(epochs), expected)
+    assert scheduler.last_lr == [scheduler.lr_at(3)[0], 0.125]  # looking wrote nothing

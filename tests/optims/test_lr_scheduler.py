@@ -265,6 +265,7 @@ def test_last_epoch_starts_in_the_middle() -> None:
     assert (scheduler.last_epoch, scheduler.last_lr, scheduler.base_lrs) == (4, [0.1], [0.4])
 
 
-def test_last_epoch_without_known_base_rates_is_refused() -> None:
-    with pytest.raises(ValueError, match="'base_lrs' must be given with last_epoch=3: the rate"):
-        StepLR(Bare(0.1), 2, last_epoch=3)
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_last_epoch_without_known_base_rates_is_refused(done: int) -> None:
+    with pytest.raises(ValueError, match=f"'base_lrs' must be given with last_epoch={done}: the rate 0.1 of group 0"):
+        StepLR(Bare(0.1), 2, last_epoch=done)

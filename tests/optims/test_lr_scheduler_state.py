@@ -223,3 +223,19 @@ def test_the_rate_of_a_loaded_epoch_has_no_history(base_lr: float, gamma: float,
     scheduler = ExponentialLR(Bare(0.1), gamma)
     scheduler.load_state_dict({"gamma": gamma, "last_epoch": t, "base_lrs": [base_lr]})
     assert scheduler.last_lr == [base_lr * gamma**t]
+
+
+def test_a_refused_state_leaves_no_attribute_behind() -> None:
+    class Noting(ExponentialLR):
+        def validate(self) -> None:
+            super().validate()
+            if self.gamma > 1:
+                self.growing = True
+                raise ValueError("it would grow")
+
+    scheduler = Noting(Bare(1.0), 0.5)
+    scheduler.step()
+    before, attributes = scheduler.state_dict(), set(vars(scheduler))
+    with pytest.raises(ValueError, match="it would grow"):
+        scheduler.load_state_dict({**before, "gamma": 2.0}, prefer="state")
+    assert (scheduler.state_dict(), set(vars(scheduler)), scheduler.last_lr) == (before, attributes, [0.5])
