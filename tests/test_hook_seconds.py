@@ -52,3 +52,24 @@ def test_a_measured_hook_that_fails_is_named_as_ever() -> None:
     with pytest.raises(KeyError) as caught:
         Trainer(callbacks=[Report(), Failing()]).fit()
     assert caught.value.__notes__ == ["raised by Failing.on_epoch_end on EpochEnd in epoch 1, step 1"]
+
+
+@define(eq=False)
+class AskLate(Callback):
+    """Asks for the seconds within an epoch, when the listeners are known."""
+
+    seconds: dict[str, float] = field(factory=dict, init=False)
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        if event.epoch == 2:
+            event.run.measure_hooks()
+
+    def on_fit_end(self, event: FitEnd) -> None:
+        self.seconds = event.run.hook_seconds
+
+
+def test_a_request_in_the_middle_of_the_run_counts_from_the_next_epoch() -> None:
+    slow, late = Slow(), AskLate()
+    Trainer(step=lambda batch: 0.5, data=[1, 2], epochs=4, callbacks=[slow, late]).fit()
+    assert set(late.seconds) == {"Slow.on_epoch_end", "Slow.on_step_end", "AskLate.on_epoch_end"}
+    assert late.seconds["Slow.on_epoch_end"] >= 2 * 0.002

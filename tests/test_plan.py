@@ -2,7 +2,6 @@
 
 import copy
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,19 +18,8 @@ from lucid_train.optims.lr_scheduler import (
     StepLR,
 )
 from lucid_train.training.plan import PlannedEpoch
-
-
-class Witness:
-    def __init__(self, *rates: float) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": rate, "momentum": 0.9} for rate in rates or (1.0,)]
-
-    def step(self) -> None:
-        pass
-
-
-class Unsized:
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(4))
+from tests.support.data import Unsized
+from tests.support.optimizers import RateWitness
 
 
 @define(eq=False)
@@ -53,7 +41,7 @@ class Quiet(Callback):
 
 
 def test_it_names_who_hears_what_in_which_order() -> None:
-    trainer = Trainer(optimizer=Witness(), callbacks=[Talk(), StepLRCallback(2), Quiet()])
+    trainer = Trainer(optimizer=RateWitness(1.0), callbacks=[Talk(), StepLRCallback(2), Quiet()])
 
     @trainer.on(EpochEnd)
     def show(event: EpochEnd) -> None: ...
@@ -88,7 +76,7 @@ SCHEDULES: dict[str, Any] = {
 @pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("already", [0, 2])
 def test_the_rates_come_true(make: Any, already: int) -> None:
-    optimizer = Witness(1.0, 0.5)
+    optimizer = RateWitness(1.0, 0.5)
     trainer = Trainer(lambda batch: 0.5, range(7), optimizer=optimizer, epochs=6, callbacks=[make(optimizer)])
     trainer.fit(already)
     planned = trainer.plan()
@@ -98,7 +86,7 @@ def test_the_rates_come_true(make: Any, already: int) -> None:
 
 @pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
 def test_nothing_changes(make: Any) -> None:
-    optimizer = Witness(1.0, 0.5)
+    optimizer = RateWitness(1.0, 0.5)
     if make is not SCHEDULES["built"]:
         StepLR(optimizer, 1).step()  # a rate that is decayed already: the schedule to come starts from the base
     callback = make(optimizer)
@@ -111,7 +99,7 @@ def test_nothing_changes(make: Any) -> None:
 
 
 def test_without_a_schedule_the_rates_stay() -> None:
-    assert Trainer(optimizer=Witness(0.5)).plan().epochs == (PlannedEpoch(1, (0.5,), (0.5,)),)
+    assert Trainer(optimizer=RateWitness(0.5)).plan().epochs == (PlannedEpoch(1, (0.5,), (0.5,)),)
     assert Trainer(epochs=1).plan().epochs == (PlannedEpoch(1, None, None),)
 
 
@@ -125,7 +113,7 @@ def test_without_a_schedule_the_rates_stay() -> None:
     ids=["a metric", "an unknown number of steps", "a scheduler that cannot tell"],
 )
 def test_what_cannot_be_known_is_said_to_be_unknown(callback: Any) -> None:
-    plan = Trainer(lambda batch: 1.0, Unsized(), optimizer=Witness(), epochs=2, callbacks=[callback]).plan()
+    plan = Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), epochs=2, callbacks=[callback]).plan()
     assert plan.epochs == (PlannedEpoch(1, None, None), PlannedEpoch(2, None, None))
     assert "epochs 1 to 2: not known beforehand" in str(plan)
 
@@ -133,12 +121,12 @@ def test_what_cannot_be_known_is_said_to_be_unknown(callback: Any) -> None:
 def test_a_share_of_an_unknown_run_is_an_error_here_too() -> None:
     callback = LRSchedulerCallback(Recipe(CosineAnnealingLR), "step")
     with pytest.raises(ValueError, match="the length of the run must be known"):
-        Trainer(lambda batch: 1.0, Unsized(), optimizer=Witness(), callbacks=[callback]).plan()
+        Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), callbacks=[callback]).plan()
 
 
 def test_it_reads_well_and_literally() -> None:
     callbacks = [StepLRCallback(2, 0.5), EarlyStopping("loss")]
-    plan = Trainer(optimizer=Witness(), epochs=5, callbacks=callbacks).plan()
+    plan = Trainer(optimizer=RateWitness(1.0), epochs=5, callbacks=callbacks).plan()
     assert str(plan) == (
         "FitStart  StepLRCallback.on_fit_start, EarlyStopping.on_fit_start\n"
         "EpochEnd  StepLRCallback.on_epoch_end, EarlyStopping.on_epoch_end\n"

@@ -27,11 +27,8 @@ from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.nn import Linear
 from lucid_train.recording.lines import RecordedError
-
-
-class Optimizer:
-    def __init__(self, *rates: float) -> None:
-        self.param_groups = [{"lr": rate} for rate in rates]
+from tests.support.callbacks import At
+from tests.support.optimizers import Bare
 
 
 @define
@@ -43,7 +40,7 @@ class Marked(Event):
 
 
 @define(eq=False)
-class Recorder(Callback):
+class Journal(Callback):
     """Notes every event, and what the run looked like then."""
 
     seen: list[str] = field(factory=list, init=False, repr=False)
@@ -62,14 +59,14 @@ class Recorder(Callback):
         self.seen.append(f"{type(event).__name__} {told} {place} {run.status} {run.reason}")
 
 
-def recorded(path: Path, **settings: Any) -> tuple[Recorder, Trainer]:
-    recorder = Recorder()
+def recorded(path: Path, **settings: Any) -> tuple[Journal, Trainer]:
+    recorder = Journal()
     callbacks = [*settings.pop("callbacks", ()), EventLog(path, step_every=1, heartbeat=None), recorder]
     return recorder, Trainer(callbacks=callbacks, **settings)
 
 
 def replayed(path: Path) -> list[str]:
-    recorder = Recorder()
+    recorder = Journal()
     replay(path, [recorder])
     return recorder.seen
 
@@ -114,7 +111,7 @@ def test_a_callback_hears_what_it_heard_live(
         epochs=len(epochs),
         evaluate=lambda: {"accuracy": math.inf},
         evaluate_every=every,
-        optimizer=Optimizer(*rates) if rates else None,
+        optimizer=Bare(*rates) if rates else None,
         callbacks=[ExponentialLRCallback(gamma=0.5)] if rates else [],
     )
     if stop_at is not None:
@@ -130,7 +127,7 @@ def test_a_replay_that_is_recorded_is_the_same_log(
     tmp_path_factory: pytest.TempPathFactory, losses: list[float]
 ) -> None:
     path, copy = (tmp_path_factory.mktemp("replay") / name for name in ("run.jsonl", "copy.jsonl"))
-    _, trainer = recorded(path, step=lambda batch: batch, data=losses, epochs=2, optimizer=Optimizer(0.1))
+    _, trainer = recorded(path, step=lambda batch: batch, data=losses, epochs=2, optimizer=Bare(0.1))
     trainer.fit()
     replay(path, [EventLog(copy, step_every=1, heartbeat=None)])
 
@@ -156,21 +153,12 @@ def test_an_error_is_replayed_and_not_raised(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         trainer.fit()
     errors: list[FitError] = []
-    history = replay(path, [Hearing(FitError, errors.append)])
+    history = replay(path, [At(FitError, errors.append)])
     assert (history.status, history.reason) == ("failed", "ZeroDivisionError: division by zero")
     assert [repr(event.error) for event in errors] == ["RecordedError('ZeroDivisionError: division by zero')"]
     assert isinstance(errors[0].error, RecordedError)
     # The step that failed has begun and not ended: nothing of it is recorded.
     assert replayed(path) == [line for line in recorder.seen if "StepStart (1, 2)" not in line]
-
-
-@define(eq=False)
-class Hearing(Callback):
-    event: type[Event]
-    function: Any
-
-    def hooks(self, event: type[Event]) -> list[Any]:
-        return [self.function] if event is self.event else []
 
 
 def test_early_stopping_decides_again_as_it_did_live(tmp_path: Path) -> None:
@@ -179,7 +167,7 @@ def test_early_stopping_decides_again_as_it_did_live(tmp_path: Path) -> None:
     live = EarlyStopping("loss", patience=3)
     recorder, trainer = recorded(path, step=lambda batch: next(losses), data=[1], epochs=20, callbacks=[live])
     trainer.fit()
-    again, seen = EarlyStopping("loss", patience=3), Recorder()
+    again, seen = EarlyStopping("loss", patience=3), Journal()
     history = replay(path, [again, seen])
     assert seen.seen == recorder.seen
     assert again.state_dict() == live.state_dict()
@@ -192,7 +180,7 @@ def test_a_callback_that_stops_earlier_ends_the_replay_there(tmp_path: Path) -> 
     _, trainer = recorded(path, step=lambda batch: batch, data=losses, epochs=1)
     trainer.fit(3)
     stopper = EarlyStopping("loss", patience=1)
-    recorder = Recorder()
+    recorder = Journal()
     history = replay(path, [stopper, recorder])
     assert (len(history), history.status) == (2, "stopped")
     assert history.reason == "loss has not improved for 1 epoch (best 4.14286 in epoch 1)"
@@ -203,8 +191,8 @@ def test_a_stop_in_mid_epoch_ends_the_replay_after_the_step(tmp_path: Path) -> N
     path = tmp_path / "run.jsonl"
     _, trainer = recorded(path, step=lambda batch: batch, data=[1.0, 2.0, 3.0], epochs=2)
     trainer.fit()
-    recorder = Recorder()
-    history = replay(path, [Hearing(StepEnd, lambda event: event.run.stop("here")), recorder])
+    recorder = Journal()
+    history = replay(path, [At(StepEnd, lambda event: event.run.stop("here")), recorder])
     assert (len(history), history.status, history.reason) == (0, "stopped", "here")
     assert [line.split()[0] for line in recorder.seen] == ["FitStart", "EpochStart", "StepStart", "StepEnd", "FitEnd"]
 
@@ -212,7 +200,7 @@ def test_a_stop_in_mid_epoch_ends_the_replay_after_the_step(tmp_path: Path) -> N
 def test_a_stop_with_the_last_epoch_has_stopped_nothing(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     recorded(path, step=lambda batch: batch, data=[1.0], epochs=2)[1].fit()
-    history = replay(path, [Hearing(EpochEnd, lambda event: event.epoch == 2 and event.run.stop("late"))])
+    history = replay(path, [At(EpochEnd, lambda event: event.epoch == 2 and event.run.stop("late"))])
     assert (len(history), history.status) == (2, "completed")
 
 
@@ -229,11 +217,11 @@ def test_what_a_callback_emits_itself_is_not_heard_twice(tmp_path: Path, order: 
     path, live, again = tmp_path / "run.jsonl", [], []
     log = EventLog(path)
     callbacks = [Marker(), log] if order == "before" else [log, Marker()]
-    Trainer(epochs=3, callbacks=[*callbacks, Hearing(Marked, lambda event: live.append(event))]).fit()
-    replay(path, [Marker(), Hearing(Marked, lambda event: again.append(event))])
+    Trainer(epochs=3, callbacks=[*callbacks, At(Marked, lambda event: live.append(event))]).fit()
+    replay(path, [Marker(), At(Marked, lambda event: again.append(event))])
     assert again == live == [Marked(None, "epoch", epoch) for epoch in (1, 2, 3)]  # type: ignore[arg-type]  # run is left out of eq
     without: list[Event] = []
-    replay(path, [Hearing(Marked, without.append)])
+    replay(path, [At(Marked, without.append)])
     assert without == live
 
 
@@ -253,7 +241,7 @@ def test_an_event_is_found_by_its_module_first(tmp_path: Path) -> None:
     trainer.on(EpochEnd)(lambda event: event.run.emit(Marked(event.run, "x")))
     trainer.fit()
     other = type("Marked", (Event,), {"__module__": "elsewhere"})
-    replay(path, [Hearing(Marked, heard.append), Hearing(other, heard.append)])
+    replay(path, [At(Marked, heard.append), At(other, heard.append)])
     assert heard == [Marked(None, "x")]  # type: ignore[arg-type]  # run is left out of eq
 
 
@@ -270,8 +258,8 @@ def test_an_event_whose_class_has_changed_says_so(tmp_path: Path) -> None:
 def test_a_failing_callback_ends_the_replay_and_everybody_hears(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     recorded(path, step=lambda batch: batch, data=[1.0], epochs=3)[1].fit()
-    failing = Hearing(EpochEnd, lambda event: 1 / 0)
-    recorder = Recorder()
+    failing = At(EpochEnd, lambda event: 1 / 0)
+    recorder = Journal()
     with pytest.raises(ZeroDivisionError) as caught:
         replay(path, [failing, recorder])
     assert caught.value.__notes__ == ["raised by <lambda> on EpochEnd in epoch 1, step 1"]
@@ -282,9 +270,9 @@ def test_a_failing_callback_ends_the_replay_and_everybody_hears(tmp_path: Path) 
 def test_a_callback_that_fails_at_the_end_fails_when_all_have_heard(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     recorded(path)[1].fit()
-    recorder = Recorder()
+    recorder = Journal()
     with pytest.raises(ZeroDivisionError):
-        replay(path, [recorder, Hearing(FitEnd, lambda event: 1 / 0)])
+        replay(path, [recorder, At(FitEnd, lambda event: 1 / 0)])
     assert recorder.seen[-1].startswith("FitEnd")
 
 
@@ -294,7 +282,7 @@ def test_a_log_that_just_ends_is_of_a_run_that_failed(tmp_path: Path) -> None:
     whole = path.read_bytes().splitlines(keepends=True)
     for length in range(1, len(whole)):
         path.write_bytes(b"".join(whole[:length]))
-        recorder = Recorder()
+        recorder = Journal()
         history = replay(path, [recorder])
         assert [line.split()[0] for line in recorder.seen].count("FitEnd") == 1
         assert history.status == "failed"
@@ -312,7 +300,7 @@ def test_a_run_is_replayed_at_its_pace(tmp_path: Path) -> None:
     replay(path, speed=len(entries) * 10)
     assert monotonic() - began >= (len(entries) - 1) / (len(entries) * 10)
     clock: list[float] = []
-    replay(path, [Hearing(event, lambda event: clock.append(event.run.clock())) for event in (FitStart, FitEnd)])
+    replay(path, [At(event, lambda event: clock.append(event.run.clock())) for event in (FitStart, FitEnd)])
     assert clock == [1000.0, 1000.0 + len(entries) - 1]
 
 
@@ -329,15 +317,15 @@ def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
         step=lambda batch: batch,
         data=[1.0],
         model=Linear(3, 2),
-        optimizer=Optimizer(0.5),
+        optimizer=Bare(0.5),
         callbacks=[EarlyStopping("loss", mode="max"), ExponentialLRCallback(gamma=0.5)],
     )
     trainer.on(FitStart)(print)
     trainer.fit()
     runs: list[Any] = []
-    replay(path, [Hearing(FitStart, lambda event: runs.append((event.run, event.run.callbacks)))])
+    replay(path, [At(FitStart, lambda event: runs.append((event.run, event.run.callbacks)))])
     [(run, callbacks)] = runs
-    names = ["EarlyStopping", "ExponentialLRCallback", "EventLog", "Recorder", "print"]
+    names = ["EarlyStopping", "ExponentialLRCallback", "EventLog", "Journal", "print"]
     assert [type(each).__name__ for each in callbacks] == names
     assert run.judged_by == ("loss", "max")
     assert [hasattr(each, "foreseen") for each in callbacks] == [False, True, False, False, False]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,39 +37,9 @@ from lucid_train.callbacks import (
 )
 from lucid_train.data import batches
 from lucid_train.testing import differing
+from tests.support.callbacks import Asker
 
 HOOKS = [FitStart, EpochStart, StepStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitEnd]
-
-
-@define(eq=False)
-class Asker(Callback):
-    """Asks for the state at one event and remembers it as it was; stops the run there if it is to."""
-
-    event: type[Any] = field(kw_only=True)
-    count: int = field(default=1, kw_only=True)
-    stop: bool = field(default=False, kw_only=True)
-    found: list[Any] = field(factory=list, init=False, repr=False)
-    heard: int = field(default=0, init=False, repr=False)
-
-    def hooks(self, event: type[Any]) -> list[Any]:
-        return [self.ask] if event is self.event else []
-
-    def ask(self, event: Any) -> None:
-        self.heard += 1
-        if self.heard == self.count:
-            run = event.run
-            run.when_settled(lambda: self.found.append(copy.deepcopy(run.state_dict())))
-            if self.stop:
-                run.stop("asked to")
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert state == {}
 
 
 class Unsized:

@@ -3,16 +3,20 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from attrs import define, field
+from attrs import define
 
 from lucid_train import (
     Callback,
     EpochEnd,
+    EpochStart,
+    Event,
     FitStart,
     StepEnd,
     Trainer,
@@ -29,37 +33,8 @@ from lucid_train.callbacks import (
 from lucid_train.data import batches
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe, StepLR
 from lucid_train.testing import differing
-
-
-@define(eq=False)
-class Asker(Callback):
-    """Asks for the state at one event and remembers it as it was; stops the run there if it is to."""
-
-    event: type[Any] = field(kw_only=True)
-    count: int = field(default=1, kw_only=True)
-    stop: bool = field(default=False, kw_only=True)
-    found: list[Any] = field(factory=list, init=False, repr=False)
-    heard: int = field(default=0, init=False, repr=False)
-
-    def hooks(self, event: type[Any]) -> list[Any]:
-        return [self.ask] if event is self.event else []
-
-    def ask(self, event: Any) -> None:
-        self.heard += 1
-        if self.heard == self.count:
-            run = event.run
-            run.when_settled(lambda: self.found.append(copy.deepcopy(run.state_dict())))
-            if self.stop:
-                run.stop("asked to")
-
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert state == {}
+from tests.support.callbacks import Asker, At
+from tests.support.optimizers import Bare
 
 
 def test_the_state_of_a_trainer_without_arrays_is_plain_json() -> None:
@@ -106,11 +81,10 @@ def test_a_model_without_state_dict_cannot_be_saved() -> None:
 
 
 def test_an_optimizer_that_has_only_groups_keeps_its_rates() -> None:
-    class Bare:
-        def __init__(self) -> None:
-            self.param_groups = [{"lr": 0.5}, {"lr": np.array(0.25)}]
+    def build() -> Trainer:
+        return Trainer(optimizer=Bare(0.5, np.array(0.25)), epochs=2, callbacks=[ExponentialLRCallback(0.5)])
 
-    first, second = (Trainer(optimizer=Bare(), epochs=2, callbacks=[ExponentialLRCallback(0.5)]) for _ in range(2))
+    first, second = build(), build()
     first.fit()
     second.load_state_dict(first.state_dict())
     assert [float(group["lr"]) for group in second.optimizer.param_groups] == [0.125, 0.0625]
@@ -347,3 +321,48 @@ def test_a_schedule_built_from_a_recipe_is_taken_up(recipe: Any, cut: int) -> No
     second.load_state_dict(first.state_dict())
     second.fit()
     assert differing(straight.state_dict(), second.state_dict()) == []
+
+
+def test_a_generator_that_the_data_holds_under_two_names_is_saved_once() -> None:
+    class Shuffled:
+        def __init__(self) -> None:
+            self.rng = self.same = np.random.default_rng(3)
+            self.other = np.random.default_rng(3)
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(self.rng.permutation(4).tolist())
+
+    assert set(Trainer(lambda batch: None, Shuffled()).state_dict()["random"]["own"]) == {"data.rng", "data.other"}
+
+
+class DrawsLate:
+    """The order is drawn with the first batch."""
+
+    def __iter__(self) -> Iterator[int]:
+        yield from random.sample(range(6), 6)
+
+
+@pytest.mark.parametrize(
+    ("event", "begun"),
+    [(StepEnd, 2), (StepEnd, 0), (EpochStart, 0)],
+    ids=["in mid-epoch", "at its last step", "before the first batch"],
+)
+def test_numbers_that_a_callback_draws_as_an_epoch_begins_are_part_of_its_pass(event: type[Event], begun: int) -> None:
+    states: list[Any] = []
+
+    def save(event: Any) -> None:
+        if event.run.step == 6 + begun and not states:
+            states.append(copy.deepcopy(event.run.state_dict()))
+
+    def run(seen: list[int], seed: int) -> Trainer:
+        random.seed(seed)
+        draws = At(EpochStart, lambda event: random.random())
+        return Trainer(seen.append, DrawsLate(), epochs=3, callbacks=[draws, At(event, save)])
+
+    straight: list[int] = []
+    run(straight, 5).fit()
+    resumed: list[int] = []
+    trainer = run(resumed, 6)
+    trainer.load_state_dict(states[0])
+    trainer.fit()
+    assert resumed == straight[6 + begun :]

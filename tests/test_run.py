@@ -19,21 +19,12 @@ from lucid_train import (
     StepStart,
     Trainer,
 )
-from lucid_train.callback import Hook
+from tests.support.callbacks import At, Recorder
+from tests.support.optimizers import RateWitness
 
 
-class At(Callback):
-    """Calls a function with every event of one class."""
-
-    def __init__(self, event: type[Event], function: Callable[[Any], object]) -> None:
-        self.event, self.function = event, function
-
-    def hooks(self, event: type[Event]) -> list[Hook]:
-        return [self.function] if event is self.event else []
-
-
-def test_what_a_callback_sees(recorder: Any, rate_witness: Any) -> None:
-    model, optimizer = object(), rate_witness(0.1, 1)
+def test_what_a_callback_sees() -> None:
+    model, optimizer = object(), RateWitness(0.1, 1)
     seen: list[Any] = []
 
     def look(event: StepEnd) -> None:
@@ -49,8 +40,8 @@ def test_what_a_callback_sees(recorder: Any, rate_witness: Any) -> None:
     assert seen == [(1 + n // 2, n + 1, 1 + n % 2, 2, 2, "running", [0.1, 1.0]) for n in range(4)]
 
 
-def test_last_lr_is_a_fresh_list_of_floats_and_empty_without_an_optimizer(rate_witness: Any) -> None:
-    run = Run(optimizer=rate_witness(1))
+def test_last_lr_is_a_fresh_list_of_floats_and_empty_without_an_optimizer() -> None:
+    run = Run(optimizer=RateWitness(1))
     run.last_lr.append(3.0)
     assert run.last_lr == [1.0]
     assert type(run.last_lr[0]) is float
@@ -117,8 +108,8 @@ def test_the_first_reason_stays_and_there_is_always_one() -> None:
     assert history.reason == "stopped by a callback"
 
 
-def test_the_others_hear_the_event_in_which_one_stops(recorder: Any) -> None:
-    record = recorder(EpochEnd, EpochReport, FitEnd)
+def test_the_others_hear_the_event_in_which_one_stops() -> None:
+    record = Recorder(EpochEnd, EpochReport, FitEnd)
     Trainer(epochs=5, callbacks=[At(EpochEnd, lambda event: event.run.stop()), record]).fit()
     assert [type(event) for event in record.seen] == [EpochEnd, EpochReport, FitEnd]
     assert record.seen[-1].status == "stopped"
@@ -138,19 +129,19 @@ def test_between_fits_a_run_holds_no_callbacks() -> None:
     assert runs[0].hook_seconds == {}
 
 
-def test_two_schedules_claim_one_optimizer_in_vain(rate_witness: Any) -> None:
-    run, optimizer = Run(), rate_witness(0.1)
+def test_two_schedules_claim_one_optimizer_in_vain() -> None:
+    run, optimizer = Run(), RateWitness(0.1)
     first, second = Callback(), Callback()
     run.claim(optimizer, first)
     run.claim(optimizer, first)
-    run.claim(rate_witness(0.2), second)
+    run.claim(RateWitness(0.2), second)
     assert run.optimizer is optimizer
     with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per optimizer: Callback.* set the same"):
         run.claim(optimizer, second)
 
 
-def test_no_update_is_told_from_an_update_by_the_rates(rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_no_update_is_told_from_an_update_by_the_rates() -> None:
+    optimizer = RateWitness(1.0)
 
     def step(batch: int) -> Any:
         if batch == 3:
@@ -166,7 +157,7 @@ def test_no_update_is_told_from_an_update_by_the_rates(rate_witness: Any) -> Non
     assert history[0].last_lr == (1 / 3,)
 
 
-def test_an_exception_that_cannot_be_printed_still_ends_in_order(recorder: Any) -> None:
+def test_an_exception_that_cannot_be_printed_still_ends_in_order() -> None:
     class UnprintableError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
@@ -174,7 +165,7 @@ def test_an_exception_that_cannot_be_printed_still_ends_in_order(recorder: Any) 
     def step(batch: object) -> None:
         raise UnprintableError
 
-    record = recorder(FitEnd)
+    record = Recorder(FitEnd)
     with pytest.raises(UnprintableError):
         Trainer(step, [1], callbacks=[record]).fit()
     assert [(event.status, event.reason) for event in record.seen] == [("failed", "UnprintableError")]

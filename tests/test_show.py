@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,7 @@ from lucid_train.callbacks.event_log import EventLog
 from lucid_train.cli import main as cli
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
-
-
-def command(*arguments: Any) -> list[str]:
-    return [sys.executable, "-m", "lucid_train.cli.main", *map(str, arguments)]
-
-
-def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, **settings)
+from tests.support.processes import command, run
 
 
 def called(*arguments: Any) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.processes import assert_survives
 
 # The numpy layers on the digits, in a shuffled order; the step draws from numpy's own generator and from Python's.
 PROGRAM = """
@@ -48,5 +50,5 @@ write_checkpoint(result, trainer.state_dict())
 """
 
 
-def test_a_run_that_is_killed_forty_times_ends_as_one_that_is_not(survives: Callable[[str, int, float], None]) -> None:
-    survives(PROGRAM, 40, 0.12)
+def test_a_run_that_is_killed_forty_times_ends_as_one_that_is_not(tmp_path: Path) -> None:
+    assert_survives(PROGRAM, tmp_path, kills=40, longest=0.12)

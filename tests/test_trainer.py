@@ -22,6 +22,8 @@ from lucid_train import (
 )
 from lucid_train.callbacks import ExponentialLRCallback, LRSchedulerCallback, StepLRCallback
 from lucid_train.optims.lr_scheduler import ExponentialLR
+from tests.support.callbacks import Recorder
+from tests.support.optimizers import RateWitness
 
 
 def timeless(record: EpochRecord) -> EpochRecord:
@@ -30,12 +32,12 @@ def timeless(record: EpochRecord) -> EpochRecord:
     )
 
 
-def test_the_trace_of_a_small_run_with_every_event(recorder: Any, rate_witness: Any) -> None:
+def test_the_trace_of_a_small_run_with_every_event() -> None:
     def stop(event: StepEnd) -> None:
         if event.step == 5:
             event.run.stop("seen enough")
 
-    optimizer, record = rate_witness(1.0), recorder()
+    optimizer, record = RateWitness(1.0), Recorder()
     trainer = Trainer(
         lambda batch: {"loss": batch / 2},
         [1, 3],
@@ -77,8 +79,8 @@ def test_the_trace_of_a_small_run_with_every_event(recorder: Any, rate_witness: 
     ]
 
 
-def test_a_trainer_with_nothing_but_callbacks_runs(recorder: Any) -> None:
-    record = recorder()
+def test_a_trainer_with_nothing_but_callbacks_runs() -> None:
+    record = Recorder()
     history = Trainer(callbacks=[record]).fit()
     assert [type(event).__name__ for event in record.seen] == [
         "FitStart",
@@ -92,15 +94,15 @@ def test_a_trainer_with_nothing_but_callbacks_runs(recorder: Any) -> None:
     assert [timeless(record) for record in history] == [EpochRecord(epoch=1, steps=1)]
 
 
-def test_a_rehearsal_steps_the_optimizer_once_per_step(rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_a_rehearsal_steps_the_optimizer_once_per_step() -> None:
+    optimizer = RateWitness(1.0)
     callback = StepLRCallback(step_size=2, gamma=0.5)
     Trainer(epochs=4, steps_per_epoch=2, optimizer=optimizer, callbacks=[callback]).fit()
     assert optimizer.used == [(1.0,)] * 4 + [(0.5,)] * 4
 
 
-def test_a_rehearsal_takes_the_optimizer_of_a_callback_and_one_that_has_no_step(rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_a_rehearsal_takes_the_optimizer_of_a_callback_and_one_that_has_no_step() -> None:
+    optimizer = RateWitness(1.0)
     history = Trainer(epochs=2, callbacks=[ExponentialLRCallback(gamma=0.5, optimizer=optimizer)]).fit()
     assert optimizer.used == [record.lr for record in history] == [(1.0,), (0.5,)]
 
@@ -163,8 +165,8 @@ def test_a_fit_within_a_fit_is_refused_and_the_trainer_can_go_on() -> None:
     assert trainer.fit().status == "completed"
 
 
-def test_what_is_set_between_two_fits_counts(rate_witness: Any) -> None:
-    first, second = rate_witness(1.0), rate_witness(2.0)
+def test_what_is_set_between_two_fits_counts() -> None:
+    first, second = RateWitness(1.0), RateWitness(2.0)
     trainer = Trainer(optimizer=first)
     trainer.fit()
     trainer.optimizer = second
@@ -176,22 +178,22 @@ def test_what_is_set_between_two_fits_counts(rate_witness: Any) -> None:
     assert history[1].metrics == {"val_loss": 0.5}
 
 
-def test_a_callback_reused_in_a_second_trainer_starts_its_schedule_on_the_new_optimizer(rate_witness: Any) -> None:
+def test_a_callback_reused_in_a_second_trainer_starts_its_schedule_on_the_new_optimizer() -> None:
     callback = StepLRCallback(step_size=1, gamma=0.5)
     for _ in range(2):
-        optimizer = rate_witness(1.0)
+        optimizer = RateWitness(1.0)
         Trainer(epochs=3, optimizer=optimizer, callbacks=[callback]).fit()
         assert optimizer.used == [(1.0,), (0.5,), (0.25,)]
 
 
-def test_a_callback_copied_in_mid_fit_trains_elsewhere_and_the_first_goes_on(rate_witness: Any) -> None:
+def test_a_callback_copied_in_mid_fit_trains_elsewhere_and_the_first_goes_on() -> None:
     callback, copies = StepLRCallback(step_size=1, gamma=0.5), []
 
     class Copier(Callback):
         def on_epoch_end(self, event: EpochEnd) -> None:
             copies.append(copy.deepcopy(callback))
 
-    optimizer, other = rate_witness(1.0), rate_witness(8.0)
+    optimizer, other = RateWitness(1.0), RateWitness(8.0)
     Trainer(epochs=3, optimizer=optimizer, callbacks=[callback, Copier()]).fit()
     assert optimizer.used == [(1.0,), (0.5,), (0.25,)]
     Trainer(epochs=2, optimizer=other, callbacks=[copies[1]]).fit()
@@ -229,8 +231,8 @@ def test_two_metrics_of_one_name_are_refused(steps: Any, found: Any, message: st
         Trainer(lambda batch: steps, [1], evaluate=lambda: found).fit()
 
 
-def test_evaluation_takes_place_in_every_nth_epoch(recorder: Any) -> None:
-    record = recorder(EvaluateStart, EvaluateEnd)
+def test_evaluation_takes_place_in_every_nth_epoch() -> None:
+    record = Recorder(EvaluateStart, EvaluateEnd)
     Trainer(epochs=5, evaluate=lambda: 0.5, evaluate_every=2, callbacks=[record]).fit()
     ends = {"val_loss": 0.5}
     assert record.seen == [
@@ -251,14 +253,12 @@ ORDERS = ["schedule first", "schedule last"]
 @pytest.mark.parametrize("interval", ["epoch", "step"])
 @pytest.mark.parametrize("skipped", [set(), {3, 6}, {2, 3, 4, 9}])
 def test_the_rate_reported_is_the_one_that_the_last_update_read(
-    recorder: Any,
-    rate_witness: Any,
     listens_to: tuple[type[Event], ...],
     order: str,
     interval: Any,
     skipped: set[int],
 ) -> None:
-    optimizer = rate_witness(0.1, 0.3)
+    optimizer = RateWitness(0.1, 0.3)
     numbers = itertools.count(1)
 
     def step(batch: int) -> Any:
@@ -269,7 +269,7 @@ def test_the_rate_reported_is_the_one_that_the_last_update_read(
 
     ends: list[tuple[float, ...]] = []
     schedule = ExponentialLRCallback(gamma=0.7, interval=interval)
-    listener = recorder(*listens_to, EpochEnd)
+    listener = Recorder(*listens_to, EpochEnd)
     callbacks = [schedule, listener] if order == "schedule first" else [listener, schedule]
     trainer = Trainer(step, data=range(3), epochs=3, optimizer=optimizer, callbacks=callbacks)
     trainer.on(EpochReport)(lambda event: ends.append(optimizer.used[-1]))
@@ -282,15 +282,15 @@ def test_the_rate_reported_is_the_one_that_the_last_update_read(
     assert schedule.scheduler.last_epoch == advanced
 
 
-def test_an_epoch_without_an_update_reports_the_rate_that_stands(rate_witness: Any) -> None:
+def test_an_epoch_without_an_update_reports_the_rate_that_stands() -> None:
     schedule = ExponentialLRCallback(gamma=0.5, interval="step")
-    optimizer = rate_witness(1.0)
+    optimizer = RateWitness(1.0)
     history = Trainer(lambda batch: NoUpdate(), [1, 2], optimizer=optimizer, epochs=2, callbacks=[schedule]).fit()
     assert [(record.lr, record.last_lr, record.metrics) for record in history] == [((1.0,), (1.0,), {})] * 2
 
 
-def test_a_group_that_is_added_in_mid_run_is_scheduled_and_reported(rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_a_group_that_is_added_in_mid_run_is_scheduled_and_reported() -> None:
+    optimizer = RateWitness(1.0)
 
     class Grows(Callback):
         def on_epoch_report(self, event: EpochReport) -> None:
@@ -302,15 +302,15 @@ def test_a_group_that_is_added_in_mid_run_is_scheduled_and_reported(rate_witness
     assert [record.lr for record in history] == optimizer.used == [(1.0,), (0.5, 8.0), (0.25, 2.0)]
 
 
-def test_a_run_leaves_nothing_in_the_optimizer(rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_a_run_leaves_nothing_in_the_optimizer() -> None:
+    optimizer = RateWitness(1.0)
     before = set(vars(optimizer)), [set(group) for group in optimizer.param_groups]
     Trainer(epochs=3, optimizer=optimizer, callbacks=[StepLRCallback(step_size=1)]).fit()
     assert (set(vars(optimizer)), [set(group) for group in optimizer.param_groups]) == before
 
 
-def test_two_schedules_on_one_optimizer_are_refused_before_the_first_step(rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_two_schedules_on_one_optimizer_are_refused_before_the_first_step() -> None:
+    optimizer = RateWitness(1.0)
     with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per optimizer: StepLRCallback.*Exponent"):
         Trainer(optimizer=optimizer, callbacks=[StepLRCallback(step_size=1), ExponentialLRCallback(gamma=0.5)]).fit()
     assert optimizer.used == []

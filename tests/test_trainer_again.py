@@ -17,6 +17,8 @@ from lucid_train.callbacks import (
 )
 from lucid_train.data import batches
 from lucid_train.optims.lr_scheduler import ExponentialLR
+from tests.support.callbacks import Recorder
+from tests.support.optimizers import RateWitness
 
 
 @define(eq=False)
@@ -106,9 +108,9 @@ def test_any_way_to_the_last_epoch_equals_the_straight_one(
     assert crooked.outcome(history) == expected
 
 
-def test_after_a_stop_in_mid_epoch_the_next_batch_follows_and_no_start_is_told_twice(recorder: Any) -> None:
+def test_after_a_stop_in_mid_epoch_the_next_batch_follows_and_no_start_is_told_twice() -> None:
     seen: list[int] = []
-    record = recorder()
+    record = Recorder()
     trainer = Trainer(seen.append, [1, 2, 3, 4], epochs=2, callbacks=[StopAt(frozenset({2})), record])
     trainer.fit()
     assert seen == [1, 2]
@@ -138,8 +140,8 @@ def test_with_nothing_left_to_train_a_fit_says_so(goal: int | None) -> None:
 
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))
 @pytest.mark.parametrize("interval", ["epoch", "step"])
-def test_a_restart_forgets_what_was_trained(schedule: str, interval: str, rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_a_restart_forgets_what_was_trained(schedule: str, interval: str) -> None:
+    optimizer = RateWitness(1.0)
     callbacks = [SCHEDULES[schedule](interval), EarlyStopping("val_loss")]
     trainer = Trainer(epochs=3, steps_per_epoch=2, optimizer=optimizer, evaluate=lambda: 1.0, callbacks=callbacks)
     first = trainer.fit()
@@ -162,8 +164,8 @@ def test_a_restart_in_mid_epoch_begins_with_the_first_batch() -> None:
     assert (seen, [record.steps for record in history]) == ([1, 2, 1, 2, 3], [3])
 
 
-def test_a_restart_brings_a_scheduler_of_ones_own_back(rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_a_restart_brings_a_scheduler_of_ones_own_back() -> None:
+    optimizer = RateWitness(1.0)
     scheduler = ExponentialLR(optimizer, gamma=0.5)
     trainer = Trainer(epochs=3, optimizer=optimizer, callbacks=[LRSchedulerCallback(scheduler)])
     trainer.fit()

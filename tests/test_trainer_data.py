@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from lucid_train import EpochStart, StepEnd, StepStart, Trainer
+from tests.support.callbacks import Recorder
+from tests.support.optimizers import RateWitness
 
 
 class Unsized:
@@ -106,8 +108,8 @@ def test_the_length_of_a_pass_may_change() -> None:
 
 
 @pytest.mark.parametrize("data", [[], Unsized(0), Loader(0), iter(())], ids=lambda it: type(it).__name__)
-def test_empty_data_makes_empty_epochs(data: Any, rate_witness: Any) -> None:
-    history = Trainer(lambda batch: 0.5, data, optimizer=rate_witness(0.1)).fit()
+def test_empty_data_makes_empty_epochs(data: Any) -> None:
+    history = Trainer(lambda batch: 0.5, data, optimizer=RateWitness(0.1)).fit()
     assert [(record.steps, record.metrics, record.lr) for record in history] == [(0, {}, (0.1,))]
 
 
@@ -145,7 +147,7 @@ def test_too_many_steps_per_epoch_are_refused_at_once_where_the_length_is_known_
         Trainer(batches.append, Unsized(2), steps_per_epoch=3).fit()
 
 
-def test_a_stop_iteration_of_the_step_function_is_an_error_and_no_end(recorder: Any) -> None:
+def test_a_stop_iteration_of_the_step_function_is_an_error_and_no_end() -> None:
     exhausted: Iterator[float] = iter(())
     with pytest.raises(StopIteration):
         Trainer(lambda batch: next(exhausted), [1, 2, 3]).fit()
@@ -189,8 +191,8 @@ def test_a_stop_in_the_last_step_of_data_of_unknown_length_leaves_the_end_to_the
     assert [(record.steps, record.metrics) for record in trainer.fit()] == [(2, {"loss": 0.5})] * 2
 
 
-def test_events_of_steps_count_through_the_whole_run(recorder: Any) -> None:
-    record = recorder(StepEnd)
+def test_events_of_steps_count_through_the_whole_run() -> None:
+    record = Recorder(StepEnd)
     trainer = Trainer(lambda batch: batch, [5, 6], epochs=1, callbacks=[record])
     trainer.fit()
     trainer.fit(2)

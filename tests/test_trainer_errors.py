@@ -1,4 +1,5 @@
 import itertools
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ from lucid_train import (
 )
 from lucid_train.callback import Hook
 from lucid_train.callbacks import ExponentialLRCallback
+from tests.support.callbacks import At
+from tests.support.optimizers import RateWitness
 
 KINDS = [RuntimeError, KeyboardInterrupt, SystemExit, StopIteration, GeneratorExit]
 HOOKS = [FitStart, EpochStart, StepStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitEnd]
@@ -276,8 +279,8 @@ def test_an_exception_that_cannot_be_changed_leaves_without_a_note() -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
-def test_an_epoch_end_that_fails_is_not_repeated(order: tuple[int, ...], rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_an_epoch_end_that_fails_is_not_repeated(order: tuple[int, ...]) -> None:
+    optimizer = RateWitness(1.0)
     callbacks: list[Callback] = [ExponentialLRCallback(gamma=0.5), Bomb(EpochEnd, ValueError("plot"))]
     heard: list[int] = []
     trainer = Trainer(epochs=4, optimizer=optimizer, callbacks=[callbacks[index] for index in order])
@@ -329,3 +332,22 @@ def test_metrics_of_the_steps_before_an_exception_are_not_lost() -> None:
     with pytest.raises(ValueError, match="x"):
         trainer.fit()
     assert [(record.steps, record.metrics) for record in trainer.fit()] == [(3, {"loss": 2.0})]
+
+
+@pytest.mark.parametrize("again", [FitError, FitEnd])
+def test_an_exception_that_a_hook_raises_once_more_keeps_the_traceback_that_it_had(again: type[Event]) -> None:
+    error = RuntimeError("x")
+
+    def fail(event: Event) -> None:
+        raise error
+
+    def frames(*callbacks: Callback) -> list[str]:
+        with pytest.raises(RuntimeError, match="x"):
+            Trainer(callbacks=[At(StepEnd, fail), *callbacks]).fit()
+        found = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        error.__traceback__ = None
+        return found
+
+    alone = frames()
+    assert alone[-1] == "fail"
+    assert frames(At(again, fail)) == alone

@@ -9,6 +9,8 @@ from attrs import define
 
 from lucid_train import Callback, EpochEnd, Event, FitEnd, FitError, FitStart, StepEnd, Trainer
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, TerminateOnNaN
+from tests.support.callbacks import Recorder
+from tests.support.optimizers import RateWitness
 
 
 @pytest.fixture(autouse=True)
@@ -56,22 +58,22 @@ def schedule() -> Callback:
     return ExponentialLRCallback(gamma=0.5)
 
 
-def test_a_dropped_trainer_frees_everything_at_once(rate_witness: Any) -> None:
-    assert dropped(built(rate_witness, schedule, TerminateOnNaN, lambda: EarlyStopping("loss"))) == []
+def test_a_dropped_trainer_frees_everything_at_once() -> None:
+    assert dropped(built(RateWitness, schedule, TerminateOnNaN, lambda: EarlyStopping("loss"))) == []
 
 
-def test_so_it_does_with_a_callback_that_keeps_events(rate_witness: Any, recorder: Any) -> None:
-    assert dropped(built(rate_witness, recorder)) == []
+def test_so_it_does_with_a_callback_that_keeps_events() -> None:
+    assert dropped(built(RateWitness, Recorder)) == []
 
 
 @pytest.mark.parametrize("at", [FitStart, StepEnd, EpochEnd, FitEnd])
-def test_so_it_does_after_an_exception(at: type[Event], rate_witness: Any) -> None:
-    assert dropped(built(rate_witness, schedule, lambda: Fails(at)), fails=True) == []
+def test_so_it_does_after_an_exception(at: type[Event]) -> None:
+    assert dropped(built(RateWitness, schedule, lambda: Fails(at)), fails=True) == []
 
 
 @pytest.mark.parametrize("at", [FitError, FitEnd])
-def test_so_it_does_after_one_in_the_clean_up_too(at: type[Event], rate_witness: Any) -> None:
-    assert dropped(built(rate_witness, lambda: Fails(at), lambda: Fails(StepEnd)), fails=True) == []
+def test_so_it_does_after_one_in_the_clean_up_too(at: type[Event]) -> None:
+    assert dropped(built(RateWitness, lambda: Fails(at), lambda: Fails(StepEnd)), fails=True) == []
 
 
 def test_a_million_steps_leave_nothing_behind() -> None:

@@ -16,6 +16,7 @@ import pytest
 from lucid_train import Callback, EpochReport, FitEnd, FitStart, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.recording.follow import Follower, Watch
+from tests.support.processes import command, run
 
 # Trains as long as it is told to: an epoch ends when a file of its number is there.
 WRITER = """
@@ -35,14 +36,6 @@ trainer.step = step
 trainer.callbacks = (EventLog(log, heartbeat=0.05),)
 trainer.fit(epochs)
 """
-
-
-def command(*arguments: Any) -> list[str]:
-    return [sys.executable, "-m", "lucid_train.cli.main", *map(str, arguments)]
-
-
-def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, **settings)
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -14,11 +14,7 @@ import pytest
 
 from lucid_train import EpochEnd, EpochReport, Trainer
 from lucid_train.callbacks.csv_logger import CSVLogger
-
-
-class Optimizer:
-    def __init__(self, *rates: float) -> None:
-        self.param_groups = [{"lr": rate} for rate in rates]
+from tests.support.optimizers import Bare
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -38,7 +34,7 @@ def test_an_epoch_is_a_row(tmp_path: Path) -> None:
         step=lambda batch: {"loss": 0.1, "accuracy": 1 / 3},
         data=[1, 2],
         epochs=2,
-        optimizer=Optimizer(0.1, 0.02),
+        optimizer=Bare(0.1, 0.02),
         callbacks=[CSVLogger(path)],
     ).fit()
     assert rows(path) == [
@@ -81,7 +77,7 @@ def test_a_metric_that_comes_later_widens_the_table(tmp_path: Path) -> None:
 def test_a_metric_that_has_the_name_of_a_column_keeps_a_column_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     metrics = {"epoch": 7.0, "lr": 8.0, "lr_1": 9.0, "metric_lr": 10.0}
-    trainer = Trainer(step=lambda batch: metrics, data=[1], optimizer=Optimizer(0.1), callbacks=[CSVLogger(path)])
+    trainer = Trainer(step=lambda batch: metrics, data=[1], optimizer=Bare(0.1), callbacks=[CSVLogger(path)])
     trainer.fit()
     expected = {"metric_epoch": "7.0", "metric_lr": "8.0", "metric_lr_1": "9.0", "metric_metric_lr": "10.0"}
     assert rows(path) == [{"epoch": "1", "steps": "1", "lr": "0.1", **expected}]

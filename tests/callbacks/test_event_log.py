@@ -18,38 +18,12 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lucid_train import Callback, EpochEnd, EpochReport, Event, FitStart, NoUpdate, StepEnd, Trainer, replay
+from lucid_train import EpochEnd, EpochReport, Event, FitStart, NoUpdate, StepEnd, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.recording.lines import LONGEST_LINE
 from lucid_train.recording.values import pack_value, read_value, short_text
-
-SILENT = {"heartbeat": None}
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def events(path: Path) -> list[tuple[str, Any]]:
-    """What happened, without what differs from run to run: times, processes."""
-    told = []
-    for line in lines(path):
-        if line["event"] in ("FitStart", "FitEnd", "FitError", "progress"):
-            continue
-        del line["time"]
-        line.pop("run", None)
-        if "record" in line:
-            del line["record"]["seconds"]
-        told.append((line["event"], line))
-    return told
-
-
-def fit(path: Path, epochs: int, steps: int = 3, **settings: Any) -> Trainer:
-    trainer = Trainer(
-        step=lambda batch: batch / 4, data=range(steps), epochs=epochs, callbacks=[EventLog(path, **SILENT, **settings)]
-    )
-    trainer.fit()
-    return trainer
+from tests.support.callbacks import At
+from tests.support.event_logs import fit, lines
 
 
 def test_every_event_is_one_line_in_the_order_in_which_it_happened(tmp_path: Path) -> None:
@@ -112,19 +86,11 @@ def test_the_steps_that_were_asked_for_are_recorded_with_what_they_returned(tmp_
     outputs = [0.5, {"loss": 1.0, "accuracy": math.inf}, None, NoUpdate(0.25), NoUpdate(), 2]
     Trainer(step=lambda batch: batch, data=outputs, callbacks=[EventLog(path, step_every=1)]).fit()
     heard: list[Any] = []
-    replay(path, [Recorder(StepEnd, lambda event: heard.append((event.step, event.output)))])
+    replay(path, [At(StepEnd, lambda event: heard.append((event.step, event.output)))])
     assert heard == list(enumerate(outputs, 1))
     path.unlink()
     Trainer(step=lambda batch: 1.0, data=range(7), epochs=2, callbacks=[EventLog(path, step_every=5)]).fit()
     assert [line["step"] for line in lines(path) if line["event"] == "StepEnd"] == [5, 10]
-
-
-class Recorder(Callback):
-    def __init__(self, event: type[Event], function: Any) -> None:
-        self.event, self.function = event, function
-
-    def hooks(self, event: type[Event]) -> list[Any]:
-        return [self.function] if event is self.event else []
 
 
 @define(kw_only=True)
@@ -172,7 +138,7 @@ def test_events_of_your_own_are_recorded_with_their_fields(tmp_path: Path, value
     trainer.on(EpochEnd)(lambda event: event.run.emit(BatchLost(event.run, why=value, count=3)))
     trainer.on(EpochEnd)(lambda event: event.run.emit(Frozen(event.run, value)))
     trainer.fit()
-    replay(path, [Recorder(BatchLost, heard.append), Recorder(Frozen, heard.append)])
+    replay(path, [At(BatchLost, heard.append), At(Frozen, heard.append)])
     assert heard == [BatchLost(why=value, count=3), Frozen(value=value)]
 
 

@@ -1,4 +1,3 @@
-import json
 import signal
 import subprocess
 import sys
@@ -11,34 +10,7 @@ import pytest
 from lucid_train import StepEnd, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.recording.lines import read_log
-
-SILENT = {"heartbeat": None}
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def events(path: Path) -> list[tuple[str, Any]]:
-    """What happened, without what differs from run to run: times, processes."""
-    told = []
-    for line in lines(path):
-        if line["event"] in ("FitStart", "FitEnd", "FitError", "progress"):
-            continue
-        del line["time"]
-        line.pop("run", None)
-        if "record" in line:
-            del line["record"]["seconds"]
-        told.append((line["event"], line))
-    return told
-
-
-def fit(path: Path, epochs: int, steps: int = 3, **settings: Any) -> Trainer:
-    trainer = Trainer(
-        step=lambda batch: batch / 4, data=range(steps), epochs=epochs, callbacks=[EventLog(path, **SILENT, **settings)]
-    )
-    trainer.fit()
-    return trainer
+from tests.support.event_logs import SILENT, events, fit, lines
 
 
 def test_a_second_fit_goes_on_in_the_same_file(tmp_path: Path) -> None:

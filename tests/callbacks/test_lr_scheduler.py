@@ -11,6 +11,7 @@ from lucid_train.callbacks import (
     StepLRCallback,
 )
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, StepLR
+from tests.support.optimizers import RateWitness
 
 BUILT: list[tuple[Any, Any]] = [
     (lambda **more: StepLRCallback(step_size=2, gamma=0.5, **more), lambda it: StepLR(it, 2, 0.5)),
@@ -44,10 +45,8 @@ class Simple:
 
 @pytest.mark.parametrize(("callback", "scheduler"), BUILT)
 @pytest.mark.parametrize("interval", ["epoch", "step"])
-def test_each_schedule_sets_the_rates_that_its_scheduler_would(
-    callback: Any, scheduler: Any, interval: str, rate_witness: Any
-) -> None:
-    mine, given, by_hand = rate_witness(0.1, 0.5), rate_witness(0.1, 0.5), rate_witness(0.1, 0.5)
+def test_each_schedule_sets_the_rates_that_its_scheduler_would(callback: Any, scheduler: Any, interval: str) -> None:
+    mine, given, by_hand = RateWitness(0.1, 0.5), RateWitness(0.1, 0.5), RateWitness(0.1, 0.5)
     Trainer(epochs=5, steps_per_epoch=2, optimizer=mine, callbacks=[callback(interval=interval)]).fit()
     wrapped = LRSchedulerCallback(scheduler(given), interval)  # type: ignore[arg-type]  # a str, for the ids
     Trainer(epochs=5, steps_per_epoch=2, optimizer=given, callbacks=[wrapped]).fit()
@@ -63,8 +62,8 @@ def test_each_schedule_sets_the_rates_that_its_scheduler_would(
     assert mine.param_groups == by_hand.param_groups
 
 
-def test_its_own_optimizer_comes_before_that_of_the_run(rate_witness: Any) -> None:
-    own, other = rate_witness(1.0), rate_witness(1.0)
+def test_its_own_optimizer_comes_before_that_of_the_run() -> None:
+    own, other = RateWitness(1.0), RateWitness(1.0)
     Trainer(epochs=2, optimizer=other, callbacks=[StepLRCallback(step_size=1, optimizer=own)]).fit()
     assert (own.param_groups[0]["lr"], other.param_groups[0]["lr"]) == (pytest.approx(0.01), 1.0)
 
@@ -136,8 +135,8 @@ def test_bad_arguments_are_refused_by_name(build: Any, error: type[Exception], m
         build()
 
 
-def test_eta_min_above_the_rate_is_refused_before_the_first_step(rate_witness: Any) -> None:
-    optimizer = rate_witness(0.1)
+def test_eta_min_above_the_rate_is_refused_before_the_first_step() -> None:
+    optimizer = RateWitness(0.1)
     with pytest.raises(ValueError, match="'eta_min' must be <= "):
         Trainer(optimizer=optimizer, callbacks=[CosineAnnealingLRCallback(T_max=3, eta_min=1.0)]).fit()
     assert optimizer.used == []
@@ -156,8 +155,8 @@ def test_a_metric_that_does_not_exist_is_refused_with_those_that_do() -> None:
         Trainer(lambda batch: 0.5, [1], evaluate=lambda: 1.0, callbacks=[callback]).fit()
 
 
-def test_steps_without_an_update_do_not_advance_a_schedule_of_steps(rate_witness: Any) -> None:
-    optimizer = rate_witness(1.0)
+def test_steps_without_an_update_do_not_advance_a_schedule_of_steps() -> None:
+    optimizer = RateWitness(1.0)
     callback = ExponentialLRCallback(gamma=0.5, interval="step")
     Trainer(
         lambda n: NoUpdate() if n % 3 else optimizer.step(), range(9), optimizer=optimizer, callbacks=[callback]
@@ -171,14 +170,14 @@ def test_the_event_of_the_other_interval_is_not_listened_to() -> None:
         assert LRSchedulerCallback(Simple(), interval).hooks(unheard) == []  # type: ignore[arg-type]  # a str here
 
 
-def test_two_callbacks_for_one_scheduler_are_refused(rate_witness: Any) -> None:
-    scheduler = StepLR(rate_witness(1.0), 1)
+def test_two_callbacks_for_one_scheduler_are_refused() -> None:
+    scheduler = StepLR(RateWitness(1.0), 1)
     with pytest.raises(ValueError, match="must have one schedule per optimizer"):
         Trainer(callbacks=[LRSchedulerCallback(scheduler), LRSchedulerCallback(scheduler)]).fit()
 
 
-def test_a_schedule_for_each_of_two_optimizers_is_fine(rate_witness: Any) -> None:
-    one, two = rate_witness(1.0), rate_witness(1.0)
+def test_a_schedule_for_each_of_two_optimizers_is_fine() -> None:
+    one, two = RateWitness(1.0), RateWitness(1.0)
     callbacks = [
         StepLRCallback(step_size=1, gamma=0.5, optimizer=one),
         ExponentialLRCallback(gamma=0.25, optimizer=two),
@@ -188,8 +187,8 @@ def test_a_schedule_for_each_of_two_optimizers_is_fine(rate_witness: Any) -> Non
 
 
 @pytest.mark.parametrize(("callback", "scheduler"), BUILT)
-def test_a_state_resumes_a_schedule_elsewhere(callback: Any, scheduler: Any, rate_witness: Any) -> None:
-    whole, first, second = rate_witness(1.0), rate_witness(1.0), rate_witness(1.0)
+def test_a_state_resumes_a_schedule_elsewhere(callback: Any, scheduler: Any) -> None:
+    whole, first, second = RateWitness(1.0), RateWitness(1.0), RateWitness(1.0)
     Trainer(epochs=5, optimizer=whole, callbacks=[callback()]).fit()
     saved = callback()
     assert saved.state_dict() == {"scheduler": None}
@@ -204,13 +203,13 @@ def test_a_state_resumes_a_schedule_elsewhere(callback: Any, scheduler: Any, rat
         saved.load_state_dict({"x": 1})
 
 
-def test_a_base_that_lacks_its_part_says_so(rate_witness: Any) -> None:
+def test_a_base_that_lacks_its_part_says_so() -> None:
     from lucid_train.callbacks.lr_scheduler import BuiltScheduleCallback, ScheduleCallback
 
     with pytest.raises(TypeError, match=r"ScheduleCallback must define scheduler_for\(self, run\)"):
         Trainer(callbacks=[ScheduleCallback()]).fit()
     with pytest.raises(TypeError, match=r"BuiltScheduleCallback must define build\(self, optimizer\)"):
-        Trainer(optimizer=rate_witness(1.0), callbacks=[BuiltScheduleCallback()]).fit()
+        Trainer(optimizer=RateWitness(1.0), callbacks=[BuiltScheduleCallback()]).fit()
 
 
 def test_a_scheduler_that_is_only_stepped_works() -> None:

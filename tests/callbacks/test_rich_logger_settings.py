@@ -3,58 +3,16 @@ import logging
 import re
 import sys
 import time
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from attrs import define
 from rich.console import Console
 from rich.theme import Theme
 
-from lucid_train import Callback, EpochEnd, History, Trainer
+from lucid_train import Callback, EpochEnd
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
-from lucid_train.nn import Linear
-from lucid_train.optims import SGD
-
-SECONDS = re.compile(r"\b\d+(\.\d+)?(ms|s)\b|[\d.,]+ (steps/s|s/step)")
-
-
-class Sink(io.StringIO):
-    """A file that counts how often it is written to."""
-
-    writes = 0
-
-    def write(self, text: str) -> int:
-        self.writes += 1
-        return super().write(text)
-
-
-def terminal(width: int = 80, **settings: Any) -> Console:
-    return Console(file=Sink(), force_terminal=True, width=width, height=40, color_system=None, **settings)
-
-
-def pipe(width: int = 80) -> Console:
-    return Console(file=Sink(), force_terminal=False, width=width, color_system=None)
-
-
-def shown(console: Console) -> str:
-    return cast("io.StringIO", console.file).getvalue()
-
-
-def optimizer(lr: float = 0.1) -> SGD:
-    return SGD(Linear(1, 1).parameters(), lr=lr)
-
-
-def train(logger: RichLogger, *others: Callback, epochs: int = 3, **settings: Any) -> History:
-    sgd = settings.pop("optimizer", None) or optimizer()
-
-    work = settings.pop("step", lambda number: {"loss": 1 / number, "acc[top5]": number / 10})
-
-    def step(number: float) -> Any:
-        sgd.step()
-        return work(number)
-
-    settings = {"data": [1, 2, 4], **settings}
-    return Trainer(step, epochs=epochs, optimizer=sgd, callbacks=[*others, logger], **settings).fit()
+from tests.support.console import SECONDS, Sink, pipe, shown, terminal, train
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import functools
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,30 +20,20 @@ from lucid_train.optims.lr_scheduler import (
     ReduceLROnPlateau,
     StepLR,
 )
+from tests.support.data import Unsized
+from tests.support.optimizers import RateWitness, with_momentum
 
 HALVED = Recipe(StepLR, step_size=1, gamma=0.5)
 
 
-class Witness:
-    """An optimizer that remembers the rates of its updates."""
-
-    def __init__(self, rate: float = 1.0) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": rate, "momentum": 0.9}]
-        self.used: list[float] = []
-
-    def step(self) -> None:
-        self.used.append(self.param_groups[0]["lr"])
-
-
-class Unsized:
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(4))
+def used(optimizer: RateWitness) -> list[float]:
+    return [rate for (rate,) in optimizer.used]
 
 
 def run(callback: LRSchedulerCallback, epochs: int = 3, data: Any = range(4), **options: Any) -> list[float]:
-    optimizer = Witness()
+    optimizer = RateWitness(1.0, momentum=0.9)
     Trainer(lambda batch: optimizer.step(), data, optimizer=optimizer, epochs=epochs, callbacks=[callback]).fit()
-    return optimizer.used
+    return used(optimizer)
 
 
 def test_a_recipe_is_built_on_the_runs_optimizer() -> None:
@@ -71,7 +60,7 @@ SCHEDULES = {
 @pytest.mark.parametrize("recipe", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize(("interval", "length"), [("epoch", 3), ("step", 12)])
 def test_every_unit_serves_every_schedule(recipe: Recipe, interval: Any, length: int) -> None:
-    pure = recipe(Witness(), length)
+    pure = recipe(with_momentum(1.0), length)
     expected = [pure.lr_at(step if interval == "step" else step // 4)[0] for step in range(12)]
     assert run(LRSchedulerCallback(recipe, interval)) == expected
 
@@ -97,7 +86,7 @@ def test_epochs_are_always_known() -> None:
 
 
 def test_a_step_without_an_update_does_not_advance_the_schedule() -> None:
-    optimizer = Witness()
+    optimizer = RateWitness(1.0)
 
     def accumulate(batch: int) -> NoUpdate | None:
         if batch % 2 == 0:
@@ -107,11 +96,11 @@ def test_a_step_without_an_update_does_not_advance_the_schedule() -> None:
 
     callback = LRSchedulerCallback(HALVED, "step")
     Trainer(accumulate, range(8), optimizer=optimizer, callbacks=[callback]).fit()
-    assert optimizer.used == [1.0, 0.5, 0.25, 0.125]
+    assert used(optimizer) == [1.0, 0.5, 0.25, 0.125]
 
 
 def test_a_plateau_follows_its_metric() -> None:
-    optimizer = Witness()
+    optimizer = RateWitness(1.0)
     recipe = Recipe(ReduceLROnPlateau, patience=0, factor=0.5)
     callback = LRSchedulerCallback(recipe, monitor="loss")
     history = Trainer(lambda batch: 1.0, [0], optimizer=optimizer, epochs=4, callbacks=[callback]).fit()
@@ -126,23 +115,23 @@ def test_a_recipe_that_needs_a_metric_says_so_when_the_fit_starts() -> None:
 def test_two_schedules_on_one_optimizer_are_refused_and_told_how_to_be_joined() -> None:
     callbacks = [StepLRCallback(1), LRSchedulerCallback(HALVED)]
     with pytest.raises(ValueError, match=r"join them in one: LRSchedulerCallback\(Recipe\(...\).until\(5\).then"):
-        Trainer(optimizer=Witness(), callbacks=callbacks).fit()
+        Trainer(optimizer=RateWitness(1.0), callbacks=callbacks).fit()
 
 
 def test_an_optimizer_of_its_own_is_scheduled() -> None:
-    own = Witness()
+    own = RateWitness(1.0)
     Trainer(epochs=2, callbacks=[LRSchedulerCallback(HALVED, optimizer=own)]).fit()
     assert own.param_groups[0]["lr"] == 0.25
 
 
 def test_a_later_fit_goes_on_and_a_restart_begins_anew() -> None:
-    optimizer = Witness()
+    optimizer = RateWitness(1.0)
     trainer = Trainer(optimizer=optimizer, epochs=2, callbacks=[LRSchedulerCallback(HALVED)])
     trainer.fit()
     trainer.fit(4)
-    assert optimizer.used == [1.0, 0.5, 0.25, 0.125]
+    assert used(optimizer) == [1.0, 0.5, 0.25, 0.125]
     trainer.fit(2, restart=True)
-    assert optimizer.used[4:] == [1.0, 0.5]
+    assert used(optimizer)[4:] == [1.0, 0.5]
 
 
 def test_a_state_waits_for_the_scheduler_to_be_built() -> None:
@@ -160,7 +149,7 @@ def test_a_state_waits_for_the_scheduler_to_be_built() -> None:
         (lambda: LRSchedulerCallback(HALVED, length=0), ValueError, "'length' must be >= 1: 0"),
         (lambda: LRSchedulerCallback(HALVED, optimizer=3), TypeError, "'optimizer' must have param_groups"),
         (
-            lambda: LRSchedulerCallback(StepLR(Witness(), 1), optimizer=Witness()),
+            lambda: LRSchedulerCallback(StepLR(RateWitness(1.0), 1), optimizer=RateWitness(1.0)),
             ValueError,
             "'optimizer' must be None with a scheduler that is built",
         ),
@@ -189,7 +178,7 @@ def test_the_repr_shows_the_recipe_before_and_after() -> None:
     assert repr(callback) == shown
     run(callback)
     assert repr(callback) == shown
-    built = LRSchedulerCallback(StepLR(Witness(), 1), length=2)
+    built = LRSchedulerCallback(StepLR(RateWitness(1.0), 1), length=2)
     assert repr(built).startswith(
         "LRSchedulerCallback(scheduler=StepLR(step_size=1, gamma=0.1, last_epoch=0), interval="
     )

@@ -6,13 +6,9 @@ from typing import Any
 import pytest
 
 from lucid_train.optims import lr_scheduler as schedules
+from tests.support.optimizers import Bare
 
 NAN, INF = float("nan"), float("inf")
-
-
-class Bare:
-    def __init__(self, *rates: float, **options: Any) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": rate, **options} for rate in rates]
 
 
 CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [

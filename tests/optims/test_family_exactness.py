@@ -21,17 +21,13 @@ from lucid_train.optims.lr_scheduler import (
     OneCycleLR,
     PolynomialLR,
 )
+from tests.support.optimizers import Bare, with_momentum
 
 BILLION = 10**9
 lengths = st.integers(1, BILLION)
 epochs = st.integers(0, BILLION)
 rates = st.floats(1e-6, 10)
 real = mpmath.mpf
-
-
-class Bare:
-    def __init__(self, *rates: float) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": rate, "momentum": 0.9} for rate in rates]
 
 
 def ulps(found: float, exact: Any) -> float:
@@ -102,7 +98,7 @@ def test_warm_restarts_within_8_ulp(rate: float, first: int, mult: int, share: f
 @given(low=rates, high=rates, up=st.integers(1, 10**6), down=st.integers(0, 10**6), t=epochs)
 def test_cyclic_within_4_ulp(low: float, high: float, up: int, down: int, t: int) -> None:
     low, high = sorted((low, high))
-    scheduler = CyclicLR(Bare(1.0), low, high, up, down)
+    scheduler = CyclicLR(with_momentum(1.0), low, high, up, down)
     place = t % (up + down)
     height = real(place) / up if place <= up else real(up + down - place) / down
     assert ulps(scheduler.lr_at(t)[0], real(low) + (real(high) - real(low)) * height) <= 4
@@ -116,7 +112,7 @@ def test_cyclic_exp_range_within_6_ulp(low: float, high: float, gamma: float, t:
     low, high = sorted((low, high))
     place = t % 200
     height = real(min(place, 200 - place)) / 100 * real(gamma) ** t
-    scheduler = CyclicLR(Bare(1.0), low, high, 100, mode="exp_range", gamma=gamma)
+    scheduler = CyclicLR(with_momentum(1.0), low, high, 100, mode="exp_range", gamma=gamma)
     assert ulps(scheduler.lr_at(t)[0], real(low) + (real(high) - real(low)) * height) <= 6
 
 
@@ -128,7 +124,7 @@ def test_cyclic_exp_range_within_6_ulp(low: float, high: float, gamma: float, t:
     t=epochs,
 )
 def test_one_cycle_within_16_ulp(high: float, total: int, share: float, strategy: Any, t: int) -> None:
-    scheduler = OneCycleLR(Bare(1.0), high, total, pct_start=share, anneal_strategy=strategy)
+    scheduler = OneCycleLR(with_momentum(1.0), high, total, pct_start=share, anneal_strategy=strategy)
     t = min(t, total - 1)
     peak, last = real(share * total - 1), real(total - 1)  # the peak's place is a float, in PyTorch as here
     first, lowest = real(high) / 25, real(high) / 25 / 10_000

@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lookalikes import Bare
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-
-
-class InverseLR(LRScheduler):
-    """A user's own: one method."""
-
-    def rates(self, t: int) -> list[float]:
-        return [base_lr / (1 + t) for base_lr in self.base_lrs]
+from tests.support.optimizers import Bare
+from tests.support.schedules import InverseLR, walk
 
 
 class LineLR(LRScheduler):
@@ -72,15 +66,6 @@ def test_steps_follow_the_table(build: Callable[[Any], LRScheduler], expected: l
     scheduler = build(Bare(1.0, 0.5))
     first, _ = zip(*walk(scheduler, len(expected)), strict=True)
     assert list(first) == pytest.approx(expected, rel=1e-12)
-
-
-def walk(scheduler: LRScheduler, epochs: int) -> list[list[float]]:
-    """Return the rates of as many epochs, the present one first."""
-    seen = []
-    for _ in range(epochs):
-        seen.append(scheduler.last_lr)
-        scheduler.step()
-    return seen
 
 
 @pytest.mark.parametrize("build", SCHEDULES)
@@ -280,6 +265,7 @@ def test_last_epoch_starts_in_the_middle() -> None:
     assert (scheduler.last_epoch, scheduler.last_lr, scheduler.base_lrs) == (4, [0.1], [0.4])
 
 
-def test_last_epoch_without_known_base_rates_is_refused() -> None:
-    with pytest.raises(ValueError, match="'base_lrs' must be given with last_epoch=3: the rate"):
-        StepLR(Bare(0.1), 2, last_epoch=3)
+@pytest.mark.parametrize("done", [0, 1, 3])
+def test_last_epoch_without_known_base_rates_is_refused(done: int) -> None:
+    with pytest.raises(ValueError, match=f"'base_lrs' must be given with last_epoch={done}: the rate 0.1 of group 0"):
+        StepLR(Bare(0.1), 2, last_epoch=done)

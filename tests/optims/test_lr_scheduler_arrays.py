@@ -10,20 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+from tests.support.optimizers import Bare
+from tests.support.schedules import InverseLR
 
 LONG = 65_537  # one more than are asked for one by one
-
-
-class Bare:
-    def __init__(self, *rates: float) -> None:
-        self.param_groups = [{"lr": rate} for rate in rates]
-
-
-class InverseLR(LRScheduler):
-    """A user's own."""
-
-    def rates(self, t: int) -> list[float]:
-        return [base_lr / (1 + t) for base_lr in self.base_lrs]
 
 
 SCHEDULES = [

@@ -9,22 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lookalikes import Bare, ByValue, LucidLike
 
-from lucid_train.nn import Parameter
 from lucid_train.optims import SGD
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-
-KINDS: list[Callable[[Any], LRScheduler]] = [
-    lambda optimizer: StepLR(optimizer, 2, 0.5),
-    lambda optimizer: ExponentialLR(optimizer, 0.9),
-    lambda optimizer: CosineAnnealingLR(optimizer, 5, 0.01),
-]
-each_kind = pytest.mark.parametrize("build", KINDS, ids=["step", "exponential", "cosine"])
-
-
-def sgd(*rates: float) -> SGD:
-    return SGD([{"params": [Parameter([1.0])], "lr": rate} for rate in rates], lr=0.1)
+from lucid_train.optims.lr_scheduler import LRScheduler, StepLR
+from tests.support.optimizers import Bare, ByValue, LucidLike, sgd
+from tests.support.schedules import each_kind
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])

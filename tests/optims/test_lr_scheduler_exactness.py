@@ -10,14 +10,10 @@ from hypothesis import strategies as st
 from mpmath import cospi, mpf, workprec  # type: ignore[import-untyped]  # it has no types
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, StepLR
+from tests.support.optimizers import Bare
 
 LAST = 10**9
 base_lrs = st.floats(1e-6, 1e3)
-
-
-class Bare:
-    def __init__(self, *rates: float) -> None:
-        self.param_groups = [{"lr": rate} for rate in rates]
 
 
 def ulps(rate: float, exact: Any) -> float:

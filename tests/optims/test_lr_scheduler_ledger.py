@@ -1,22 +1,18 @@
 """An optimizer that a schedule has been on before: the rate that it has may be a decayed one."""
 
+import copy
 import gc
+import pickle
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from lookalikes import Bare, ByValue, LucidLike, Scalar
 
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-
-KINDS: list[Callable[[Any], LRScheduler]] = [
-    lambda optimizer: StepLR(optimizer, 2, 0.5),
-    lambda optimizer: ExponentialLR(optimizer, 0.9),
-    lambda optimizer: CosineAnnealingLR(optimizer, 5, 0.01),
-]
-each_kind = pytest.mark.parametrize("build", KINDS, ids=["step", "exponential", "cosine"])
+from lucid_train.optims.lr_scheduler import CyclicLR, ExponentialLR, LRScheduler, OneCycleLR, StepLR
+from tests.support.optimizers import Bare, ByValue, LucidLike, Scalar, with_momentum
+from tests.support.schedules import each_kind
 
 
 @each_kind
@@ -115,3 +111,44 @@ def test_equal_optimizers_are_two() -> None:
     first.step()
     second.step()
     assert (first.last_lr, second.last_lr) == ([0.05], [0.05])
+
+
+@pytest.mark.parametrize(
+    ("cycle", "base_lrs"),
+    [
+        (lambda optimizer: OneCycleLR(optimizer, [1.0, 0.5], 12, div_factor=4), [0.25, 0.125]),
+        (lambda optimizer: CyclicLR(optimizer, [0.25, 0.125], [0.5, 1.0], 3), [0.25, 0.125]),
+        (lambda optimizer: CyclicLR(optimizer, 0.25, 0.5, 3, cycle_momentum=False), [0.25, 0.25]),
+    ],
+    ids=["one cycle", "cyclic", "cyclic without momentum"],
+)
+@pytest.mark.parametrize("steps", [0, 1, 5, 12])
+@pytest.mark.parametrize("make", [float, np.array, Scalar], ids=["float", "array", "tensor-like"])
+def test_a_schedule_built_after_a_cycle_starts_where_the_cycle_did(
+    cycle: Callable[[Any], LRScheduler], base_lrs: list[float], steps: int, make: Callable[[float], Any]
+) -> None:
+    optimizer = with_momentum(make(9.0), make(8.0))
+    first = cycle(optimizer)
+    for _ in range(steps):
+        first.step()
+    second = StepLR(optimizer, 2, 0.5)
+    assert (second.base_lrs, second.last_lr) == (base_lrs, base_lrs)
+    with pytest.raises(RuntimeError, match=r"no longer sets these rates: StepLR\("):
+        first.step()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_a_rate_that_the_user_has_set_after_a_cycle_is_the_new_base_rate(steps: int) -> None:
+    optimizer = with_momentum(9.0, 8.0)
+    first = CyclicLR(optimizer, 0.1, 0.5, 3)
+    for _ in range(steps):
+        first.step()
+    optimizer.param_groups[1]["lr"] = 0.03
+    assert StepLR(optimizer, 2).base_lrs == [0.1, 0.03]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["copy", "pickle"])
+def test_a_schedule_built_after_a_copied_one_starts_from_the_base_rate(copied: Callable[[Any], Any]) -> None:
+    first = ExponentialLR(Bare(0.5, 0.25), 0.5)
+    first.step()
+    assert StepLR(copied(first).optimizer, 2).last_lr == [0.5, 0.25]

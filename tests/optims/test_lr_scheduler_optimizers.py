@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lookalikes import Bare, ByValue, LucidLike, Scalar
 
 from lucid_train.nn import Parameter
 from lucid_train.optims import SGD
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+from tests.support.optimizers import Bare, ByValue, LucidLike, Scalar, sgd
+from tests.support.schedules import each_kind
 
 
 class Slotted:
@@ -21,18 +22,6 @@ class Slotted:
 
     def __init__(self, rate: float) -> None:
         self.param_groups = [{"lr": rate}]
-
-
-KINDS: list[Callable[[Any], LRScheduler]] = [
-    lambda optimizer: StepLR(optimizer, 2, 0.5),
-    lambda optimizer: ExponentialLR(optimizer, 0.9),
-    lambda optimizer: CosineAnnealingLR(optimizer, 5, 0.01),
-]
-each_kind = pytest.mark.parametrize("build", KINDS, ids=["step", "exponential", "cosine"])
-
-
-def sgd(*rates: float) -> SGD:
-    return SGD([{"params": [Parameter([1.0])], "lr": rate} for rate in rates], lr=0.1)
 
 
 @pytest.mark.parametrize(
@@ -203,3 +192,48 @@ def test_the_optimizer_gets_no_attribute_and_its_groups_no_key(build: Callable[[
         scheduler.step()
     scheduler.load_state_dict(scheduler.state_dict())
     assert (set(vars(optimizer)), [list(group) for group in optimizer.param_groups]) == (attributes, keys)
+
+
+@each_kind
+@pytest.mark.parametrize("epochs", [8, np.arange(12)], ids=["one", "some"])
+def test_a_curve_has_a_group_that_was_added_since_the_last_step(
+    build: Callable[[Any], LRScheduler], epochs: Any
+) -> None:
+    optimizer = sgd(0.1)
+    scheduler = build(optimizer)
+    optimizer.step()
+    scheduler.step()
+    optimizer.add_param_group({"params": [Parameter([2.0])], "lr": 0.4})
+    assert np.array_equal(scheduler.lr_at(epochs), build(Bare(0.1, 0.4)).lr_at(epochs))
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("rate", "error", "message"),
+    [
+        (-1.0, ValueError, r"\"optimizer.param_groups\[1\]\['lr'\]\" must be >= 0: -1.0"),
+        (float("nan"), ValueError, r"\"optimizer.param_groups\[1\]\['lr'\]\" must be >= 0 and finite: nan"),
+        ("0.1", TypeError, r"\"optimizer.param_groups\[1\]\['lr'\]\" must be a number: '0.1'"),
+        (np.array(1), TypeError, r"'lr' of group 1 must hold floats, it is filled in place: array\(1\)"),
+    ],
+    ids=["negative", "nan", "text", "int array"],
+)
+def test_a_group_added_later_with_a_bad_rate_is_refused_every_time(
+    build: Callable[[Any], LRScheduler], rate: Any, error: type[Exception], message: str
+) -> None:
+    optimizer = Bare(0.1)
+    scheduler = build(optimizer)
+    scheduler.step()
+    before = scheduler.state_dict(), scheduler.last_lr
+    optimizer.param_groups.append({"lr": rate})
+    asked: list[Callable[[], object]] = [
+        scheduler.step,
+        scheduler.step,
+        lambda: scheduler.lr_at(0),
+        lambda: scheduler.lr_at(np.arange(3)),
+    ]
+    for ask in asked:
+        with pytest.raises(error, match=message):
+            ask()
+    del optimizer.param_groups[1]
+    assert (scheduler.state_dict(), scheduler.last_lr) == before

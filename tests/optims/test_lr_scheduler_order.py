@@ -7,12 +7,8 @@ from typing import Any
 import pytest
 
 from lucid_train.nn import Parameter
-from lucid_train.optims import SGD
 from lucid_train.optims.lr_scheduler import StepLR
-
-
-def sgd(rate: float) -> SGD:
-    return SGD([Parameter([1.0])], lr=rate)
+from tests.support.optimizers import sgd
 
 
 def test_a_schedule_stepped_before_the_first_update_warns_once_where_the_caller_stands() -> None:
@@ -54,3 +50,19 @@ def test_a_loaded_schedule_may_be_stepped_first() -> None:
     scheduler.load_state_dict(scheduler.state_dict() | {"last_epoch": 3})
     scheduler.step()
     assert scheduler.last_epoch == 4
+
+
+@pytest.mark.parametrize("added", [False, True], ids=["as it was", "with another group"])
+@pytest.mark.parametrize("engine", [False, True], ids=["plain", "engine"])
+def test_a_loaded_schedule_is_silent_whatever_else_its_next_step_has_to_look_at(engine: bool, added: bool) -> None:
+    optimizer = sgd(0.1)
+    if engine:
+        optimizer._sync_hyperparams = lambda: None  # type: ignore[attr-defined]  # as Lucid's optimizers have it
+    scheduler = StepLR(optimizer, 2)
+    scheduler.load_state_dict(scheduler.state_dict() | {"last_epoch": 3})
+    if added:
+        optimizer.add_param_group({"params": [Parameter([2.0])], "lr": 0.4})
+    with warnings.catch_warnings(record=True) as caught:
+        scheduler.step()
+        scheduler.step()
+    assert (caught, scheduler.last_epoch) == ([], 5)

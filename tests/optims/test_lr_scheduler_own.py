@@ -4,18 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lookalikes import Bare
 
 from lucid_train.optims.lr_scheduler import LRScheduler, StepLR
-
-
-def walk(scheduler: LRScheduler, epochs: int) -> list[list[float]]:
-    """Return the rates of as many epochs, the present one first."""
-    seen = []
-    for _ in range(epochs):
-        seen.append(scheduler.last_lr)
-        scheduler.step()
-    return seen
+from tests.support.optimizers import Bare
+from tests.support.schedules import walk
 
 
 class Constant(LRScheduler):

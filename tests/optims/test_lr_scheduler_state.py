@@ -8,16 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lookalikes import Bare
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-
-
-class InverseLR(LRScheduler):
-    """A user's own."""
-
-    def rates(self, t: int) -> list[float]:
-        return [base_lr / (1 + t) for base_lr in self.base_lrs]
+from tests.support.optimizers import Bare
+from tests.support.schedules import InverseLR, walk
 
 
 class MilestoneLR(LRScheduler):
@@ -43,15 +37,6 @@ KINDS: dict[str, Build] = {
 }
 EPOCHS = 24
 each_kind = pytest.mark.parametrize("build", [pytest.param(build, id=name) for name, build in KINDS.items()])
-
-
-def walk(scheduler: LRScheduler, epochs: int) -> list[list[float]]:
-    """Return the rates of as many epochs, the present one first."""
-    seen = []
-    for _ in range(epochs):
-        seen.append(scheduler.last_lr)
-        scheduler.step()
-    return seen
 
 
 def through_json(state: dict[str, Any]) -> dict[str, Any]:
@@ -238,3 +223,19 @@ def test_the_rate_of_a_loaded_epoch_has_no_history(base_lr: float, gamma: float,
     scheduler = ExponentialLR(Bare(0.1), gamma)
     scheduler.load_state_dict({"gamma": gamma, "last_epoch": t, "base_lrs": [base_lr]})
     assert scheduler.last_lr == [base_lr * gamma**t]
+
+
+def test_a_refused_state_leaves_no_attribute_behind() -> None:
+    class Noting(ExponentialLR):
+        def validate(self) -> None:
+            super().validate()
+            if self.gamma > 1:
+                self.growing = True
+                raise ValueError("it would grow")
+
+    scheduler = Noting(Bare(1.0), 0.5)
+    scheduler.step()
+    before, attributes = scheduler.state_dict(), set(vars(scheduler))
+    with pytest.raises(ValueError, match="it would grow"):
+        scheduler.load_state_dict({**before, "gamma": 2.0}, prefer="state")
+    assert (scheduler.state_dict(), set(vars(scheduler)), scheduler.last_lr) == (before, attributes, [0.5])

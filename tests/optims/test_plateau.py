@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import ReduceLROnPlateau
-
-
-class Bare:
-    def __init__(self, *rates: float) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": rate} for rate in rates]
+from tests.support.optimizers import Bare
 
 
 def walk(scheduler: ReduceLROnPlateau, losses: list[float]) -> list[float]:

@@ -19,11 +19,7 @@ from lucid_train.optims.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-
-
-class Bare:
-    def __init__(self, *rates: float) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": rate, "momentum": 0.9} for rate in rates]
+from tests.support.optimizers import Bare, with_momentum
 
 
 def rates(recipe: Recipe, epochs: int, length: int | None = None) -> list[float]:
@@ -77,9 +73,9 @@ def test_shares_stand_in_lists_and_ends() -> None:
     ],
 )
 def test_a_length_left_out_is_as_long_as_its_part_of_the_run(recipe: Recipe, name: str, expected: int) -> None:
-    assert getattr(recipe(Bare(1.0), 20), name) == expected
+    assert getattr(recipe(with_momentum(1.0), 20), name) == expected
     if expected == 20:
-        assert getattr(recipe.warmup("25%")(Bare(1.0), 20).schedulers[1], name) == 15
+        assert getattr(recipe.warmup("25%")(with_momentum(1.0), 20).schedulers[1], name) == 15
 
 
 def test_a_length_is_not_needed_where_the_end_is_given() -> None:
@@ -137,7 +133,11 @@ def test_what_is_no_share_is_refused_at_once(share: str) -> None:
             ValueError,
             "'end' must be after the end before it, 3: 3",
         ),
-        (lambda: Recipe(StepLR, step_size=2).until(3)(Bare(1.0)), ValueError, "a recipe must not end before the run"),
+        (
+            lambda: Recipe(StepLR, step_size=2).until(3)(Bare(1.0)),
+            ValueError,
+            "a recipe must not end before the run",
+        ),
         (lambda: Recipe(StepLR, step_size=2)(Bare(1.0), 0), ValueError, "'length' must be >= 1: 0"),
         (
             lambda: Recipe(StepLR, step_size=1).until("10%").then(StepLR).until("20%").then(StepLR)(Bare(1.0), 4),

@@ -14,32 +14,10 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as theirs
 
 from lucid_train.optims import lr_scheduler as ours
+from tests.support.pytorch import sgd, walk
 
 EPOCHS = 40
 base_rates = st.lists(st.floats(1e-4, 10), min_size=1, max_size=4)
-
-
-def sgd(*rates: Any, **options: Any) -> torch.optim.SGD:
-    """Return an optimizer with one group per rate, whose parameters have gradients."""
-    groups: list[dict[str, Any]] = []
-    for rate in rates:
-        parameter = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
-        parameter.grad = torch.ones(2, dtype=torch.float64)
-        groups.append({"params": [parameter], "lr": rate})
-    return torch.optim.SGD(groups, lr=0.1, **options)
-
-
-def walk(optimizer: Any, scheduler: Any, epochs: int) -> list[list[float]]:
-    """Train for as many epochs; return the rates that were used inside `optimizer.step`."""
-    used: list[list[float]] = []
-    hook = optimizer.register_step_pre_hook(
-        lambda *_: used.append([float(group["lr"]) for group in optimizer.param_groups])
-    )
-    for _ in range(epochs):
-        optimizer.step()
-        scheduler.step()
-    hook.remove()
-    return used
 
 
 def assert_same_rates(rates: list[float], build: Callable[[Any, Any], Any], epochs: int) -> None:

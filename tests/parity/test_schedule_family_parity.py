@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as theirs
 
 from lucid_train.optims import lr_scheduler as ours
+from tests.support.pytorch import rates_and_momenta, sgd, walk_with_momenta
 
 EPOCHS = 60
 rates = st.lists(st.floats(1e-4, 10), min_size=1, max_size=3)
@@ -21,28 +22,8 @@ spans = st.integers(1, 25)
 Build = Callable[[Any, Any], Any]
 
 
-def sgd(*rates: float) -> torch.optim.SGD:
-    groups = [{"params": [torch.nn.Parameter(torch.ones(1))], "lr": rate} for rate in rates]
-    return torch.optim.SGD(groups, lr=0.1, momentum=0.9)
-
-
 def adam(*rates: float) -> torch.optim.Adam:
     return torch.optim.Adam([{"params": [torch.nn.Parameter(torch.ones(1))], "lr": rate} for rate in rates], lr=0.1)
-
-
-def held(optimizer: Any) -> list[float]:
-    """Return rates and momenta."""
-    momenta = [group["betas"][0] if "betas" in group else group["momentum"] for group in optimizer.param_groups]
-    return [float(group["lr"]) for group in optimizer.param_groups] + momenta
-
-
-def walk(optimizer: Any, scheduler: Any, epochs: int) -> list[list[float]]:
-    seen = []
-    for _ in range(epochs):
-        seen.append(held(optimizer))
-        optimizer.step()
-        scheduler.step()
-    return seen
 
 
 def assert_same_rates(
@@ -50,7 +31,9 @@ def assert_same_rates(
 ) -> None:
     here, there = make(*rates), make(*rates)
     mine, pytorchs = build(ours, here), build(theirs, there)
-    for t, (used, expected) in enumerate(zip(walk(here, mine, epochs), walk(there, pytorchs, epochs), strict=True)):
+    for t, (used, expected) in enumerate(
+        zip(walk_with_momenta(here, mine, epochs), walk_with_momenta(there, pytorchs, epochs), strict=True)
+    ):
         assert used == pytest.approx(expected, rel=rel, abs=0)
         assert mine.lr_at(t) == used[: len(rates)]  # the pure function is what step has written
     table = mine.lr_at(np.arange(epochs))
@@ -213,11 +196,13 @@ def test_a_state_of_pytorchs_goes_on(name: str, cut: int) -> None:
     build = STATES[name]
     there = sgd(0.1, 0.2)
     pytorchs = build(theirs, there)
-    walk(there, pytorchs, cut)
+    walk_with_momenta(there, pytorchs, cut)
     here = sgd(0.1, 0.2)
     mine = build(ours, here)
     mine.load_state_dict(json.loads(json.dumps(pytorchs.state_dict())))
-    for used, expected in zip(walk(here, mine, 29 - cut), walk(there, pytorchs, 29 - cut), strict=True):
+    for used, expected in zip(
+        walk_with_momenta(here, mine, 29 - cut), walk_with_momenta(there, pytorchs, 29 - cut), strict=True
+    ):
         assert used == pytest.approx(expected, rel=1e-10, abs=0)
 
 
@@ -272,7 +257,10 @@ def test_pytorch_starts_a_product_from_the_wrong_rate_in_a_sequence() -> None:
         return home.SequentialLR(opt, [first, second], [4])
 
     here, there = sgd(1.0), sgd(1.0)
-    mine, pytorchs = walk(here, build(ours, here), 6), walk(there, build(theirs, there), 6)
+    mine, pytorchs = (
+        walk_with_momenta(here, build(ours, here), 6),
+        walk_with_momenta(there, build(theirs, there), 6),
+    )
     assert [rate for rate, _ in mine[3:]] == pytest.approx([0.125, 1.0, 0.9])
     assert [rate for rate, _ in pytorchs[3:]] == pytest.approx([0.125, 0.1125, 0.10125])
 
@@ -283,7 +271,7 @@ def test_pytorch_lets_one_cycle_overwrite_the_start_of_a_sequence() -> None:
 
     here, there = sgd(0.1), sgd(0.1)
     build(ours, here), build(theirs, there)
-    assert (held(here)[0], held(there)[0]) == (0.05, 0.02)
+    assert (rates_and_momenta(here)[0], rates_and_momenta(there)[0]) == (0.05, 0.02)
 
 
 def test_pytorch_begins_anew_when_a_sequence_is_rebuilt_with_last_epoch() -> None:
@@ -295,8 +283,8 @@ def test_pytorch_begins_anew_when_a_sequence_is_rebuilt_with_last_epoch() -> Non
 
     here, there = sgd(1.0), sgd(1.0)
     build(ours, here, 5), build(theirs, there, 5)
-    assert held(here)[0] == 0.25  # epoch 6, the third one of the decay
-    assert held(there)[0] != 0.25
+    assert rates_and_momenta(here)[0] == 0.25  # epoch 6, the third one of the decay
+    assert rates_and_momenta(there)[0] != 0.25
 
 
 def test_pytorch_miscounts_warm_restarts_rebuilt_with_last_epoch() -> None:
@@ -306,9 +294,9 @@ def test_pytorch_miscounts_warm_restarts_rebuilt_with_last_epoch() -> None:
     mine = ours.CosineAnnealingWarmRestarts(here, 4, 2, last_epoch=12)
     pytorchs = theirs.CosineAnnealingWarmRestarts(there, 4, 2, last_epoch=12)
     straight = sgd(1.0)
-    exact = walk(straight, theirs.CosineAnnealingWarmRestarts(straight, 4, 2), 20)[13:]
-    assert walk(here, mine, 7) == [pytest.approx(values, rel=1e-12) for values in exact]
-    assert walk(there, pytorchs, 7)[2] != pytest.approx(exact[2], rel=0.01)
+    exact = walk_with_momenta(straight, theirs.CosineAnnealingWarmRestarts(straight, 4, 2), 20)[13:]
+    assert walk_with_momenta(here, mine, 7) == [pytest.approx(values, rel=1e-12) for values in exact]
+    assert walk_with_momenta(there, pytorchs, 7)[2] != pytest.approx(exact[2], rel=0.01)
 
 
 def test_pytorchs_one_cycle_loses_digits_on_its_line() -> None:
@@ -316,7 +304,10 @@ def test_pytorchs_one_cycle_loses_digits_on_its_line() -> None:
     mine, pytorchs = (
         home.OneCycleLR(opt, 0.5, 40, anneal_strategy="linear") for home, opt in ((ours, here), (theirs, there))
     )
-    [*_, last], [*_, theirs_last] = walk(here, mine, 40), walk(there, pytorchs, 40)
+    [*_, last], [*_, theirs_last] = (
+        walk_with_momenta(here, mine, 40),
+        walk_with_momenta(there, pytorchs, 40),
+    )
     assert last[0] == 0.5 / 25 / 1e4
     assert theirs_last[0] != last[0]
     assert theirs_last[0] == pytest.approx(last[0], rel=1e-9)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import torch
+
+from tests.support.processes import assert_survives
 
 PROGRAM = """
 import random, sys, time
@@ -58,8 +60,6 @@ write_checkpoint(result, trainer.state_dict())
 """
 
 
-def test_a_run_that_is_killed_twelve_times_ends_as_one_that_is_not(
-    survives: Callable[[str, int, float], None],
-) -> None:
+def test_a_run_that_is_killed_twelve_times_ends_as_one_that_is_not(tmp_path: Path) -> None:
     assert torch.__version__
-    survives(PROGRAM, 12, 0.25)
+    assert_survives(PROGRAM, tmp_path, kills=12, longest=0.25)
