@@ -173,7 +173,7 @@ class Checkpoint(Callback):
         self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
         self._catcher.catch()
         run.before_end(self._save_last)
-        run.when_settled(lambda: take_apart(run.state_dict()))  # what cannot be saved is refused now, not in an hour
+        run.at_safe_point(lambda: take_apart(run.state_dict()))  # what cannot be saved is refused now, not in an hour
 
     def on_step_end(self, event: StepEnd) -> None:
         self._owed = self._owed or self._falls_due(event.step)
@@ -226,7 +226,7 @@ class Checkpoint(Callback):
         if run is None or not run.callbacks:
             raise RuntimeError("no fit is running that could be saved; ask the Trainer for its state_dict()")
         if self._asked is None:
-            run.when_settled(self._save)
+            run.at_safe_point(self._save)
         self._asked = "now" if how == "now" else self._asked or how
 
     def _save_last(self) -> None:

@@ -52,7 +52,7 @@ class EarlyStopping(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         if self.restore_best and self._model(event) is None:
             raise ValueError("EarlyStopping(restore_best=True) needs a model: pass Trainer(model=...) or model=...")
-        if self._waited >= self.patience and not event.run.stopping:
+        if self._waited >= self.patience and event.run.reason is None:
             self._waited = 0  # it ended the fit before; being called again, it is patient again
 
     def on_epoch_end(self, event: EpochEnd) -> None:

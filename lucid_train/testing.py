@@ -56,12 +56,12 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
     before = chance.read()
     straight.fit()
     expected = straight.state_dict()
-    last = expected["run"]["step"]
+    last = expected["progress"]["step"]
     chosen = sorted({1, last // 2, last - 1} & set(range(1, last))) if cuts is None else list(cuts)
     steps: list[_Cut] = [_Cut(StepEnd, whole_number("cuts", step, least=1)) for step in chosen]
     if any(cut.count >= last for cut in steps):
         raise ValueError(f"'cuts' must be below the {last} steps of the run: {chosen}")
-    epochs = len(expected["history"]["epoch"])
+    epochs = len(expected["progress"]["history"]["epoch"])
     for cut in [*steps, *([_Cut(EpochReport, epochs // 2)] if epochs > 1 else [])]:
         chance.write(before)
         first = build()
@@ -102,7 +102,7 @@ def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, s
         history = trainer.fit()
         state = trainer.state_dict()
         own = {name: callback.state_dict() for name, callback in zip(names, callbacks, strict=True)}
-        return {**state, "callbacks": own, "config": None, "status": history.status}
+        return {**state, "callbacks": own, "setup": None, "status": history.status}
 
     found = []
     for one, other in combinations(range(len(names)), 2):
@@ -164,5 +164,5 @@ class _Cut(Callback):
         if type(event) is self.event and count == self.count:
             run = event.run
             # Copied at once: a state may consist of the live arrays.
-            run.when_settled(lambda: setattr(self, "state", copy.deepcopy(run.state_dict())))
+            run.at_safe_point(lambda: setattr(self, "state", copy.deepcopy(run.state_dict())))
             run.stop("cut")

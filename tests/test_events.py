@@ -171,8 +171,8 @@ def test_what_is_no_event_is_not_emitted() -> None:
         Trainer(callbacks=[Wrong()]).fit()
 
 
-def test_without_a_fit_nobody_hears() -> None:
-    with pytest.raises(RuntimeError, match=r"no fit is running that could hear Plain\(\)"):
+def test_without_a_fit_there_is_no_one_to_receive_an_event() -> None:
+    with pytest.raises(RuntimeError, match=r"no fit is running that could receive Plain\(\)"):
         Run().emit(Plain())
 
 

@@ -111,7 +111,7 @@ def build(
 
 def without_given_up(state: dict[str, Any]) -> dict[str, Any]:
     """A state without the place in a pass that was given up: how far that one came makes no difference to the next."""
-    return {**state, "data": None} if state["data"]["left"] else state
+    return {**state, "data": None} if state["progress"]["pass_left"] else state
 
 
 @given(
@@ -151,13 +151,13 @@ def test_a_run_taken_up_from_any_hook_ends_as_one_that_was_not(
     resumed = build(data, order, steps_per_epoch=steps_per_epoch, epochs=epochs)
     np.random.seed(99)
     random.seed(99)
-    finished = asker.found[0]["run"]["epoch"] >= epochs and asker.found[0]["open_epoch"] is None
-    if finished or asker.found[0]["run"]["over"]:
+    progress = asker.found[0]["progress"]
+    if len(progress["history"]["epoch"]) >= epochs or progress["finished_reason"]:
         with pytest.warns(UserWarning, match="nothing left to train"):
             history = resumed.fit(resume=path)
     else:
         history = resumed.fit(resume=path)
-    assert differing(straight.state_dict()["history"], history.state_dict()) == []
+    assert differing(straight.state_dict()["progress"]["history"], history.state_dict()) == []
     assert differing(without_given_up(resumed.state_dict()), without_given_up(straight.state_dict())) == []
 
 
@@ -167,7 +167,7 @@ def test_every_step_is_a_place_to_resume_from(data: str, steps_per_epoch: int | 
     order = ["exponential", "asker", "early"]
     straight = build(data, order, steps_per_epoch=steps_per_epoch)
     straight.fit()
-    for count in range(1, straight.state_dict()["run"]["step"] + 1):
+    for count in range(1, straight.state_dict()["progress"]["step"] + 1):
         asker = Asker(event=StepEnd, count=count, stop=True)
         build(data, order, steps_per_epoch=steps_per_epoch, asker=asker).fit()
         resumed = build(data, order, steps_per_epoch=steps_per_epoch)

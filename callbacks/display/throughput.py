@@ -103,7 +103,8 @@ class Pace:
         first = max(run.epoch, len(run.history) + 1)
         per_step = sum(time for _, time in recent) / steps
         steps_left = max(0, total - steps_done) + (run.epochs - first) * total if first <= run.epochs else 0
-        evaluations = run.epochs // run.evaluate_every - (first - 1) // run.evaluate_every
+        every = run.evaluate_every
+        evaluations = 0 if every is None else run.epochs // every - (first - 1) // every
         spent = self.evaluating or (self._evaluation_at_hand if run.evaluated(first) else 0.0)
         return max(0.0, steps_left * per_step + max(0, evaluations) * self._evaluation - min(spent, self._evaluation))
 

@@ -209,6 +209,16 @@ def _read_step(fields: dict[str, Any]) -> StepEnd:
     return StepEnd(epoch=epoch, step=step, output=output if fields.get("updated", True) else NoUpdate(output))
 
 
+def _pack_evaluation(event: EvaluateStart | EvaluateEnd) -> dict[str, Any]:
+    fields = {"epoch": event.epoch, "step": event.step}
+    return {**fields, "within_epoch": True} if event.within_epoch else fields
+
+
+def _read_evaluation(fields: dict[str, Any]) -> dict[str, Any]:
+    place = {name: read_count(fields.get(name)) for name in ("epoch", "step")}
+    return {**place, "within_epoch": fields.get("within_epoch") is True}
+
+
 def pack_error(error: BaseException) -> str:
     """Return an exception as the last line of its traceback has it."""
     return f"{type(error).__name__}: {short_text(error, str)}".rstrip(": ")
@@ -234,8 +244,8 @@ def _read_fit_end(fields: dict[str, Any]) -> FitEnd:
 _PACKERS: dict[type[Event], Callable[[Any], dict[str, Any]]] = {
     EpochStart: lambda event: {"epoch": event.epoch},
     StepEnd: _pack_step,
-    EvaluateStart: lambda event: {"epoch": event.epoch},
-    EvaluateEnd: lambda event: {"epoch": event.epoch, "metrics": pack_metrics(event.metrics)},
+    EvaluateStart: lambda event: _pack_evaluation(event),
+    EvaluateEnd: lambda event: {**_pack_evaluation(event), "metrics": pack_metrics(event.metrics)},
     EpochEnd: lambda event: {
         "epoch": event.epoch,
         "metrics": pack_metrics(event.metrics),
@@ -252,10 +262,8 @@ _PACKERS: dict[type[Event], Callable[[Any], dict[str, Any]]] = {
 _READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "EpochStart": lambda fields: EpochStart(epoch=read_count(fields.get("epoch"))),
     "StepEnd": _read_step,
-    "EvaluateStart": lambda fields: EvaluateStart(epoch=read_count(fields.get("epoch"))),
-    "EvaluateEnd": lambda fields: EvaluateEnd(
-        epoch=read_count(fields.get("epoch")), metrics=read_metrics(fields.get("metrics"))
-    ),
+    "EvaluateStart": lambda fields: EvaluateStart(**_read_evaluation(fields)),
+    "EvaluateEnd": lambda fields: EvaluateEnd(**_read_evaluation(fields), metrics=read_metrics(fields.get("metrics"))),
     "EpochEnd": lambda fields: EpochEnd(
         epoch=read_count(fields.get("epoch")),
         metrics=read_metrics(fields.get("metrics")),

@@ -10,13 +10,14 @@ import numpy as np
 from attrs import define, field
 
 from lucid_train.callback import Callback
-from lucid_train.events import Status
-from lucid_train.history import EpochRecord
+from lucid_train.events import EvaluateEnd
+from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.monitor import Mode
 from lucid_train.recording.lines import read_record
 from lucid_train.recording.values import read_count, read_rates
 from lucid_train.training.dispatch import Dispatcher
-from lucid_train.training.run import OpenEpoch, Run
+from lucid_train.training.fit import Fit
+from lucid_train.training.run import Run
 
 
 class RecordedCallback(Callback):
@@ -161,7 +162,8 @@ class RecordedRun(Run):
         self.judged_by = recorded_judgement(fields.get("judged_by"))
         self.writer = fields.get("writer")
         self.model = None if model is None else recorded_model(model)
-        self.open_epoch = None if step is None else OpenEpoch(iter(()), self.step - read_count(step))
+        if step is not None:
+            self.open_epoch(read_count(step))
 
     def take(self, changes: dict[str, Any]) -> None:
         """Take over what a line says has changed.
@@ -170,10 +172,14 @@ class RecordedRun(Run):
             ValueError: If it is not what a run has.
         """
         for name, value in changes.items():
-            if name in ("epochs", "evaluate_every", "epoch", "step"):
-                setattr(self, name, read_count(value, least=name == "evaluate_every"))
+            if name == "epochs":
+                self.epochs = read_count(value)
+            elif name in ("evaluate_every", "evaluate_steps"):
+                setattr(self, name, None if value is None else read_count(value, least=1))
+            elif name in ("epoch", "step"):
+                setattr(self._progress, name, read_count(value))
             elif name == "steps_per_epoch":
-                self.steps_per_epoch = None if value is None else read_count(value)
+                self._progress.steps_per_epoch = None if value is None else read_count(value)
             elif name == "reason" and isinstance(value, str | None):
                 if not self.stopping:  # by a callback of the replay, for a reason of its own
                     self.reason = value
@@ -190,16 +196,29 @@ class RecordedRun(Run):
         """
         if record.epoch != len(self.history) + 1:
             raise ValueError(f"epoch {record.epoch} comes after {len(self.history)} epochs")
-        self.history.append(record)
-        self.open_epoch = None
+        self._progress.close_epoch(record)
 
-    def enter(self, dispatcher: Dispatcher) -> None:
-        """Begin a fit, or go on with one, for the callbacks of a dispatcher."""
-        self._dispatcher = dispatcher
-        self.stopping = False
-        self.conclude_recorded("running", None)
+    def add_evaluation(self, event: EvaluateEnd) -> None:
+        """Take over an evaluation within an epoch; how long it took is not recorded."""
+        record = EvaluationRecord(epoch=event.epoch, step=event.step, metrics=event.metrics)
+        self.history.evaluations.append(record)
 
-    def conclude_recorded(self, status: Status, reason: str | None) -> None:
-        """Settle how the fit ended."""
-        self.status = self.history.status = status
-        self.reason = self.history.reason = reason
+    def open_epoch(self, steps_done: int = 0) -> None:
+        """Open the current epoch, of which some steps may be done."""
+        self._progress.open_epoch(None)
+        self._progress.first_step -= steps_done
+
+    def move(self, steps: int) -> None:
+        """Change the number of steps done."""
+        self._progress.step += steps
+
+    def enter(self, dispatcher: Dispatcher) -> Fit:
+        """Begin a fit for the callbacks of a dispatcher."""
+        fit = Fit(self, self._progress, dispatcher)
+        fit.enter()
+        return fit
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a callback of the replay has stopped the run."""
+        return isinstance(self._fit, Fit) and self._fit.stopping

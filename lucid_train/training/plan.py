@@ -23,6 +23,7 @@ from lucid_train.events import (
 )
 from lucid_train.optims.lr_scheduler.ledger import Ledger
 from lucid_train.optims.param_groups import read_rates
+from lucid_train.progress import Progress
 from lucid_train.training.run import Run
 
 _ORDER: tuple[type[Event], ...] = (
@@ -123,7 +124,8 @@ def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int,
     """
     optimizer = done.optimizer if trainer.optimizer is None else trainer.optimizer
     steps = trainer.steps_per_epoch or length or done.steps_per_epoch
-    run = Run(model=trainer.model, optimizer=optimizer, epochs=epochs, steps_per_epoch=steps)
+    progress = Progress(steps_per_epoch=steps)
+    run = Run(model=trainer.model, optimizer=optimizer, epochs=epochs, progress=progress)
     callbacks = list(listeners)
     found = {}
     for event in (*_ORDER, *_own_events(Event)):

@@ -23,7 +23,7 @@ from lucid_train.callbacks.display.terminal.streams import Stream
 from lucid_train.callbacks.display.theme import Look, flow
 from lucid_train.callbacks.display.throughput import Pace
 from lucid_train.callbacks.display.ticker import Ticker
-from lucid_train.training.run import OpenEpoch
+from lucid_train.progress import Progress
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -126,13 +126,15 @@ def test_rows_fit_the_screen_and_say_what_the_line_says(epochs: list[EpochRecord
             assert formatting.rates_and_change(record.lr, record.last_lr) in whole
 
 
-def running(epochs: int, *records: EpochRecord, steps: int | None = 10, every: int = 1) -> Run:
-    run = Run(epochs=epochs, steps_per_epoch=steps, evaluate_every=every)
+def running(epochs: int, *records: EpochRecord, steps: int | None = 10, every: int = 1) -> tuple[Run, Progress]:
+    """Return a run that has finished some epochs, and its progress, to move it."""
+    progress = Progress(steps_per_epoch=steps)
+    run = Run(epochs=epochs, evaluate_every=every, progress=progress)
     for record in records:
-        run.history.append(record)
-    run.epoch = len(records)
-    run.step = sum(record.steps for record in records)
-    return run
+        progress.history.append(record)
+    progress.epoch = len(records)
+    progress.step = sum(record.steps for record in records)
+    return run, progress
 
 
 class Clock:
@@ -145,10 +147,10 @@ class Clock:
 def test_what_is_left_counts_steps_and_evaluations() -> None:
     clock = Clock()
     pace = Pace(clock)
-    run = running(4, every=2)
+    run, progress = running(4, every=2)
     assert pace.left(run, 0) is None
     clock.now = 5.0
-    run.epoch = 1
+    progress.epoch = 1
     assert pace.left(run, 5) == pytest.approx(35.0)
     clock.now = 10.0
     pace.end_epoch(EpochRecord(epoch=1, steps=10, seconds=10.0))
@@ -172,17 +174,18 @@ def test_an_estimate_forgets_the_first_epochs() -> None:
     records += [EpochRecord(epoch=number, steps=10, seconds=1.0) for number in range(2, 8)]
     for record in records:
         pace.end_epoch(record)
-    assert pace.left(running(17, *records), 0) == pytest.approx(10.0)
+    assert pace.left(running(17, *records)[0], 0) == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("width", [1, 5, 20, 39, 59, 79, 199])
 @pytest.mark.parametrize("steps", [None, 10, 10**6])
 def test_the_bars_fit_and_never_change_their_height(width: int, steps: int | None) -> None:
-    run = running(100, steps=steps)
+    run, progress = running(100, steps=steps)
+    progress.open_epoch(None)
     bars = Bars(run, Pace(run.clock), look())
     heights = set()
     for done in (0, 1, 5, 10**6):
-        run.epoch, run.step, run.open_epoch = 1, done, OpenEpoch(iter(()), 0)
+        progress.epoch, progress.step = 1, done
         lines = bars.lines(width)
         assert all(text.cell_len <= width for text in lines)
         heights.add(len(lines))
@@ -190,8 +193,9 @@ def test_the_bars_fit_and_never_change_their_height(width: int, steps: int | Non
 
 
 def test_the_bars_stand_one_below_the_other() -> None:
-    run = running(100)
-    run.epoch, run.step, run.open_epoch = 7, 5, OpenEpoch(iter(()), 0)
+    run, progress = running(100)
+    progress.open_epoch(None)
+    progress.epoch, progress.step = 7, 5
     for width in (40, 79, 199):
         first, second = (text.plain for text in Bars(run, Pace(run.clock), look()).lines(width))
         assert re.search("[━─]+", first).span() == re.search("[━─]+", second).span()  # type: ignore[union-attr]  # found
