@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -70,6 +71,11 @@ class Progress:
         """Steps done in the open epoch."""
         return 0 if self.phase == "between" else self.step - self.first_step
 
+    @property
+    def steps_are_done(self) -> bool:
+        """Whether the open epoch has all its steps, as far as their number is known."""
+        return self.phase == "end" or (self.phase != "between" and self.epoch_step == self.steps_per_epoch)
+
     def open_epoch(self, random_before: list[dict[str, Any]] | None) -> None:
         """Open the epoch, before its first step."""
         self.first_step, self.random_before, self.phase = self.step, random_before, "steps"
@@ -98,7 +104,9 @@ def unstructure(value: Any) -> Any:
     if isinstance(value, list):
         return [unstructure(each) for each in value]
     # A tensor that stands for a number is read here and not before, as its device is waited for.
-    return value if value is None or isinstance(value, (bool, int, str)) else float(value)
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def structure(cls: type[T], state: Any, name: str) -> T:

@@ -214,11 +214,9 @@ class RecordedRun(Run):
 
     def enter(self, dispatcher: Dispatcher) -> Fit:
         """Begin a fit for the callbacks of a dispatcher."""
-        fit = Fit(self, self._progress, dispatcher)
-        fit.enter()
-        return fit
+        return Fit(dispatcher, None, self).__enter__()
 
     @property
     def stopping(self) -> bool:
         """Whether a callback of the replay has stopped the run."""
-        return isinstance(self._fit, Fit) and self._fit.stopping
+        return self._fit is not None and self._fit.stopping

@@ -187,10 +187,7 @@ class Player:
         """End the fit that is open, if there is one, because an exception is leaving the replay."""
         fit, self._fit, self._listeners = self._fit, None, None
         if fit is not None:
-            fit.conclude(error)
-            run = self.run
-            end = FitEnd(run, status=run.status, reason=run.reason, history=run.history)
-            fit.dispatcher.close([FitError(run, error=error), end], error)
+            fit.close(error)
             fit.leave()
 
     def place(self) -> str:

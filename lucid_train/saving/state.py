@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +13,8 @@ from attrs import frozen
 from lucid_train.callback import Callback
 from lucid_train.optims.param_groups import read_rates, write_rate
 from lucid_train.progress import Progress, structure, unstructure
-from lucid_train.protocols import Stateful
-from lucid_train.saving.random_state import RandomState
-from lucid_train.saving.settings import Setup, differences, is_accepted
+from lucid_train.saving.random_state import RandomState, is_generator
+from lucid_train.saving.settings import Setup, differences, is_accepted, labels
 from lucid_train.validation import check_entries
 
 T = TypeVar("T")
@@ -55,50 +54,57 @@ class _Rates:
 
 @frozen
 class Participants:
-    """The objects whose states, together with its progress, are the state of a run; for the entries see `RunState`."""
+    """The objects and the settings whose states are, together with its progress, the state of a run."""
 
     model: Any
     optimizer: Any
-    callbacks: Mapping[str, Callback]
+    callbacks: Sequence[Callback]
+    extras: Mapping[str, Any]
     data: Any
     random: RandomState
-    extras: Mapping[str, Stateful]
+    # The number of epochs, the steps in one if that is known, and how often the run is evaluated, if ever.
+    settings: tuple[int, int | None, int | str | None]
 
-    def state(self, setup: Setup, progress: Progress) -> dict[str, Any]:
+    @property
+    def setup(self) -> Setup:
+        """How the run is set up."""
+        model, optimizer = (None if each is None else type(each).__name__ for each in (self.model, self.optimizer))
+        return Setup(*self.settings, model, optimizer, {label: each.settings() for label, each in self._labelled()})
+
+    def state(self, progress: Progress) -> dict[str, Any]:
         """Return the state of a run, as plain JSON but for arrays, which may be the live ones."""
         state = RunState(
-            setup=setup,
+            setup=self.setup,
             progress=progress,
             model=_state_of("model", self.model),
             optimizer=_optimizer_state(self.optimizer),
-            callbacks={
-                label: attributed(f"{label}.state_dict", each.state_dict) for label, each in self.callbacks.items()
-            },
+            callbacks={label: attributed(f"{label}.state_dict", each.state_dict) for label, each in self._labelled()},
             data=self.data.state_dict(),
             random=self.random.read(),
-            extras={name: _state_of(f"extras[{name!r}]", each) for name, each in self.extras.items()},
+            extras={name: _state_of(f"extras[{name!r}]", each) for name, each in self._stateful_extras()},
         )
         return dict(unstructure(state))
 
-    def restore(self, state: Any, setup: Setup, accept: Iterable[str]) -> Progress:
+    def restore(self, state: Any, accept: Iterable[str]) -> Progress:
         """Load everything but data and generators, which follow when the fit has begun, and return the progress.
 
         Raises:
             ValueError: If it is not the state of such a run, naming what differs.
         """
         read = structure(RunState, state, "state")
-        differing = differences(setup, read.setup)
+        differing = differences(self.setup, read.setup)
         refused = {name: sentence for name, sentence in differing.items() if not is_accepted(name, accept)}
         if refused:
             raise ValueError(
                 f"the checkpoint is of another set-up: {'; '.join(refused.values())}; "
                 f"to go on all the same as it is here, pass accept={sorted(refused)!r}"
             )
-        check_entries("the state of the extras", read.extras, self.extras)
+        extras = dict(self._stateful_extras())
+        check_entries("the state of the extras", read.extras, extras)
         for name, value, held in (("model", self.model, read.model), ("optimizer", self.optimizer, read.optimizer)):
             if value is not None and held is None:
                 raise ValueError(f"'{name}' must be None as in the checkpoint, which has no state of one: {value!r}")
-        for label, callback in self.callbacks.items():
+        for label, callback in self._labelled():
             if label in read.callbacks:
                 accepted = is_accepted(label, accept) or any(name.startswith(f"{label}.") for name in differing)
                 attributed(f"{label}.resume", callback.resume, read.callbacks[label], accepted=accepted)
@@ -106,11 +112,17 @@ class Participants:
             attributed("model.load_state_dict", self.model.load_state_dict, read.model)
         if self.optimizer is not None:
             load_optimizer(self.optimizer, read.optimizer)
-        for name, each in self.extras.items():
+        for name, each in extras.items():
             attributed(f"extras[{name!r}].load_state_dict", each.load_state_dict, read.extras[name])
         if is_accepted("stopped", accept):
             read.progress.finished_reason = None
         return read.progress
+
+    def _labelled(self) -> Iterator[tuple[str, Callback]]:
+        return zip(labels(self.callbacks), self.callbacks, strict=True)
+
+    def _stateful_extras(self) -> Iterator[tuple[str, Any]]:
+        return ((name, each) for name, each in self.extras.items() if not is_generator(each))
 
 
 def attributed(what: str, function: Callable[..., T], *arguments: Any, **options: Any) -> T:

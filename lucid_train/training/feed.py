@@ -44,6 +44,11 @@ class Feed:
             return None
 
     @property
+    def length_of_epoch(self) -> int | None:
+        """The number of steps in an epoch, or None where that is unknown."""
+        return self.steps_per_epoch or self.length
+
+    @property
     def is_stateful(self) -> bool:
         """Whether the data itself says where a pass stands and can go on from there."""
         return all(callable(getattr(self.data, name, None)) for name in ("state_dict", "load_state_dict"))

@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from time import perf_counter
 from types import TracebackType
-from typing import Any
 
 from attrs import define, field
 
-from lucid_train.callback import Callback
-from lucid_train.events import FitEnd, FitError, Status
-from lucid_train.progress import Progress
-from lucid_train.training.dispatch import Dispatcher, add_note
-from lucid_train.training.run import Run
+from lucid_train.events import FitEnd, FitError, FitStart, Status
+from lucid_train.training.dispatch import add_note
+from lucid_train.training.run import Control, Run
 
 
 @define(eq=False)
-class Fit:
-    """Who receives the events of one fit, what has been asked of it, and how it ends.
+class Fit(Control):
+    """One fit: how it begins, what is done at its safe points, and how it ends.
 
     It is a context manager. On leaving it, every callback that has received FitStart receives FitEnd, and before it
     FitError if an exception is leaving as well, the last callback first.
 
     Args:
         run: The run.
-        progress: What the run has come to.
-        dispatcher: The callbacks.
-        state_dict: Returns the state of the run; None if it cannot be saved.
 
     Attributes:
-        attention: Whether there is something to do after the step in hand: a stop, or a function for a safe point.
-        stopping: Whether the fit is to end.
-        claims: The optimizers that callbacks schedule, each with its callback.
-        began: perf_counter() when the open epoch would have begun without a break; None while none is being trained.
+        began: perf_counter() when the open epoch would have begun, had it been trained without a break.
     """
 
     run: Run
-    progress: Progress
-    dispatcher: Dispatcher
-    state_dict: Callable[[], dict[str, Any]] | None = None
-    attention: bool = field(default=False, init=False)
-    stopping: bool = field(default=False, init=False)
-    claims: list[tuple[Any, Callback]] = field(factory=list, init=False)
-    began: float | None = field(default=None, init=False)
-    _deferred: list[Callable[[], object]] = field(factory=list, init=False)
-    _endings: list[Callable[[], object]] = field(factory=list, init=False)
-    _interruption: BaseException | None = field(default=None, init=False)
+    began: float = field(default=0.0, init=False)
 
     def __enter__(self) -> Fit:
-        self.enter()
+        self.run._fit = self
+        self.set_status("running", None)
         return self
 
     def __exit__(
@@ -59,11 +40,7 @@ class Fit:
         try:
             if error is not None and not any(str(n).startswith("raised by ") for n in getattr(error, "__notes__", ())):
                 add_note(error, f"raised in epoch {run.epoch} after step {run.step}")  # by step, data or evaluate
-            self.conclude(error)
-            # No local name may hold FitError: the traceback's frames would then keep the exception alive.
-            failure = self.dispatcher.close(
-                [self._end()] if error is None else [FitError(run, error=error), self._end()], error
-            )
+            failure = self.close(error)
             if failure is not None:
                 self.conclude(failure)
                 try:
@@ -75,47 +52,36 @@ class Fit:
         finally:
             self.leave()
 
-    def stop(self, reason: str) -> None:
-        """End after the step in hand; see `Run.stop`."""
-        if not self.stopping:
-            self.stopping = self.attention = True
-            self.run.reason = reason
-
-    def interrupt(self, error: BaseException, reason: str) -> None:
-        """Stop, and raise an exception when all else is done; see `Run.interrupt`."""
-        self.stop(reason)
-        if self._interruption is None:
-            self._interruption = error
-
-    def at_safe_point(self, function: Callable[[], object]) -> None:
-        """Call a function at the next safe point; see `Run.at_safe_point`."""
-        self._deferred.append(function)
-        self.attention = True
-
-    def before_end(self, function: Callable[[], object]) -> None:
-        """Call a function when the loop is over; see `Run.before_end`."""
-        self._endings.append(function)
+    def open(self) -> None:
+        """Let every callback receive FitStart."""
+        self.dispatcher.open(FitStart(self.run))
 
     def safe_point(self) -> None:
-        """Call what has been put off until the run can be saved."""
-        self.count_seconds()
-        # In this order, as a signal may ask for a stop at any time: the flag must not be lost.
+        """Call what was put off until the run can be saved."""
+        # In this order, as a signal may ask for a stop at any moment: its flag must not be lost.
         self.attention = False
         if self.stopping:
             self.attention = True
-        while self._deferred:
-            self._deferred.pop(0)()
+        while self.deferred:
+            self.deferred.pop(0)()
 
     def finish(self) -> None:
-        """Call what has been put off until the loop is over, and raise what interrupted it."""
-        for function in self._endings:
+        """Call what was put off until the loop is over, and raise what interrupted it."""
+        for function in self.endings:
             function()
-        if self._interruption is not None:
-            raise self._interruption
+        if self.interruption is not None:
+            raise self.interruption
+
+    def close(self, error: BaseException | None = None) -> BaseException | None:
+        """Let callbacks receive the last events; return an exception of theirs if there has been none before."""
+        self.conclude(error)
+        run, end = self.run, FitEnd(self.run, status=self.run.status, reason=self.run.reason, history=self.run.history)
+        # No local name may hold an exception or FitError: frames of its traceback would then keep it alive.
+        return self.dispatcher.close([end] if error is None else [FitError(run, error=error), end], error)
 
     def conclude(self, error: BaseException | None = None) -> None:
         """Settle how the fit has ended, with the exception that is leaving it, if one is."""
-        if error is not None and error is self._interruption:
+        if error is not None and error is self.interruption:
             self.set_status("interrupted", self.run.reason)
         elif isinstance(error, KeyboardInterrupt):
             self.set_status("interrupted", "interrupted by the keyboard")
@@ -131,23 +97,9 @@ class Fit:
         self.run.status = self.run.history.status = status
         self.run.reason = self.run.history.reason = reason
 
-    def enter(self) -> None:
-        """Let the run serve this fit."""
-        self.run._fit = self
-        self.set_status("running", None)
-
     def leave(self) -> None:
         """Separate the run from this fit."""
-        self.run._fit = self._interruption = None
-
-    def count_seconds(self) -> None:
-        """Bring the seconds of the open epoch up to date."""
-        if self.began is not None and self.progress.phase != "between":
-            self.progress.seconds = perf_counter() - self.began
-
-    def _end(self) -> FitEnd:
-        run = self.run
-        return FitEnd(run, status=run.status, reason=run.reason, history=run.history)
+        self.run._fit = self.interruption = None
 
 
 def _described(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from attrs import define, field
 
@@ -17,17 +17,31 @@ from lucid_train.progress import Progress
 from lucid_train.training.dispatch import Dispatcher
 
 
-class RunningFit(Protocol):
-    """The fit that a run hands on to what it is asked for: a `Fit`, which imports this module."""
+@define(eq=False)
+class Control:
+    """What a run has to do with the fit that is running: its events, and what callbacks ask of it. A `Fit` is one.
+
+    Args:
+        dispatcher: The callbacks.
+        state_dict: Returns the state of the run; None if it cannot be saved.
+
+    Attributes:
+        attention: Whether there is something to do after the step in hand: a stop, or a call at a safe point.
+        stopping: Whether the fit is to end.
+        interruption: What is to leave the fit when all else is done, or None.
+        deferred: What to call at the next safe point.
+        endings: What to call when the loop is over.
+        claims: The optimizers that callbacks schedule, each with its callback.
+    """
 
     dispatcher: Dispatcher
-    claims: list[tuple[Any, Callback]]
     state_dict: Callable[[], dict[str, Any]] | None
-
-    def stop(self, reason: str) -> None: ...
-    def interrupt(self, error: BaseException, reason: str) -> None: ...
-    def at_safe_point(self, function: Callable[[], object]) -> None: ...
-    def before_end(self, function: Callable[[], object]) -> None: ...
+    attention: bool = field(default=False, init=False)
+    stopping: bool = field(default=False, init=False)
+    interruption: BaseException | None = field(default=None, init=False)
+    deferred: list[Callable[[], object]] = field(factory=list, init=False)
+    endings: list[Callable[[], object]] = field(factory=list, init=False)
+    claims: list[tuple[Any, Callback]] = field(factory=list, init=False)
 
 
 @define(eq=False)
@@ -54,7 +68,7 @@ class Run:
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
-    _fit: RunningFit | None = field(default=None, init=False, repr=False)
+    _fit: Control | None = field(default=None, init=False, repr=False)
 
     @property
     def epoch(self) -> int:
@@ -133,8 +147,9 @@ class Run:
         """
         if for_good and self._progress.finished_reason is None:
             self._progress.finished_reason = reason
-        if self._fit is not None:
-            self._fit.stop(reason)
+        if self._fit is not None and not self._fit.stopping:
+            self.reason = reason
+            self._fit.stopping = self._fit.attention = True
 
     def interrupt(self, error: BaseException, reason: str) -> None:
         """End the fit after the step in hand, as `stop` does, with status "interrupted", and let `error` leave `fit`.
@@ -143,8 +158,9 @@ class Run:
             error: A KeyboardInterrupt or SystemExit, raised when everything else is done.
             reason: Why, for the log and the history.
         """
-        if self._fit is not None:
-            self._fit.interrupt(error, reason)
+        self.stop(reason)
+        if self._fit is not None and self._fit.interruption is None:
+            self._fit.interruption = error
 
     def at_safe_point(self, function: Callable[[], object]) -> None:
         """Call a function at the next moment at which the run can be saved, once.
@@ -156,7 +172,9 @@ class Run:
         Raises:
             RuntimeError: If no fit is running.
         """
-        self._running("reach a safe point").at_safe_point(function)
+        fit = self._running("reach a safe point")
+        fit.deferred.append(function)
+        fit.attention = True
 
     def before_end(self, function: Callable[[], object]) -> None:
         """Call a function when the loop of this fit is over in good order, before any callback receives FitEnd.
@@ -164,7 +182,7 @@ class Run:
         Raises:
             RuntimeError: If no fit is running.
         """
-        self._running("end").before_end(function)
+        self._running("end").endings.append(function)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the Trainer, from which a run can go on; call it at a safe point.
@@ -172,10 +190,9 @@ class Run:
         Raises:
             RuntimeError: If no fit is running.
         """
-        state_dict = None if self._fit is None else self._fit.state_dict
-        if state_dict is None:
+        if self._fit is None or self._fit.state_dict is None:
             raise RuntimeError("no fit is running; ask the Trainer for its state_dict()")
-        return state_dict()
+        return self._fit.state_dict()
 
     def emit(self, event: Event) -> None:
         """Let every callback receive an event, one of your own for example, in list order.
@@ -217,7 +234,7 @@ class Run:
         if self.optimizer is None:
             self.optimizer = optimizer
 
-    def _running(self, use: str) -> RunningFit:
+    def _running(self, use: str) -> Control:
         if self._fit is None:
             raise RuntimeError(f"no fit is running that could {use}")
         return self._fit

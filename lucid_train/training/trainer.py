@@ -12,23 +12,12 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from lucid_train.callback import Callback, F, FunctionListener, collecting, listening_to
-from lucid_train.events import (
-    EpochEnd,
-    EpochReport,
-    EpochStart,
-    EvaluateEnd,
-    EvaluateStart,
-    Event,
-    FitStart,
-    StepEnd,
-    StepStart,
-)
+from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import NoUpdate, detached, evaluation
 from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.settings import Setup, labels
 from lucid_train.saving.state import Participants, find_state, load_optimizer
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
@@ -42,60 +31,47 @@ if TYPE_CHECKING:
 _NO_BATCH = object()
 
 
-def _check_data(instance: object, attribute: Any, value: object) -> None:
-    if value is not None and not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
-        raise TypeError(f"'data' must be iterable, one pass is one epoch: {value!r}")
+def _data(name: str, value: Any) -> None:
+    if not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
+        raise TypeError(f"{name!r} must be iterable, one pass is one epoch: {value!r}")
 
 
-def _check_optimizer(instance: object, attribute: Any, value: object) -> None:
-    if value is not None:
-        param_groups(value)
+def _optimizer(name: str, value: Any) -> None:
+    param_groups(value)
 
 
-def _check_evaluate_every(instance: object, attribute: Any, value: object) -> None:
-    if isinstance(value, str):
-        _evaluate_steps(value)
-    elif isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(_EVALUATE_EVERY.format(value))
-    else:
-        whole_number("evaluate_every", value, least=1)
+def _evaluate_every(name: str, value: Any) -> tuple[int | None, int | None]:
+    """Return the epochs between two evaluations, or the steps."""
+    if isinstance(value, str) and (match := re.fullmatch(r"([1-9]\d{0,17}) steps?", value)):
+        return None, int(match[1])
+    if isinstance(value, (str, bool, float)) or not hasattr(value, "__index__"):
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{name!r} must be a number of epochs or of steps such as '500 steps': {value!r}")
+    return whole_number(name, value, least=1), None
 
 
-_EVALUATE_EVERY = "'evaluate_every' must be a number of epochs or of steps such as '500 steps': {!r}"
-
-
-def _evaluate_steps(every: int | str) -> int | None:
-    """Return the steps between two evaluations, or None where they take place at the end of epochs."""
-    if not isinstance(every, str):
-        return None
-    match = re.fullmatch(r"([1-9]\d{0,17}) steps?", every)
-    if match is None:
-        raise ValueError(_EVALUATE_EVERY.format(every))
-    return int(match[1])
-
-
-def _check_extras(instance: object, attribute: Any, value: object) -> None:
+def _extras(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
-        raise TypeError(f"'extras' must be a mapping of names to what is to be saved: {value!r}")
-    for name, each in value.items():
-        if not (isinstance(name, str) and (is_generator(each) or hasattr(each, "load_state_dict"))):
+        raise TypeError(f"{name!r} must be a mapping of names to what is to be saved: {value!r}")
+    for key, each in value.items():
+        if not (isinstance(key, str) and (is_generator(each) or hasattr(each, "load_state_dict"))):
             rule = "a random generator or an object with state_dict() and load_state_dict(), under a name"
-            raise TypeError(f"'extras[{name!r}]' must be {rule}: {each!r}")
+            raise TypeError(f"'{name}[{key!r}]' must be {rule}: {each!r}")
+
+
+def _callbacks(name: str, value: tuple[Any, ...]) -> None:
+    for index, callback in enumerate(value):
+        if not isinstance(callback, Callback):
+            cure = "pass an instance" if isinstance(callback, type) else "derive it from lucid_train.Callback"
+            raise TypeError(f"'{name}[{index}]' must be a Callback, {cure}: {callback!r}")
+        if any(callback is other for other in value[:index]):
+            raise ValueError(f"'{name}[{index}]' must not be in the list twice: {callback!r}")
 
 
 def _as_tuple(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"'callbacks' must be a list of callbacks: {callbacks!r}")
     return tuple(callbacks)
-
-
-def _check_callbacks(instance: object, attribute: Any, value: tuple[object, ...]) -> None:
-    for index, callback in enumerate(value):
-        if not isinstance(callback, Callback):
-            cure = "pass an instance" if isinstance(callback, type) else "derive it from lucid_train.Callback"
-            raise TypeError(f"'callbacks[{index}]' must be a Callback, {cure}: {callback!r}")
-        if any(callback is other for other in value[:index]):
-            raise ValueError(f"'callbacks[{index}]' must not be in the list twice: {callback!r}")
 
 
 @define(eq=False)
@@ -132,15 +108,17 @@ class Trainer:
     """
 
     step: Callable[[Any], Any] | None = field(default=None, validator=checked(function))
-    data: Iterable[Any] | None = field(default=None, validator=_check_data, repr=False)
+    data: Iterable[Any] | None = field(default=None, validator=checked(_data), repr=False)
     epochs: int = field(default=1, kw_only=True, validator=checked(whole_number, least=0))
     steps_per_epoch: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
     model: Any = field(default=None, kw_only=True, repr=False)
-    optimizer: Any = field(default=None, kw_only=True, validator=_check_optimizer, repr=False)
+    optimizer: Any = field(default=None, kw_only=True, validator=checked(_optimizer), repr=False)
     evaluate: Callable[[], Any] | None = field(default=None, kw_only=True, validator=checked(function))
-    evaluate_every: int | str = field(default=1, kw_only=True, validator=_check_evaluate_every)
-    extras: Mapping[str, Any] = field(factory=dict, kw_only=True, validator=_check_extras, repr=False)
-    callbacks: tuple[Callback, ...] = field(default=(), kw_only=True, converter=_as_tuple, validator=_check_callbacks)
+    evaluate_every: int | str = field(default=1, kw_only=True, validator=checked(_evaluate_every))
+    extras: Mapping[str, Any] = field(factory=dict, kw_only=True, validator=checked(_extras), repr=False)
+    callbacks: tuple[Callback, ...] = field(
+        default=(), kw_only=True, converter=_as_tuple, validator=checked(_callbacks)
+    )
     _listeners: list[FunctionListener] = field(factory=list, init=False, repr=False)
     _feed: Feed = field(init=False, repr=False)
     _progress: Progress = field(factory=Progress, init=False, repr=False)
@@ -196,8 +174,7 @@ class Trainer:
             return self._loaded
         self._update()
         epochs = self._goal(None) if self._run.status == "ready" else self._run.epochs
-        optimizer = self._run.optimizer
-        return self._participants(optimizer).state(self._setup(epochs, optimizer), self._progress)
+        return self._participants(self._run.optimizer, epochs).state(self._progress)
 
     def load_state_dict(self, state: Mapping[str, Any], *, accept: str | Iterable[str] = ()) -> None:
         """Take over a state; the next `fit` goes on from there.
@@ -259,16 +236,20 @@ class Trainer:
         finished_reason = None if self._loaded is None else progress.finished_reason
         if (done := _nothing_left(progress, goal, finished_reason)) is not None:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
-        self._count_steps_per_epoch()
+        progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
         run.epochs, progress.finished_reason = goal, None
-        with Fit(run, progress, Dispatcher([*self.callbacks, *self._listeners]), self.state_dict) as fit:
+        with Fit(Dispatcher([*self.callbacks, *self._listeners]), self.state_dict, run) as fit:
             if finished_reason is not None:
                 run.stop(finished_reason, for_good=True)
-            fit.dispatcher.open(FitStart(run))
-            self._resume()
+            fit.open()
+            if self._loaded is not None:
+                self._resume(self._loaded)
+                self._loaded = None
             fit.safe_point()
-            while len(progress.history) < goal and not fit.stopping:
-                self._epoch(fit)
+            fit.began = perf_counter() - progress.seconds
+            while self._goes_on(fit):
+                self._turn(fit)
+                fit.safe_point()
             fit.finish()
         return run.history
 
@@ -277,7 +258,9 @@ class Trainer:
         from lucid_train.training.plan import planned
 
         self._update()
-        return planned(self, self._run, [*self.callbacks, *self._listeners], self._goal(epochs), self._feed.length)
+        return planned(
+            self, self._run, [*self.callbacks, *self._listeners], self._goal(epochs), self._feed.length_of_epoch
+        )
 
     def _goal(self, epochs: int | None) -> int:
         return whole_number("epochs", self.epochs if epochs is None else epochs, least=0)
@@ -285,97 +268,72 @@ class Trainer:
     def _update(self) -> None:
         """Hand on what may have been set since the last fit."""
         run, every = self._run, 1 if self.evaluate is None else self.evaluate_every
-        run.model = self.model
-        run.optimizer = run.optimizer if self.optimizer is None else self.optimizer
-        run.evaluate_every, run.evaluate_steps = None if isinstance(every, str) else int(every), _evaluate_steps(every)
+        run.model, run.optimizer = self.model, run.optimizer if self.optimizer is None else self.optimizer
+        run.evaluate_every, run.evaluate_steps = _evaluate_every("evaluate_every", every)
         self._feed.data, self._feed.steps_per_epoch = self.data, self.steps_per_epoch
 
     def _begin_run(self, progress: Progress, *, resumed: bool = False) -> None:
         self._progress, self._run, self._loaded = progress, Run(progress=progress, resumed=resumed), None
         self._feed.end_pass()
 
-    def _participants(self, optimizer: Any) -> Participants:
-        return Participants(
-            model=self.model,
-            optimizer=optimizer,
-            callbacks=dict(zip(labels(self.callbacks), self.callbacks, strict=True)),
-            data=self._feed,
-            random=self._random(),
-            extras={name: each for name, each in self.extras.items() if not is_generator(each)},
-        )
-
+    @property
     def _random(self) -> RandomState:
         return RandomState.of(self._feed.generators(), self.extras)
 
-    def _setup(self, epochs: int, optimizer: Any) -> Setup:
-        steps, every = self.steps_per_epoch or self._feed.length, self.evaluate_every
-        return Setup(
-            epochs=epochs,
-            steps_per_epoch=None if steps is None else int(steps),
-            evaluate_every=None if self.evaluate is None else every if isinstance(every, str) else int(every),
-            model=None if self.model is None else type(self.model).__name__,
-            optimizer=None if optimizer is None else type(optimizer).__name__,
-            callbacks=dict(zip(labels(self.callbacks), [each.settings() for each in self.callbacks], strict=True)),
-        )
+    def _participants(self, optimizer: Any, epochs: int) -> Participants:
+        every = None if self.evaluate is None else self.evaluate_every
+        settings = epochs, self._feed.length_of_epoch, every
+        return Participants(self.model, optimizer, self.callbacks, self.extras, self._feed, self._random, settings)
 
     def _load(self, state: Mapping[str, Any], epochs: int, accept: list[str]) -> None:
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training: a state must not be loaded within fit()")
         self._update()
-        setup = self._setup(epochs, self.optimizer)
-        self._begin_run(self._participants(self.optimizer).restore(state, setup, accept), resumed=True)
+        self._begin_run(self._participants(self.optimizer, epochs).restore(state, accept), resumed=True)
         self._loaded = dict(state)
 
-    def _resume(self) -> None:
-        """Bring the data and the generators to where they stood in a loaded state, now that callbacks have begun."""
-        if (state := self._loaded) is None:
-            return
+    def _resume(self, state: Mapping[str, Any]) -> None:
+        """Bring the data and the generators to where they stood, now that callbacks have begun."""
         if self.optimizer is None and self._run.optimizer is not None and state["optimizer"] is not None:
             load_optimizer(self._run.optimizer, state["optimizer"])  # one that a callback brought
-        random = self._random()
+        random = self._random
         self._feed.resume(state["data"], self._progress, random)
         random.write(state["random"])
-        self._loaded = None
 
-    def _count_steps_per_epoch(self) -> None:
-        known = self.steps_per_epoch or self._feed.length
-        if known:
-            self._progress.steps_per_epoch = int(known)
+    # The state machine: each turn does what the phase of the progress says comes next, and sets the phase that follows.
 
-    # The state machine. Each method does what the run's phase says comes next, and says what comes after it.
-
-    def _epoch(self, fit: Fit) -> None:
-        """Train one epoch, or what is left of the open one; a stop in the middle leaves it open."""
+    def _goes_on(self, fit: Fit) -> bool:
         progress = self._progress
-        fit.began = perf_counter() - progress.seconds
+        return len(progress.history) < fit.run.epochs and (not fit.stopping or progress.steps_are_done)
+
+    def _turn(self, fit: Fit) -> None:
+        progress = self._progress
+        if progress.phase == "between":
+            fit.began = perf_counter()
         try:
-            if progress.phase == "between":
-                self._open_epoch()
-                fit.safe_point()
-            while progress.phase != "end":
-                if fit.stopping and progress.epoch_step != progress.steps_per_epoch:
-                    return
-                if progress.phase == "steps":
+            match progress.phase:
+                case "between":
+                    self._open_epoch()
+                case "steps":
                     self._steps(fit)
-                else:
+                case "evaluation":
                     self._evaluate_within_epoch()
-                fit.safe_point()
-            self._close_epoch(fit)
-            fit.safe_point()
+                case "end":
+                    self._close_epoch(fit)
         finally:
-            fit.count_seconds()
-            fit.began = None
+            if progress.phase != "between":
+                progress.seconds = perf_counter() - fit.began
 
     def _open_epoch(self) -> None:
-        run, progress, feed = self._run, self._progress, self._feed
+        run, progress, feed, random = self._run, self._progress, self._feed, self._random
         progress.epoch = len(progress.history) + 1
-        self._count_steps_per_epoch()
-        before = [self._random().read()] if feed.is_repeated else None
+        progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
+        before = [random.read()] if feed.is_repeated else None
         feed.begin_pass()
         progress.open_epoch(before)
         run.emit(EpochStart(run, epoch=progress.epoch))
         if before is not None:
-            progress.random_before = [*before, self._random().read()]
+            progress.random_before = [*before, random.read()]
 
     def _steps(self, fit: Fit) -> None:
         """Do steps until the pass is over, an evaluation is due, or the fit has something else to attend to."""
@@ -452,24 +410,19 @@ class Trainer:
 
     def _close_epoch(self, fit: Fit) -> None:
         run, progress = self._run, self._progress
-        metrics = progress.means.read()
-        if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(progress.epoch):
-            run.emit(EvaluateStart(run, epoch=progress.epoch, step=progress.step))
+        epoch, step, metrics = progress.epoch, progress.step, progress.means.read()
+        if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch):
+            run.emit(EvaluateStart(run, epoch=epoch, step=step))
             found = evaluation(self.evaluate(), metrics)
-            run.emit(EvaluateEnd(run, epoch=progress.epoch, step=progress.step, metrics=found))
+            run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found))
             metrics |= found
         lr = tuple(run.last_lr if progress.rates is None else map(float, progress.rates))
         try:
-            run.emit(EpochEnd(run, epoch=progress.epoch, metrics=metrics, lr=lr))
+            run.emit(EpochEnd(run, epoch=epoch, metrics=metrics, lr=lr))
         finally:  # if it fails, the epoch is over all the same: a schedule that has advanced must not do so again
-            fit.count_seconds()
+            seconds, last_lr = perf_counter() - fit.began, tuple(run.last_lr)
             record = EpochRecord(
-                epoch=progress.epoch,
-                steps=progress.epoch_step,
-                seconds=progress.seconds,
-                metrics=metrics,
-                lr=lr,
-                last_lr=tuple(run.last_lr),
+                epoch=epoch, steps=progress.epoch_step, seconds=seconds, metrics=metrics, lr=lr, last_lr=last_lr
             )
             progress.close_epoch(record)
             self._feed.end_pass()
