@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, Hook
-from lucid_train.events import EpochEnd, EpochReport, EpochStart, Event, FitEnd, FitStart, StepEnd
+from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, flag, metric_name, one_of, real_number, whole_number
@@ -21,7 +21,8 @@ from lucid_train.validation import checked, flag, metric_name, one_of, real_numb
 class EarlyStopping(Callback):
     """Stop the run when a metric has not improved for `patience` epochs.
 
-    An epoch that is not evaluated, and so lacks the metric, is passed over. A NaN is no improvement.
+    An epoch that is not evaluated, and so lacks the metric, is passed over. Where evaluations take place within epochs,
+    those that have the metric count instead. A NaN is no improvement.
 
     Args:
         monitor: The metric's name.
@@ -55,9 +56,15 @@ class EarlyStopping(Callback):
         if self._waited >= self.patience and event.run.reason is None:
             self._waited = 0  # it ended the fit before; being called again, it is patient again
 
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        self._judge(event)
+
     def on_epoch_end(self, event: EpochEnd) -> None:
+        self._judge(event)
+
+    def _judge(self, event: EpochEnd | EvaluateEnd) -> None:
         monitored = self.monitored()
-        value = monitored.read(event.metrics, evaluated=event.run.evaluated(event.epoch))
+        value = event.run.value_of(monitored, event)
         if value is None:
             return
         if monitored.is_better(value, than=self.best):
@@ -68,8 +75,10 @@ class EarlyStopping(Callback):
         self._waited += 1
         if self._waited >= self.patience:
             best = "never a number" if self.best is None else f"best {self.best:.6g} in epoch {self.best_epoch}"
-            epochs = f"{self._waited} epoch{'s' * (self._waited > 1)}"
-            event.run.stop(f"{self.monitor} has not improved for {epochs} ({best})", for_good=True)
+            times = (
+                f"{self._waited} {'epoch' if isinstance(event, EpochEnd) else 'evaluation'}{'s' * (self._waited > 1)}"
+            )
+            event.run.stop(f"{self.monitor} has not improved for {times} ({best})", for_good=True)
 
     def on_fit_end(self, event: FitEnd) -> None:
         if self._best_weights is not None and event.status in ("completed", "stopped"):
@@ -78,7 +87,7 @@ class EarlyStopping(Callback):
     def monitored(self) -> Monitor:
         return Monitor(self.monitor, self.mode, self.min_delta)
 
-    def _model(self, event: FitStart | EpochEnd | FitEnd) -> Any:
+    def _model(self, event: FitStart | EpochEnd | EvaluateEnd | FitEnd) -> Any:
         return event.run.model if self.model is None else self.model
 
 
@@ -115,10 +124,14 @@ class TerminateOnNaN(Callback):
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         if self.monitor is not None:
-            Monitor(self.monitor).read(event.metrics, evaluated=event.run.evaluated(event.epoch))
+            event.run.value_of(Monitor(self.monitor), event)
         self._look(event, f"epoch {event.epoch}")
 
-    def _look(self, event: StepEnd | EpochEnd, place: str) -> None:
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        if event.within_epoch:
+            self._look(event, f"epoch {event.epoch}, step {event.step}")
+
+    def _look(self, event: StepEnd | EvaluateEnd | EpochEnd, place: str) -> None:
         for name, value in event.metrics.items():
             if self.monitor in (None, name) and not math.isfinite(value):
                 reason = f"{name} is {value} in {place}"
