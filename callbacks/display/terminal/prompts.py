@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import builtins
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,28 +48,3 @@ def stepping_aside(
             sys.breakpointhook = hook
         if builtins.input is asking:
             builtins.input = read
-
-
-@contextmanager
-def tidy_at_sigterm(tidy: Callable[[], None]) -> Iterator[None]:
-    """Call `tidy` before SIGTERM ends the process; only where nobody else handles the signal."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    process = os.getpid()
-
-    def end(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        try:
-            if os.getpid() == process:  # a forked child has no display
-                tidy()
-        finally:
-            signal.raise_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is end:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)

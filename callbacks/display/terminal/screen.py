@@ -18,10 +18,11 @@ from rich.text import Text
 
 from lucid_train.callbacks.display.outputs import broken_pipe_as_error
 from lucid_train.callbacks.display.terminal.forks import held_while_forking
-from lucid_train.callbacks.display.terminal.prompts import stepping_aside, tidy_at_sigterm
+from lucid_train.callbacks.display.terminal.prompts import stepping_aside
 from lucid_train.callbacks.display.terminal.streams import Stream, redirected
 from lucid_train.callbacks.display.theme import stack
 from lucid_train.callbacks.display.ticker import Ticker
+from lucid_train.training.signals import cleanup_at_sigterm
 
 # Seconds after an answer at a prompt until the lines that move come back.
 _PAUSE_AFTER_INPUT = 0.3
@@ -77,7 +78,7 @@ class Screen:
             self._streams = self._borrowed.enter_context(redirected(self.console, self))
             self._borrowed.enter_context(held_while_forking(self.lock))
             self._borrowed.enter_context(stepping_aside(self._step_aside, self._ask, self._answered))
-            self._borrowed.enter_context(tidy_at_sigterm(self.close))
+            self._borrowed.enter_context(cleanup_at_sigterm(self.close))
         self._ticker.start()
 
     def put(self, lines: Sequence[Text]) -> None:
