@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich.console import Group
 from rich.text import Text
 
 from lucid_train.callbacks.display import formatting
-from lucid_train.callbacks.display.session import current_console
-from lucid_train.callbacks.display.theme import Look, join, stack
+from lucid_train.callbacks.display.formatting import join, stack
+from lucid_train.callbacks.display.outputs import current_console
+from lucid_train.callbacks.display.theme import Theme
 from lucid_train.history import History
 from lucid_train.monitor import Mode
 
@@ -33,7 +33,7 @@ def print_comparison(
         ValueError: If no run has the metric.
     """
     console = current_console()
-    look = Look.of(console, None)
+    theme = Theme.of(console, None)
     known = list(dict.fromkeys(name for history in histories for name in history.metric_names()))
     chosen = monitor or next((name for name in ("val_loss", "loss", *known) if name in known), None)
     if monitor is not None and monitor not in known:
@@ -47,19 +47,18 @@ def print_comparison(
     ]
     columns = list(rows[0])
     room = console.width - 1 if console.is_terminal else None
-    widths = {name: max(look.width(text) for text in [name, *(row[name] for row in rows)]) for name in columns}
+    widths = {name: max(theme.width(text) for text in [name, *(row[name] for row in rows)]) for name in columns}
     for name in _DISPENSABLE:
         if room is not None and sum(widths[name] + 2 for name in columns) - 2 > room:
             columns.remove(name)
-    lines = [join(look.cell(name, widths[name], "label", left=name == "run") for name in columns)]
+    lines = [join(theme.cell(name, widths[name], "label", left=name == "run") for name in columns)]
     for row, value in zip(rows, bests, strict=True):
         style = "best" if value == winner else ""
-        cells = [look.cell(row[name], widths[name], style, left=name == "run") for name in columns]
+        cells = [theme.cell(row[name], widths[name], style, left=name == "run") for name in columns]
         lines.append(join(cells))
     for line in lines:
         line.rstrip()
-    # In a group, because print() joins texts into one that wraps.
-    console.print(Group(stack(_cropped(lines, room))), crop=False)
+    console.print(stack(_cropped(lines, room)), crop=False)
 
 
 def _row(name: str, history: History, value: float, winner: float, monitor: str | None, mode: Mode) -> dict[str, str]:
