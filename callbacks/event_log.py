@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,10 @@ from typing import IO, Any, final
 
 from attrs import define, field
 
-from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, listening_to
+from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, Subscription
 from lucid_train.callbacks.lr_scheduler import ScheduleCallback
 from lucid_train.callbacks.stopping import EarlyStopping
+from lucid_train.description import object_name, parameter_count
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
 from lucid_train.recording.lines import (
@@ -86,9 +86,7 @@ class EventLog(Callback):
         if event is StepStart or (event is StepEnd and self.step_every is None):
             return []
         return (
-            [listening_to(StepEnd, every=self.step_every or 1).filtered(self.record)]
-            if event is StepEnd
-            else [self.record]
+            [Subscription(StepEnd, every=self.step_every or 1).wrap(self.record)] if event is StepEnd else [self.record]
         )
 
     def settings(self) -> dict[str, Any]:
@@ -210,10 +208,10 @@ class EventLog(Callback):
 
 def _told(callback: Callback) -> dict[str, Any]:
     """Return what a display will want to know of a callback."""
+    told: dict[str, Any] = {"name": object_name(callback)}
     if isinstance(callback, FunctionListener):
-        function = callback.function
-        return {"name": getattr(function, "__name__", type(function).__name__)}
-    told: dict[str, Any] = {"name": type(callback).__name__, "repr": short_text(callback)}
+        return told
+    told["repr"] = short_text(callback)
     if isinstance(callback, ScheduleCallback):
         told["schedule"] = True
     return told
@@ -227,10 +225,4 @@ def _judged_by(callbacks: Sequence[Callback]) -> tuple[str, str] | None:
 
 
 def _model(model: Any) -> dict[str, Any]:
-    """Return a model's name and the number of its parameters, or None where that cannot be known."""
-    try:
-        shapes = [getattr(each, "shape", None) or each.data.shape for each in model.parameters()]
-        size = sum(math.prod(map(int, shape)) for shape in shapes)
-    except Exception:  # a model is any object, and its size no reason to end a run
-        return {"name": type(model).__name__, "parameters": None}
-    return {"name": type(model).__name__, "parameters": size}
+    return {"name": type(model).__name__, "parameters": parameter_count(model)}

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from typing import Any
 
 from attrs import define
 from rich.text import Text
 
-from lucid_train.callback import Callback, FunctionListener
+from lucid_train.callback import Callback
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.table import Row
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
+from lucid_train.description import object_name, parameter_count, text_without_addresses
 from lucid_train.events import FitEnd
 from lucid_train.monitor import Monitor
 from lucid_train.training.run import Run
@@ -70,7 +69,7 @@ def header_entries(run: Run) -> list[Entry]:
     """Return what is known of a run that begins or goes on."""
     entries = []
     if run.model is not None:
-        count = _parameters(run.model)
+        count = parameter_count(run.model)
         parts = [type(run.model).__name__, "" if count is None else formatting.plural(count, "parameter")]
         entries.append(Entry("model", [", ".join(filter(None, parts))]))
     first = len(run.history) + 1
@@ -80,9 +79,9 @@ def header_entries(run: Run) -> list[Entry]:
     if lr := run.last_lr:
         groups = f" ({len(lr)} groups)" if len(lr) > 2 and len(set(lr)) > 1 else ""
         entries.append(Entry("lr", [formatting.rates(lr) + groups]))
-    entries += [Entry("schedule", [_repr(each)]) for each in run.callbacks if _is_schedule(each)]
+    entries += [Entry("schedule", [text_without_addresses(repr(each))]) for each in run.callbacks if _is_schedule(each)]
     if run.callbacks:
-        entries.append(Entry("callbacks", [", ".join(map(_name, run.callbacks))]))
+        entries.append(Entry("callbacks", [", ".join(map(object_name, run.callbacks))]))
     return entries
 
 
@@ -133,24 +132,3 @@ def summary_entries(event: FitEnd, throughput: Throughput, monitor: Monitor | No
 
 def _is_schedule(callback: Callback) -> bool:
     return hasattr(callback, "foreseen")
-
-
-def _name(callback: Callback) -> str:
-    if isinstance(callback, FunctionListener):
-        return getattr(callback.function, "__name__", type(callback.function).__name__)
-    return type(callback).__name__
-
-
-def _repr(callback: Callback) -> str:
-    # PyTorch's schedulers have the default repr, with an address.
-    return re.sub(r" object at 0x[0-9a-f]+", "", repr(callback))
-
-
-def _parameters(model: Any) -> int | None:
-    """Return how many numbers a model trains, or None if it does not say."""
-    try:
-        # A tensor has a shape, a parameter of lucid_train.nn has data that has one.
-        held = [each if hasattr(each, "shape") else each.data for each in model.parameters()]
-        return sum(math.prod(map(int, each.shape)) for each in held)
-    except Exception:  # any object may be a model, and the display must not end its training
-        return None

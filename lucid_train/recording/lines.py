@@ -21,6 +21,7 @@ from lucid_train.events import (
     FitError,
     Status,
     StepEnd,
+    find_event_class,
 )
 from lucid_train.history import EpochRecord
 from lucid_train.metrics import NoUpdate, to_metrics
@@ -167,7 +168,7 @@ def read_event(line: Line, run: Run) -> Event | None:
         event = read(line.fields)
         event.run = run
         return event
-    cls, packed = _event_class(line.event, line.fields.get("module")), line.fields.get("fields")
+    cls, packed = find_event_class(line.event, line.fields.get("module")), line.fields.get("fields")
     if cls is None:
         return None
     values = read_value(packed)
@@ -177,21 +178,6 @@ def read_event(line: Line, run: Run) -> Event | None:
         return cls(run=run, **values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{line.event} is not what it was when it was recorded, {error}") from error
-
-
-def _event_class(name: str, module: Any) -> type[Event] | None:
-    """Return the event class of a name, among those defined in this process; nothing is imported.
-
-    One of the same module comes first, but a program may be another one when its run is replayed.
-    """
-    found, pending = [], [Event]
-    while pending:
-        below = pending.pop().__subclasses__()
-        pending += below
-        found += [cls for cls in below if cls.__name__ == name]
-    # attrs makes a new class with slots; the one it was made from may still be about. Of the rest, the latest counts.
-    found.sort(key=lambda cls: (cls.__module__ == module, "__attrs_attrs__" in vars(cls)))
-    return found[-1] if found else None
 
 
 def _pack_step(event: Any) -> dict[str, Any]:
