@@ -126,6 +126,8 @@ class RichLogger(Callback):
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
         if self._session is not None:
             self._session.throughput.end_evaluation()
+            if event.within_epoch:
+                self._session.show(event.run.history.evaluations[-1])
 
     def on_epoch_report(self, event: EpochReport) -> None:
         if self._session is not None:

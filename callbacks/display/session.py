@@ -17,7 +17,7 @@ from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
 from lucid_train.callbacks.display.outputs import NotebookOutput, Output, PlainOutput
 from lucid_train.callbacks.display.summary import Entry, as_line, as_lines, header_entries, summary_entries
-from lucid_train.callbacks.display.table import Row, Table, line
+from lucid_train.callbacks.display.table import Record, Table, line
 from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
@@ -62,9 +62,9 @@ class Session:
     _heart: Ticker = field(init=False)
     _shown_at: float = field(factory=monotonic, init=False)
     _introduced: bool = field(default=False, init=False)
-    # The metric whose best value is marked, chosen or default, and the best row so far.
+    # The metric whose best value is marked, chosen or default, and the best record so far.
     _marked: Monitor | None = field(init=False)
-    _best: Row | None = field(default=None, init=False)
+    _best: Record | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         console = self.console
@@ -77,8 +77,9 @@ class Session:
         self._output = self._new_output()
         self._heart = Ticker(min(1.0, (self.heartbeat or 0) / 4), self._beat)
         self._marked = self.monitor
-        for record in self.run.history:
-            self._improved(Row.of(record))
+        history = self.run.history
+        for record in sorted([*history.evaluations, *history], key=lambda each: each.epoch):
+            self._improved(record)
 
     def open(self) -> None:
         """Begin to show."""
@@ -99,14 +100,14 @@ class Session:
     def end_epoch(self, record: EpochRecord) -> None:
         """Show a finished epoch."""
         self.throughput.end_epoch(record)
-        self.show(Row.of(record))
+        self.show(record)
 
-    def show(self, row: Row) -> None:
-        """Show a row."""
+    def show(self, record: Record) -> None:
+        """Show an epoch, or an evaluation within one."""
         self.introduce()
         self._shown_at = monotonic()
-        best, epochs, width = self._improved(row), self.run.epochs, self.console.width
-        lines = self._rendered(line(row, epochs, best), lambda: self._table.lines(row, epochs, best, width))
+        best, epochs, width = self._improved(record), self.run.epochs, self.console.width
+        lines = self._rendered(line(record, epochs, best), lambda: self._table.lines(record, epochs, best, width))
         if self.rows:
             self._output.put(lines)
 
@@ -149,9 +150,9 @@ class Session:
             self.log.log(level, "%s", text)
         return [self.theme.text(text)] if self._plain else styled()
 
-    def _improved(self, row: Row) -> str | None:
-        """Return the name of the marked metric if its best value so far is in this row, else None."""
-        default = next((name for name in ("val_loss", "loss") if name in row.metrics), None)
+    def _improved(self, record: Record) -> str | None:
+        """Return the name of the marked metric if its best value so far is in this record, else None."""
+        default = next((name for name in ("val_loss", "loss") if name in record.metrics), None)
         known = None if self._marked is None else self._marked.name
         if self.monitor is None and default not in (None, known) and known != "val_loss":
             self._marked, self._best = Monitor(default, self.mode), None
@@ -159,9 +160,9 @@ class Session:
             return None
         name = self._marked.name
         best = None if self._best is None else self._best.metrics[name]
-        if not self._marked.is_better(row.metrics.get(name, math.nan), than=best):
+        if not self._marked.is_better(record.metrics.get(name, math.nan), than=best):
             return None
-        self._best = row
+        self._best = record
         return name
 
     def _beat(self) -> None:

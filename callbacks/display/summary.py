@@ -10,11 +10,12 @@ from rich.text import Text
 
 from lucid_train.callback import Callback
 from lucid_train.callbacks.display import formatting
-from lucid_train.callbacks.display.table import Row
+from lucid_train.callbacks.display.table import Record
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.description import object_name, parameter_count, text_without_addresses
 from lucid_train.events import FitEnd
+from lucid_train.history import EvaluationRecord
 from lucid_train.monitor import Monitor
 from lucid_train.training.run import Run
 
@@ -85,14 +86,14 @@ def header_entries(run: Run) -> list[Entry]:
     return entries
 
 
-def summary_entries(event: FitEnd, throughput: Throughput, monitor: Monitor | None, best: Row | None) -> list[Entry]:
+def summary_entries(event: FitEnd, throughput: Throughput, monitor: Monitor | None, best: Record | None) -> list[Entry]:
     """Return what a fit has come to.
 
     Args:
         event: The end of the fit.
         throughput: The times of the fit.
         monitor: The metric by which the run is judged, or None if it has none.
-        best: The best row by that metric, or None if there is none.
+        best: The best epoch or evaluation by that metric, or None if there is none.
     """
     run, history, names = event.run, event.history, event.history.metric_names()
     steps = throughput.steps + throughput.epoch_steps
@@ -110,7 +111,7 @@ def summary_entries(event: FitEnd, throughput: Throughput, monitor: Monitor | No
         entries.append(Entry("trained", trained))
     if monitor is not None and best is not None:
         metrics = {monitor.name: best.metrics[monitor.name], **best.metrics}
-        place = [f"epoch {best.epoch}", *([] if best.step is None else [best.time])]
+        place = [f"epoch {best.epoch}", *([f"step {best.step}"] if isinstance(best, EvaluationRecord) else [])]
         entries.append(Entry("best", place + [f"{name} {formatting.metric(value)}" for name, value in metrics.items()]))
     elif monitor is not None and history and monitor.name not in names:
         known = ", ".join(names) or "none"

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from lucid_train import EpochRecord, Run
+from lucid_train import EpochRecord, EvaluationRecord, Run
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
 from lucid_train.callbacks.display.formatting import flow
-from lucid_train.callbacks.display.table import Row, Table, line
+from lucid_train.callbacks.display.table import Record, Table, line
 from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.terminal.streams import StreamProxy
 from lucid_train.callbacks.display.theme import Theme
@@ -96,35 +96,55 @@ def test_flowing_text_fits_and_loses_nothing(parts: list[str], width: int) -> No
     assert re.sub(" ", "", "".join(text.plain for text in lines)) == re.sub(" ", "", "".join(parts))
 
 
-rows = st.builds(
-    Row,
-    epoch=st.integers(min_value=1, max_value=10**6),
-    step=st.none() | st.integers(min_value=0, max_value=10**9),
-    seconds=st.floats(min_value=0, max_value=1e6),
-    metrics=st.dictionaries(st.text(min_size=1, max_size=12), numbers, max_size=5),
-    lr=st.lists(st.floats(min_value=0, max_value=1e3), min_size=1, max_size=5).map(tuple),
-    last_lr=st.lists(st.floats(min_value=0, max_value=1e3), min_size=1, max_size=5).map(tuple),
-)
+common: dict[str, Any] = {
+    "epoch": st.integers(min_value=1, max_value=10**6),
+    "seconds": st.floats(min_value=0, max_value=1e6),
+    "metrics": st.dictionaries(st.text(min_size=1, max_size=12), numbers, max_size=5),
+}
+rates = st.lists(st.floats(min_value=0, max_value=1e3), min_size=1, max_size=5).map(tuple)
+epochs = st.builds(EpochRecord, **common, lr=rates, last_lr=rates)
+evaluations = st.builds(EvaluationRecord, **common, step=st.integers(min_value=0, max_value=10**9))
 
 
 @settings(max_examples=60)
-@given(st.lists(rows, min_size=1, max_size=4), st.sampled_from([20, 40, 80, 200]))
-def test_rows_fit_the_screen_and_say_what_the_line_says(epochs: list[Row], width: int) -> None:
+@given(st.lists(epochs | evaluations, min_size=1, max_size=4), st.sampled_from([20, 40, 80, 200]))
+def test_rows_fit_the_screen_and_say_what_the_line_says(records: list[Record], width: int) -> None:
     for encoding in ("ascii", "utf-8"):
-        shown = theme(encoding)
-        table = Table(shown)
-        for row in epochs:
-            best = next(iter(row.metrics), None)
-            text = table.lines(row, 10**6, best, width)
-            assert all(each.cell_len <= width for each in text)
-            together = re.sub(r"\s", "", "".join(each.plain for each in text))
-            whole = line(row, 10**6, best)
-            for value in row.metrics.values():
-                assert formatting.metric(value) in together
-                assert formatting.metric(value) in whole
-            for text_of in (formatting.rates_and_change(row.lr, row.last_lr), row.time):
-                assert re.sub(r"\s", "", text_of) in together
-                assert text_of in whole
+        table = Table(theme(encoding))
+        for record in records:
+            best = next(iter(record.metrics), None)
+            text = table.lines(record, 10**6, best, width)
+            assert all(row.cell_len <= width for row in text)
+            together = re.sub(r"\s", "", "".join(row.plain for row in text))
+            whole = line(record, 10**6, best)
+            said = [formatting.metric(value) for value in record.metrics.values()]
+            if isinstance(record, EpochRecord):
+                said += [formatting.rates_and_change(record.lr, record.last_lr), formatting.seconds(record.seconds)]
+            else:
+                said.append(f"step {record.step}")
+            for each in said:
+                assert re.sub(r"\s", "", each) in together
+                assert each in whole
+
+
+def test_evaluations_within_an_epoch_have_rows_of_their_own_among_those_of_the_epochs() -> None:
+    table = Table(theme())
+    records: list[Record] = [
+        EvaluationRecord(epoch=1, step=50, metrics={"val_loss": 0.5}),
+        EvaluationRecord(epoch=1, step=100, metrics={"val_loss": 0.25}),
+        EpochRecord(epoch=1, seconds=1.2, metrics={"loss": 0.75}, lr=(0.1,), last_lr=(0.05,)),
+        EvaluationRecord(epoch=2, step=150, metrics={"val_loss": 0.375}),
+    ]
+    lines = [text.plain for each in records for text in table.lines(each, 9, max(each.metrics), 80)]
+    assert lines == [
+        " epoch  val_loss          time",
+        "     1    0.5000*      step 50",
+        "     1    0.2500*     step 100",
+        " epoch      loss  val_loss          lr                        time",
+        "     1    0.7500*                  0.1 -> 0.05               1.20s",
+        "     2              0.3750*                               step 150",
+    ]
+    assert [text.plain for text in table.lines(records[1], 9, None, 20)] == ["epoch 1  step 100", " val_loss   0.2500"]
 
 
 def running(epoch: int, step: int, *, steps: int | None = 10) -> Run:
