@@ -108,9 +108,10 @@ class RichLogger(Callback):
             header=self.header,
             summary=self.summary,
             heartbeat=self.heartbeat,
-            timings=self.timings,
             log=logging.getLogger(self.log) if isinstance(self.log, str) else self.log,
         )
+        if self.timings:
+            event.run.measure_hooks()
         self._session.open()
 
     def on_epoch_start(self, event: EpochStart) -> None:

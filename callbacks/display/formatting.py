@@ -150,24 +150,18 @@ def curve(values: Sequence[float], width: int, *, ascii_only: bool = False) -> s
     '▁▂▃▄█'
     """
     size = min(width, len(values))
-    if size < 1:
-        return ""
     parts = [values[index * len(values) // size : (index + 1) * len(values) // size] for index in range(size)]
     known = [[value for value in part if math.isfinite(value)] for part in parts]
-    # Dividing before adding keeps the largest floats from overflowing.
-    means = [sum(value / len(part) for value in part) if part else math.nan for part in known]
+    # Dividing before adding, and halving before subtracting, keep the largest floats from overflowing.
+    means = [sum(value / len(part) for value in part) / 2 if part else math.nan for part in known]
     finite = [mean for mean in means if math.isfinite(mean)]
-    marks = _CURVE_ASCII if ascii_only else _CURVE
     if not finite:
         return ""
-    low, high = min(finite), max(finite)
-    scale = 0.5 if math.isinf(high - low) else 1.0
-    span = (high * scale - low * scale) or 1.0
-
-    def mark(mean: float) -> str:
-        return marks[min(len(marks) - 1, int((mean * scale - low * scale) / span * len(marks)))]
-
-    return "".join(" " if math.isnan(mean) else mark(mean) for mean in means)
+    marks = _CURVE_ASCII if ascii_only else _CURVE
+    low, span, top = min(finite), (max(finite) - min(finite)) or 1.0, len(marks) - 1
+    return "".join(
+        " " if math.isnan(mean) else marks[min(top, int((mean - low) / span * len(marks)))] for mean in means
+    )
 
 
 def clean(text: str, encoding: str) -> str:

@@ -39,7 +39,7 @@ class Session:
         monitor: The metric whose best value is marked; by default "val_loss" once there is one, until then "loss".
         mode: The mode of the default.
         bars_interval: Seconds between two drawings of the bars, or None for no bars.
-        rows: As RichLogger's, like `header`, `summary`, `heartbeat` and `timings`.
+        rows: As RichLogger's, like `header`, `summary` and `heartbeat`.
         log: The logger that gets everything as plain lines.
     """
 
@@ -53,7 +53,6 @@ class Session:
     header: bool
     summary: bool
     heartbeat: float | None
-    timings: bool
     log: logging.Logger | None
     throughput: Throughput = field(init=False)
     _plain: bool = field(init=False)
@@ -83,8 +82,6 @@ class Session:
 
     def open(self) -> None:
         """Begin to show."""
-        if self.timings:
-            self.run.measure_hooks()
         self._output.open()
         if self.heartbeat is not None and (self._plain or self.log is not None):
             self._heart.start()
@@ -153,8 +150,7 @@ class Session:
     def _improved(self, record: Record) -> str | None:
         """Return the name of the marked metric if its best value so far is in this record, else None."""
         default = next((name for name in ("val_loss", "loss") if name in record.metrics), None)
-        known = None if self._marked is None else self._marked.name
-        if self.monitor is None and default not in (None, known) and known != "val_loss":
+        if self.monitor is None and default and (self._marked is None or default == "val_loss" != self._marked.name):
             self._marked, self._best = Monitor(default, self.mode), None
         if self._marked is None:
             return None

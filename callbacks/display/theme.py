@@ -51,10 +51,7 @@ class Theme:
     def of(cls, console: Console, chosen: RichTheme | None) -> Theme:
         """Return the theme of a console; styles of `chosen` override the console's, and those override ours."""
         own = {} if chosen is None else chosen.styles
-        styles = {
-            name: own[name] if name in own else console.get_style(name, default=default)
-            for name, default in STYLES.items()
-        }
+        styles = {name: own.get(name, console.get_style(name, default=style)) for name, style in STYLES.items()}
         return cls(console.encoding, console.legacy_windows or not console.encoding.startswith("utf"), styles)
 
     def text(self, text: str, style: str = "") -> Text:
