@@ -12,7 +12,6 @@ from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, Subscription
 from lucid_train.callbacks.lr_scheduler import ScheduleCallback
-from lucid_train.callbacks.stopping import EarlyStopping
 from lucid_train.description import object_name, parameter_count
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
@@ -218,10 +217,11 @@ def _told(callback: Callback) -> dict[str, Any]:
 
 
 def _judged_by(callbacks: Sequence[Callback]) -> tuple[str, str] | None:
-    """Return the metric that a display marks the best value of and its mode: as it was told, or what stops the run."""
-    told = [judged_by for each in callbacks if (judged_by := getattr(each, "judged_by", None)) is not None]
-    watched = [(each.monitor, each.mode) for each in callbacks if isinstance(each, EarlyStopping)]
-    return next(iter([*told, *watched]), None)
+    """Return the metric that a run is judged by and its mode: that of a display, else that of the first callback."""
+    found = [(callback, monitor) for callback in callbacks if (monitor := callback.monitored()) is not None]
+    # A display changes nothing: the training depends on none of its settings, and it keeps no checkpoints.
+    found.sort(key=lambda each: bool(each[0].settings()) or each[0].checkpoints() is not None)
+    return (found[0][1].name, found[0][1].mode) if found else None
 
 
 def _model(model: Any) -> dict[str, Any]:

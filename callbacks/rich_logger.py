@@ -84,11 +84,6 @@ class RichLogger(Callback):
     theme: RichTheme | None = field(default=None, kw_only=True, validator=_optional(RichTheme, "a rich.theme.Theme"))
     _session: Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
-    @property
-    def judged_by(self) -> tuple[str, Mode] | None:
-        """The marked metric and its mode, if it was chosen here; EventLog records it."""
-        return None if self.monitor is None else (self.monitor, self.mode)
-
     def monitored(self) -> Monitor | None:
         return None if self.monitor is None else Monitor(self.monitor, self.mode)
 
@@ -152,6 +147,5 @@ class RichLogger(Callback):
 def _monitor_of(run: Run) -> Monitor | None:
     """Return the metric by which a run is judged: in a replay the recorded one, else that of the first callback."""
     recorded = getattr(run, "judged_by", None)
-    if recorded is not None:
-        return Monitor(*recorded)
-    return next((found for each in run.callbacks if (found := each.monitored()) is not None), None)
+    found = [monitor for each in run.callbacks if (monitor := each.monitored()) is not None]
+    return Monitor(*recorded) if recorded else next(iter(found), None)

@@ -12,6 +12,7 @@ from rich.theme import Theme
 
 from lucid_train import Callback, EpochEnd
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
+from lucid_train.monitor import Monitor
 from tests.support.console import SECONDS, Sink, pipe, shown, terminal, train
 
 
@@ -26,6 +27,11 @@ def test_rows_and_bars_are_switched_apart(rows: bool, bars: bool, expected: tupl
     assert ("\x1b" in shown(console)) is bars
 
 
+class Judging(Callback):
+    def monitored(self) -> Monitor:
+        return Monitor("acc", "max")
+
+
 @pytest.mark.parametrize(
     ("settings", "others", "expected"),
     [
@@ -33,6 +39,9 @@ def test_rows_and_bars_are_switched_apart(rows: bool, bars: bool, expected: tupl
         ({"monitor": "acc", "mode": "max"}, [], ["1", "3"]),
         ({"monitor": "acc"}, [], ["1", "2"]),
         ({}, [EarlyStopping("acc", mode="max")], ["1", "3"]),
+        ({}, [EarlyStopping("loss", min_delta=0.3)], ["1"]),
+        ({}, [Judging(), EarlyStopping("loss")], ["1", "3"]),
+        ({"monitor": "loss"}, [Judging()], ["1", "2"]),
         ({"monitor": "unknown"}, [], []),
     ],
 )
