@@ -1,12 +1,12 @@
 """The catalogue of callbacks; each is loaded when it is first asked for."""
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from typing import TYPE_CHECKING
 
+from lucid_train.lazy import lazy_names
+
+if TYPE_CHECKING:
     from lucid_train.callbacks.checkpoint import Checkpoint
     from lucid_train.callbacks.csv_logger import CSVLogger
-    from lucid_train.callbacks.early_stopping import EarlyStopping
     from lucid_train.callbacks.event_log import EventLog
     from lucid_train.callbacks.lr_scheduler import (
         CosineAnnealingLRCallback,
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
         StepLRCallback,
     )
     from lucid_train.callbacks.rich_logger import RichLogger
-    from lucid_train.callbacks.terminate_on_nan import TerminateOnNaN
-    from lucid_train.callbacks.time_limit import TimeLimit
+    from lucid_train.callbacks.stopping import EarlyStopping, TerminateOnNaN, TimeLimit
 
 __all__ = [
     "CSVLogger",
@@ -32,25 +31,19 @@ __all__ = [
     "TimeLimit",
 ]
 
-_HOMES = {
-    "CSVLogger": "csv_logger",
-    "Checkpoint": "checkpoint",
-    "EarlyStopping": "early_stopping",
-    "EventLog": "event_log",
-    "RichLogger": "rich_logger",
-    "TerminateOnNaN": "terminate_on_nan",
-    "TimeLimit": "time_limit",
-}
-
-
-def __getattr__(name: str) -> "Any":
-    # So that a schedule's callback does not load rich (PEP 562).
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'lr_scheduler')}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "checkpoint": ("Checkpoint",),
+        "csv_logger": ("CSVLogger",),
+        "event_log": ("EventLog",),
+        "lr_scheduler": (
+            "CosineAnnealingLRCallback",
+            "ExponentialLRCallback",
+            "LRSchedulerCallback",
+            "StepLRCallback",
+        ),
+        "rich_logger": ("RichLogger",),
+        "stopping": ("EarlyStopping", "TerminateOnNaN", "TimeLimit"),
+    },
+)

@@ -12,14 +12,15 @@ from typing import Any, Literal, final
 
 from attrs import define, field
 
-from lucid_train import TRANSIENT, Callback, EpochReport, Event, FitEnd, FitStart, Run, StepEnd
-from lucid_train.arguments import checked, one_of, real_number, whole_number
-from lucid_train.callback import Hook
-from lucid_train.checkpoint import Directory
-from lucid_train.checkpoint.archive import write_parts
-from lucid_train.checkpoint.tree import Parts, take_apart
-from lucid_train.checkpoint.writer import Writer
-from lucid_train.signals import SignalCatcher, signal_named
+from lucid_train.callback import TRANSIENT, Callback, Hook
+from lucid_train.events import EpochReport, Event, FitEnd, FitStart, StepEnd
+from lucid_train.saving.checkpoint.directory import Directory
+from lucid_train.saving.checkpoint.format import write_parts
+from lucid_train.saving.checkpoint.tree import Parts, take_apart
+from lucid_train.saving.checkpoint.writer import Writer
+from lucid_train.training.run import Run
+from lucid_train.training.signals import SignalCatcher, signal_named
+from lucid_train.validation import checked, flag, metric_name, one_of, real_number, whole_number
 
 
 def _as_path(value: Any) -> Path:
@@ -87,9 +88,9 @@ class Checkpoint(Callback):
         default="epoch", kw_only=True, validator=checked(one_of, choices=("epoch", "step", "second"))
     )
     keep: int | None = field(default=3, kw_only=True)
-    monitor: str | None = field(default=None, kw_only=True)
+    monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
     mode: Literal["min", "max"] = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
-    background: bool = field(default=False, kw_only=True)
+    background: bool = field(default=False, kw_only=True, validator=checked(flag))
     failure: Literal["raise", "warn"] = field(
         default="raise", kw_only=True, validator=checked(one_of, choices=("raise", "warn"))
     )
@@ -121,10 +122,6 @@ class Checkpoint(Callback):
             whole_number("every", self.every, least=1)
         if self.keep is not None:
             whole_number("keep", self.keep, least=1)
-        if self.monitor is not None and (not isinstance(self.monitor, str) or not self.monitor):
-            raise TypeError(f"'monitor' must be the name of a metric: {self.monitor!r}")
-        if not isinstance(self.background, bool):
-            raise TypeError(f"'background' must be True or False: {self.background!r}")
 
     @property
     def best_file(self) -> Path | None:

@@ -9,9 +9,11 @@ from typing import IO, Any, final
 
 from attrs import define, field
 
-from lucid_train import TRANSIENT, Callback, EpochReport, FitEnd, FitStart, History, Run
-from lucid_train.logfile import as_path, replace_text, set_aside, writable_path
-from lucid_train.table import cells, csv_line, number_text
+from lucid_train.callback import TRANSIENT, Callback
+from lucid_train.events import EpochReport, FitEnd, FitStart
+from lucid_train.files import as_path, rotate, writable_path, write_whole
+from lucid_train.history import History, csv_cells, csv_line, number_text
+from lucid_train.training.run import Run
 
 _FIRST = "epoch,steps,seconds"
 
@@ -46,7 +48,7 @@ class CSVLogger(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and not self._continues(event.run):
-            set_aside(self.path)
+            rotate(self.path)
         self._write_all(event.run.history)
 
     def on_epoch_report(self, event: EpochReport) -> None:
@@ -55,7 +57,7 @@ class CSVLogger(Callback):
         if self._file is None or not row.keys() <= set(self._columns):
             self._write_all(history)
         else:
-            self._file.write(csv_line(cells(self._columns, row)))
+            self._file.write(csv_line(csv_cells(self._columns, row)))
             self._file.flush()
 
     def on_fit_end(self, event: FitEnd) -> None:
@@ -69,7 +71,7 @@ class CSVLogger(Callback):
             self._file = None
         text = StringIO()
         history.to_csv(text)
-        replace_text(self.path, text.getvalue())
+        write_whole(self.path, [memoryview(text.getvalue().encode())])
         self._columns = history.columns()
         self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115  # closed when the fit ends
 

@@ -11,21 +11,22 @@ from typing import IO, Any, final
 
 from attrs import define, field
 
-from lucid_train import TRANSIENT, Callback, Event, FitEnd, FitStart, Run, StepEnd, StepStart
-from lucid_train.arguments import checked, real_number, whole_number
-from lucid_train.callback import FunctionListener, Hook, listening_to
-from lucid_train.callbacks.early_stopping import EarlyStopping
+from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, listening_to
 from lucid_train.callbacks.lr_scheduler import ScheduleCallback
-from lucid_train.logfile import as_path, set_aside, writable_path
-from lucid_train.logstate import held_by, is_gone, last_writer, open_step, this_process
-from lucid_train.packing import pack_number, short_text
-from lucid_train.recording import (
+from lucid_train.callbacks.stopping import EarlyStopping
+from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
+from lucid_train.files import as_path, rotate, writable_path
+from lucid_train.recording.lines import (
     FORMAT,
     LONGEST_LINE,
     pack_event,
     pack_record,
     write_line,
 )
+from lucid_train.recording.resume_point import held_by, is_gone, last_writer, open_step, this_process
+from lucid_train.recording.values import pack_number, short_text
+from lucid_train.training.run import Run
+from lucid_train.validation import checked, real_number, whole_number
 
 # While nothing moves, in a long evaluation for example, only every tenth heartbeat is written.
 _REST = 10
@@ -178,7 +179,7 @@ class EventLog(Callback):
             held = held_by(self.path, run)
             if held is None:
                 self._file.close()
-                set_aside(self.path)
+                rotate(self.path)
                 self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  # as above
                 self._claim()
                 return 0

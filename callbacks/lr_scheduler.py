@@ -9,13 +9,17 @@ from typing import Any, Literal, final
 
 from attrs import define, field, setters
 
-from lucid_train import Callback, EpochEnd, Event, FitStart, Run, StepEnd
-from lucid_train.arguments import checked, one_of, real_number, whole_number
-from lucid_train.callback import Hook, check_entries, described
-from lucid_train.configuration import is_progress, scheduler_settings
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, Recipe, StepLR
-from lucid_train.optims.lr_scheduler.rates import hold_rates, param_groups, write_rate
+from lucid_train.callback import Callback, Hook, described
+from lucid_train.events import EpochEnd, Event, FitStart, StepEnd
+from lucid_train.optims.lr_scheduler.base import LRScheduler
+from lucid_train.optims.lr_scheduler.cosine import CosineAnnealingLR
+from lucid_train.optims.lr_scheduler.decay import ExponentialLR, StepLR
 from lucid_train.optims.lr_scheduler.rebuild import rebuilding
+from lucid_train.optims.lr_scheduler.recipe import Recipe
+from lucid_train.optims.param_groups import hold_rates, param_groups, write_rate
+from lucid_train.saving.settings import is_progress, scheduler_settings
+from lucid_train.training.run import Run
+from lucid_train.validation import check_entries, checked, metric_name, one_of, real_number, whole_number
 
 Interval = Literal["epoch", "step"]
 
@@ -199,15 +203,13 @@ class LRSchedulerCallback(ScheduleCallback):
 
     scheduler: Any = field(validator=_scheduler, on_setattr=setters.NO_OP)
     interval: Interval = field(default="epoch", validator=_interval)
-    monitor: str | None = field(default=None, kw_only=True)
+    monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
     optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, repr=False)
     length: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
     recipe: Any = field(default=None, init=False, repr=False)
     _first: tuple[dict[str, Any], list[Any]] | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.monitor is not None and not isinstance(self.monitor, str):
-            raise TypeError(f"'monitor' must be the name of a metric: {self.monitor!r}")
         if self.monitor is not None and self.interval == "step":
             raise ValueError(f"'monitor' must be None with interval='step': {self.monitor!r}")
         if callable(getattr(self.scheduler, "step", None)):

@@ -10,10 +10,11 @@ from attrs import define, field
 from rich.console import Console
 from rich.theme import Theme
 
-from lucid_train import TRANSIENT, Callback, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart
-from lucid_train.arguments import checked, one_of, real_number
+from lucid_train.callback import TRANSIENT, Callback
 from lucid_train.callbacks.display.session import Session
-from lucid_train.history import Mode
+from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart
+from lucid_train.monitor import Mode
+from lucid_train.validation import checked, flag, metric_name, one_of, real_number
 
 
 def _console(instance: object, attribute: Any, value: object) -> None:
@@ -29,21 +30,6 @@ def _theme(instance: object, attribute: Any, value: object) -> None:
 def _log(instance: object, attribute: Any, value: object) -> None:
     if value is not None and not isinstance(value, (str, logging.Logger)):
         raise TypeError(f"'log' must be a logging.Logger or the name of one: {value!r}")
-
-
-def _monitor(instance: object, attribute: Any, value: object) -> None:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise TypeError(f"'monitor' must be the name of a metric: {value!r}")
-
-
-def _switch(instance: object, attribute: Any, value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{attribute.name!r} must be True or False: {value!r}")
-
-
-def _frequency(instance: object, attribute: Any, value: Any) -> None:
-    if real_number(attribute.name, value, above=0) > 10:
-        raise ValueError(f"{attribute.name!r} must be <= 10: {value}")
 
 
 @final
@@ -76,7 +62,7 @@ class RichLogger(Callback):
         heartbeat: Off a terminal, and in `log`, say where the run stands when nothing was said for so many seconds.
         timings: Say in the summary how long each hook of each callback took, the slowest first.
         log: A logger of `logging`, or its name, that is told the same in plain lines.
-        theme: Styles by the names in `lucid_train.callbacks.display.look.STYLES`, "lucid.best" for example; a theme of
+        theme: Styles by the names in `lucid_train.callbacks.display.theme.STYLES`, "lucid.best" for example; a theme of
             the console may set them too.
 
     Raises:
@@ -85,15 +71,15 @@ class RichLogger(Callback):
     """
 
     console: Console | None = field(default=None, validator=_console)
-    bars: bool = field(default=True, kw_only=True, validator=_switch)
-    rows: bool = field(default=True, kw_only=True, validator=_switch)
-    header: bool = field(default=True, kw_only=True, validator=_switch)
-    summary: bool = field(default=True, kw_only=True, validator=_switch)
-    monitor: str | None = field(default=None, kw_only=True, validator=_monitor)
+    bars: bool = field(default=True, kw_only=True, validator=checked(flag))
+    rows: bool = field(default=True, kw_only=True, validator=checked(flag))
+    header: bool = field(default=True, kw_only=True, validator=checked(flag))
+    summary: bool = field(default=True, kw_only=True, validator=checked(flag))
+    monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
     mode: Mode = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
-    refresh_per_second: float = field(default=10, kw_only=True, validator=_frequency)
+    refresh_per_second: float = field(default=10, kw_only=True, validator=checked(real_number, above=0, most=10))
     heartbeat: float | None = field(default=None, kw_only=True, validator=checked(real_number, above=0))
-    timings: bool = field(default=False, kw_only=True, validator=_switch)
+    timings: bool = field(default=False, kw_only=True, validator=checked(flag))
     log: logging.Logger | str | None = field(default=None, kw_only=True, validator=_log)
     theme: Theme | None = field(default=None, kw_only=True, validator=_theme)
     _session: Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)

@@ -14,9 +14,9 @@ from rich.console import Console
 from lucid_train import Callback, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, StepEnd, on
 from lucid_train.callbacks import RichLogger
 from lucid_train.callbacks.display.bars import Bars
-from lucid_train.callbacks.display.look import Look
-from lucid_train.callbacks.display.pace import Pace
-from lucid_train.demo import train
+from lucid_train.callbacks.display.theme import Look
+from lucid_train.callbacks.display.throughput import Pace
+from lucid_train.cli.demo import train
 
 
 @define(eq=False)

@@ -3,7 +3,7 @@
 from attrs import define, field
 
 from lucid_train import Callback, Event, StepEnd, Trainer, on
-from lucid_train.arguments import checked, real_number
+from lucid_train.validation import checked, real_number
 
 
 @define(kw_only=True)

@@ -9,14 +9,13 @@
 """
 
 import os
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
+from lucid_train.lazy import lazy_names
+
 if TYPE_CHECKING:
-    from typing import Any
-
-    from lucid_train import callbacks, checkpoint, data, nn, optims, testing
+    from lucid_train import callbacks, data, nn, optims, testing
     from lucid_train.callback import TRANSIENT, Callback, on
-    from lucid_train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
     from lucid_train.events import (
         EpochEnd,
         EpochReport,
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
     )
     from lucid_train.history import EpochRecord, History
     from lucid_train.metrics import NoUpdate
-    from lucid_train.playback import replay
-    from lucid_train.run import Run
-    from lucid_train.trainer import Trainer
+    from lucid_train.recording.replay import replay
+    from lucid_train.saving.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+    from lucid_train.training.run import Run
+    from lucid_train.training.trainer import Trainer
 
 __all__ = [
     "TRANSIENT",
@@ -57,7 +57,6 @@ __all__ = [
     "StepStart",
     "Trainer",
     "callbacks",
-    "checkpoint",
     "data",
     "nn",
     "on",
@@ -68,22 +67,6 @@ __all__ = [
     "write_checkpoint",
 ]
 
-_MODULES = ("callbacks", "checkpoint", "data", "nn", "optims", "testing")
-_HOMES = {
-    "TRANSIENT": "callback",
-    "Callback": "callback",
-    "CheckpointError": "checkpoint",
-    "EpochRecord": "history",
-    "History": "history",
-    "NoUpdate": "metrics",
-    "Run": "run",
-    "Trainer": "trainer",
-    "on": "callback",
-    "read_checkpoint": "checkpoint",
-    "replay": "playback",
-    "write_checkpoint": "checkpoint",
-}
-
 if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
     # A checkout, where callbacks/ stands beside this folder. If the package is installed as well, the catalogue is
     # found there although the checkout shadows the engine, as it does for whoever starts Python in its root.
@@ -93,17 +76,29 @@ if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
     folders = [os.path.join(entry or os.curdir, __name__) for entry in sys.path if isinstance(entry, str)]
     __path__ += [path for path in folders if os.path.isdir(os.path.join(path, "callbacks")) and path not in __path__]
 
-
-def __getattr__(name: str) -> "Any":
-    # Loaded when asked for, so that a schedule can be imported alone (PEP 562).
-    from importlib import import_module
-
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'events')}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "callback": ("TRANSIENT", "Callback", "on"),
+        "events": (
+            "EpochEnd",
+            "EpochReport",
+            "EpochStart",
+            "EvaluateEnd",
+            "EvaluateStart",
+            "Event",
+            "FitEnd",
+            "FitError",
+            "FitStart",
+            "StepEnd",
+            "StepStart",
+        ),
+        "history": ("EpochRecord", "History"),
+        "metrics": ("NoUpdate",),
+        "recording.replay": ("replay",),
+        "saving.checkpoint": ("CheckpointError", "read_checkpoint", "write_checkpoint"),
+        "training.run": ("Run",),
+        "training.trainer": ("Trainer",),
+    },
+    modules=("callbacks", "data", "nn", "optims", "testing"),
+)

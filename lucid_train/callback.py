@@ -13,8 +13,9 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 from attrs import define
 
-from lucid_train.arguments import whole_number
 from lucid_train.events import EpochEvent, Event, hook_names
+from lucid_train.monitor import Monitor
+from lucid_train.validation import check_entries, flag, function, whole_number
 
 Hook = Callable[[Any], object]
 F = TypeVar("F", bound=Callable[..., object])
@@ -104,10 +105,9 @@ def listening_to(
     """Return the checked conditions of a listener; the arguments are those of `on`."""
     if not (isinstance(event, type) and issubclass(event, Event)) or event in (Event, EpochEvent):
         raise TypeError(f"'event' must be the class of an event that is emitted, such as StepEnd: {event!r}")
-    if not isinstance(once, bool):
-        raise TypeError(f"'once' must be True or False: {once!r}")
-    if when is not None and not callable(when):
-        raise TypeError(f"'when' must be a function of the event: {when!r}")
+    flag("once", once)
+    if when is not None:
+        function("when", when)
     if isinstance(at, str) or not (at is None or isinstance(at, (int, Iterable))):
         raise TypeError(f"'at' must be a set of counts: {at!r}")
     counts = None if at is None else [at] if isinstance(at, int) else at
@@ -207,6 +207,10 @@ class Callback:
         """Return the directory in which this callback keeps checkpoints of the run, or None if it keeps none."""
         return None
 
+    def monitored(self) -> Monitor | None:
+        """Return the metric by which this callback judges the run, or None if it goes by none."""
+        return None
+
     def reset(self) -> None:
         """Bring the state back to what it was before the first fit.
 
@@ -256,21 +260,6 @@ def collecting(listeners: list[FunctionListener], listening: Listening) -> Calla
         return function
 
     return add
-
-
-def check_entries(what: str, state: dict[str, Any], expected: Iterable[str]) -> None:
-    """Refuse a state whose entries are not those expected.
-
-    Raises:
-        ValueError: Naming what is missing and what is unknown, or if it is no dict.
-    """
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{what} must be a dict: {state!r:.80}")
-    expected = set(expected)
-    missing, unknown = sorted(expected - state.keys()), sorted(state.keys() - expected, key=repr)
-    if missing or unknown:
-        wrong = [f"{name!r} is missing" for name in missing] + [f"{name!r} is unknown" for name in unknown]
-        raise ValueError(f"{what} does not fit: {', '.join(wrong)}")
 
 
 def described(value: Any) -> Any:

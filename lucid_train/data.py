@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast, final, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lucid_train.arguments import real_number, whole_number
+from lucid_train.validation import flag, real_number, whole_number
 
 __all__ = ["Batches", "Digits", "batches", "digits"]
 
@@ -73,7 +73,7 @@ class Batches(Generic[Batch]):
         self._arrays = tuple(np.asarray(array) for array in arrays)
         self._rows = _common_length(self._arrays)
         self.batch_size = whole_number("batch_size", batch_size, least=1)
-        self.shuffle, self.drop_last = _flag("shuffle", shuffle), _flag("drop_last", drop_last)
+        self.shuffle, self.drop_last = flag("shuffle", shuffle), flag("drop_last", drop_last)
         if drop_last and self.batch_size > self._rows:
             rule = f"<= {self._rows}, the length of the arrays, with drop_last=True"
             raise ValueError(f"'batch_size' must be {rule}: {self.batch_size}")
@@ -194,12 +194,6 @@ def digits(seed: int = 0, held_out: float = 1 / 3) -> Digits:
     size = min(max(round(held_out * len(images)), 1), len(images) - 1)
     test, train = order[:size], order[size:]
     return Digits(images[train], labels[train], images[test], labels[test])
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name!r} must be True or False: {value!r}")
-    return bool(value)
 
 
 def _common_length(arrays: tuple[NDArray[Any], ...]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from attrs import define, field
 
@@ -12,7 +12,9 @@ from lucid_train.metrics import NoUpdate, to_metrics
 
 if TYPE_CHECKING:
     from lucid_train.history import EpochRecord, History
-    from lucid_train.run import Run, Status
+    from lucid_train.training.run import Run
+
+Status = Literal["ready", "running", "completed", "stopped", "interrupted", "failed"]
 
 _hook_names: set[str] = set()
 

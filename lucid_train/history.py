@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import StringIO
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, overload
+from typing import IO, TYPE_CHECKING, Any, overload
 
 import attrs
 from attrs import define, field
 
-from lucid_train.arguments import one_of
-from lucid_train.table import cells, csv_line, metric_column, rate_column
+from lucid_train.monitor import Mode, Monitor
+from lucid_train.plot import curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
-
-Mode = Literal["min", "max"]
 
 _COLUMNS = ("epoch", "steps", "seconds")
 _RATES = ("lr", "last_lr")
@@ -114,12 +114,13 @@ class History(Sequence[EpochRecord]):
             KeyError: If no epoch has the metric.
             ValueError: If it is NaN in every epoch, or `mode` is neither "min" nor "max".
         """
-        sign = 1 if one_of("mode", mode, ("min", "max")) == "min" else -1
-        numbers = [sign * value for value in self.metric(name)]
-        known = [index for index, number in enumerate(numbers) if not math.isnan(number)]
-        if not known:
+        monitor, best, best_index = Monitor(name, mode), None, None
+        for index, value in enumerate(self.metric(name)):
+            if monitor.is_better(value, than=best):
+                best, best_index = value, index
+        if best_index is None:
             raise ValueError(f"{name!r} must be a number in one epoch at least: it is NaN in all {len(self)}")
-        return self[min(known, key=numbers.__getitem__)]
+        return self[best_index]
 
     def columns(self) -> list[str]:
         """Return the names of the columns of `to_csv` and `arrays`.
@@ -128,14 +129,14 @@ class History(Sequence[EpochRecord]):
         lr_2 and so on; then the metrics. A metric that has one of these names gets "metric_" before it.
         """
         groups = max((len(record.lr) for record in self), default=0)
-        own = ["epoch", "steps", "seconds", *(rate_column(group) for group in range(groups))]
-        return [*own, *map(metric_column, self.metric_names())]
+        own = ["epoch", "steps", "seconds", *(_rate_column(group) for group in range(groups))]
+        return [*own, *map(_metric_column, self.metric_names())]
 
     def row(self, index: int) -> dict[str, float]:
         """Return an epoch's numbers by column, without those that it lacks."""
         record = self[index]
-        rates = {rate_column(group): rate for group, rate in enumerate(record.lr)}
-        metrics = {metric_column(name): value for name, value in record.metrics.items()}
+        rates = {_rate_column(group): rate for group, rate in enumerate(record.lr)}
+        metrics = {_metric_column(name): value for name, value in record.metrics.items()}
         return {"epoch": record.epoch, "steps": record.steps, "seconds": record.seconds, **rates, **metrics}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -166,7 +167,7 @@ class History(Sequence[EpochRecord]):
             OSError: If the file cannot be written.
         """
         names = self.columns()
-        text = csv_line(names) + "".join(csv_line(cells(names, self.row(index))) for index in range(len(self)))
+        text = csv_line(names) + "".join(csv_line(csv_cells(names, self.row(index))) for index in range(len(self)))
         if isinstance(file, (str, os.PathLike)):
             Path(file).write_text(text, encoding="utf-8", newline="")
         else:
@@ -184,9 +185,10 @@ class History(Sequence[EpochRecord]):
             ImportError: If matplotlib is not installed.
             KeyError: If no epoch has a metric.
         """
-        from lucid_train.plot import figure
-
-        return figure(self, names)
+        metrics = {name: self.metric(name) for name in names or self.metric_names()}
+        groups = max((len(record.lr) for record in self), default=0)
+        rates = [[r.lr[group] if group < len(r.lr) else math.nan for r in self] for group in range(groups)]
+        return curves([record.epoch for record in self], metrics, rates)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as dicts, lists, strings and numbers."""
@@ -220,6 +222,35 @@ class History(Sequence[EpochRecord]):
             self._records = _records(state)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"the state is not one of a History: {type(error).__name__}: {error}") from error
+
+
+def csv_cells(names: Sequence[str], row: Mapping[str, float]) -> list[str]:
+    """Return the cells of a row of a CSV file, in the order of `names`."""
+    return [number_text(row[name]) if name in row else "" for name in names]
+
+
+def number_text(value: float) -> str:
+    """Return a number in full, as Python reads it back."""
+    return str(value) if isinstance(value, int) else repr(float(value))
+
+
+def csv_line(entries: Sequence[str]) -> str:
+    """Return a line of a CSV file, with its newline."""
+    buffer = StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(entries)
+    return buffer.getvalue()
+
+
+def _rate_column(group: int) -> str:
+    """Return the name of the column of a parameter group's rate."""
+    return f"lr_{group}" if group else "lr"
+
+
+def _metric_column(name: str) -> str:
+    """Return the name of a metric's column."""
+    # A name that cannot be taken for a column of ours, nor for one that was made so from another metric's name.
+    taken = name in ("epoch", "steps", "seconds", "lr") or name.startswith(("lr_", "metric_"))
+    return f"metric_{name}" if taken else name
 
 
 def _records(state: Mapping[str, Any]) -> list[EpochRecord]:

@@ -26,14 +26,14 @@ from typing import Any, final
 
 from attrs import define, field
 
-from lucid_train.arguments import whole_number
 from lucid_train.callback import Callback
-from lucid_train.checkpoint import read_checkpoint, write_checkpoint
-from lucid_train.checkpoint.tree import take_apart
-from lucid_train.configuration import labels
 from lucid_train.events import EpochReport, Event, StepEnd
-from lucid_train.random_state import RandomState
-from lucid_train.trainer import Trainer
+from lucid_train.saving.checkpoint.format import read_checkpoint, write_checkpoint
+from lucid_train.saving.checkpoint.tree import take_apart
+from lucid_train.saving.random_state import RandomState
+from lucid_train.saving.settings import labels
+from lucid_train.training.trainer import Trainer
+from lucid_train.validation import whole_number
 
 
 def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] | None = None) -> None:

@@ -152,7 +152,7 @@ def test_marked_methods_are_inherited_and_may_be_overridden() -> None:
         (StepEnd, {"at": "12"}, TypeError, "'at' must be a set of counts: '12'"),
         (StepEnd, {"at": 1.5}, TypeError, "'at' must be a set of counts: 1.5"),
         (StepEnd, {"once": 1}, TypeError, "'once' must be True or False: 1"),
-        (StepEnd, {"when": "loss > 1"}, TypeError, "'when' must be a function of the event: 'loss > 1'"),
+        (StepEnd, {"when": "loss > 1"}, TypeError, "'when' must be a function: 'loss > 1'"),
         (StepEnd, {"evry": 2}, TypeError, "unexpected keyword argument 'evry'"),
     ],
 )

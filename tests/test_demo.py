@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lucid_train.cli import main
-from lucid_train.demo import SCHEDULES, train
+from lucid_train.cli.demo import SCHEDULES, train
+from lucid_train.cli.main import main
 
 
 def metrics(**settings: object) -> list[tuple[dict[str, float], tuple[float, ...]]]:
@@ -18,7 +18,7 @@ def test_the_demo_reaches_96_percent_on_the_held_out_third_with_every_schedule(s
 
 
 def test_the_same_seed_gives_the_same_numbers_to_the_last_bit_in_another_process() -> None:
-    code = "from lucid_train.demo import train; print([(dict(r.metrics), r.lr) for r in train(epochs=3, seed=5)])"
+    code = "from lucid_train.cli.demo import train; print([(dict(r.metrics), r.lr) for r in train(epochs=3, seed=5)])"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert other.strip() == repr(metrics(epochs=3, seed=5))
 
@@ -73,7 +73,7 @@ def test_a_full_disk_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     program = """if True:
         import resource, sys
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-        from lucid_train.cli import main
+        from lucid_train.cli.main import main
         sys.exit(main(['demo', '--epochs', '1']))
     """
     with (tmp_path / "output").open("w") as full:

@@ -76,5 +76,5 @@ def test_numpy_numbers_are_written_as_numbers() -> None:
 def test_a_plot_without_matplotlib_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"History.plot needs matplotlib: pip install 'lucid-train\[plot\]'"):
+    with pytest.raises(ImportError, match=r"plotting needs matplotlib: pip install 'lucid-train\[plot\]'"):
         History(RECORDS).plot()

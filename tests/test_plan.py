@@ -17,7 +17,7 @@ from lucid_train.optims.lr_scheduler import (
     ReduceLROnPlateau,
     StepLR,
 )
-from lucid_train.plan import PlannedEpoch
+from lucid_train.training.plan import PlannedEpoch
 from tests.support.data import Unsized
 from tests.support.optimizers import RateWitness
 

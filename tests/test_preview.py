@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lucid_train import preview
+from lucid_train.cli import preview
 from lucid_train.optims import lr_scheduler
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, Recipe
 

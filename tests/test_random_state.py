@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lucid_train.random_state import RandomState, is_generator
+from lucid_train.saving.random_state import RandomState, is_generator
 
 GENERATORS: dict[str, Any] = {
     "python": random.Random(1),

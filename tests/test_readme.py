@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lucid_train import callbacks
-from lucid_train.cli import main
+from lucid_train.cli.main import main
 from lucid_train.optims import lr_scheduler
 
 README = Path(__file__).parents[1] / "README.md"

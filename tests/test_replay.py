@@ -26,7 +26,7 @@ from lucid_train import (
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.nn import Linear
-from lucid_train.recording import RecordedError
+from lucid_train.recording.lines import RecordedError
 from tests.support.callbacks import At
 from tests.support.optimizers import Bare
 

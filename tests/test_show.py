@@ -12,10 +12,11 @@ import pyte
 import pytest
 from rich.console import Console
 
-from lucid_train import Callback, EpochStart, FitEnd, Trainer, cli, replay
+from lucid_train import Callback, EpochStart, FitEnd, Trainer, replay
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
-from lucid_train.callbacks.display.pace import Pace
+from lucid_train.callbacks.display.throughput import Pace
 from lucid_train.callbacks.event_log import EventLog
+from lucid_train.cli import main as cli
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
 from tests.support.processes import command, run

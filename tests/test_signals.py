@@ -13,8 +13,8 @@ import pytest
 
 from lucid_train import Callback, EpochReport, FitEnd, FitError, StepEnd, StepStart, Trainer
 from lucid_train.callbacks import Checkpoint
-from lucid_train.checkpoint import Directory
-from lucid_train.signals import signal_named
+from lucid_train.saving.checkpoint import Directory
+from lucid_train.training.signals import signal_named
 
 
 def sending(number: int, checkpoint: Checkpoint, heard: list[Any], *, at: int = 3, times: int = 1) -> Trainer:

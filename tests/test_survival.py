@@ -12,7 +12,7 @@ import random, sys, time
 import numpy as np
 from lucid_train import Trainer, nn, optims
 from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, EarlyStopping
-from lucid_train.checkpoint import write_checkpoint
+from lucid_train.saving.checkpoint import write_checkpoint
 from lucid_train.data import batches, digits
 
 directory, result = sys.argv[1:]

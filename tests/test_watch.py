@@ -15,7 +15,7 @@ import pytest
 
 from lucid_train import Callback, EpochReport, FitEnd, FitStart, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
-from lucid_train.follow import Follower, Watch
+from lucid_train.recording.follow import Follower, Watch
 from tests.support.processes import command, run
 
 # Trains as long as it is told to: an epoch ends when a file of its number is there.

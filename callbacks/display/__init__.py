@@ -1,1 +1,1 @@
-"""What RichLogger is made of: figures, lines of text, and the three places where they are shown."""
+"""What RichLogger is made of: what is shown, and where."""

@@ -8,10 +8,10 @@ from attrs import define
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from lucid_train.callbacks.display import figures
-from lucid_train.callbacks.display.look import Look, join
-from lucid_train.callbacks.display.pace import Pace
-from lucid_train.run import Run
+from lucid_train.callbacks.display import formatting
+from lucid_train.callbacks.display.theme import Look, join
+from lucid_train.callbacks.display.throughput import Pace
+from lucid_train.training.run import Run
 
 _WIDEST_BAR = 40
 
@@ -48,11 +48,11 @@ class Bars:
         if epoch == finished and finished:
             step, part = total or 0, 0.0
         left = self.pace.left(run, run.epoch_step)
-        elapsed = figures.clock(self.pace.elapsed)
-        to_go = f"eta {'-' if left is None else figures.clock(left)}"
+        elapsed = formatting.clock(self.pace.elapsed)
+        to_go = f"eta {'-' if left is None else formatting.clock(left)}"
         evaluating = self.pace.evaluating
-        speed = figures.pace(self.pace.steps_per_second(run.epoch_step))
-        speed = speed if evaluating is None else f"evaluating {figures.clock(evaluating)}"
+        speed = formatting.pace(self.pace.steps_per_second(run.epoch_step))
+        speed = speed if evaluating is None else f"evaluating {formatting.clock(evaluating)}"
 
         digits = len(str(run.epochs))
         of_epochs = f"{epoch:{digits}}/{run.epochs}"

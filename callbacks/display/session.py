@@ -14,18 +14,18 @@ from rich import get_console
 from rich.console import Console
 from rich.text import Text
 
-from lucid_train.callbacks.display import facts, figures, rows
+from lucid_train.callbacks.display import formatting, summary, table
 from lucid_train.callbacks.display.bars import Bars
-from lucid_train.callbacks.display.look import Look
-from lucid_train.callbacks.display.outlets import Notebook, Outlet, Paper
-from lucid_train.callbacks.display.pace import Pace
-from lucid_train.callbacks.display.screen import Screen
-from lucid_train.callbacks.display.streams import Stream
+from lucid_train.callbacks.display.outputs import Notebook, Outlet, Paper
+from lucid_train.callbacks.display.terminal.screen import Screen
+from lucid_train.callbacks.display.terminal.streams import Stream
+from lucid_train.callbacks.display.theme import Look
+from lucid_train.callbacks.display.throughput import Pace
 from lucid_train.callbacks.display.ticker import Ticker
-from lucid_train.callbacks.early_stopping import EarlyStopping
+from lucid_train.callbacks.stopping import EarlyStopping
 from lucid_train.events import FitEnd
 from lucid_train.history import EpochRecord
-from lucid_train.run import Run
+from lucid_train.training.run import Run
 
 if TYPE_CHECKING:
     from lucid_train.callbacks.rich_logger import RichLogger
@@ -51,7 +51,7 @@ class Session:
         self._plain = not (console.is_jupyter or console.record) and (
             not console.is_terminal or console.is_dumb_terminal
         )
-        self._table = rows.Table(self._look)
+        self._table = table.Table(self._look)
         self._log = logging.getLogger(settings.log) if isinstance(settings.log, str) else settings.log
         self._outlet = self._chosen_outlet()
         self._told = monotonic()
@@ -72,7 +72,7 @@ class Session:
         if not self._introduced:
             self._introduced = True
             if self._settings.header:
-                self._outlet.put([*self._lines(facts.before(self._run)), *([] if self._plain else [Text("")])])
+                self._outlet.put([*self._lines(summary.before(self._run)), *([] if self._plain else [Text("")])])
 
     def report(self, record: EpochRecord) -> None:
         """Show an epoch."""
@@ -81,7 +81,7 @@ class Session:
         best = self._best.name if self._best.see(record) else None
         self._told = monotonic()
         if self._plain or self._log is not None:
-            self._tell(rows.line(record, self._run.epochs, best), self._settings.rows)
+            self._tell(table.line(record, self._run.epochs, best), self._settings.rows)
         if self._settings.rows and not self._plain:
             self._outlet.put(self._table.lines(record, self._run.epochs, best, self._console.width))
 
@@ -92,7 +92,7 @@ class Session:
             self._heart.stop()
             if self._settings.summary:
                 level = logging.ERROR if event.status == "failed" else logging.INFO
-                last = [Text(""), *self._lines(facts.after(event, self.pace, self._best), level)]
+                last = [Text(""), *self._lines(summary.after(event, self.pace, self._best), level)]
         finally:
             self._outlet.close(last[self._plain :])
         if self._outlet.error is not None:
@@ -117,12 +117,12 @@ class Session:
         bars.unfinished = lambda: screen.unfinished
         return screen
 
-    def _lines(self, said: list[facts.Fact], level: int = logging.INFO) -> list[Text]:
+    def _lines(self, said: list[summary.Fact], level: int = logging.INFO) -> list[Text]:
         """Return facts as the outlet shows them, and log them."""
-        line = facts.as_line(said)
+        line = summary.as_line(said)
         if self._log is not None:
             self._log.log(level, "%s", line)
-        return [self._look.text(line)] if self._plain else facts.as_lines(said, self._look, self._console.width)
+        return [self._look.text(line)] if self._plain else summary.as_lines(said, self._look, self._console.width)
 
     def _tell(self, line: str, on_console: bool) -> None:
         if self._plain and on_console:
@@ -140,8 +140,8 @@ class Session:
             parts = [
                 f"epoch {run.epoch:{len(str(run.epochs))}}/{run.epochs}",
                 f"step {step}/{total}" if total else f"step {step}",
-                figures.pace(self.pace.steps_per_second(step)) if evaluating is None else "evaluating",
-                "" if left is None else f"eta {figures.clock(left)}",
+                formatting.pace(self.pace.steps_per_second(step)) if evaluating is None else "evaluating",
+                "" if left is None else f"eta {formatting.clock(left)}",
             ]
             self._tell("  ".join(filter(None, parts)), True)
 
@@ -161,12 +161,12 @@ def current_console() -> Console:
     return shared if all(getattr(new, name) == getattr(shared, name) for name in alike) else new
 
 
-def _best(settings: RichLogger, run: Run) -> rows.Best:
+def _best(settings: RichLogger, run: Run) -> table.Best:
     """Return what watches the metric that is asked for, or that the run itself goes by."""
     watched = [(each.monitor, each.mode) for each in run.callbacks if isinstance(each, EarlyStopping)]
     # Of a run that is replayed, its log says what it was judged by.
     judged_by = settings.judged_by or getattr(run, "judged_by", None) or next(iter(watched), None)
-    best = rows.Best(*(judged_by or (None, settings.mode)))
+    best = table.Best(*(judged_by or (None, settings.mode)))
     for record in run.history:
         best.see(record)
     return best

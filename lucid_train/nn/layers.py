@@ -7,9 +7,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lucid_train.arguments import whole_number
 from lucid_train.nn.arrays import floats, require_shape
 from lucid_train.nn.module import Module, Parameter
+from lucid_train.validation import whole_number
 
 
 @final

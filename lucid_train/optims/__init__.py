@@ -1,11 +1,10 @@
 """Optimizers on numpy arrays; the learning-rate schedules are in `lucid_train.optims.lr_scheduler`."""
 
-import importlib
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
+from lucid_train.lazy import lazy_names
+
 if TYPE_CHECKING:
-    from typing import Any
-
     from lucid_train.optims import lr_scheduler
     from lucid_train.optims.adam import Adam, AdamW
     from lucid_train.optims.optimizer import Optimizer
@@ -13,17 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
 
-_HOMES = {"SGD": "sgd", "Adam": "adam", "AdamW": "adam", "Optimizer": "optimizer"}
-
-
-def __getattr__(name: str) -> "Any":
-    # Loaded when asked for, so that a schedule can be imported without numpy (PEP 562).
-    if name == "lr_scheduler":
-        return importlib.import_module(f"{__name__}.lr_scheduler")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"adam": ("Adam", "AdamW"), "optimizer": ("Optimizer",), "sgd": ("SGD",)},
+    modules=("lr_scheduler",),
+)

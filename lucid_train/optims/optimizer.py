@@ -8,8 +8,8 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lucid_train.arguments import real_number, whole_number
-from lucid_train.nn import Module, Parameter
+from lucid_train.nn.module import Module, Parameter
+from lucid_train.validation import real_number, whole_number
 
 Group: TypeAlias = dict[str, Any]
 Params: TypeAlias = Iterable[Parameter | Mapping[str, Any]]

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from lucid_train.arguments import real_number
-from lucid_train.nn import Parameter
+from lucid_train.nn.module import Parameter
 from lucid_train.optims.optimizer import Group, Optimizer, Params, rate
+from lucid_train.validation import real_number
 
 
 @final

@@ -26,7 +26,7 @@ from lucid_train import (
     read_checkpoint,
 )
 from lucid_train.callbacks import Checkpoint, EarlyStopping
-from lucid_train.checkpoint import Directory
+from lucid_train.saving.checkpoint import Directory
 
 LOSSES = [5.0, 3.0, 4.0, 2.0, 6.0, 7.0]
 

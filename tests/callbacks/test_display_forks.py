@@ -2,7 +2,7 @@ import os
 import threading
 import time
 
-from lucid_train.callbacks.display.forks import held_while_forking
+from lucid_train.callbacks.display.terminal.forks import held_while_forking
 
 
 def test_a_fork_waits_for_the_drawing_and_the_child_finds_the_lock_free() -> None:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from lucid_train import EpochEnd, EpochReport, Event, FitStart, NoUpdate, StepEnd, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
-from lucid_train.packing import pack_value, read_value, short_text
-from lucid_train.recording import LONGEST_LINE
+from lucid_train.recording.lines import LONGEST_LINE
+from lucid_train.recording.values import pack_value, read_value, short_text
 from tests.support.callbacks import At
 from tests.support.event_logs import fit, lines
 

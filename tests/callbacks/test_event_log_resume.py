@@ -9,7 +9,7 @@ import pytest
 
 from lucid_train import StepEnd, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
-from lucid_train.recording import read_log
+from lucid_train.recording.lines import read_log
 from tests.support.event_logs import SILENT, events, fit, lines
 
 

@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.text import Text
 
 from lucid_train import EpochRecord, Run
-from lucid_train.callbacks.display import figures
+from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
-from lucid_train.callbacks.display.look import Look, flow
-from lucid_train.callbacks.display.pace import Pace
-from lucid_train.callbacks.display.rows import Table, line
-from lucid_train.callbacks.display.screen import Screen
-from lucid_train.callbacks.display.streams import Stream
+from lucid_train.callbacks.display.table import Table, line
+from lucid_train.callbacks.display.terminal.screen import Screen
+from lucid_train.callbacks.display.terminal.streams import Stream
+from lucid_train.callbacks.display.theme import Look, flow
+from lucid_train.callbacks.display.throughput import Pace
 from lucid_train.callbacks.display.ticker import Ticker
-from lucid_train.run import OpenEpoch
+from lucid_train.training.run import OpenEpoch
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -38,8 +38,8 @@ def look(encoding: str = "utf-8", width: int = 80) -> Look:
 @example(1.234567e-300)
 @example(999.95)
 def test_a_rate_is_never_a_wrong_zero_and_fits_its_column(value: float) -> None:
-    text = figures.rate(value)
-    assert len(text) <= figures.RATE_WIDTH
+    text = formatting.rate(value)
+    assert len(text) <= formatting.RATE_WIDTH
     assert float(text) == pytest.approx(value, rel=5.0001e-4)
     assert float(text) > 0
 
@@ -48,9 +48,9 @@ def test_a_rate_is_never_a_wrong_zero_and_fits_its_column(value: float) -> None:
 @example(0.1, 0.0999999)
 @example(0.1, math.nextafter(0.1, 0))
 def test_a_change_of_the_rate_is_always_to_be_seen(used: float, following: float) -> None:
-    before, after = figures.rates_and_next([used], [following])
+    before, after = formatting.rates_and_next([used], [following])
     assert (after != "") is (used != following)
-    assert max(len(before), len(after)) <= figures.RATE_WIDTH
+    assert max(len(before), len(after)) <= formatting.RATE_WIDTH
 
 
 @given(numbers)
@@ -58,22 +58,22 @@ def test_a_change_of_the_rate_is_always_to_be_seen(used: float, following: float
 @example(-1e-100)
 @example(9999.99996)
 def test_a_metric_fits_its_column(value: float) -> None:
-    text = figures.metric(value)
-    assert len(text) <= figures.METRIC_WIDTH
+    text = formatting.metric(value)
+    assert len(text) <= formatting.METRIC_WIDTH
     if 0 < abs(value) < 1e99:
         assert abs(float(text) - value) <= max(5.1e-5, 0.06 * abs(value))
 
 
 @given(st.floats(min_value=0, max_value=9.9e5))
 def test_a_time_fits_its_column(value: float) -> None:
-    assert len(figures.seconds(value)) <= figures.SECONDS_WIDTH
+    assert len(formatting.seconds(value)) <= formatting.SECONDS_WIDTH
 
 
 @given(st.lists(numbers, max_size=50), st.integers(min_value=0, max_value=20), st.booleans())
 @example([1.7e308, -1.7e308], 2, True)
 @example([5e-324, 0.0], 2, False)
 def test_a_curve_has_one_line_and_its_width(values: Sequence[float], width: int, ascii_only: bool) -> None:
-    drawn = figures.curve(values, width, ascii_only=ascii_only)
+    drawn = formatting.curve(values, width, ascii_only=ascii_only)
     known = any(map(math.isfinite, values))
     assert len(drawn) == (min(width, len(values)) if known else 0)
     assert not ascii_only or drawn.isascii()
@@ -82,7 +82,7 @@ def test_a_curve_has_one_line_and_its_width(values: Sequence[float], width: int,
 @given(st.text())
 def test_clean_text_is_one_line_of_what_the_stream_can_hold(text: str) -> None:
     for encoding in ("ascii", "cp1252", "utf-8"):
-        clean = figures.clean(text, encoding)
+        clean = formatting.clean(text, encoding)
         assert clean.isprintable()
         assert len(clean.splitlines()) <= 1
         clean.encode(encoding)
@@ -120,10 +120,10 @@ def test_rows_fit_the_screen_and_say_what_the_line_says(epochs: list[EpochRecord
             together = re.sub(r"\s", "", "".join(row.plain for row in text))
             whole = line(record, 10**6, best)
             for value in record.metrics.values():
-                assert figures.metric(value) in together
-                assert figures.metric(value) in whole
-            assert re.sub(r"\s", "", figures.rates_and_change(record.lr, record.last_lr)) in together
-            assert figures.rates_and_change(record.lr, record.last_lr) in whole
+                assert formatting.metric(value) in together
+                assert formatting.metric(value) in whole
+            assert re.sub(r"\s", "", formatting.rates_and_change(record.lr, record.last_lr)) in together
+            assert formatting.rates_and_change(record.lr, record.last_lr) in whole
 
 
 def running(epochs: int, *records: EpochRecord, steps: int | None = 10, every: int = 1) -> Run:

@@ -126,8 +126,8 @@ def test_a_recording_has_the_rows_and_the_summary_once(force_terminal: bool | No
         ({"monitor": ""}, TypeError, "'monitor' must be the name of a metric: ''"),
         ({"mode": "best"}, ValueError, "'mode' must be one of 'min', 'max': 'best'"),
         ({"bars": 1}, TypeError, "'bars' must be True or False: 1"),
-        ({"refresh_per_second": 11}, ValueError, "'refresh_per_second' must be <= 10: 11"),
-        ({"refresh_per_second": 0}, ValueError, "'refresh_per_second' must be > 0: 0"),
+        ({"refresh_per_second": 11}, ValueError, "'refresh_per_second' must be > 0 and <= 10: 11"),
+        ({"refresh_per_second": 0}, ValueError, "'refresh_per_second' must be > 0 and <= 10: 0"),
         ({"heartbeat": -1}, ValueError, "'heartbeat' must be > 0: -1"),
     ],
 )

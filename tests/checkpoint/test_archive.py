@@ -85,7 +85,7 @@ def test_a_file_has_the_layout_of_safetensors(tmp_path: Path) -> None:
     content = (tmp_path / "x").read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    assert header["__metadata__"] == {"format": "lucid_train.checkpoint", "version": "1"}
+    assert header["__metadata__"] == {"format": "lucid_train.saving.checkpoint", "version": "1"}
     first, last = header["model.weight"]["data_offsets"]
     assert header["model.weight"] == {"dtype": "F64", "shape": [2, 3], "data_offsets": [first, last]}
     weight = np.frombuffer(content[8 + length + first : 8 + length + last])
@@ -122,7 +122,7 @@ def test_a_tree_that_is_too_deep_is_refused(tmp_path: Path) -> None:
 def test_a_state_that_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="must take at most 12 MB as JSON"):
         write_checkpoint(tmp_path / "x", "x" * (13 << 20))
-    monkeypatch.setattr("lucid_train.checkpoint.archive._LARGEST_HEADER", 1_000)
+    monkeypatch.setattr("lucid_train.saving.checkpoint.format._LARGEST_HEADER", 1_000)
     with pytest.raises(ValueError, match="must hold fewer arrays, 20 need too long a header"):
         write_checkpoint(tmp_path / "x", [np.zeros(1)] * 20)
     assert os.listdir(tmp_path) == []
@@ -137,7 +137,7 @@ def file_of(header: Any, body: bytes, *, length: int | None = None) -> bytes:
     return signed((len(text) if length is None else length).to_bytes(8, "little") + text + body)
 
 
-ABOUT = {"format": "lucid_train.checkpoint", "version": "1"}
+ABOUT = {"format": "lucid_train.saving.checkpoint", "version": "1"}
 
 
 def header_of(tree: bytes, *arrays: tuple[str, int], about: Any = ABOUT) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from lucid_train import Trainer, nn, optims
 from lucid_train.callbacks import Checkpoint
-from lucid_train.checkpoint import Directory, read_checkpoint, write_checkpoint
+from lucid_train.saving.checkpoint import Directory, read_checkpoint, write_checkpoint
 from lucid_train.testing import differing
 
 OLD = {"weight": np.arange(20_000, dtype=np.float32), "epoch": 1}

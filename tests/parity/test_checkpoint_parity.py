@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lucid_train import CheckpointError, EpochReport, StepEnd, Trainer, read_checkpoint, write_checkpoint
 from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, EarlyStopping, LRSchedulerCallback
-from lucid_train.checkpoint import Directory
+from lucid_train.saving.checkpoint import Directory
 from lucid_train.testing import assert_resumes_exactly, differing
 
 DTYPES = [

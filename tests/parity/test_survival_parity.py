@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from lucid_train import Trainer
 from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback
-from lucid_train.checkpoint import write_checkpoint
+from lucid_train.saving.checkpoint import write_checkpoint
 from lucid_train.data import digits
 
 directory, result = sys.argv[1:]

@@ -14,7 +14,7 @@ from lucid_train.testing import differing
 
 def command(*arguments: Any) -> list[str]:
     """Return the command line of `lucid-train` with these arguments."""
-    return [sys.executable, "-m", "lucid_train.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "lucid_train.cli.main", *map(str, arguments)]
 
 
 def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:

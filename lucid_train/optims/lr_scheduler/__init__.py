@@ -10,18 +10,16 @@
 [0.05]
 """
 
-import importlib
+from typing import TYPE_CHECKING
 
-from lucid_train.optims.lr_scheduler.base import LRScheduler
-from lucid_train.optims.lr_scheduler.cosine import CosineAnnealingLR, CosineAnnealingWarmRestarts
-from lucid_train.optims.lr_scheduler.decay import ExponentialLR, MultiStepLR, PolynomialLR, StepLR
+from lucid_train.lazy import lazy_names
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
+    from lucid_train.optims.lr_scheduler.base import LRScheduler
     from lucid_train.optims.lr_scheduler.compose import ChainedScheduler, SequentialLR
+    from lucid_train.optims.lr_scheduler.cosine import CosineAnnealingLR, CosineAnnealingWarmRestarts
     from lucid_train.optims.lr_scheduler.cyclic import CyclicLR
+    from lucid_train.optims.lr_scheduler.decay import ExponentialLR, MultiStepLR, PolynomialLR, StepLR
     from lucid_train.optims.lr_scheduler.functions import LambdaLR, MultiplicativeLR
     from lucid_train.optims.lr_scheduler.one_cycle import OneCycleLR
     from lucid_train.optims.lr_scheduler.plateau import ReduceLROnPlateau
@@ -49,27 +47,18 @@ __all__ = [
     "StepLR",
 ]
 
-_HOMES = {
-    "ChainedScheduler": "compose",
-    "ConstantLR": "warmup",
-    "CyclicLR": "cyclic",
-    "LambdaLR": "functions",
-    "LinearLR": "warmup",
-    "MultiplicativeLR": "functions",
-    "NoamLR": "warmup",
-    "OneCycleLR": "one_cycle",
-    "Recipe": "recipe",
-    "ReduceLROnPlateau": "plateau",
-    "SequentialLR": "compose",
-}
-
-
-def __getattr__(name: str) -> "Any":
-    # Loaded when asked for, so that one schedule costs no more than itself (PEP 562).
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "base": ("LRScheduler",),
+        "compose": ("ChainedScheduler", "SequentialLR"),
+        "cosine": ("CosineAnnealingLR", "CosineAnnealingWarmRestarts"),
+        "cyclic": ("CyclicLR",),
+        "decay": ("ExponentialLR", "MultiStepLR", "PolynomialLR", "StepLR"),
+        "functions": ("LambdaLR", "MultiplicativeLR"),
+        "one_cycle": ("OneCycleLR",),
+        "plateau": ("ReduceLROnPlateau",),
+        "recipe": ("Recipe",),
+        "warmup": ("ConstantLR", "LinearLR", "NoamLR"),
+    },
+)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from lucid_train.arguments import one_of, whole_number
 from lucid_train.optims.lr_scheduler.ledger import Ledger, starting_rates
 from lucid_train.optims.lr_scheduler.order import UpdateWatch
-from lucid_train.optims.lr_scheduler.rates import base_rates, param_groups, read_rates, write_momenta, write_rate
 from lucid_train.optims.lr_scheduler.state import agreed, own_state
+from lucid_train.optims.param_groups import base_rates, param_groups, read_rates, write_momenta, write_rate
+from lucid_train.validation import one_of, whole_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lucid_train.optims.lr_scheduler.rates import Group
+    from lucid_train.optims.param_groups import Group
 else:
     overload = callable  # only the checkers read it; importing typing would cost a quarter of an interpreter's start
 

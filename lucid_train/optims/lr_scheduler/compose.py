@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import pairwise
 
-from lucid_train.arguments import whole_number
 from lucid_train.optims.lr_scheduler.base import LRScheduler
-from lucid_train.optims.lr_scheduler.rates import param_groups
 from lucid_train.optims.lr_scheduler.state import agreed
+from lucid_train.optims.param_groups import param_groups
+from lucid_train.validation import whole_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lucid_train.optims.lr_scheduler.rates import Group
+    from lucid_train.optims.param_groups import Group
 
 
 class CompositeLR(LRScheduler):

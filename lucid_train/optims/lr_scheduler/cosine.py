@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from math import pi, sin
 
-from lucid_train.arguments import one_of, real_number, whole_number
 from lucid_train.optims.lr_scheduler.base import LRScheduler
+from lucid_train.validation import one_of, real_number, whole_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lucid_train.arguments import one_of, real_number, whole_number
 from lucid_train.optims.lr_scheduler.cycling import CyclingLR
 from lucid_train.optims.lr_scheduler.groups import gathered, per_group, spread
-from lucid_train.optims.lr_scheduler.rates import param_groups
+from lucid_train.optims.param_groups import param_groups
+from lucid_train.validation import one_of, real_number, whole_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

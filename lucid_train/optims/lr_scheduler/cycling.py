@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lucid_train.optims.lr_scheduler.base import LRScheduler
 from lucid_train.optims.lr_scheduler.groups import per_group, spread
-from lucid_train.optims.lr_scheduler.rates import write_rate
+from lucid_train.optims.param_groups import write_rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lucid_train.optims.lr_scheduler.rates import Group
+    from lucid_train.optims.param_groups import Group
 
     # What stands at a corner of the curve, one number per group: the rates, and the momenta if they are cycled.
     Corner: TypeAlias = tuple[list[float], list[float]]

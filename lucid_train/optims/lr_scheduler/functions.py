@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from math import frexp, ldexp
 
-from lucid_train.arguments import real_number
 from lucid_train.optims.lr_scheduler.base import LRScheduler
+from lucid_train.validation import real_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

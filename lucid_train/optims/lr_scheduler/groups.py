@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lucid_train.arguments import real_number
+from lucid_train.validation import real_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from weakref import ref
 
-from lucid_train.optims.lr_scheduler.rates import base_rates, read_rates, write_rate
+from lucid_train.optims.param_groups import base_rates, read_rates, write_rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lucid_train.optims.lr_scheduler.base import LRScheduler
-    from lucid_train.optims.lr_scheduler.rates import Group
+    from lucid_train.optims.param_groups import Group
 
 
 class Ledger:

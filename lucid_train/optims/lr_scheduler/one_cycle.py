@@ -6,10 +6,10 @@ import math
 from functools import partial
 from math import pi, sin
 
-from lucid_train.arguments import one_of, real_number, whole_number
 from lucid_train.optims.lr_scheduler.cycling import CyclingLR, blend
 from lucid_train.optims.lr_scheduler.groups import gathered, per_group, spread
-from lucid_train.optims.lr_scheduler.rates import param_groups
+from lucid_train.optims.param_groups import param_groups
+from lucid_train.validation import one_of, real_number, whole_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-from lucid_train.arguments import one_of, real_number, whole_number
 from lucid_train.optims.lr_scheduler.base import LRScheduler
 from lucid_train.optims.lr_scheduler.groups import per_group, spread
+from lucid_train.validation import one_of, real_number, whole_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Literal, SupportsFloat
 
-    from lucid_train.optims.lr_scheduler.rates import Group
+    from lucid_train.optims.param_groups import Group
 
 
 class ReduceLROnPlateau(LRScheduler):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from lucid_train.optims.lr_scheduler.rates import write_rate
+from lucid_train.optims.param_groups import write_rate
 
 
 @contextmanager

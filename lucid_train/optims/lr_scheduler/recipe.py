@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 from attrs import define, field
 
-from lucid_train.arguments import whole_number
 from lucid_train.optims.lr_scheduler.compose import SequentialLR
 from lucid_train.optims.lr_scheduler.warmup import LinearLR
+from lucid_train.validation import whole_number
 
 # Where in memory something stands, which no two processes agree on.
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")

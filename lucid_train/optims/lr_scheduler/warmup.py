@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lucid_train.arguments import real_number, whole_number
 from lucid_train.optims.lr_scheduler.base import LRScheduler
+from lucid_train.validation import real_number, whole_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,183 @@
+"""Callbacks that end a run: when it no longer improves, when a metric is no number, when time is up."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from typing import Any, Literal, final
+
+from attrs import define, field
+
+from lucid_train.callback import TRANSIENT, Callback, Hook
+from lucid_train.events import EpochEnd, EpochReport, EpochStart, Event, FitEnd, FitStart, StepEnd
+from lucid_train.monitor import Mode, Monitor
+from lucid_train.training.run import Run
+from lucid_train.validation import checked, flag, metric_name, one_of, real_number, whole_number
+
+
+@final
+@define(eq=False)
+class EarlyStopping(Callback):
+    """Stop the run when a metric has not improved for `patience` epochs.
+
+    An epoch that is not evaluated, and so lacks the metric, is passed over. A NaN is no improvement.
+
+    Args:
+        monitor: The metric's name.
+        patience: Epochs in a row without an improvement that end the run. At least 1.
+        mode: Whether "min" or "max" is better.
+        min_delta: What the metric must gain to count as improved. At least 0.
+        restore_best: Give the model the weights of its best epoch when the run has completed or was stopped. They are
+            kept in memory. A later fit goes on from them.
+        model: The model to restore, with `state_dict` and `load_state_dict`; by default the run's.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If an argument is out of its range, or the metric does not exist; with `restore_best`, if there is
+            no model.
+    """
+
+    monitor: str = field(default="val_loss", validator=checked(metric_name))
+    patience: int = field(default=5, kw_only=True, validator=checked(whole_number, least=1))
+    mode: Mode = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
+    min_delta: float = field(default=0.0, kw_only=True, validator=checked(real_number, least=0))
+    restore_best: bool = field(default=False, kw_only=True, validator=checked(flag))
+    model: Any = field(default=None, kw_only=True, repr=False)
+    best: float | None = field(default=None, init=False, repr=False)
+    best_epoch: int | None = field(default=None, init=False, repr=False)
+    _waited: int = field(default=0, init=False, repr=False)
+    _best_weights: Any = field(default=None, init=False, repr=False)
+
+    def on_fit_start(self, event: FitStart) -> None:
+        if self.restore_best and self._model(event) is None:
+            raise ValueError("EarlyStopping(restore_best=True) needs a model: pass Trainer(model=...) or model=...")
+        if self._waited >= self.patience and not event.run.stopping:
+            self._waited = 0  # it ended the fit before; being called again, it is patient again
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        monitored = self.monitored()
+        value = monitored.read(event.metrics, evaluated=event.run.evaluated(event.epoch))
+        if value is None:
+            return
+        if monitored.is_better(value, than=self.best):
+            self.best, self.best_epoch, self._waited = value, event.epoch, 0
+            if self.restore_best:
+                self._best_weights = copy.deepcopy(self._model(event).state_dict())
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            best = "never a number" if self.best is None else f"best {self.best:.6g} in epoch {self.best_epoch}"
+            epochs = f"{self._waited} epoch{'s' * (self._waited > 1)}"
+            event.run.stop(f"{self.monitor} has not improved for {epochs} ({best})", for_good=True)
+
+    def on_fit_end(self, event: FitEnd) -> None:
+        if self._best_weights is not None and event.status in ("completed", "stopped"):
+            self._model(event).load_state_dict(copy.deepcopy(self._best_weights))
+
+    def monitored(self) -> Monitor:
+        return Monitor(self.monitor, self.mode, self.min_delta)
+
+    def _model(self, event: FitStart | EpochEnd | FitEnd) -> Any:
+        return event.run.model if self.model is None else self.model
+
+
+@final
+@define(eq=False)
+class TerminateOnNaN(Callback):
+    """Stop the run when a metric is NaN or infinite.
+
+    Args:
+        monitor: The metric to look at; by default all of them, those of the evaluation included.
+        interval: How often to look: after every "step" too, which waits for a tensor's device each time, or at the end
+            of an "epoch" only.
+        action: What to do then: "stop" ends the fit in good order, "raise" lets a FloatingPointError leave it.
+
+    Raises:
+        TypeError: If `monitor` is no name.
+        ValueError: If `interval` or `action` is none of these, or the metric does not exist at the end of an epoch.
+        FloatingPointError: With action="raise", from `fit`.
+    """
+
+    monitor: str | None = field(default=None, validator=checked(metric_name))
+    interval: Literal["step", "epoch"] = field(
+        default="step", kw_only=True, validator=checked(one_of, choices=("step", "epoch"))
+    )
+    action: Literal["stop", "raise"] = field(
+        default="stop", kw_only=True, validator=checked(one_of, choices=("stop", "raise"))
+    )
+
+    def hooks(self, event: type[Event]) -> list[Hook]:
+        return [] if event is StepEnd and self.interval == "epoch" else super().hooks(event)
+
+    def on_step_end(self, event: StepEnd) -> None:
+        self._look(event, f"epoch {event.epoch}, step {event.step}")
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        if self.monitor is not None:
+            Monitor(self.monitor).read(event.metrics, evaluated=event.run.evaluated(event.epoch))
+        self._look(event, f"epoch {event.epoch}")
+
+    def _look(self, event: StepEnd | EpochEnd, place: str) -> None:
+        for name, value in event.metrics.items():
+            if self.monitor in (None, name) and not math.isfinite(value):
+                reason = f"{name} is {value} in {place}"
+                if self.action == "raise":
+                    raise FloatingPointError(reason)
+                event.run.stop(reason, for_good=True)
+
+
+@final
+@define(eq=False)
+class TimeLimit(Callback):
+    """Stop the run before a wall-clock limit: when another step as long as the longest so far might exceed it.
+
+    Args:
+        seconds: The limit, counted from the start of the fit. Above 0.
+        margin: Seconds to leave for what comes after the last step: an evaluation, a checkpoint. At least 0.
+        earlier: Whether the time of earlier fits of the run counts as well, also of those before it was resumed.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If an argument is out of its range.
+
+    >>> from lucid_train import Trainer
+    >>> Trainer(epochs=1_000_000, callbacks=[TimeLimit(0.01)]).fit().status
+    'stopped'
+    """
+
+    seconds: float = field(validator=checked(real_number, above=0))
+    margin: float = field(default=0.0, kw_only=True, validator=checked(real_number, least=0))
+    earlier: bool = field(default=False, kw_only=True, validator=checked(flag))
+    seconds_spent: float = field(default=0.0, init=False, repr=False)
+    seconds_longest: float = field(default=0.0, init=False, repr=False)
+    _spent_before: float = field(default=0.0, init=False, repr=False, metadata=TRANSIENT)
+    _began: float = field(default=0.0, init=False, repr=False, metadata=TRANSIENT)
+    _latest: float = field(default=0.0, init=False, repr=False, metadata=TRANSIENT)
+
+    def settings(self) -> dict[str, Any]:
+        return {}  # the next job may have another limit
+
+    def on_fit_start(self, event: FitStart) -> None:
+        self._began = self._latest = time.monotonic()
+        self._spent_before = self.seconds_spent
+        self._look(event.run)
+
+    def on_epoch_start(self, event: EpochStart) -> None:
+        self._latest = time.monotonic()
+
+    def on_step_end(self, event: StepEnd) -> None:
+        now = time.monotonic()
+        self.seconds_longest = max(self.seconds_longest, now - self._latest)
+        self._latest = now
+        self._look(event.run)
+
+    def on_epoch_report(self, event: EpochReport) -> None:
+        self._look(event.run)
+
+    def _look(self, run: Run) -> None:
+        this = time.monotonic() - self._began
+        self.seconds_spent = self._spent_before + this
+        used = self.seconds_spent if self.earlier else this
+        if used + self.seconds_longest + self.margin >= self.seconds:
+            run.stop(f"the time limit of {self.seconds:g} s is reached")

@@ -1,0 +1,1 @@
+"""The state of a run: taken, written to a checkpoint, and restored."""

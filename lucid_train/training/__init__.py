@@ -1,0 +1,1 @@
+"""The loop: who is called when, the data, and one fit from its start to its end."""
