@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
 from typing import Any, final
 
 from attrs import define, field
@@ -21,14 +20,9 @@ from lucid_train.training.run import Run
 from lucid_train.validation import checked, flag, metric_name, one_of, real_number
 
 
-def _optional(kind: type | tuple[type, ...], words: str) -> Callable[[object, Any, object], None]:
-    """Return a validator of an argument that is None or of a kind, which the error describes in words."""
-
-    def check(instance: object, attribute: Any, value: object) -> None:
-        if value is not None and not isinstance(value, kind):
-            raise TypeError(f"{attribute.name!r} must be {words}: {value!r}")
-
-    return check
+def _instance(name: str, value: object, *, kind: type | tuple[type, ...], words: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name!r} must be {words}: {value!r}")
 
 
 @final
@@ -66,7 +60,9 @@ class RichLogger(Callback):
             the console may set them too.
     """
 
-    console: Console | None = field(default=None, validator=_optional(Console, "a rich.console.Console"))
+    console: Console | None = field(
+        default=None, validator=checked(_instance, kind=Console, words="a rich.console.Console")
+    )
     bars: bool = field(default=True, kw_only=True, validator=checked(flag))
     rows: bool = field(default=True, kw_only=True, validator=checked(flag))
     header: bool = field(default=True, kw_only=True, validator=checked(flag))
@@ -79,9 +75,11 @@ class RichLogger(Callback):
     log: logging.Logger | str | None = field(
         default=None,
         kw_only=True,
-        validator=_optional((logging.Logger, str), "a logging.Logger or the name of one"),
+        validator=checked(_instance, kind=(logging.Logger, str), words="a logging.Logger or the name of one"),
     )
-    theme: RichTheme | None = field(default=None, kw_only=True, validator=_optional(RichTheme, "a rich.theme.Theme"))
+    theme: RichTheme | None = field(
+        default=None, kw_only=True, validator=checked(_instance, kind=RichTheme, words="a rich.theme.Theme")
+    )
     _session: Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
     def monitored(self) -> Monitor | None:

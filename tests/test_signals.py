@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
@@ -214,6 +215,29 @@ Trainer(step, range(1, 10_000), callbacks=[{", ".join(made[each] for each in ord
     assert has(f"interrupted {reason}")(lines) is ("RichLogger" in order)
     assert not has("━")(lines)
     assert terminal.sane
+
+
+def test_a_second_ctrl_c_restores_the_terminal_too(tmp_path: Path) -> None:
+    terminal = Terminal(
+        f"""
+from lucid_train.callbacks import Checkpoint
+def step(number):
+    number == 3 and print("going")
+    time.sleep(0.05 if number < 3 else 60)
+Trainer(step, [1, 2, 3], callbacks=[RichLogger(), Checkpoint({str(tmp_path)!r})]).fit()
+"""
+    )
+    terminal.until(has("going", "steps/s"))
+    terminal.child.sendintr()
+    time.sleep(0.5)
+    assert terminal.child.isalive(), "the first Ctrl-C waits for the step"
+    terminal.child.sendintr()
+    lines = terminal.end()
+    assert terminal.code == 130
+    assert has("interrupted by the keyboard", "up to step 2/3 of epoch 1")(lines)
+    assert not has("━")(lines)
+    assert terminal.sane
+    assert Directory(tmp_path).files() == []
 
 
 def ended_by_sigterm(program: str) -> tuple[int, str]:

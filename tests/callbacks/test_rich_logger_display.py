@@ -2,7 +2,9 @@
 
 import io
 import math
+import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from lucid_train import EpochRecord, EvaluationRecord, Run
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
 from lucid_train.callbacks.display.formatting import flow
+from lucid_train.callbacks.display.outputs import PlainOutput
 from lucid_train.callbacks.display.table import Record, Table, line
 from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.terminal.streams import StreamProxy
@@ -274,6 +277,20 @@ def test_lines_of_many_threads_stay_whole_and_in_order() -> None:
     for name in range(4):
         assert re.findall(rf"^thread {name} says (\d+)$", text, re.MULTILINE) == [str(number) for number in range(100)]
     assert re.findall(r"^printed (\d+)$", text, re.MULTILINE) == [str(number) for number in range(50)]
+
+
+def test_an_output_survives_what_cannot_be_written_and_nothing_else() -> None:
+    output = PlainOutput(Console(file=io.StringIO()))
+    for number in (1, 2):
+        output.attempt(lambda number=number: os.close(-number))
+    assert isinstance(output.error, OSError)
+    first = output.error
+    output.attempt(lambda: io.StringIO().read(1).index("x"))
+    assert output.error is first, "the first error is kept"
+    with pytest.raises(SystemExit, match="3"):
+        output.attempt(lambda: sys.exit(3))
+    with pytest.raises(ZeroDivisionError):
+        output.attempt(lambda: 1 / 0)
 
 
 def test_a_screen_whose_picture_cannot_be_drawn_says_so_and_goes_on() -> None:
