@@ -1,4 +1,4 @@
-"""Where lines go: to a file, one after the other, or to a notebook. The screen of a terminal is another such place."""
+"""Outputs: where the lines of the display go. A pipe or a file and a notebook are here; a terminal has its Screen."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Output(ABC):
         """Add lines that stay."""
 
     def resume(self) -> None:  # noqa: B027  # as above
-        """Show again what was hidden, a prompt having been answered."""
+        """Show again what was hidden during a prompt."""
 
     @abstractmethod
     def close(self, lines: Sequence[Text] = ()) -> None:

@@ -87,7 +87,7 @@ class Session:
             self._heart.start()
 
     def introduce(self) -> None:
-        """Show the header, once; it is called when the run has gone on, all callbacks having begun."""
+        """Show the header, once: when the first epoch begins, because by then every callback has received FitStart."""
         self._output.resume()
         if not self._introduced:
             self._introduced = True

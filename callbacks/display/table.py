@@ -86,7 +86,7 @@ class Table:
         columns = sorted((self._metrics | wanted).items(), key=lambda column: column[0].startswith("val_"))
         self._metrics = dict(columns)
         if isinstance(record, EvaluationRecord):
-            self._time = max(self._time, _STEP_WIDTH, len(_time(record)))
+            self._time = max(self._time, _STEP_WIDTH, len(_time_text(record)))
         elif record.lr:
             used, following = formatting.rates_and_next(record.lr, record.last_lr)
             room = formatting.rates_width(record.lr, record.last_lr)
@@ -113,7 +113,7 @@ class Table:
             change = f" -> {following}" if following else ""
             cells += [theme.cell(used, self._lr, "rate"), theme.cell(change, self._next + 4, "change", left=True)]
             cells.append(Text(gap))
-        return join([*cells, theme.cell(_time(record), self._time, "time")], "")
+        return join([*cells, theme.cell(_time_text(record), self._time, "time")], "")
 
     def _card(self, record: Record, epochs: int, best: str | None, width: int) -> list[Text]:
         theme = self._theme
@@ -122,7 +122,7 @@ class Table:
         if rates := formatting.rates_and_change(*_rates(record)):
             pieces = _pieces(f"lr {rates}", width - indent)
             head += flow([theme.text(piece, "rate") for piece in pieces], width - indent, " ")
-        head.append(theme.text(_time(record), "time"))
+        head.append(theme.text(_time_text(record), "time"))
         room, digits = max(map(theme.width, record.metrics), default=0), formatting.METRIC_WIDTH
         if room + digits + 4 > width:
             room = digits = 0
@@ -140,7 +140,7 @@ def _rates(record: Record) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (record.lr, record.last_lr) if isinstance(record, EpochRecord) else ((), ())
 
 
-def _time(record: Record) -> str:
+def _time_text(record: Record) -> str:
     """Return how long an epoch took, or when within it an evaluation was."""
     return formatting.seconds(record.seconds) if isinstance(record, EpochRecord) else f"step {record.step}"
 
