@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 from pathlib import Path
 from types import FrameType
@@ -178,11 +178,16 @@ def test_the_exit_code_says_what_happened(tmp_path: Path, number: int, codes: tu
     assert len(Directory(tmp_path).files()) == 1
 
 
-ORDERS = [order for count in (2, 3) for order in permutations(("RichLogger", "Checkpoint", "EventLog"), count)]
+def orders() -> Iterator[Any]:
+    """Yield every order of two or three callbacks, among them Checkpoint, as parameters."""
+    for count in (2, 3):
+        for order in permutations(("RichLogger", "Checkpoint", "EventLog"), count):
+            if "Checkpoint" in order:
+                yield pytest.param(order, id="-".join(order), marks=[pytest.mark.slow] * ("EventLog" in order))
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("order", [order for order in ORDERS if "Checkpoint" in order], ids="-".join)
+@pytest.mark.parametrize("order", orders())
 def test_in_any_order_of_callbacks_the_run_is_saved_and_the_terminal_restored(
     tmp_path: Path, order: Sequence[str], name: str
 ) -> None:
