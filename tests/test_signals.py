@@ -187,7 +187,7 @@ def orders() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("order", orders())
+@pytest.mark.parametrize("order", list(orders()))
 def test_in_any_order_of_callbacks_the_run_is_saved_and_the_terminal_restored(
     tmp_path: Path, order: Sequence[str], name: str
 ) -> None:
