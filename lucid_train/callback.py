@@ -181,6 +181,7 @@ class Callback:
     _marked: ClassVar[tuple[tuple[str, Subscription], ...]] = ()
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         for name, method in vars(cls).items():
             if name.startswith("on_") or _subscriptions(method):
                 _check_hook(cls, name, method)
@@ -300,7 +301,7 @@ class Callback:
             setattr(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        found = object.__getstate__(self)
+        found: Any = object.__getstate__(self)
         parts = found if isinstance(found, tuple) else (found,)  # the attributes in __dict__ and those in slots
         transient = _names(self, transient=True)
         values = {name: value for part in parts for name, value in (part or {}).items()}

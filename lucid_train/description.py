@@ -22,7 +22,7 @@ def class_labels(objects: Iterable[object]) -> list[str]:
     ['float', 'int', 'float#2']
     """
     counts: dict[str, int] = {}
-    labels = []
+    labels: list[str] = []
     for name in map(object_name, objects):
         counts[name] = counts.get(name, 0) + 1
         labels.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
