@@ -276,6 +276,16 @@ def test_one_that_makes_such_a_value_in_a_hook_is_refused_when_its_state_is_take
         trainer.fit(restart=True)
 
 
+def test_two_values_that_would_have_one_name_in_the_state_are_refused() -> None:
+    @define(eq=False)
+    class Twice(Callback):
+        best: float = field(default=0.0, init=False)
+        _best: float = field(default=1.0, init=False)
+
+    with pytest.raises(TypeError, match=r"Twice\.best and Twice\._best must not both be state, under one name"):
+        Trainer(callbacks=[Twice()])
+
+
 class Constants(Counter):
     LIMIT: ClassVar[int] = 3
     QUOTED: "ClassVar[int]" = 3
