@@ -99,6 +99,10 @@ def test_of_a_class_that_is_defined_again_the_latest_counts() -> None:
     older, newer = (type("Again", (Event,), {"__module__": "one"}) for _ in range(2))
     assert [cls for cls in event_classes() if cls.__name__ == "Again"] == [newer]
     assert find_event_class("Again", "one") is newer is not older
+    elsewhere = type("Again", (Event,), {"__module__": "two"})
+    assert find_event_class("Again") is elsewhere
+    newest = type("Again", (Event,), {"__module__": "one"})
+    assert find_event_class("Again") is newest
 
 
 def test_an_event_may_be_generic() -> None:
