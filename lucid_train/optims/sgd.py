@@ -16,8 +16,8 @@ class SGD(Optimizer):
     """Step against the gradient, optionally with momentum.
 
     With gradient `g` (plus `weight_decay * data`), `buffer = momentum * buffer + (1 - dampening) * g`, where the first
-    buffer is `g` itself, and `data -= lr * buffer`; Nesterov's form is `data -= lr * (g + momentum * buffer)`. These are
-    PyTorch's formulas: the rate is not part of the buffer, so a schedule scales the whole of the next update.
+    buffer is `g` itself, and `data -= lr * buffer`; Nesterov's form is `data -= lr * (g + momentum * buffer)`. As in
+    PyTorch, the rate is not part of the buffer, so a schedule scales the whole of the next update.
 
     Args:
         params: Parameters, or groups as dicts with "params" and any of the options.
