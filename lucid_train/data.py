@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast, final, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lucid_train.validation import flag, real_number, whole_number
+from lucid_train.validation import check_entries, flag, real_number, whole_number
 
 __all__ = ["Batches", "Digits", "batches", "digits"]
 
@@ -122,11 +122,7 @@ class Batches(Generic[Batch]):
             TypeError: If an entry is of the wrong kind.
             ValueError: If an entry is missing, unknown, or in conflict with the settings. Nothing has changed then.
         """
-        own = self.state_dict()
-        wrong = [f"lacks {name!r}" for name in own if name not in state]
-        wrong += [f"has {name!r}" for name in state if name not in own]
-        if wrong:
-            raise ValueError(f"the state is not one of batches: it {', '.join(wrong)}")
+        check_entries("the state of the batches", state, self.state_dict())
         for name, setting in self._settings().items():
             if state[name] != setting:
                 raise ValueError(f"{name!r} in the state must be {setting}, as it is here: {state[name]!r}")

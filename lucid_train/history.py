@@ -101,9 +101,8 @@ class History(Sequence[EpochRecord]):
         """
         names = self.metric_names()
         if name not in names:
-            raise KeyError(
-                f"'name' must be one of the metrics, {', '.join(names) or 'of which there are none'}: {name!r}"
-            )
+            known = ", ".join(names) or "of which there are none"
+            raise KeyError(f"'name' must be one of the metrics, {known}: {name!r}")
         return [record.metrics.get(name, math.nan) for record in self]
 
     def metric_names(self) -> list[str]:
@@ -128,7 +127,7 @@ class History(Sequence[EpochRecord]):
     def columns(self) -> list[str]:
         """Return the names of the columns of `to_csv` and `arrays`.
 
-        These are epoch, steps and seconds; lr, the rate that the epoch's last update used, with lr_1, lr_2 and so on for
+        These are epoch, steps and seconds; lr, the rate that the epoch's last update used, and lr_1, lr_2 and so on for
         further groups; then the metrics. A metric with one of these names gets the prefix "metric_".
         """
         groups = max((len(record.lr) for record in self), default=0)

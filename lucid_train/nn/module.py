@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lucid_train.nn.arrays import floats
+from lucid_train.validation import check_entries
 
 
 @final
@@ -115,10 +116,7 @@ class Module(Differentiable, ABC):
             ValueError: If an entry is missing, unknown or of another shape. Nothing has changed then.
         """
         own = dict(self.named_parameters())
-        wrong = [f"lacks {name!r}" for name in own if name not in state]
-        wrong += [f"has {name!r}" for name in state if name not in own]
-        if wrong:
-            raise ValueError(f"the state does not fit this {type(self).__name__}: it {', '.join(wrong)}")
+        check_entries(f"the state of the {type(self).__name__}", state, own)
         arrays = {name: floats(name, state[name]) for name in own}
         for name, parameter in own.items():
             if arrays[name].shape != parameter.data.shape:

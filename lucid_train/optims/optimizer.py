@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lucid_train.nn.module import Module, Parameter
-from lucid_train.validation import real_number, whole_number
+from lucid_train.validation import check_entries, real_number, whole_number
 
 Group: TypeAlias = dict[str, Any]
 Params: TypeAlias = Iterable[Parameter | Mapping[str, Any]]
@@ -131,7 +131,7 @@ class Optimizer(ABC):
         Raises:
             ValueError: If entries are missing, unknown, of the wrong size or out of range. Nothing has changed then.
         """
-        _check_names("the state", state, ("state", "param_groups"))
+        check_entries(f"the state of the {type(self).__name__}", state, ("state", "param_groups"))
         groups, numbers = self._checked_groups(state["param_groups"])
         if not isinstance(state["state"], Mapping):
             raise TypeError(f"'state' in the state must be a dict: {state['state']!r}")
@@ -179,7 +179,7 @@ class Optimizer(ABC):
         groups, numbers = [], []
         for index, (ours, theirs) in enumerate(zip(self.param_groups, saved, strict=True)):
             where = f"param_groups[{index}] of the state"
-            _check_names(where, theirs, ("params", *self.defaults), optional=("name", *self._initial_names()))
+            check_entries(where, theirs, ("params", *self.defaults), optional=("name", *self._initial_names()))
             if len(theirs["params"]) != len(ours["params"]):
                 count, found = len(ours["params"]), len(theirs["params"])
                 raise ValueError(f"{where!r} must have {count} parameters, as the optimizer's group: {found}")
@@ -205,7 +205,7 @@ class Optimizer(ABC):
 
     def _checked_state(self, number: Any, parameter: Parameter, entries: Mapping[str, Any]) -> dict[str, Any]:
         where = f"the state of parameter {number}"
-        _check_names(where, entries, self.state_names)
+        check_entries(where, entries, self.state_names)
         checked: dict[str, Any] = {}
         for name, value in entries.items():
             if name == "step":
@@ -263,13 +263,3 @@ def _as_list(params: Any) -> list[Any]:
     if not items:
         raise ValueError("'params' must hold at least one Parameter: []")
     return items
-
-
-def _check_names(where: str, entries: Any, names: Iterable[str], optional: Iterable[str] = ()) -> None:
-    if not isinstance(entries, Mapping):
-        raise TypeError(f"{where} must be a dict: {entries!r}")
-    names = list(names)
-    wrong = [f"lacks {name!r}" for name in names if name not in entries]
-    wrong += [f"has {name!r}" for name in entries if name not in (*names, *optional)]
-    if wrong:
-        raise ValueError(f"{where} must have {', '.join(names) or 'no entries'}: it {', '.join(wrong)}")

@@ -74,8 +74,8 @@ def test_state_is_copied_on_reading_and_written_in_place_on_loading() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"bias": None}, ValueError, "the state does not fit this Linear: it lacks 'bias'"),
-        ({"bais": np.ones(1)}, ValueError, "the state does not fit this Linear: it has 'bais'"),
+        ({"bias": None}, ValueError, "the state of the Linear does not fit: 'bias' is missing"),
+        ({"bais": np.ones(1)}, ValueError, "the state of the Linear does not fit: 'bais' is unknown"),
         ({"bias": np.ones(2)}, ValueError, r"'bias' must have shape \(1,\): \(2,\)"),
         ({"bias": ["a"]}, TypeError, "'bias' must be an array of real numbers: <U1"),
     ],
