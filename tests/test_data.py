@@ -255,8 +255,8 @@ def test_both_parts_of_the_digits_have_at_least_one(held_out: float) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"held_out": 0}, ValueError, "'held_out' must be > 0: 0"),
-        ({"held_out": 1}, ValueError, "'held_out' must be < 1: 1"),
+        ({"held_out": 0}, ValueError, "'held_out' must be > 0 and < 1: 0"),
+        ({"held_out": 1}, ValueError, "'held_out' must be > 0 and < 1: 1"),
         ({"held_out": "half"}, TypeError, "'held_out' must be a number: 'half'"),
         ({"seed": -1}, ValueError, "'seed' must be >= 0: -1"),
         ({"seed": True}, TypeError, "'seed' must be an int: True"),

@@ -1,4 +1,4 @@
-"""What passes for a whole number, a real number, a choice, a state and so on, and how the rest is refused."""
+"""What passes for a number, a choice, a flag or a state, and how the rest is refused."""
 
 import math
 from fractions import Fraction
@@ -10,7 +10,16 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lucid_train.validation import check_entries, checked, flag, function, metric_name, one_of, real_number, whole_number
+from lucid_train.validation import (
+    check_entries,
+    checked,
+    flag,
+    function,
+    metric_name,
+    one_of,
+    real_number,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)], ids=repr)
