@@ -175,7 +175,7 @@ def _packed(value: list[Any] | tuple[Any, ...]) -> NDArray[Any] | None:
 def _array(value: NDArray[Any], path: str, flat: FlatTree) -> list[Any]:
     if value.dtype.char not in _NUMERIC:
         raise TypeError(f"{path or 'the state'!r} cannot be saved, only arrays of numbers can: dtype {value.dtype}")
-    # Files are little-endian, whatever this machine or the array is.
+    # Files are little-endian, as safetensors requires.
     value = value.astype(value.dtype.newbyteorder("<"), copy=False)
     shape = value.shape
     data = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
