@@ -8,6 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from attrs import define, field
+
 from lucid_train.files import part_file, whole_file
 from lucid_train.saving.checkpoint.format import CheckpointError, read_checkpoint
 from lucid_train.validation import whole_number
@@ -15,6 +17,7 @@ from lucid_train.validation import whole_number
 _NAME = re.compile(r"checkpoint-(\d{6,15})-epoch-\d+-step-\d+\.safetensors")
 
 
+@define(frozen=True)
 class Directory:
     """A folder with the checkpoints of one run, numbered in the order in which they were written.
 
@@ -25,8 +28,7 @@ class Directory:
     True
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    path: Path = field(converter=Path)
 
     def files(self) -> list[Path]:
         """Return the checkpoints, oldest first."""
@@ -78,6 +80,3 @@ class Directory:
         for part in self.path.glob(part_file(Path("*")).name):
             if _NAME.fullmatch(whole_file(part).name):
                 part.unlink(missing_ok=True)
-
-    def __repr__(self) -> str:
-        return f"Directory({os.fspath(self.path)!r})"

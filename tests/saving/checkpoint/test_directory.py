@@ -122,7 +122,7 @@ def test_checkpoints_are_numbered_in_the_order_in_which_they_were_written(tmp_pa
         "checkpoint-000002-epoch-1-step-10.safetensors",
     ]
     assert directory.newest() == {"epoch": 1}
-    assert repr(directory) == f"Directory('{tmp_path / 'run'}')"
+    assert directory == Directory(str(tmp_path / "run"))
 
 
 def filled(path: Path, count: int) -> Directory:
