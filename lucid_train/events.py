@@ -37,6 +37,7 @@ class Event:
     run: Run = field(default=cast("Run", None), repr=False, eq=False)
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         name, known = cls.__name__, _classes.setdefault(cls.__name__, {})
         if cls.__module__ != __name__ and (__name__ in known or name == "Event"):
             raise TypeError(f"{cls.__module__}.{name} must not have the name of an event of the library")
