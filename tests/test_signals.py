@@ -22,6 +22,12 @@ from tests.support.callbacks import At
 from tests.support.terminal import Terminal, has
 
 
+def saved_step(directory: Path) -> int:
+    """Return how many steps the newest checkpoint has behind it."""
+    step: int = Directory(directory).newest()["run"]["step"]
+    return step
+
+
 def sending(number: int, checkpoint: Checkpoint, heard: list[Any], *, at: int = 3, times: int = 1) -> Trainer:
     def step(batch: int) -> float:
         if batch == at:
@@ -215,7 +221,7 @@ Trainer(step, range(1, 10_000), callbacks=[{", ".join(made[each] for each in ord
     lines = terminal.end()
     assert terminal.code == (130 if name == "SIGINT" else 143)
     steps = (tmp_path / "done").read_text().count("x")
-    assert Directory(tmp_path / "run").newest()["run"]["step"] == steps >= 5
+    assert saved_step(tmp_path / "run") == steps >= 5
     reason = "by the keyboard" if name == "SIGINT" else "by SIGTERM"
     assert has(f"interrupted {reason}")(lines) is ("RichLogger" in order)
     assert not has("━")(lines)
@@ -299,7 +305,7 @@ def test_a_handler_set_between_two_callbacks_decides_and_may_call_the_one_before
         with pytest.raises(SystemExit, match="143"):
             trainer.fit()
         assert calls == ["handler"]
-        assert Directory(tmp_path).newest()["run"]["step"] == 3
+        assert saved_step(tmp_path) == 3
     signal.signal(signal.SIGTERM, before)
 
 
@@ -308,13 +314,13 @@ def test_two_checkpoints_are_both_written(tmp_path: Path) -> None:
     trainer = sending(signal.SIGINT, checkpoints[0], [])
     with pytest.raises(KeyboardInterrupt):
         Trainer(trainer.step, trainer.data, callbacks=checkpoints).fit()
-    assert [Directory(tmp_path / name).newest()["run"]["step"] for name in ("one", "two")] == [3, 3]
+    assert [saved_step(tmp_path / name) for name in ("one", "two")] == [3, 3]
 
 
 def test_a_signal_named_twice_arrives_once(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         sending(signal.SIGINT, Checkpoint(tmp_path, signals=["SIGINT", "SIGINT"]), []).fit()
-    assert Directory(tmp_path).newest()["run"]["step"] == 3
+    assert saved_step(tmp_path) == 3
 
 
 def test_the_handlers_of_a_fit_within_a_step_are_those_of_the_fit_around_it(tmp_path: Path) -> None:
@@ -365,7 +371,7 @@ def test_a_fit_in_a_forked_child_is_interrupted_like_any_other(tmp_path: Path) -
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
 
     assert Trainer(step, [1], callbacks=[Checkpoint(tmp_path / "parent")]).fit().status == "completed"
-    assert Directory(tmp_path / "child").newest()["run"]["step"] == 3
+    assert saved_step(tmp_path / "child") == 3
 
 
 def test_a_signal_must_have_a_name() -> None:
