@@ -26,7 +26,7 @@ FIRST_FIT = """\
 {"name":"ExponentialLRCallback","repr":"ExponentialLRCallback(...)","schedule":true},\
 {"name":"EarlyStopping","repr":"EarlyStopping(...)"},\
 {"name":"EventLog","repr":"EventLog(...)"},{"name":"stop"},{"name":"look"}],\
-"judged_by":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,"history":[],\
+"monitored":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,"history":[],\
 "run":{"epochs":2,"steps_per_epoch":3,"evaluate_every":2,"epoch":0,"step":0,"reason":null,"last_lr":[0.1,0.02]}}
 {"event":"EpochStart","time":0,"epoch":1,"run":{"epoch":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":1,"output":0.5,"run":{"step":1}}

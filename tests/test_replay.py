@@ -25,6 +25,7 @@ from lucid_train import (
 )
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
 from lucid_train.callbacks.event_log import EventLog
+from lucid_train.monitor import Monitor
 from lucid_train.nn import Linear
 from lucid_train.recording.lines import RecordedError
 from tests.support.callbacks import At
@@ -327,7 +328,7 @@ def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     [(run, callbacks)] = runs
     names = ["EarlyStopping", "ExponentialLRCallback", "EventLog", "Journal", "print"]
     assert [type(each).__name__ for each in callbacks] == names
-    assert run.judged_by == ("loss", "max")
+    assert run.monitored == Monitor("loss", "max")
     assert [hasattr(each, "foreseen") for each in callbacks] == [False, True, False, False, False]
     assert callbacks[1].foreseen(run, None) == (None, 0)
     assert repr(callbacks[1]) == "ExponentialLRCallback(interval='epoch', gamma=0.5)"

@@ -165,7 +165,9 @@ def _best(settings: RichLogger, run: Run) -> table.Best:
     """Return what watches the metric that is asked for, or that the run itself goes by."""
     watched = [(each.monitor, each.mode) for each in run.callbacks if isinstance(each, EarlyStopping)]
     # Of a run that is replayed, its log says what it was judged by.
-    judged_by = settings.judged_by or getattr(run, "judged_by", None) or next(iter(watched), None)
+    if (monitored := getattr(run, "monitored", None)) is not None:
+        watched = [(monitored.name, monitored.mode)]
+    judged_by = settings.judged_by or next(iter(watched), None)
     best = table.Best(*(judged_by or (None, settings.mode)))
     for record in run.history:
         best.see(record)

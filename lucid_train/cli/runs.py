@@ -96,7 +96,8 @@ class _Judge(Callback):
         return (None, "min") if others or first is None else first
 
     def on_fit_start(self, event: FitStart) -> None:
-        self.seen.add(getattr(event.run, "judged_by", None))
+        monitored = getattr(event.run, "monitored", None)
+        self.seen.add(None if monitored is None else (monitored.name, monitored.mode))
 
 
 def _display(arguments: argparse.Namespace, *, live: bool = True) -> RichLogger:

@@ -141,7 +141,7 @@ class Watch:
             return False
         silence = time.monotonic() - self._heard
         if player.playing and gone:
-            player.run.tick(self._last, anew=True)  # the time since then is not the run's
+            player.run.tick(self._last, restart=True)  # the time since then is not the run's
             player.close("failed", f"the run died {player.place()}: its process is gone")
         if player.playing:
             self._complain(silence)
