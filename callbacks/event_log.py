@@ -26,15 +26,9 @@ from lucid_train.recording.lines import (
     pack_record,
     write_line,
 )
-from lucid_train.recording.resume_point import (
-    ResumePoint,
-    find_resume_point,
-    is_gone,
-    last_writer,
-    open_step,
-    this_process,
-)
+from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.values import short_text
+from lucid_train.recording.writer import is_gone, last_writer, this_process
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, real_number, whole_number
 

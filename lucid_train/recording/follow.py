@@ -12,8 +12,8 @@ from attrs import define, field
 from lucid_train.callback import Callback
 from lucid_train.recording.lines import Line, read_log
 from lucid_train.recording.replay import Player
-from lucid_train.recording.resume_point import is_gone
 from lucid_train.recording.values import is_number
+from lucid_train.recording.writer import is_gone
 
 POLL_SECONDS = 0.2
 

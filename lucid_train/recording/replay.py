@@ -17,7 +17,7 @@ from lucid_train.events import EpochReport, EpochStart, Event, FitEnd, FitError,
 from lucid_train.history import History
 from lucid_train.recording.lines import LIBRARY_EVENTS, Line, not_a_log, pack_event, read_event, read_fields, read_log
 from lucid_train.recording.placeholders import RecordedRun
-from lucid_train.recording.resume_point import is_gone
+from lucid_train.recording.writer import is_gone
 from lucid_train.training.dispatch import Dispatcher
 from lucid_train.training.run import OpenEpoch
 from lucid_train.validation import real_number
