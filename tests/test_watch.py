@@ -235,11 +235,11 @@ def test_silence_is_said_once_and_taken_back(writer: Writer) -> None:
     writer.process.send_signal(signal.SIGSTOP)
     reader.wait_for("it may have died")
     writer.process.send_signal(signal.SIGCONT)
-    reader.wait_for("the run goes on")
+    reader.wait_for("the run continues")
     writer.allow(2)
     code, text = reader.finish()
     assert code == 0
-    assert re.search(r"lucid-train: no word of the run for \d+ s, its longest pause before was \d+ s: it may ", text)
+    assert re.search(r"lucid-train: no line from the run for \d+ s, its longest pause so far was \d+ s: it may ", text)
 
 
 def test_what_is_piped_is_plain(writer: Writer) -> None:
@@ -304,6 +304,6 @@ def test_a_watcher_that_is_interrupted_leaves_a_sane_terminal(writer: Writer, nu
     assert terminal.finish() == code
     assert not terminal.screen.cursor.hidden
     if number == signal.SIGINT:
-        assert "no longer watched; the run itself goes on" in " ".join(" ".join(terminal.read()).split())
+        assert "no longer watched; the run itself continues" in " ".join(" ".join(terminal.read()).split())
     writer.allow(2)
     writer.wait_for('"FitEnd"')
