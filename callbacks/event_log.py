@@ -229,10 +229,11 @@ def _is_schedule(callback: Callback) -> bool:
 
 
 def _monitored(callbacks: Iterable[Callback]) -> Monitor | None:
-    """Return the metric whose best value a display marks: its own choice, or else what a callback judges the run by."""
-    chosen = [Monitor(*each) for callback in callbacks if (each := getattr(callback, "judged_by", None))]
-    judging = (monitor for callback in callbacks if (monitor := callback.monitored()) is not None)
-    return next(iter([*chosen, *judging]), None)
+    """Return the metric that a run is judged by: the one chosen for a display, else that of the first callback."""
+    found = [(callback, monitor) for callback in callbacks if (monitor := callback.monitored()) is not None]
+    # A display changes nothing: the training depends on none of its settings, and it keeps no checkpoints.
+    found.sort(key=lambda each: bool(each[0].settings()) or each[0].checkpoints() is not None)
+    return found[0][1] if found else None
 
 
 def _described_model(model: Any) -> dict[str, Any]:

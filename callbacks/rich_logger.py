@@ -13,7 +13,7 @@ from rich.theme import Theme
 from lucid_train.callback import TRANSIENT, Callback
 from lucid_train.callbacks.display.session import Session
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart
-from lucid_train.monitor import Mode
+from lucid_train.monitor import Mode, Monitor
 from lucid_train.validation import checked, flag, metric_name, one_of, real_number
 
 
@@ -84,10 +84,8 @@ class RichLogger(Callback):
     theme: Theme | None = field(default=None, kw_only=True, validator=_theme)
     _session: Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
-    @property
-    def judged_by(self) -> tuple[str, Mode] | None:
-        """The metric whose best value is marked and its mode, if it was chosen here. EventLog records it."""
-        return None if self.monitor is None else (self.monitor, self.mode)
+    def monitored(self) -> Monitor | None:
+        return None if self.monitor is None else Monitor(self.monitor, self.mode)
 
     def settings(self) -> dict[str, Any]:
         return {}  # how a run is shown does not change it

@@ -22,7 +22,6 @@ from lucid_train.callbacks.display.terminal.streams import Stream
 from lucid_train.callbacks.display.theme import Look
 from lucid_train.callbacks.display.throughput import Pace
 from lucid_train.callbacks.display.ticker import Ticker
-from lucid_train.callbacks.stopping import EarlyStopping
 from lucid_train.events import FitEnd
 from lucid_train.history import EpochRecord
 from lucid_train.training.run import Run
@@ -163,12 +162,11 @@ def current_console() -> Console:
 
 def _best(settings: RichLogger, run: Run) -> table.Best:
     """Return what watches the metric that is asked for, or that the run itself goes by."""
-    watched = [(each.monitor, each.mode) for each in run.callbacks if isinstance(each, EarlyStopping)]
     # Of a run that is replayed, its log says what it was judged by.
-    if (monitored := getattr(run, "monitored", None)) is not None:
-        watched = [(monitored.name, monitored.mode)]
-    judged_by = settings.judged_by or next(iter(watched), None)
-    best = table.Best(*(judged_by or (None, settings.mode)))
+    recorded = getattr(run, "monitored", None)
+    found = [monitor for each in run.callbacks if (monitor := each.monitored()) is not None]
+    monitor = settings.monitored() or recorded or next(iter(found), None)
+    best = table.Best(None, settings.mode) if monitor is None else table.Best(monitor.name, monitor.mode)
     for record in run.history:
         best.see(record)
     return best

@@ -158,7 +158,7 @@ class Watch:
         elif line.time > self._last_time:
             self._pause = max(self._pause, line.time - self._last_time)
         self._last_time = line.time
-        # By this machine's clock, as the writer's may differ; only a line from before the watching may be older than now.
+        # By this machine's clock, as the writer's may differ. Only a line from before the watching is older than now.
         self._received = time.monotonic() - (max(0.0, time.time() - line.time) if is_past else 0.0)
         if self._silent:
             self._silent = False

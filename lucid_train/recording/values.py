@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 # Readers refuse larger counts: floats are made of them, and a sum of them must not overflow.
 _MOST_COUNT = 2**62 - 1
@@ -149,7 +149,7 @@ def read_object(name: str, packed: Any) -> dict[str, Any]:
     return packed
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value is a finite number of JSON."""
     try:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
