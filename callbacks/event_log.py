@@ -75,15 +75,11 @@ class EventLog(Callback):
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         # Every event is recorded, users' own too; of steps only those asked for, as each call costs time.
-        if event is FitStart:
-            return [self.on_fit_start]
-        if event is FitEnd:
-            return [self.on_fit_end]
         if event is StepStart or (event is StepEnd and self.step_every is None):
             return []
         if event is StepEnd:
             return [listening_to(StepEnd, every=self.step_every or 1).filtered(self.record)]
-        return [self.record]
+        return super().hooks(event) or [self.record]
 
     def settings(self) -> dict[str, Any]:
         return {}  # nothing here changes the training: a run may be resumed with another log, or none

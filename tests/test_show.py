@@ -150,7 +150,16 @@ DISPLAY = RichLogger(Console(file=io.StringIO()), monitor="val_accuracy", mode="
 STOPPER = EarlyStopping("val_accuracy", mode="max")
 
 
-@pytest.mark.parametrize("callbacks", [(DISPLAY,), (STOPPER,), (EarlyStopping("loss"), DISPLAY), (DISPLAY, STOPPER)])
+@pytest.mark.parametrize(
+    "callbacks",
+    [
+        (DISPLAY,),
+        (STOPPER,),
+        (EarlyStopping("loss"), DISPLAY),
+        (DISPLAY, EarlyStopping("loss")),
+        (STOPPER, EarlyStopping("loss")),
+    ],
+)
 @pytest.mark.parametrize("name", ["show", "watch", "replay"])
 def test_a_recorded_run_is_judged_by_what_it_was_judged_by_live(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, callbacks: tuple[Callback, ...]
