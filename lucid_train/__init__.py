@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         StepEnd,
         StepStart,
     )
-    from lucid_train.history import EpochRecord, History
+    from lucid_train.history import EpochRecord, EvaluationRecord, History
     from lucid_train.metrics import NoUpdate
     from lucid_train.recording.replay import replay
     from lucid_train.saving.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
@@ -46,6 +46,7 @@ __all__ = [
     "EpochStart",
     "EvaluateEnd",
     "EvaluateStart",
+    "EvaluationRecord",
     "Event",
     "FitEnd",
     "FitError",
@@ -93,7 +94,7 @@ __getattr__, __dir__ = lazy_names(
             "StepEnd",
             "StepStart",
         ),
-        "history": ("EpochRecord", "History"),
+        "history": ("EpochRecord", "EvaluationRecord", "History"),
         "metrics": ("NoUpdate",),
         "recording.replay": ("replay",),
         "saving.checkpoint": ("CheckpointError", "read_checkpoint", "write_checkpoint"),

@@ -135,18 +135,42 @@ class StepEnd(EpochEvent):
 
 @define
 class EvaluateStart(EpochEvent):
-    """The evaluation of an epoch begins."""
+    """An evaluation begins, at an epoch's end or within it.
+
+    Args:
+        step: Steps done before it, counted through the whole run.
+        within_epoch: Whether it is one that is due after a number of steps, as `Trainer(evaluate_every="500 steps")`
+            asks for.
+    """
+
+    step: int = 0
+    within_epoch: bool = False
+
+    @property
+    def count(self) -> int | None:
+        return self.step if self.within_epoch else self.epoch
 
 
 @define
 class EvaluateEnd(EpochEvent):
-    """The evaluation of an epoch is done.
+    """An evaluation is done.
+
+    Callbacks that follow its metrics act on them once: here if it is one within an epoch, which is then the last of
+    `run.history.evaluations`; otherwise at EpochEnd, whose metrics contain them.
 
     Args:
-        metrics: What it found, under the names that the epoch's metrics have.
+        step: Steps done before it, counted through the whole run.
+        metrics: What it found, under the names that are recorded.
+        within_epoch: Whether it is one that is due after a number of steps.
     """
 
+    step: int = 0
     metrics: Mapping[str, float] = field(factory=dict)
+    within_epoch: bool = False
+
+    @property
+    def count(self) -> int | None:
+        return self.step if self.within_epoch else self.epoch
 
 
 @define

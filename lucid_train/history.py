@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("epoch", "steps", "seconds")
 _RATES = ("lr", "last_lr")
+_EVALUATION_COLUMNS = ("epoch", "step", "seconds")
 
 
 @define(frozen=True, kw_only=True)
@@ -46,6 +47,23 @@ class EpochRecord:
     last_lr: tuple[float, ...] = ()
 
 
+@define(frozen=True, kw_only=True)
+class EvaluationRecord:
+    """One evaluation within an epoch.
+
+    Args:
+        epoch: The epoch's number, from 1.
+        step: Steps done before it, counted through the whole run.
+        seconds: How long it took.
+        metrics: What it found.
+    """
+
+    epoch: int
+    step: int
+    seconds: float = 0.0
+    metrics: Mapping[str, float] = field(factory=dict)
+
+
 def _as_list(records: Iterable[EpochRecord]) -> list[EpochRecord]:
     return list(records)
 
@@ -53,6 +71,11 @@ def _as_list(records: Iterable[EpochRecord]) -> list[EpochRecord]:
 @define(eq=False, repr=False)
 class History(Sequence[EpochRecord]):
     """The finished epochs of a run in order, and how the run ended.
+
+    Attributes:
+        evaluations: The evaluations within epochs, in order; one at an epoch's end is part of its record.
+        status: How the run ended, or "running", or "ready" before the first fit.
+        reason: Why it did not complete, or None.
 
     >>> history = History([EpochRecord(epoch=1, metrics={"loss": 0.5}), EpochRecord(epoch=2, metrics={"loss": 0.25})])
     >>> history.metric("loss")
@@ -62,6 +85,7 @@ class History(Sequence[EpochRecord]):
     """
 
     _records: list[EpochRecord] = field(factory=list, converter=_as_list)
+    evaluations: list[EvaluationRecord] = field(factory=list, init=False)
     status: str = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
 
@@ -81,7 +105,9 @@ class History(Sequence[EpochRecord]):
         return iter(self._records)
 
     def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, History) else NotImplemented
+        if not isinstance(other, History):
+            return NotImplemented
+        return list(self) == list(other) and self.evaluations == other.evaluations
 
     __hash__ = None  # type: ignore[assignment]  # it grows
 
@@ -195,22 +221,20 @@ class History(Sequence[EpochRecord]):
         epochs = [{**attrs.asdict(record), "metrics": dict(record.metrics)} for record in self]
         for epoch in epochs:
             epoch["lr"], epoch["last_lr"] = list(epoch["lr"]), list(epoch["last_lr"])
-        return {"status": self.status, "reason": self.reason, "epochs": epochs}
+        evaluations = [{**attrs.asdict(record), "metrics": dict(record.metrics)} for record in self.evaluations]
+        return {"status": self.status, "reason": self.reason, "epochs": epochs, "evaluations": evaluations}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs as plain JSON, column by column: a long history is a few lists of numbers."""
-        metrics = {
-            name: {
-                "epochs": [index for index, record in enumerate(self) if name in record.metrics],
-                "values": [float(record.metrics[name]) for record in self if name in record.metrics],
-            }
-            for name in self.metric_names()
-        }
         columns: dict[str, Any] = {name: [getattr(record, name) for record in self] for name in _COLUMNS}
         for name in _RATES:
             rates = [getattr(record, name) for record in self]
             columns[name] = {"groups": list(map(len, rates)), "values": [rate for each in rates for rate in each]}
-        return {**columns, "metrics": metrics}
+        evaluations: dict[str, Any] = {
+            name: [getattr(record, name) for record in self.evaluations] for name in _EVALUATION_COLUMNS
+        }
+        evaluations["metrics"] = _metric_columns(self.evaluations)
+        return {**columns, "metrics": _metric_columns(self), "evaluations": evaluations}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the epochs that `state_dict` returned, in place of those that are here.
@@ -219,9 +243,10 @@ class History(Sequence[EpochRecord]):
             ValueError: If an entry is missing or of the wrong kind, or two are not of one length.
         """
         try:
-            self._records = _records(state)
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            records, evaluations = _records(state), _evaluations(state["evaluations"])
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise ValueError(f"the state is not one of a History: {type(error).__name__}: {error}") from error
+        self._records, self.evaluations = records, evaluations
 
 
 def csv_cells(names: Sequence[str], row: Mapping[str, float]) -> list[str]:
@@ -253,16 +278,35 @@ def _metric_column(name: str) -> str:
     return f"metric_{name}" if taken else name
 
 
-def _records(state: Mapping[str, Any]) -> list[EpochRecord]:
-    rows: list[dict[str, Any]] = [
-        dict(zip(_COLUMNS, row, strict=True)) for row in zip(*(state[name] for name in _COLUMNS), strict=True)
-    ]
-    metrics: list[dict[str, float]] = [{} for _ in rows]
+def _metric_columns(records: Sequence[EpochRecord | EvaluationRecord]) -> dict[str, Any]:
+    """Return each metric's values, and the places in the list of the records that have it."""
+    columns: dict[str, Any] = {}
+    for index, record in enumerate(records):
+        for name, value in record.metrics.items():
+            column = columns.setdefault(name, {"places": [], "values": []})
+            column["places"].append(index)
+            column["values"].append(float(value))
+    return columns
+
+
+def _rows(state: Mapping[str, Any], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return what the records of a state are made of: the columns of these names, and the metrics."""
+    columns = zip(*(state[name] for name in names), strict=True)
+    rows: list[dict[str, Any]] = [{**dict(zip(names, row, strict=True)), "metrics": {}} for row in columns]
     for name, column in state["metrics"].items():
-        for index, value in zip(column["epochs"], column["values"], strict=True):
-            metrics[index][name] = float(value)
+        for index, value in zip(column["places"], column["values"], strict=True):
+            rows[index]["metrics"][name] = float(value)
+    return rows
+
+
+def _records(state: Mapping[str, Any]) -> list[EpochRecord]:
+    rows = _rows(state, _COLUMNS)
     for name in _RATES:
         values = map(float, state[name]["values"])
         for row, groups in zip(rows, state[name]["groups"], strict=True):
             row[name] = tuple(islice(values, groups))
-    return [EpochRecord(**row, metrics=found) for row, found in zip(rows, metrics, strict=True)]
+    return [EpochRecord(**row) for row in rows]
+
+
+def _evaluations(state: Mapping[str, Any]) -> list[EvaluationRecord]:
+    return [EvaluationRecord(**row) for row in _rows(state, _EVALUATION_COLUMNS)]

@@ -4,7 +4,7 @@ import math
 import pytest
 from attrs.exceptions import FrozenInstanceError
 
-from lucid_train import EpochRecord, History, Trainer
+from lucid_train import EpochRecord, EvaluationRecord, History, Trainer
 
 RECORDS = [
     EpochRecord(epoch=1, steps=2, metrics={"loss": 0.5}, lr=(0.1,), last_lr=(0.05,)),
@@ -26,6 +26,27 @@ def test_histories_compare_by_their_epochs() -> None:
     assert history != RECORDS
     with pytest.raises(TypeError, match="unhashable"):
         hash(history)
+
+
+def test_histories_compare_by_their_evaluations_too() -> None:
+    one, other = History(RECORDS), History(RECORDS)
+    one.evaluations.append(EvaluationRecord(epoch=1, step=1))
+    assert one != other
+    other.evaluations.append(EvaluationRecord(epoch=1, step=1))
+    assert one == other
+
+
+def test_a_state_holds_the_evaluations() -> None:
+    mine, other = History(RECORDS), History()
+    mine.evaluations += [
+        EvaluationRecord(epoch=1, step=1, seconds=0.5, metrics={"val_loss": 0.25}),
+        EvaluationRecord(epoch=2, step=3, seconds=0.25, metrics={"val_loss": 0.125, "accuracy": 1.0}),
+    ]
+    other.load_state_dict(json.loads(json.dumps(mine.state_dict())))
+    assert other.evaluations == mine.evaluations
+    with pytest.raises(ValueError, match="not one of a History: KeyError: 'evaluations'"):
+        other.load_state_dict({name: entry for name, entry in mine.state_dict().items() if name != "evaluations"})
+    assert other.evaluations == mine.evaluations
 
 
 def test_a_history_does_not_share_the_list_it_was_made_of() -> None:
@@ -74,3 +95,6 @@ def test_as_a_dict_it_is_plain_json() -> None:
     assert (trained["status"], trained["reason"]) == ("completed", None)
     assert list(trained["epochs"][0]) == ["epoch", "steps", "seconds", "metrics", "lr", "last_lr"]
     assert [epoch["epoch"] for epoch in trained["epochs"]] == [1, 2]
+    mine = History()
+    mine.evaluations.append(EvaluationRecord(epoch=1, step=3, seconds=0.5, metrics={"val_loss": 0.25}))
+    assert mine.to_dict()["evaluations"] == [{"epoch": 1, "step": 3, "seconds": 0.5, "metrics": {"val_loss": 0.25}}]

@@ -68,8 +68,8 @@ def test_the_trace_of_a_small_run_with_every_event() -> None:
         StepEnd(epoch=2, step=3, output={"loss": 0.5}),
         StepStart(epoch=2, step=4, batch=3),
         StepEnd(epoch=2, step=4, output={"loss": 1.5}),
-        EvaluateStart(epoch=2),
-        EvaluateEnd(epoch=2, metrics={"val_loss": 0.25}),
+        EvaluateStart(epoch=2, step=4),
+        EvaluateEnd(epoch=2, step=4, metrics={"val_loss": 0.25}),
         EpochEnd(epoch=2, metrics={"loss": 1.0, "val_loss": 0.25}, lr=(0.5,)),
         EpochReport(record=second),
         EpochStart(epoch=3),
@@ -236,10 +236,10 @@ def test_evaluation_takes_place_in_every_nth_epoch() -> None:
     Trainer(epochs=5, evaluate=lambda: 0.5, evaluate_every=2, callbacks=[record]).fit()
     ends = {"val_loss": 0.5}
     assert record.seen == [
-        EvaluateStart(epoch=2),
-        EvaluateEnd(epoch=2, metrics=ends),
-        EvaluateStart(epoch=4),
-        EvaluateEnd(epoch=4, metrics=ends),
+        EvaluateStart(epoch=2, step=2),
+        EvaluateEnd(epoch=2, step=2, metrics=ends),
+        EvaluateStart(epoch=4, step=4),
+        EvaluateEnd(epoch=4, step=4, metrics=ends),
     ]
 
 

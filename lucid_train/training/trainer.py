@@ -344,7 +344,7 @@ class Trainer:
         """Return the metrics of the steps together with those of the evaluation, if it is due."""
         if self.evaluate is None or run.epoch % self.evaluate_every:
             return metrics
-        run.emit(EvaluateStart(run, epoch=run.epoch))
+        run.emit(EvaluateStart(run, epoch=run.epoch, step=run.step))
         found = evaluation(self.evaluate(), metrics)
-        run.emit(EvaluateEnd(run, epoch=run.epoch, metrics=found))
+        run.emit(EvaluateEnd(run, epoch=run.epoch, step=run.step, metrics=found))
         return {**metrics, **found}
