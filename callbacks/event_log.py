@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -12,8 +11,9 @@ from typing import IO, Any, final
 
 from attrs import define, field
 
-from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, listening_to
+from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, Subscription
 from lucid_train.callbacks.lr_scheduler import ScheduleCallback
+from lucid_train.description import object_name, parameter_count
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
 from lucid_train.monitor import Monitor
@@ -78,7 +78,7 @@ class EventLog(Callback):
         if event is StepStart or (event is StepEnd and self.step_every is None):
             return []
         if event is StepEnd:
-            return [listening_to(StepEnd, every=self.step_every or 1).filtered(self.record)]
+            return [Subscription(StepEnd, every=self.step_every or 1).wrap(self.record)]
         return super().hooks(event) or [self.record]
 
     def settings(self) -> dict[str, Any]:
@@ -86,18 +86,19 @@ class EventLog(Callback):
 
     def on_fit_start(self, event: FitStart) -> None:
         run = event.run
-        file, epochs = _opened(self.path, run)
+        file, point = _opened(self.path, run)
         self._writer = _Writer(run, file, self.heartbeat)
-        monitor = _monitored(run.callbacks)
+        model, monitor = run.model, _monitored(run.callbacks)
         fields = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
             "writer": this_process(),
             "callbacks": [_described(callback) for callback in run.callbacks],
             "monitored": None if monitor is None else [monitor.name, monitor.mode],
-            "model": None if run.model is None else _described_model(run.model),
+            "model": None if model is None else {"name": type(model).__name__, "parameters": parameter_count(model)},
             "open_step": open_step(run),
-            "history": [pack_record(record) for record in run.history[epochs:]],
+            "history": [pack_record(record) for record in run.history[point.epochs :]],
+            "evaluations": [pack_record(record) for record in run.history.evaluations[point.evaluations :]],
         }
         self._writer.write("FitStart", fields)
         self._writer.start_heartbeat()
@@ -179,8 +180,8 @@ class _Writer:
             self._failure = error  # raised at the next event, in the thread that trains
 
 
-def _opened(path: Path, run: Run) -> tuple[IO[bytes], int]:
-    """Return a log, open for a run to continue it, and how many of the run's epochs it holds."""
+def _opened(path: Path, run: Run) -> tuple[IO[bytes], ResumePoint]:
+    """Return a log, open for a run to continue it, and the point from which it does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
         file = closing.enter_context(_claimed(path))
@@ -191,7 +192,7 @@ def _opened(path: Path, run: Run) -> tuple[IO[bytes], int]:
             file, point = closing.enter_context(_claimed(path)), ResumePoint()
         file.truncate(point.end)
         closing.pop_all()
-    return file, point.epochs
+    return file, point
 
 
 def _claimed(path: Path) -> IO[bytes]:
@@ -214,9 +215,8 @@ def _claimed(path: Path) -> IO[bytes]:
 def _described(callback: Callback) -> dict[str, Any]:
     """Return what a display shows of a callback."""
     if isinstance(callback, FunctionListener):
-        function = callback.function
-        return {"name": getattr(function, "__name__", type(function).__name__)}
-    described: dict[str, Any] = {"name": type(callback).__name__, "repr": short_text(callback)}
+        return {"name": object_name(callback)}
+    described: dict[str, Any] = {"name": object_name(callback), "repr": short_text(callback)}
     return {**described, "schedule": True} if _is_schedule(callback) else described
 
 
@@ -230,13 +230,3 @@ def _monitored(callbacks: Iterable[Callback]) -> Monitor | None:
     # A display changes nothing: the training depends on none of its settings, and it keeps no checkpoints.
     found.sort(key=lambda each: bool(each[0].settings()) or each[0].checkpoints() is not None)
     return found[0][1] if found else None
-
-
-def _described_model(model: Any) -> dict[str, Any]:
-    """Return a model's name and the number of its parameters, which is None if it cannot be known."""
-    try:
-        shapes = [getattr(each, "shape", None) or each.data.shape for each in model.parameters()]
-        size = sum(math.prod(map(int, shape)) for shape in shapes)
-    except Exception:  # a model is any object, and its size no reason to end a run
-        return {"name": type(model).__name__, "parameters": None}
-    return {"name": type(model).__name__, "parameters": size}

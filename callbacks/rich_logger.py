@@ -118,13 +118,10 @@ class RichLogger(Callback):
             session.close(event)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RichLogger:
-        kind, arguments, values = self.__reduce__()
-        duplicate: RichLogger = kind(*arguments)
-        memo[id(self)] = duplicate
+        memo[id(self)] = duplicate = RichLogger.__new__(RichLogger)
         # A console is a place, not a value: the copy shows in the same one.
-        duplicate.__setstate__({**copy.deepcopy(values, memo), "console": self.console})
+        duplicate.__setstate__({**copy.deepcopy(self.__getstate__(), memo), "console": self.console})
         return duplicate
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        kind, arguments, values = super().__reduce__()
-        return kind, arguments, {**values, "console": None}
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "console": None}

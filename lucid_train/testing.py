@@ -27,11 +27,11 @@ from typing import Any, final
 from attrs import define, field
 
 from lucid_train.callback import Callback
+from lucid_train.description import class_labels
 from lucid_train.events import EpochReport, Event, StepEnd
 from lucid_train.saving.checkpoint.format import read_checkpoint, write_checkpoint
 from lucid_train.saving.checkpoint.tree import take_apart
 from lucid_train.saving.random_state import RandomState
-from lucid_train.saving.settings import labels
 from lucid_train.training.trainer import Trainer
 from lucid_train.validation import whole_number
 
@@ -90,7 +90,7 @@ def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, s
     Returns:
         The names of the pairs, in list order; a second callback of one class is "Name#2".
     """
-    names = labels(build().callbacks)
+    names = class_labels(build().callbacks)
     chance = RandomState()
     before = chance.read()
 

@@ -2,16 +2,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import define
 
 from lucid_train import Callback, EpochEnd, EpochStart, Event, FitEnd, FitStart, StepEnd, Trainer
 from lucid_train.callback import Hook
 
 
+@define(eq=False)
 class Named(Callback):
     """Writes its name into a common list for every epoch event and at both ends."""
 
-    def __init__(self, name: str, heard: list[str]) -> None:
-        self.name, self.heard = name, heard
+    name: str
+    heard: list[str]
 
     def on_fit_start(self, event: FitStart) -> None:
         self.heard.append(f"{self.name} starts")

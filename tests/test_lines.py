@@ -26,7 +26,7 @@ FIRST_FIT = """\
 {"name":"ExponentialLRCallback","repr":"ExponentialLRCallback(...)","schedule":true},\
 {"name":"EarlyStopping","repr":"EarlyStopping(...)"},\
 {"name":"EventLog","repr":"EventLog(...)"},{"name":"stop"},{"name":"look"}],\
-"monitored":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,"history":[],\
+"monitored":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,"history":[],"evaluations":[],\
 "run":{"epochs":2,"steps_per_epoch":3,"evaluate_every":2,"epoch":0,"step":0,"reason":null,"last_lr":[0.1,0.02]}}
 {"event":"EpochStart","time":0,"epoch":1,"run":{"epoch":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":1,"output":0.5,"run":{"step":1}}
@@ -45,8 +45,8 @@ FIRST_FIT = """\
 SECOND_FIT = """\
 {"event":"StepEnd","time":0,"epoch":2,"step":5,"output":{"loss":1.5,"accuracy":"inf"},"run":{"step":5}}
 {"event":"StepEnd","time":0,"epoch":2,"step":6,"output":null,"updated":false,"run":{"step":6}}
-{"event":"EvaluateStart","time":0,"epoch":2}
-{"event":"EvaluateEnd","time":0,"epoch":2,"metrics":{"val_loss":"nan"}}
+{"event":"EvaluateStart","time":0,"epoch":2,"step":6,"within_epoch":false}
+{"event":"EvaluateEnd","time":0,"epoch":2,"step":6,"metrics":{"val_loss":"nan"},"within_epoch":false}
 {"event":"EpochEnd","time":0,"epoch":2,"metrics":{"loss":1.0,"accuracy":"inf","val_loss":"nan"},"lr":[0.05,0.01],\
 "run":{"last_lr":[0.025,0.005]}}
 {"event":"WeightSeen","time":0,"module":"test_lines",\
@@ -96,5 +96,5 @@ def test_the_lines_of_a_run_are_what_they_always_were(tmp_path: Path, monkeypatc
     with pytest.raises(ZeroDivisionError):
         trainer.fit(3)
     resumed = masked(tmp_path / "run.jsonl").removeprefix(FIRST_FIT).splitlines(keepends=True)
-    assert '"open_step":1,"history":[],"run":{"epochs":3,' in resumed[0]
+    assert '"open_step":1,"history":[],"evaluations":[],"run":{"epochs":3,' in resumed[0]
     assert "".join(resumed[1:]) == SECOND_FIT

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from typing import Any
 
 from attrs import define
 from rich.text import Text
 
-from lucid_train.callback import FunctionListener
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.table import Best
 from lucid_train.callbacks.display.theme import Look, flow
 from lucid_train.callbacks.display.throughput import Pace
+from lucid_train.description import object_name, parameter_count, text_without_addresses
 from lucid_train.events import FitEnd
 from lucid_train.history import EpochRecord
 from lucid_train.training.run import Run
@@ -71,7 +69,7 @@ def before(run: Run) -> list[Fact]:
     """Return what is known of a run that begins or goes on."""
     facts = []
     if run.model is not None:
-        count = _parameters(run.model)
+        count = parameter_count(run.model)
         parts = [type(run.model).__name__, "" if count is None else formatting.plural(count, "parameter")]
         facts.append(Fact("model", [", ".join(filter(None, parts))]))
     first = len(run.history) + 1
@@ -82,9 +80,10 @@ def before(run: Run) -> list[Fact]:
         groups = f" ({len(lr)} groups)" if len(lr) > 2 and len(set(lr)) > 1 else ""
         facts.append(Fact("lr", [formatting.rates(lr) + groups]))
     # What can foresee rates is a schedule, as it is to Trainer.plan.
-    facts += [Fact("schedule", [_shown(each)]) for each in run.callbacks if hasattr(each, "foreseen")]
+    schedules = [each for each in run.callbacks if hasattr(each, "foreseen")]
+    facts += [Fact("schedule", [text_without_addresses(repr(each))]) for each in schedules]
     if run.callbacks:
-        facts.append(Fact("callbacks", [", ".join(_name(callback) for callback in run.callbacks)]))
+        facts.append(Fact("callbacks", [", ".join(map(object_name, run.callbacks))]))
     return facts
 
 
@@ -127,24 +126,3 @@ def _best(record: EpochRecord, best: Best) -> list[str]:
     watched = [] if best.name is None else [best.name]
     names = list(dict.fromkeys([*watched, *record.metrics]))
     return [f"epoch {record.epoch}", *(f"{name} {formatting.metric(record.metrics[name])}" for name in names)]
-
-
-def _name(callback: Any) -> str:
-    if isinstance(callback, FunctionListener):
-        return getattr(callback.function, "__name__", type(callback.function).__name__)
-    return type(callback).__name__
-
-
-def _shown(callback: Any) -> str:
-    # PyTorch's schedulers have no repr of their own; where they are in memory is nobody's business.
-    return re.sub(r" object at 0x[0-9a-f]+", "", repr(callback))
-
-
-def _parameters(model: Any) -> int | None:
-    """Return how many numbers a model trains, if it has a way to tell."""
-    try:
-        # A tensor has a shape, a parameter of lucid_train.nn has data that has one.
-        held = [each if hasattr(each, "shape") else each.data for each in model.parameters()]
-        return sum(math.prod(map(int, each.shape)) for each in held)
-    except Exception:  # anything may be a model, and a display must not be what stops its training
-        return None

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from attrs import frozen
@@ -21,8 +21,9 @@ from lucid_train.events import (
     FitEnd,
     FitError,
     StepEnd,
+    find_event_class,
 )
-from lucid_train.history import EpochRecord
+from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.metrics import NoUpdate, to_metrics
 from lucid_train.recording.values import (
     is_number,
@@ -39,7 +40,9 @@ from lucid_train.recording.values import (
     short_text,
 )
 from lucid_train.training.run import Run
-from lucid_train.validation import one_of
+from lucid_train.validation import flag, one_of
+
+Record = TypeVar("Record", EpochRecord, EvaluationRecord)
 
 FORMAT = 1
 LONGEST_LINE = 1 << 26
@@ -52,7 +55,8 @@ RUN_FIELDS = ("epochs", "steps_per_epoch", "evaluate_every", "epoch", "step", "r
 # The run says the rest: its batches are not recorded, its history is, record by record.
 _NOT_RECORDED = {"run", "batch", "history"}
 _FIELDS: dict[type, tuple[str, ...]] = {
-    cls: tuple(f.name for f in attrs.fields(cls) if f.name not in _NOT_RECORDED) for cls in (*_RECORDED, EpochRecord)
+    cls: tuple(f.name for f in attrs.fields(cls) if f.name not in _NOT_RECORDED)
+    for cls in (*_RECORDED, EpochRecord, EvaluationRecord)
 }
 
 
@@ -146,18 +150,18 @@ def read_fields(names: Iterable[str], packed: Mapping[str, Any]) -> dict[str, An
     return {name: _FORMS[name].read(name, packed.get(name)) for name in names}
 
 
-def pack_record(record: EpochRecord) -> dict[str, Any]:
-    """Return a finished epoch as JSON."""
-    return pack_fields(_FIELDS[EpochRecord], record)
+def pack_record(record: EpochRecord | EvaluationRecord) -> dict[str, Any]:
+    """Return a record of the history as JSON."""
+    return pack_fields(_FIELDS[type(record)], record)
 
 
-def read_record(name: str, packed: Any) -> EpochRecord:
-    """Return a finished epoch; `name` is for the error.
+def read_record(cls: type[Record], packed: Any) -> Record:
+    """Return a record of the history, given as JSON; the fields of a line that holds one will do.
 
     Raises:
-        ValueError: If it lacks what a record has.
+        ValueError: If it lacks what a record of this class has.
     """
-    return EpochRecord(**read_fields(_FIELDS[EpochRecord], read_object(name, packed)))
+    return cls(**read_fields(_FIELDS[cls], read_object("record", packed)))
 
 
 def pack_event(event: Event) -> dict[str, Any]:
@@ -171,6 +175,8 @@ def pack_event(event: Event) -> dict[str, Any]:
         packed["updated"] = False
     if isinstance(event, FitError):
         packed |= pack_fields(("status", "reason"), event.run)
+    if isinstance(event, EvaluateEnd) and event.within_epoch:
+        packed |= pack_fields(("seconds",), event.run.history.evaluations[-1])
     return packed
 
 
@@ -182,11 +188,13 @@ def read_event(line: Line, run: Run) -> Event | None:
     """
     cls = LIBRARY_EVENTS.get(line.event)
     if cls is not None:
-        fields = read_fields(_FIELDS[cls], line.fields)
+        # Older logs have no evaluations within epochs, nor the step at which one takes place.
+        older = {"step": run.step, "within_epoch": False} if cls in (EvaluateStart, EvaluateEnd) else {}
+        fields = read_fields(_FIELDS[cls], older | line.fields)
         if "output" in fields and not line.fields.get("updated", True):
             fields["output"] = NoUpdate(fields["output"])
         return cls(run=run, **fields)
-    cls = _event_class(line.event, line.fields.get("module"))
+    cls = find_event_class(line.event, line.fields.get("module"))
     if cls is None:
         return None
     fields = read_object("fields", read_value(line.fields.get("fields")))
@@ -194,21 +202,6 @@ def read_event(line: Line, run: Run) -> Event | None:
         return cls(run=run, **fields)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{line.event} is not what it was when it was recorded, {error}") from error
-
-
-def _event_class(name: str, module: Any) -> type[Event] | None:
-    """Return the event class of a name, among those defined in this process; nothing is imported.
-
-    One of the same module comes first, but a program may be another one when its run is replayed.
-    """
-    found, pending = [], [Event]
-    while pending:
-        below = pending.pop().__subclasses__()
-        pending += below
-        found += [cls for cls in below if cls.__name__ == name]
-    # attrs makes a new class with slots; the one it was made from may still be about. Of the rest, the latest counts.
-    found.sort(key=lambda cls: (cls.__module__ == module, "__attrs_attrs__" in vars(cls)))
-    return found[-1] if found else None
 
 
 def _pack_output(output: Any) -> Any:
@@ -264,12 +257,13 @@ _FORMS = {
     "metrics": _Form(pack_metrics, read_metrics),
     "output": _Form(_pack_output, _read_output),
     "reason": _Form(_as_it_is, _read_reason),
-    "record": _Form(pack_record, read_record),
+    "record": _Form(pack_record, lambda name, packed: read_record(EpochRecord, packed)),
     "seconds": _Form(pack_number, read_number),
     "status": _Form(_as_it_is, partial(one_of, choices=("completed", "stopped", "interrupted", "failed"))),
     "step": _COUNT,
     "steps": _COUNT,
     "steps_per_epoch": _Form(_as_it_is, _read_steps_per_epoch),
+    "within_epoch": _Form(_as_it_is, flag),
 }
 
 

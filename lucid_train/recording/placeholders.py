@@ -11,7 +11,7 @@ from attrs import define, field
 
 from lucid_train.callback import Callback
 from lucid_train.events import Status
-from lucid_train.history import EpochRecord
+from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.monitor import Monitor
 from lucid_train.recording.lines import RUN_FIELDS, read_fields, read_record
 from lucid_train.recording.values import read_count, read_list, read_object
@@ -152,7 +152,9 @@ class RecordedRun(Run):
             ValueError: If something in it is of the wrong kind.
         """
         for record in read_list("history", fields.get("history", [])):
-            self.add(read_record("record", record))
+            self.add(read_record(EpochRecord, record))
+        for record in read_list("evaluations", fields.get("evaluations", [])):
+            self.history.evaluations.append(read_record(EvaluationRecord, record))
         self._recorded = tuple(map(read_callback, read_list("callbacks", fields.get("callbacks"))))
         self.monitored = read_monitor(fields.get("monitored"))
         self.writer = fields.get("writer")

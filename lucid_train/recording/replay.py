@@ -13,9 +13,29 @@ from typing import Any
 from attrs import define, field
 
 from lucid_train.callback import Callback
-from lucid_train.events import EpochReport, EpochStart, Event, FitEnd, FitError, FitStart, Status, StepEnd, StepStart
-from lucid_train.history import History
-from lucid_train.recording.lines import LIBRARY_EVENTS, Line, not_a_log, pack_event, read_event, read_fields, read_log
+from lucid_train.events import (
+    EpochReport,
+    EpochStart,
+    EvaluateEnd,
+    Event,
+    FitEnd,
+    FitError,
+    FitStart,
+    Status,
+    StepEnd,
+    StepStart,
+)
+from lucid_train.history import EvaluationRecord, History
+from lucid_train.recording.lines import (
+    LIBRARY_EVENTS,
+    Line,
+    not_a_log,
+    pack_event,
+    read_event,
+    read_fields,
+    read_log,
+    read_record,
+)
 from lucid_train.recording.placeholders import RecordedRun
 from lucid_train.recording.writer import is_gone
 from lucid_train.training.dispatch import Dispatcher
@@ -205,6 +225,8 @@ class Player:
             run.open_epoch = OpenEpoch(iter(()), run.step)
         elif isinstance(event, EpochReport):
             run.add(event.record)
+        elif isinstance(event, EvaluateEnd) and event.within_epoch:
+            run.history.evaluations.append(read_record(EvaluationRecord, line.fields))
         elif isinstance(event, FitError):
             run.conclude_recorded(**read_fields(("status", "reason"), line.fields))
         elif isinstance(event, FitEnd):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
-from lucid_train.recording.lines import Line, pack_record, read_log
+from lucid_train.history import EvaluationRecord
+from lucid_train.recording.lines import Line, pack_record, read_log, read_record
 from lucid_train.training.run import Run
 
 _AFTER_THE_STEPS = ("EvaluateStart", "EvaluateEnd", "EpochEnd", "EpochReport")
@@ -20,11 +22,13 @@ class ResumePoint:
 
     Args:
         end: Bytes before it.
-        epochs: Finished epochs before it.
+        epochs: Finished epochs that the lines before it record.
+        evaluations: Evaluations within epochs that they record.
     """
 
     end: int = 0
     epochs: int = 0
+    evaluations: int = 0
 
 
 def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
@@ -35,35 +39,43 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
     Returns:
         The place, or None if the file is the log of another run, or not a log.
     """
-    finished = [_comparable(pack_record(record)) for record in run.history]
-    found, recorded, epoch, step = ResumePoint(), 0, 0, 0
+    epochs = _comparable(map(pack_record, run.history))
+    evaluations = _comparable(map(pack_record, run.history.evaluations))
+    found = latest = ResumePoint()
+    epoch = step = 0
     try:
         lines = read_log(path)
         for line in lines:
             epoch, step = line.run.get("epoch", epoch), line.run.get("step", step)
-            records = _records(line)
-            if _is_ahead(run, epoch, step, line.event):
-                begins = not finished and not run.step
-                if begins and (records or any(map(_records, lines))):
+            more_epochs, more_evaluations = _epochs(line), _evaluations(line)
+            if _is_ahead(run, epoch, step, line):
+                begins = not run.history and not run.step
+                if begins and (more_epochs or any(map(_epochs, lines))):
                     return None  # epochs that it has not trained: they are not to be cut off
                 break
-            if list(map(_comparable, records)) != finished[recorded : recorded + len(records)]:
+            before, latest = (
+                latest,
+                ResumePoint(line.end, latest.epochs + len(more_epochs), latest.evaluations + len(more_evaluations)),
+            )
+            if more_epochs != epochs[before.epochs : latest.epochs]:
                 return None
-            recorded += len(records)
+            if more_evaluations != evaluations[before.evaluations : latest.evaluations]:
+                return None
             if line.event != "FitStart":  # a fit that was killed before it did anything leaves nothing to keep
-                found = ResumePoint(line.end, recorded)
+                found = latest
     except (ValueError, TypeError, KeyError, AttributeError):  # not a log, or one with fields of other kinds
         return None
     return found if found.end or _begins_as_log(path) else None
 
 
-def _is_ahead(run: Run, epoch: int, step: int, event: str) -> bool:
-    """Return whether an event lies ahead of a run, given where the recorded run stood then."""
+def _is_ahead(run: Run, epoch: int, step: int, line: Line) -> bool:
+    """Return whether a line lies ahead of a run, given where the recorded run stood then."""
     further = epoch - len(run.history)
-    if step > run.step or further > 1:
+    if step > run.step or further > (1 if _is_in_epoch(run) else 0):
         return True
-    # The run may have begun the next epoch, but has not done all its steps.
-    return further == 1 and (not _is_in_epoch(run) or event in _AFTER_THE_STEPS)
+    if line.fields.get("within_epoch") is True:  # it may be due after the run's last step, and yet to come
+        return bool(line.fields["step"] > max((record.step for record in run.history.evaluations), default=0))
+    return further == 1 and line.event in _AFTER_THE_STEPS  # which this run has not all done
 
 
 def _is_in_epoch(run: Run) -> bool:
@@ -85,11 +97,18 @@ def _begins_as_log(path: Path) -> bool:
         return _FIRST_BYTES.startswith(file.read(len(_FIRST_BYTES)))
 
 
-def _records(line: Line) -> list[dict[str, Any]]:
+def _epochs(line: Line) -> list[dict[str, Any]]:
     """Return the finished epochs that a line records."""
-    return [line.fields["record"]] if line.event == "EpochReport" else list(line.fields.get("history", ()))
+    return _comparable([line.fields["record"]] if line.event == "EpochReport" else line.fields.get("history", ()))
 
 
-def _comparable(record: dict[str, Any]) -> dict[str, Any]:
-    # Without how long it took: a history that was restored from elsewhere may not know that.
-    return {name: value for name, value in record.items() if name != "seconds"}
+def _evaluations(line: Line) -> list[dict[str, Any]]:
+    """Return the evaluations within epochs that a line records."""
+    if line.event == "EvaluateEnd" and line.fields.get("within_epoch") is True:
+        return _comparable([pack_record(read_record(EvaluationRecord, line.fields))])
+    return _comparable(line.fields.get("evaluations", ()))
+
+
+def _comparable(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    # Without how long they took: a history that was restored from elsewhere may not know that.
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]

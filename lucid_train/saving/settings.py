@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lucid_train.callback import Callback
+from lucid_train.description import class_labels
 
 if TYPE_CHECKING:
     from lucid_train.training.run import Run
@@ -14,22 +14,6 @@ if TYPE_CHECKING:
 # Settings in spite of their names, and entries that only say where a scheduler stands.
 _SETTINGS = ("_milestones", "_schedule_phases")
 _PROGRESS = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")
-
-
-def labels(callbacks: Sequence[Callback]) -> list[str]:
-    """Return a name for each callback: its class's, with a number from the second of its kind on.
-
-    >>> from lucid_train.callbacks import TerminateOnNaN
-    >>> labels([TerminateOnNaN(), TerminateOnNaN()])
-    ['TerminateOnNaN', 'TerminateOnNaN#2']
-    """
-    counts: dict[str, int] = {}
-    found = []
-    for callback in callbacks:
-        name = type(callback).__name__
-        counts[name] = counts.get(name, 0) + 1
-        found.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
-    return found
 
 
 def configuration(trainer: Trainer, run: Run, epochs: int) -> dict[str, Any]:
@@ -43,7 +27,7 @@ def configuration(trainer: Trainer, run: Run, epochs: int) -> dict[str, Any]:
         "optimizer": _kind(optimizer),
         "callbacks": {
             label: callback.settings()
-            for label, callback in zip(labels(trainer.callbacks), trainer.callbacks, strict=True)
+            for label, callback in zip(class_labels(trainer.callbacks), trainer.callbacks, strict=True)
         },
     }
 

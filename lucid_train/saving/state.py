@@ -10,9 +10,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from lucid_train.description import class_labels
 from lucid_train.optims.param_groups import read_rates, write_rate
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.settings import configuration, differences, is_accepted, labels
+from lucid_train.saving.settings import configuration, differences, is_accepted
 from lucid_train.training.run import OpenEpoch, Run
 from lucid_train.validation import check_entries
 
@@ -102,7 +103,7 @@ def _fitting() -> Iterator[None]:
 def capture(trainer: Trainer, run: Run, random: RandomState) -> dict[str, Any]:
     """Return the state of a run that is settled."""
     epochs = trainer.epochs if run.status == "ready" else run.epochs
-    own = zip(labels(trainer.callbacks), trainer.callbacks, strict=True)
+    own = zip(class_labels(trainer.callbacks), trainer.callbacks, strict=True)
     return {
         "config": configuration(trainer, run, epochs),
         "run": {
@@ -147,7 +148,7 @@ def _restored(trainer: Trainer, state: Mapping[str, Any], epochs: int, accept: I
     for name, value in (("model", trainer.model), ("optimizer", trainer.optimizer)):
         if value is not None and state[name] is None:
             raise ValueError(f"'{name}' must be None as in the checkpoint, which has no state of one: {value!r}")
-    for name, callback in zip(labels(trainer.callbacks), trainer.callbacks, strict=True):
+    for name, callback in zip(class_labels(trainer.callbacks), trainer.callbacks, strict=True):
         if name in state["callbacks"]:
             accepted = is_accepted(name, accept) or any(difference.startswith(f"{name}.") for difference in differing)
             callback.resume(state["callbacks"][name], accepted=accepted)

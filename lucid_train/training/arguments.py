@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lucid_train.callback import Callback
+from lucid_train.callback import Callback, check_state_is_known
 from lucid_train.optims.param_groups import param_groups
 from lucid_train.saving.random_state import is_generator
 
@@ -36,6 +36,7 @@ def listed(instance: object, attribute: Any, value: tuple[object, ...]) -> None:
             raise TypeError(f"'callbacks[{index}]' must be a Callback, {cure}: {callback!r}")
         if any(callback is other for other in value[:index]):
             raise ValueError(f"'callbacks[{index}]' must not be in the list twice: {callback!r}")
+        check_state_is_known(callback)
 
 
 def as_tuple(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:

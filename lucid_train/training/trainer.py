@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from lucid_train.callback import Callback, F, FunctionListener, collecting, listening_to
+from lucid_train.callback import Callback, F, FunctionListener, Subscription, listener_decorator
 from lucid_train.events import (
     EpochEnd,
     EpochReport,
@@ -118,7 +118,8 @@ class Trainer:
         2
         4
         """
-        return collecting(self._listeners, listening_to(event, every=every, at=at, once=once, when=when))
+        subscription = Subscription(event, every=every, at=at, once=once, when=when)
+        return listener_decorator(self._listeners, subscription)
 
     @property
     def passes(self) -> Passes:
