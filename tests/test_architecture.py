@@ -41,7 +41,6 @@ KNOWN = {
     ("saving.state", "training.trainer"),
 }
 KNOWN_CIRCLES = {
-    ("callbacks.display.session", "callbacks.rich_logger"),
     ("optims.lr_scheduler.arrays", "optims.lr_scheduler.base"),
     ("optims.lr_scheduler.ledger", "optims.lr_scheduler.base"),
     ("optims.lr_scheduler.state", "optims.lr_scheduler.base"),

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lucid_train import Callback, EpochStart, FitEnd, Trainer, replay
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
-from lucid_train.callbacks.display.throughput import Pace
+from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.cli import main as cli
 from lucid_train.nn import Linear
@@ -49,19 +49,18 @@ def test_a_display_that_comes_late_shows_the_pace_of_the_run(tmp_path: Path) -> 
     for index, entry in enumerate(entries):
         entry["time"] = 1000.0 + 10 * index
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    paces: list[Pace] = []
+    throughputs: list[Throughput] = []
 
-    class Paced(Callback):
+    class Timed(Callback):
         def on_epoch_start(self, event: EpochStart) -> None:
-            paces.append(Pace(event.run.clock))
+            throughputs.append(Throughput(event.run))
 
         def on_fit_end(self, event: FitEnd) -> None:
-            pace = paces[-1]
-            assert (pace.elapsed, pace.steps_per_second(event.run.epoch_step)) == (10.0, 0.1)
-            assert pace.left(event.run, event.run.epoch_step) == 20.0
+            last = throughputs[-1]
+            assert (last.elapsed, last.steps_per_second, last.remaining) == (10.0, 0.1, 20.0)
 
-    replay(path, [Paced()])
-    assert len(paces) == 2
+    replay(path, [Timed()])
+    assert len(throughputs) == 2
 
 
 @pytest.mark.filterwarnings("ignore:scheduler.step")

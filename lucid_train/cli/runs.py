@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field
-from rich.console import Group
 from rich.text import Text
 
 from lucid_train.callback import Callback
 from lucid_train.callbacks.display import formatting
-from lucid_train.callbacks.display.session import current_console
-from lucid_train.callbacks.display.theme import Look, join, stack
+from lucid_train.callbacks.display.outputs import current_console
+from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.rich_logger import RichLogger
 from lucid_train.events import FitStart
 from lucid_train.history import EpochRecord, History
@@ -154,16 +153,16 @@ def _best(history: History, monitor: Monitor) -> EpochRecord | None:
 def _print_table(rows: Sequence[Mapping[str, str]], marked: Sequence[bool]) -> None:
     """Print rows under the names of their columns, without those that a terminal has no room for."""
     console = current_console()
-    look = Look.of(console, None)
+    theme = Theme.of(console, None)
     room = console.width - 1 if console.is_terminal else None
-    widths = {name: max(look.width(text) for text in [name, *(row[name] for row in rows)]) for name in rows[0]}
+    widths = {name: max(theme.width(text) for text in [name, *(row[name] for row in rows)]) for name in rows[0]}
     for name in _DISPENSABLE:
         if room is not None and sum(widths.values()) + 2 * (len(widths) - 1) > room:
             del widths[name]
 
     def line(texts: Mapping[str, str], style: str) -> Text:
-        cells = [look.cell(texts[name], width, style, left=name == "run") for name, width in widths.items()]
-        joined = join(cells)
+        cells = [theme.cell(texts[name], width, style, left=name == "run") for name, width in widths.items()]
+        joined = formatting.join(cells)
         joined.rstrip()
         if room is not None:
             joined.truncate(room)
@@ -171,5 +170,4 @@ def _print_table(rows: Sequence[Mapping[str, str]], marked: Sequence[bool]) -> N
 
     header = line({name: name for name in widths}, "label")
     body = [line(row, "best" if best else "") for row, best in zip(rows, marked, strict=True)]
-    # In a group, because print() joins texts into one that wraps.
-    console.print(Group(stack([header, *body])), crop=False)
+    console.print(formatting.stack([header, *body]), crop=False)
