@@ -82,6 +82,20 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
             "in line 2, 'output' must be a number: '1'",
         ),
         (
+            [START, {"event": "EvaluateStart", "time": 1, "epoch": 1, "step": "1"}],
+            "in line 2, 'step' must be an int from 0 to 4611686018427387903: '1'",
+        ),
+        (
+            [START, {"event": "EvaluateEnd", "time": 1, "epoch": 1, "metrics": {}, "within_epoch": 1}],
+            "in line 2, 'within_epoch' must be true or false: 1",
+        ),
+        (
+            [START, {"event": "EvaluateEnd", "time": 1, "epoch": 1, "metrics": {}, "within_epoch": True}],
+            "in line 2, 'step' must be an int from 0 to 4611686018427387903: None",
+        ),
+        ([{**START, "evaluations": {}}], "in line 1, 'evaluations' must be a list: {}"),
+        ([{**START, "evaluations": [1]}], "in line 1, 'record' must be an object: 1"),
+        (
             [START, {"event": "FitEnd", "time": 1, "status": "odd"}],
             "in line 2, 'status' must be one of 'completed', 'stopped', 'interrupted', 'failed': 'odd'",
         ),

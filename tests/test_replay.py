@@ -235,6 +235,19 @@ def test_an_event_whose_class_is_not_defined_here_is_passed_over(tmp_path: Path)
     assert not [line for line in replayed(path) if line.startswith(("Marked", "Vanished"))]
 
 
+def test_an_older_log_lacks_the_step_of_its_evaluations(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorder, trainer = recorded(path, step=lambda batch: batch, data=[1.0, 2.0], epochs=2, evaluate=lambda: 0.5)
+    trainer.fit()
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry in entries:
+        if entry["event"] in ("EvaluateStart", "EvaluateEnd"):
+            del entry["step"], entry["within_epoch"]
+        entry.pop("evaluations", None)
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert replayed(path) == recorder.seen
+
+
 def test_an_event_is_found_by_its_module_first(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     heard: list[Event] = []

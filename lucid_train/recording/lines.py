@@ -40,7 +40,7 @@ from lucid_train.recording.values import (
     short_text,
 )
 from lucid_train.training.run import Run
-from lucid_train.validation import flag, one_of
+from lucid_train.validation import one_of
 
 Record = TypeVar("Record", EpochRecord, EvaluationRecord)
 
@@ -229,6 +229,12 @@ def _read_reason(name: str, packed: Any) -> str | None:
     return packed
 
 
+def _read_flag(name: str, packed: Any) -> bool:
+    if not isinstance(packed, bool):
+        raise ValueError(f"{name!r} must be true or false: {packed!r:.80}")
+    return packed
+
+
 def _read_steps_per_epoch(name: str, packed: Any) -> int | None:
     return None if packed is None else read_count(name, packed)
 
@@ -263,7 +269,7 @@ _FORMS = {
     "step": _COUNT,
     "steps": _COUNT,
     "steps_per_epoch": _Form(_as_it_is, _read_steps_per_epoch),
-    "within_epoch": _Form(_as_it_is, flag),
+    "within_epoch": _Form(_as_it_is, _read_flag),
 }
 
 
