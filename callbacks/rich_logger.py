@@ -147,6 +147,5 @@ class RichLogger(Callback):
 def _monitor_of(run: Run) -> Monitor | None:
     """Return the metric by which a run is judged: in a replay the recorded one, else that of the first callback."""
     recorded: Monitor | None = getattr(run, "monitored", None)
-    if recorded is not None:
-        return recorded
-    return next((found for each in run.callbacks if (found := each.monitored()) is not None), None)
+    found = [monitor for each in run.callbacks if (monitor := each.monitored()) is not None]
+    return next(iter(found), None) if recorded is None else recorded

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -29,10 +29,10 @@ def signal_named(name: str, value: Any) -> signal.Signals:
 
 @define(eq=False)
 class SignalCatcher:
-    """Interrupts a run when a signal arrives, after the step in hand.
+    """Interrupts a run after the current step when a signal arrives.
 
     Ctrl-C leaves `fit` as a KeyboardInterrupt, another signal as SystemExit(128 + its number), the exit code that a
-    shell reports for a process that the signal ended. A second Ctrl-C ends the step at once. A handler that was
+    shell reports for a process that the signal ended. A second Ctrl-C does not wait for the step. A handler that was
     installed before is called as well; a signal that is ignored stays ignored.
 
     Args:
@@ -45,22 +45,17 @@ class SignalCatcher:
 
     _run: Run
     _signals: Iterable[signal.Signals]
-    _handlers: list[_Handler] = field(factory=list, init=False)
+    _registrations: ExitStack = field(factory=ExitStack, init=False)
     caught: BaseException | None = field(default=None, init=False)
 
     def catch(self) -> None:
         """Begin to catch the signals; outside the main thread, where Python sets no handlers, do nothing."""
         for number in dict.fromkeys(self._signals):
-            if (handler := _installed(number)) is not None:
-                handler.catchers.append(self)
-                self._handlers.append(handler)
+            self._registrations.enter_context(_registered(number, self))
 
     def release(self) -> None:
         """Catch no more signals."""
-        while self._handlers:
-            handler = self._handlers.pop()
-            handler.catchers.remove(self)
-            handler.uninstall_if_unused()
+        self._registrations.close()
 
     def interrupt(self, number: int) -> None:
         """Interrupt the run; the handler of the signal calls this."""
@@ -73,19 +68,9 @@ class SignalCatcher:
             raise KeyboardInterrupt
 
 
-@contextmanager
-def cleanup_at_sigterm(cleanup: Callable[[], None]) -> Iterator[None]:
+def cleanup_at_sigterm(cleanup: Callable[[], None]) -> AbstractContextManager[None]:
     """Call `cleanup` before SIGTERM ends the process; not where the signal interrupts a run or has a handler."""
-    handler = _installed(signal.SIGTERM)
-    if handler is None:
-        yield
-        return
-    handler.cleanups.append(cleanup)
-    try:
-        yield
-    finally:
-        handler.cleanups.remove(cleanup)
-        handler.uninstall_if_unused()
+    return _registered(signal.SIGTERM, cleanup)
 
 
 @define(eq=False)
@@ -96,29 +81,25 @@ class _Handler:
     cleanups run, the latest first, and the process ends.
     """
 
-    number: int
     previous: Any
-    catchers: list[SignalCatcher] = field(factory=list, init=False)
-    cleanups: list[Callable[[], None]] = field(factory=list, init=False)
+    registered: list[SignalCatcher | Callable[[], None]] = field(factory=list, init=False)
     process: int = field(factory=os.getpid, init=False)
-
-    @property
-    def installed(self) -> bool:
-        """Whether it is called when the signal arrives, rather than by a handler that somebody has set since."""
-        return signal.getsignal(self.number) is self
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         forked = self.process != os.getpid()
-        if forked and self.catchers and number == signal.SIGINT:
-            return  # Ctrl-C reaches every process of the terminal, and the step in hand still needs its workers
-        catchers, cleanups = ([], []) if forked else (self.catchers[::-1], self.cleanups[::-1])
+        catchers = [each for each in reversed(self.registered) if isinstance(each, SignalCatcher)]
+        cleanups = [each for each in reversed(self.registered) if not isinstance(each, SignalCatcher)]
+        if forked:
+            if catchers and number == signal.SIGINT:
+                return  # Ctrl-C reaches every process of the terminal, and the current step still needs its workers
+            catchers, cleanups = [], []
         for catcher in catchers:
             catcher.interrupt(number)
         if callable(self.previous):
             # Interrupting the run replaces the KeyboardInterrupt that Python itself would raise here.
             if not (catchers and self.previous is signal.default_int_handler):
                 self.previous(number, frame)
-        elif not catchers and self.installed:  # else whoever called this handler decides
+        elif not catchers and self.is_installed(number):  # else whoever called this handler decides
             try:
                 for cleanup in cleanups:
                     cleanup()
@@ -126,16 +107,29 @@ class _Handler:
                 signal.signal(number, self.previous)
                 signal.raise_signal(number)
 
-    def uninstall_if_unused(self) -> None:
-        """Put back the previous handler once nobody is registered, unless somebody has set another one since."""
-        if not (self.catchers or self.cleanups) and self.installed:
-            signal.signal(self.number, self.previous)
+    def is_installed(self, number: int) -> bool:
+        """Return whether the signal is handled here, not by somebody who has set another handler since."""
+        return signal.getsignal(number) is self
 
 
-def _installed(number: int) -> _Handler | None:
-    """Return our handler of a signal, installing it if need be; None where no handler can be set or none should be."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
+@contextmanager
+def _registered(number: int, entry: SignalCatcher | Callable[[], None]) -> Iterator[None]:
+    """Register a catcher or a cleanup; where no handler can be set, or none should be, do nothing."""
+    handler = _handler(number) if threading.current_thread() is threading.main_thread() else None
+    if handler is None:
+        yield
+        return
+    handler.registered.append(entry)
+    try:
+        yield
+    finally:
+        handler.registered.remove(entry)
+        if not handler.registered and handler.is_installed(number):
+            signal.signal(number, handler.previous)
+
+
+def _handler(number: int) -> _Handler | None:
+    """Return our handler of a signal, which is installed if need be, or None if the signal must be left alone."""
     current: Any = signal.getsignal(number)
     if isinstance(current, _Handler):
         if current.process == os.getpid():
@@ -144,6 +138,6 @@ def _installed(number: int) -> _Handler | None:
     # None is a handler that was not set from Python and could not be put back.
     if current is None or current is signal.SIG_IGN:
         return None
-    handler = _Handler(number, current)
+    handler = _Handler(current)
     signal.signal(number, handler)
     return handler
