@@ -15,7 +15,7 @@ from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
     from lucid_train import callbacks, data, nn, optims, testing
-    from lucid_train.callback import TRANSIENT, Callback, on
+    from lucid_train.callback import TRANSIENT, Callback, Hook, on
     from lucid_train.events import (
         EpochEnd,
         EpochReport,
@@ -52,6 +52,7 @@ __all__ = [
     "FitError",
     "FitStart",
     "History",
+    "Hook",
     "NoUpdate",
     "Run",
     "StepEnd",
@@ -80,7 +81,7 @@ if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "callback": ("TRANSIENT", "Callback", "on"),
+        "callback": ("TRANSIENT", "Callback", "Hook", "on"),
         "events": (
             "EpochEnd",
             "EpochReport",

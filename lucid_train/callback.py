@@ -354,6 +354,10 @@ def check_state_is_known(callback: Callback) -> None:
     cls = type(callback)
     if cls.state_dict is not Callback.state_dict and cls.load_state_dict is not Callback.load_state_dict:
         return
+    saved = [name.lstrip("_") for name in _names(callback)]
+    for name in saved:
+        if saved.count(name) > 1:
+            raise TypeError(f"{cls.__name__}.{name} and {cls.__name__}._{name} must not both be state, under one name")
     known = {f.name for f in attrs.fields(cls)}
     declare = "declare it in a class decorated with @define(eq=False), with init=False if it is state"
     for name, cure in [*_declared(cls), *((name, declare) for name in getattr(callback, "__dict__", ()))]:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any
 
 
@@ -30,16 +31,16 @@ def class_labels(objects: Iterable[object]) -> list[str]:
 
 
 def hook_name(hook: Any, owner: str | None = None) -> str:
-    """Return the name of a listener: "EarlyStopping.on_epoch_end" of a method, its own name of a function.
+    """Return the name of a listener: "EarlyStopping.on_epoch_end" of a method, its own of a function.
 
     Args:
         hook: Anything that can be called with an event.
         owner: What to write before the dot; by default the class whose method it is, if it is one.
     """
-    # A method of a decorated function has __wrapped__ too, but what it wraps knows its object no more.
-    while hasattr(hook, "__wrapped__") and not hasattr(hook, "__self__"):
-        hook = hook.__wrapped__
-    name = str(getattr(hook, "__name__", None) or text_without_addresses(repr(hook)))
+    # A decorated method has __wrapped__ too, but it wraps a function that is bound to no object.
+    while isinstance(hook, partial) or (hasattr(hook, "__wrapped__") and not hasattr(hook, "__self__")):
+        hook = hook.func if isinstance(hook, partial) else hook.__wrapped__
+    name = object_name(hook)
     itself = getattr(hook, "__self__", None)
     if owner is None and itself is not None and not inspect.ismodule(itself):  # as it is of a function written in C
         owner = (itself if isinstance(itself, type) else type(itself)).__name__

@@ -14,6 +14,8 @@ from lucid_train import (
     TRANSIENT,
     Callback,
     EpochEnd,
+    EpochStart,
+    Event,
     FitStart,
     StepEnd,
     Trainer,
@@ -166,6 +168,19 @@ def test_a_hook_may_come_from_a_class_that_is_no_callback_and_call_the_one_of_it
     assert started == [FitStart()]
 
 
+def test_a_hook_may_be_a_function_of_the_event_alone() -> None:
+    class Received(Event):
+        pass
+
+    def listen(event: Event) -> None: ...
+
+    class Static(Callback):
+        on_received = staticmethod(listen)
+        on_epoch_start = staticmethod(listen)
+
+    assert Static().hooks(Received) == Static().hooks(EpochStart) == [listen]
+
+
 def test_a_hook_that_one_of_callback_would_hide_is_refused() -> None:
     class Mixin:
         def on_fit_start(self, event: FitStart) -> None: ...
@@ -242,6 +257,11 @@ UNKNOWN: dict[str, tuple[type[Callback], str, str]] = {
     "made in __init__": (Assigned, "name", DECLARE),
     "slots by hand": (Slotted, "epochs", r"decorate Slotted with @define\(eq=False\)$"),
 }
+STATE_METHODS: list[dict[str, Any]] = [
+    {"state_dict": lambda self: {}},
+    {"load_state_dict": lambda self, state: None},
+    {"state_dict": lambda self: {}, "load_state_dict": lambda self, state: None},
+]
 LATE: dict[str, tuple[type[Callback], str]] = {
     "with a __dict__": (WithDict, "late"),
     "over a class attribute": (LateUndecorated, "epochs"),
@@ -276,6 +296,26 @@ def test_one_that_makes_such_a_value_in_a_hook_is_refused_when_its_state_is_take
         trainer.fit(restart=True)
 
 
+def test_two_values_that_would_have_one_name_in_the_state_are_refused() -> None:
+    @define(eq=False)
+    class Twice(Callback):
+        best: float = field(default=0.0, init=False)
+        _best: float = field(default=1.0, init=False)
+
+    with pytest.raises(TypeError, match=r"Twice\.best and Twice\._best must not both be state, under one name"):
+        Trainer(callbacks=[Twice()])
+
+
+@pytest.mark.parametrize("methods", STATE_METHODS, ids=" and ".join)
+def test_a_class_that_writes_both_state_methods_is_trusted(methods: dict[str, Any]) -> None:
+    callback = type("Own", (Annotated,), methods)()
+    if len(methods) == 2:
+        Trainer(callbacks=[callback]).fit(restart=True)
+        return
+    with pytest.raises(TypeError, match=r"Own.epochs is no attrs field, so a resumed run would lose it"):
+        Trainer(callbacks=[callback])
+
+
 class Constants(Counter):
     LIMIT: ClassVar[int] = 3
     QUOTED: "ClassVar[int]" = 3
@@ -285,6 +325,9 @@ class Constants(Counter):
     @property
     def made(self) -> int:
         return 3
+
+
+Constants.__annotations__["plain"] = "'ClassVar[int]'"  # quoted where annotations are strings anyway
 
 
 class Described:

@@ -101,6 +101,10 @@ def test_of_a_class_that_is_defined_again_the_latest_counts() -> None:
     older, newer = (type("Again", (Event,), {"__module__": "one"}) for _ in range(2))
     assert [cls for cls in event_classes() if cls.__name__ == "Again"] == [newer]
     assert find_event_class("Again", "one") is newer is not older
+    elsewhere = type("Again", (Event,), {"__module__": "two"})
+    assert find_event_class("Again") is elsewhere
+    newest = type("Again", (Event,), {"__module__": "one"})
+    assert find_event_class("Again") is newest
 
 
 def test_an_event_may_be_generic() -> None:
@@ -176,20 +180,20 @@ def test_the_loss_of_a_step() -> None:
         _ = StepEnd(output={"accuracy": 1}).loss
 
 
-def test_an_event_of_ones_own_is_emitted_by_a_callback_or_the_step_function_and_heard_at_once() -> None:
+def test_an_event_of_ones_own_is_emitted_by_a_callback_or_the_step_function_and_received_at_once() -> None:
     class Retries(Callback):
         def on_step_end(self, event: StepEnd) -> None:
             event.run.emit(HTTPRetried(event.run, times=event.step))
 
     @define(eq=False)
-    class Ear(Callback):
-        heard: list[Event] = field(factory=list, init=False)
+    class Listener(Callback):
+        received: list[Event] = field(factory=list, init=False)
 
         def on_http_retried(self, event: HTTPRetried) -> None:
-            self.heard.append(event)
+            self.received.append(event)
 
         def on_plain(self, event: Plain) -> None:
-            self.heard.append(event)
+            self.received.append(event)
 
     class Keep(Callback):
         run: ClassVar[Run]
@@ -197,12 +201,12 @@ def test_an_event_of_ones_own_is_emitted_by_a_callback_or_the_step_function_and_
         def on_fit_start(self, event: FitStart) -> None:
             Keep.run = event.run
 
-    ear = Ear()
+    listener = Listener()
     trainer = Trainer(
-        step=lambda batch: Keep.run.emit(Plain(Keep.run)), data=[1, 2], callbacks=[Keep(), Retries(), ear]
+        step=lambda batch: Keep.run.emit(Plain(Keep.run)), data=[1, 2], callbacks=[Keep(), Retries(), listener]
     )
     trainer.fit()
-    assert ear.heard == [Plain(), HTTPRetried(times=1), Plain(), HTTPRetried(times=2)]
+    assert listener.received == [Plain(), HTTPRetried(times=1), Plain(), HTTPRetried(times=2)]
 
 
 def test_what_is_no_event_is_not_emitted() -> None:
@@ -214,7 +218,7 @@ def test_what_is_no_event_is_not_emitted() -> None:
         Trainer(callbacks=[Wrong()]).fit()
 
 
-def test_without_a_fit_nobody_hears() -> None:
+def test_without_a_fit_no_event_is_emitted() -> None:
     with pytest.raises(RuntimeError, match=r"no fit is running that could hear Plain\(\)"):
         Run().emit(Plain())
 

@@ -69,6 +69,7 @@ def checked(*command: str, at: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_mypy_strict_finds_a_hook_with_another_event_and_nothing_else(program: Path) -> None:
     pytest.importorskip("mypy")
@@ -78,6 +79,7 @@ def test_mypy_strict_finds_a_hook_with_another_event_and_nothing_else(program: P
     assert 'incompatible with supertype "lucid_train.callback.Callback"; supertype defines' in found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_pyright_strict_finds_the_same(program: Path) -> None:
     pytest.importorskip("pyright")

@@ -27,7 +27,7 @@ class Dispatcher:
         self._started = 0
         # The hooks that each callback gave for an event. They are kept apart from those that are called, which may be
         # timed: `every` and `once` count from the moment at which a callback is asked, and a fit counts once.
-        self._found: dict[type[Event], list[tuple[str, Hook]]] = {}
+        self._found: dict[type[Event], list[tuple[Callback, Hook]]] = {}
         self._hooks: dict[type[Event], list[Hook]] = {}
 
     def listeners(self, event: type[Event]) -> list[Hook]:
@@ -41,13 +41,11 @@ class Dispatcher:
                 raise TypeError(f"'event' must be an event, an instance of a class derived from Event: {event!r}")
             if event not in self._found:
                 self._found[event] = [
-                    (label if isinstance(callback, FunctionListener) else hook_name(hook, owner=label), hook)
-                    for callback, label in zip(self.callbacks, class_labels(self.callbacks), strict=True)
-                    for hook in _hooks_of(callback, event)
+                    (callback, hook) for callback in self.callbacks for hook in _hooks_of(callback, event)
                 ]
-            seconds = self.seconds
             self._hooks[event] = [
-                hook if seconds is None else _timed(hook, name, seconds) for name, hook in self._found[event]
+                hook if self.seconds is None else _timed(hook, self._timing_name(callback, hook), self.seconds)
+                for callback, hook in self._found[event]
             ]
         return self._hooks[event]
 
@@ -56,6 +54,11 @@ class Dispatcher:
         if self.seconds is None:
             self.seconds = {}
             self._hooks.clear()
+
+    def _timing_name(self, callback: Callback, hook: Hook) -> str:
+        labels = zip(self.callbacks, class_labels(self.callbacks), strict=True)
+        label = next(label for other, label in labels if other is callback)
+        return label if isinstance(callback, FunctionListener) else hook_name(hook, owner=label)
 
     def open(self, event: Event) -> None:
         """Emit the first event of a fit, counting the callbacks that have started in case one of them fails."""
