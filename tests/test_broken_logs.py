@@ -19,10 +19,10 @@ class Marked(Event):
 class Names(Callback):
     """Notes the name of every event."""
 
-    heard: list[str]
+    received: list[str]
 
     def hooks(self, event: type[Event]) -> list[Any]:
-        return [lambda event: self.heard.append(type(event).__name__)]
+        return [lambda event: self.received.append(type(event).__name__)]
 
 
 START = {
@@ -62,7 +62,7 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
         ([{**START, "run": {"epochs": 2**70}}], "in line 1, 'epochs' must be an int from 0 to 46"),
         ([{**START, "run": {"evaluate_every": 0}}], "in line 1, 'evaluate_every' must be an int from 1 to "),
         ([{**START, "run": {"steps_per_epoch": "1"}}], "in line 1, 'steps_per_epoch' must be an int from 0 to "),
-        ([{**START, "run": {"reason": 1}}], "in line 1, 'reason' must be a string or null: 1"),
+        ([{**START, "run": {"reason": 1}}], "in line 1, 'reason' must be a string: 1"),
         ([{**START, "run": {"last_lr": [None]}}], "in line 1, 'last_lr' must be a number: None"),
         ([{**START, "run": {"last_lr": 1}}], "in line 1, 'last_lr' must be a list: 1"),
         ([START, '{"event":"EpochStart","time":NaN}'], "in line 2, it is not JSON"),

@@ -32,9 +32,9 @@ from lucid_train.recording.values import (
     pack_rates,
     pack_value,
     read_count,
+    read_json,
     read_metrics,
     read_number,
-    read_object,
     read_rates,
     read_value,
     short_text,
@@ -161,7 +161,7 @@ def read_record(cls: type[Record], packed: Any) -> Record:
     Raises:
         ValueError: If it lacks what a record of this class has.
     """
-    return cls(**read_fields(_FIELDS[cls], read_object("record", packed)))
+    return cls(**read_fields(_FIELDS[cls], read_json("record", packed, dict)))
 
 
 def pack_event(event: Event) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def read_event(line: Line, run: Run) -> Event | None:
     cls = find_event_class(line.event, line.fields.get("module"))
     if cls is None:
         return None
-    fields = read_object("fields", read_value(line.fields.get("fields")))
+    fields = read_json("fields", read_value(line.fields.get("fields")), dict)
     try:
         return cls(run=run, **fields)
     except (TypeError, ValueError) as error:
@@ -213,8 +213,6 @@ def _pack_output(output: Any) -> Any:
 
 
 def _read_output(name: str, packed: Any) -> Any:
-    if packed is None:
-        return None
     return read_metrics(name, packed) if isinstance(packed, dict) else read_number(name, packed)
 
 
@@ -223,20 +221,8 @@ def _pack_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {short_text(error, str)}".rstrip(": ")
 
 
-def _read_reason(name: str, packed: Any) -> str | None:
-    if not isinstance(packed, str | None):
-        raise ValueError(f"{name!r} must be a string or null: {packed!r:.80}")
-    return packed
-
-
-def _read_flag(name: str, packed: Any) -> bool:
-    if not isinstance(packed, bool):
-        raise ValueError(f"{name!r} must be true or false: {packed!r:.80}")
-    return packed
-
-
-def _read_steps_per_epoch(name: str, packed: Any) -> int | None:
-    return None if packed is None else read_count(name, packed)
+def _or_null(read: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, packed: None if packed is None else read(name, packed)
 
 
 def _as_it_is(value: Any) -> Any:
@@ -257,19 +243,19 @@ _FORMS = {
     "epoch": _COUNT,
     "epochs": _COUNT,
     "error": _Form(_pack_error, lambda name, packed: RecordedError(str(packed))),
-    "evaluate_every": _Form(_as_it_is, partial(read_count, least=1)),
+    "evaluate_every": _Form(_as_it_is, _or_null(partial(read_count, least=1))),
     "last_lr": _RATES,
     "lr": _RATES,
     "metrics": _Form(pack_metrics, read_metrics),
-    "output": _Form(_pack_output, _read_output),
-    "reason": _Form(_as_it_is, _read_reason),
+    "output": _Form(_pack_output, _or_null(_read_output)),
+    "reason": _Form(_as_it_is, _or_null(partial(read_json, kind=str))),
     "record": _Form(pack_record, lambda name, packed: read_record(EpochRecord, packed)),
     "seconds": _Form(pack_number, read_number),
     "status": _Form(_as_it_is, partial(one_of, choices=("completed", "stopped", "interrupted", "failed"))),
     "step": _COUNT,
     "steps": _COUNT,
-    "steps_per_epoch": _Form(_as_it_is, _read_steps_per_epoch),
-    "within_epoch": _Form(_as_it_is, _read_flag),
+    "steps_per_epoch": _Form(_as_it_is, _or_null(read_count)),
+    "within_epoch": _Form(_as_it_is, partial(read_json, kind=bool)),
 }
 
 

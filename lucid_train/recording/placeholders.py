@@ -14,7 +14,7 @@ from lucid_train.events import Status
 from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.monitor import Monitor
 from lucid_train.recording.lines import RUN_FIELDS, read_fields, read_record
-from lucid_train.recording.values import read_count, read_list, read_object
+from lucid_train.recording.values import read_count, read_json
 from lucid_train.training.dispatch import Dispatcher
 from lucid_train.training.run import OpenEpoch, Run
 
@@ -65,7 +65,7 @@ def read_callback(packed: Any) -> Callback:
     Raises:
         ValueError: If its description is not one.
     """
-    entry = read_object("callback", packed)
+    entry = read_json("callback", packed, dict)
     base = RecordedSchedule if entry.get("schedule") is True else RecordedCallback
     placeholder: Callback = _instance(entry.get("name"), base, text=str(entry.get("repr")))
     return placeholder
@@ -79,7 +79,7 @@ def read_model(packed: Any) -> RecordedModel | None:
     """
     if packed is None:
         return None
-    entry = read_object("model", packed)
+    entry = read_json("model", packed, dict)
     size = entry.get("parameters")
     size = None if size is None else read_count("parameters", size)
     placeholder: RecordedModel = _instance(entry.get("name"), RecordedModel, size=size)
@@ -151,11 +151,11 @@ class RecordedRun(Run):
         Raises:
             ValueError: If something in it is of the wrong kind.
         """
-        for record in read_list("history", fields.get("history", [])):
+        for record in read_json("history", fields.get("history", []), list):
             self.add(read_record(EpochRecord, record))
-        for record in read_list("evaluations", fields.get("evaluations", [])):
+        for record in read_json("evaluations", fields.get("evaluations", []), list):
             self.history.evaluations.append(read_record(EvaluationRecord, record))
-        self._recorded = tuple(map(read_callback, read_list("callbacks", fields.get("callbacks"))))
+        self._recorded = tuple(map(read_callback, read_json("callbacks", fields.get("callbacks"), list)))
         self.monitored = read_monitor(fields.get("monitored"))
         self.writer = fields.get("writer")
         self.model = read_model(fields.get("model"))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
+
+T = TypeVar("T")
 
 # Readers refuse larger counts: floats are made of them, and a sum of them must not overflow.
 _MOST_COUNT = 2**62 - 1
 # Python reads no integer of more than 4,300 digits.
 _LARGEST_INT = 10**1000
 _DEEPEST = 10
+_JSON_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
 _LONGEST_TEXT = 1000
 
 
@@ -115,7 +118,7 @@ def read_metrics(name: str, packed: Any) -> dict[str, float]:
     Raises:
         ValueError: If they are not an object of numbers.
     """
-    return {metric: read_number(metric, value) for metric, value in read_object(name, packed).items()}
+    return {metric: read_number(metric, value) for metric, value in read_json(name, packed, dict).items()}
 
 
 def read_rates(name: str, packed: Any) -> tuple[float, ...]:
@@ -124,28 +127,17 @@ def read_rates(name: str, packed: Any) -> tuple[float, ...]:
     Raises:
         ValueError: If they are not a list of numbers.
     """
-    return tuple(read_number(name, rate) for rate in read_list(name, packed))
+    return tuple(read_number(name, rate) for rate in read_json(name, packed, list))
 
 
-def read_list(name: str, packed: Any) -> list[Any]:
-    """Return a list as it is; `name` is for the error.
-
-    Raises:
-        ValueError: If it is not a list.
-    """
-    if not isinstance(packed, list):
-        raise ValueError(f"{name!r} must be a list: {packed!r:.80}")
-    return packed
-
-
-def read_object(name: str, packed: Any) -> dict[str, Any]:
-    """Return an object of JSON as it is; `name` is for the error.
+def read_json(name: str, packed: Any, kind: type[T]) -> T:
+    """Return an object, a list, a string or a boolean of JSON as it is; `name` is for the error.
 
     Raises:
-        ValueError: If it is not an object.
+        ValueError: If it is not of this kind.
     """
-    if not isinstance(packed, dict):
-        raise ValueError(f"{name!r} must be an object: {packed!r:.80}")
+    if not isinstance(packed, kind):
+        raise ValueError(f"{name!r} must be {_JSON_KINDS[kind]}: {packed!r:.80}")
     return packed
 
 
