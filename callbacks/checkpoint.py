@@ -15,8 +15,8 @@ from attrs import define, field
 from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.events import EpochReport, Event, FitEnd, FitStart, StepEnd
 from lucid_train.saving.checkpoint.directory import Directory
-from lucid_train.saving.checkpoint.format import write_parts
-from lucid_train.saving.checkpoint.tree import Parts, take_apart
+from lucid_train.saving.checkpoint.format import write_flat
+from lucid_train.saving.checkpoint.tree import FlatTree, flatten
 from lucid_train.saving.checkpoint.writer import Writer
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
@@ -173,7 +173,7 @@ class Checkpoint(Callback):
         self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
         self._catcher.catch()
         run.before_end(self._save_last)
-        run.when_settled(lambda: take_apart(run.state_dict()))  # what cannot be saved is refused now, not in an hour
+        run.when_settled(lambda: flatten(run.state_dict()))  # what cannot be saved is refused now, not in an hour
 
     def on_step_end(self, event: StepEnd) -> None:
         self._owed = self._owed or self._falls_due(event.step)
@@ -245,21 +245,21 @@ class Checkpoint(Callback):
         self._best_before = self.best, self.best_epoch, self._best_file
         if improved is not None:
             (self.best, self.best_epoch), self._best_file = improved, file.name
-        parts = take_apart(run.state_dict())
+        flat = flatten(run.state_dict())
         # Between a fit's end and its last word nobody waits for a thread any more.
         if self.background and self._catcher is not None:
-            copy, best_file = parts.copied(), self._best_file
+            copy, best_file = flat.copy(), self._best_file
             self._writer.begin(lambda: self._write(file, copy, best_file))
         else:
             try:
-                self._write(file, parts, self._best_file)
+                self._write(file, flat, self._best_file)
             except OSError as error:
                 self._failed(error)
                 return
         self._saved, self._saved_at = _position(run), time.monotonic()
 
-    def _write(self, file: Path, parts: Parts, best_file: str | None) -> None:
-        write_parts(file, parts)
+    def _write(self, file: Path, flat: FlatTree, best_file: str | None) -> None:
+        write_flat(file, flat)
         self.last_file = file
         if self.keep is not None:
             Directory(self.directory).prune(self.keep, besides=best_file)

@@ -1,7 +1,7 @@
-"""Draw what the console shows as SVGs: `python examples/console_picture.py [FOLDER]`. It makes the README's pictures.
+"""Draw the console display as SVGs, the pictures in the README: `python examples/console_picture.py [FOLDER]`.
 
-Any run can be pictured as console.svg is: give RichLogger a console that records, and export it. The bars of live.svg
-need more, for a recording has only what stays: they are printed once, in the middle of an epoch.
+A picture like console.svg can be made of any run: give RichLogger a console that records, and export the recording. It
+holds only what is printed permanently, so for live.svg a callback prints the bars once, in the middle of an epoch.
 """
 
 import io
@@ -54,7 +54,7 @@ class Still(Callback):
 
 
 def recording() -> Console:
-    """Return a console that shows nothing and remembers everything."""
+    """Return a console that shows nothing and records everything."""
     return Console(record=True, file=io.StringIO(), force_terminal=True, width=100, legacy_windows=False)
 
 

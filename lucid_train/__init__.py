@@ -70,9 +70,9 @@ __all__ = [
 ]
 
 if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
-    # A checkout, where callbacks/ stands beside this folder. If the package is installed as well, the catalogue is
-    # found there although the checkout shadows the engine, as it does for whoever starts Python in its root.
-    # pkgutil.extend_path does the same, but loading pkgutil takes as long as starting Python.
+    # A checkout, with callbacks/ beside this folder, not in it. If the package is installed too, its catalogue is used
+    # although the checkout shadows the engine, as happens when Python is started in the checkout's root.
+    # pkgutil.extend_path does the same, but importing pkgutil takes as long as starting Python.
     import sys
 
     folders = [os.path.join(entry or os.curdir, __name__) for entry in sys.path if isinstance(entry, str)]

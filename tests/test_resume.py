@@ -36,7 +36,7 @@ from lucid_train.callbacks import (
     TerminateOnNaN,
 )
 from lucid_train.data import batches
-from lucid_train.testing import differing
+from lucid_train.testing import diff_states
 from tests.support.callbacks import Asker
 
 HOOKS = [FitStart, EpochStart, StepStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitEnd]
@@ -158,8 +158,8 @@ def test_a_run_taken_up_from_any_hook_ends_as_one_that_was_not(
             history = resumed.fit(resume=path)
     else:
         history = resumed.fit(resume=path)
-    assert differing(straight.state_dict()["history"], history.state_dict()) == []
-    assert differing(without_given_up(resumed.state_dict()), without_given_up(straight.state_dict())) == []
+    assert diff_states(straight.state_dict()["history"], history.state_dict()) == []
+    assert diff_states(without_given_up(resumed.state_dict()), without_given_up(straight.state_dict())) == []
 
 
 @pytest.mark.parametrize("data", sorted(DATA))
@@ -174,7 +174,7 @@ def test_every_step_is_a_place_to_resume_from(data: str, steps_per_epoch: int | 
         resumed = build(data, order, steps_per_epoch=steps_per_epoch)
         resumed.load_state_dict(asker.found[0])
         resumed.fit()
-        assert differing(*map(without_given_up, (straight.state_dict(), resumed.state_dict()))) == [], count
+        assert diff_states(*map(without_given_up, (straight.state_dict(), resumed.state_dict()))) == [], count
 
 
 def test_many_cuts_in_a_row_change_nothing(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_many_cuts_in_a_row_change_nothing(tmp_path: Path) -> None:
         path = tmp_path / f"{number}"
         write_checkpoint(path, asker.found[0])
     assert number > 5
-    assert differing(straight.state_dict(), trainer.state_dict()) == []
+    assert diff_states(straight.state_dict(), trainer.state_dict()) == []
 
 
 def test_a_second_fit_after_a_stop_in_an_epoch_equals_one_longer_fit() -> None:
@@ -203,18 +203,18 @@ def test_a_second_fit_after_a_stop_in_an_epoch_equals_one_longer_fit() -> None:
     for _ in range(4):
         history = cut.fit()
     assert history.status == "completed"
-    assert differing(straight.state_dict(), cut.state_dict()) == []
+    assert diff_states(straight.state_dict(), cut.state_dict()) == []
 
 
 def test_a_state_that_was_loaded_is_the_state_until_the_next_fit() -> None:
     trainer, other = build("list", ["early"]), build("list", ["early"])
     trainer.fit()
     other.load_state_dict(trainer.state_dict())
-    assert differing(other.state_dict(), trainer.state_dict()) == []
+    assert diff_states(other.state_dict(), trainer.state_dict()) == []
 
 
 def test_the_file_holds_what_the_state_does(tmp_path: Path) -> None:
     trainer = build("batches", ["early", "cosine"])
     trainer.fit()
     write_checkpoint(tmp_path / "state", trainer.state_dict())
-    assert differing(read_checkpoint(tmp_path / "state"), trainer.state_dict()) == []
+    assert diff_states(read_checkpoint(tmp_path / "state"), trainer.state_dict()) == []

@@ -32,7 +32,7 @@ from lucid_train.callbacks import (
 )
 from lucid_train.data import batches
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe, StepLR
-from lucid_train.testing import differing
+from lucid_train.testing import diff_states
 from tests.support.callbacks import Asker, At
 from tests.support.optimizers import Bare
 
@@ -105,7 +105,7 @@ def test_an_optimizer_that_a_callback_brought_is_resumed() -> None:
     first.fit()
     second.load_state_dict(first.state_dict())
     second.fit(epochs=3)
-    assert differing(straight.state_dict(), second.state_dict()) == []
+    assert diff_states(straight.state_dict(), second.state_dict()) == []
 
 
 def test_what_differs_is_named_and_refused() -> None:
@@ -320,7 +320,7 @@ def test_a_schedule_built_from_a_recipe_is_taken_up(recipe: Any, cut: int) -> No
     first.fit()
     second.load_state_dict(first.state_dict())
     second.fit()
-    assert differing(straight.state_dict(), second.state_dict()) == []
+    assert diff_states(straight.state_dict(), second.state_dict()) == []
 
 
 def test_a_generator_that_the_data_holds_under_two_names_is_saved_once() -> None:

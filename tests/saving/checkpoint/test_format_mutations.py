@@ -1,4 +1,4 @@
-"""Files that were changed at random, signed anew or not, are read with little memory and an audit hook."""
+"""Files that were changed at random, signed again or not, are read with little memory and an audit hook."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from lucid_train import CheckpointError, Trainer, nn, optims, read_checkpoint, write_checkpoint
 from lucid_train.callbacks import Checkpoint, EarlyStopping, ExponentialLRCallback
 from lucid_train.data import batches
-from lucid_train.testing import differing
+from lucid_train.testing import diff_states
 
 folder, files = sys.argv[1], int(sys.argv[2])
 os.chdir(folder)
@@ -95,7 +95,7 @@ def mutated():
         return bytes(changed), True
     if kind == 1:
         return good[:chance.randrange(len(good))] + bytes(chance.choice([0, 0, 1, 64])), True
-    if kind == 2:  # as kind 0, signed anew
+    if kind == 2:  # as kind 0, signed again
         changed = bytearray(good[:-32])
         changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
         return sign(bytes(changed)), False
@@ -126,12 +126,12 @@ for number in range(files):
     try:
         state = read_checkpoint("bad")
     except CheckpointError as error:
-        assert "is no usable checkpoint: " in str(error)
+        assert "is not a usable checkpoint: " in str(error)
         counts["refused"] += 1
         continue
     counts["loaded"] += 1
     if unsigned:
-        assert differing(state, expected) == []
+        assert diff_states(state, expected) == []
     if number % 4:
         continue
     trainer = build()
