@@ -171,6 +171,7 @@ def test_a_torn_last_line_is_ignored_by_readers_and_mended_on_append(tmp_path: P
 def test_a_file_that_cannot_be_written_is_refused_before_the_first_step(tmp_path: Path) -> None:
     steps: list[Any] = []
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match="file") as caught:
         Trainer(step=steps.append, data=[1], callbacks=[EventLog(tmp_path / "file" / "run.jsonl")]).fit()
     assert steps == []
+    assert caught.value.__notes__ == ["raised by EventLog.on_fit_start on FitStart"]  # and no error for FitError's line
