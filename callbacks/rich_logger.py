@@ -144,6 +144,6 @@ class RichLogger(Callback):
 
 def _monitor_of(run: Run) -> Monitor | None:
     """Return the metric by which a run is judged: in a replay the recorded one, else that of the first callback."""
-    recorded = getattr(run, "judged_by", None)
+    recorded: Monitor | None = getattr(run, "monitored", None)
     found = [monitor for each in run.callbacks if (monitor := each.monitored()) is not None]
-    return Monitor(*recorded) if recorded else next(iter(found), None)
+    return next(iter(found), None) if recorded is None else recorded

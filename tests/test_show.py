@@ -110,7 +110,7 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, name: str, capsys: pytest
     assert called(name, path) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == f"lucid-train: error: '{path}' is no log of a run: in line 1, it is not JSON\n"
+    assert captured.err == f"lucid-train: error: '{path}' is not the log of a run: in line 1, it is not JSON\n"
 
 
 @pytest.mark.parametrize("name", ["show", "replay"])
@@ -149,7 +149,16 @@ DISPLAY = RichLogger(Console(file=io.StringIO()), monitor="val_accuracy", mode="
 STOPPER = EarlyStopping("val_accuracy", mode="max")
 
 
-@pytest.mark.parametrize("callbacks", [(DISPLAY,), (STOPPER,), (EarlyStopping("loss"), DISPLAY), (DISPLAY, STOPPER)])
+@pytest.mark.parametrize(
+    "callbacks",
+    [
+        (DISPLAY,),
+        (STOPPER,),
+        (EarlyStopping("loss"), DISPLAY),
+        (DISPLAY, EarlyStopping("loss")),
+        (STOPPER, EarlyStopping("loss")),
+    ],
+)
 @pytest.mark.parametrize("name", ["show", pytest.param("watch", marks=pytest.mark.slow), "replay"])
 def test_a_recorded_run_is_judged_by_what_it_was_judged_by_live(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, callbacks: tuple[Callback, ...]
@@ -189,9 +198,9 @@ def test_what_is_no_metric_and_mode_is_refused(
     path = tmp_path / "run.jsonl"
     judged(path)
     first, *others = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([json.dumps({**json.loads(first), "judged_by": packed}) + "\n", *others]))
+    path.write_text("".join([json.dumps({**json.loads(first), "monitored": packed}) + "\n", *others]))
     assert called("show", path) == 2
-    assert "in line 1, what it was judged by is not a metric and its mode" in capsys.readouterr().err
+    assert "in line 1, 'monitored' must be a metric and its mode" in capsys.readouterr().err
 
 
 def hostile(path: Path) -> None:
@@ -206,7 +215,7 @@ def hostile(path: Path) -> None:
             "heartbeat": 1e308,
             "writer": {"pid": 1, "host": evil},
             "callbacks": [{"name": "x", "repr": evil, "schedule": True}, {"name": "y"}],
-            "judged_by": [evil, "max"],
+            "monitored": [evil, "max"],
             "model": {"name": "M", "parameters": large},
             "open_step": None,
             "history": [],
