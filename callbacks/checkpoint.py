@@ -15,8 +15,8 @@ from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Monitor
 from lucid_train.saving.checkpoint.directory import Directory
-from lucid_train.saving.checkpoint.format import write_parts
-from lucid_train.saving.checkpoint.tree import Parts, take_apart
+from lucid_train.saving.checkpoint.format import write_flat
+from lucid_train.saving.checkpoint.tree import FlatTree, flatten
 from lucid_train.saving.checkpoint.writer import Writer
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
@@ -214,7 +214,7 @@ class Checkpoint(Callback):
         self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
         self._catcher.catch()
         run.before_end(self._save_last)
-        run.at_safe_point(lambda: take_apart(run.state_dict()))  # what cannot be saved is refused now, not in an hour
+        run.at_safe_point(lambda: flatten(run.state_dict()))  # what cannot be saved is refused now, not in an hour
 
     def on_step_end(self, event: StepEnd) -> None:
         if self._timetable.is_due_after(event):
@@ -261,10 +261,8 @@ class Checkpoint(Callback):
         self._request = request
 
     def _save_last(self) -> None:
-        run = self._run
-        if run is not None and self._saved != _position(run):
-            self._request = _Request(None if self._request is None else self._request.best, urgent=True)
-            self._save()
+        if self._run is not None and self._saved != _position(self._run):
+            self.save()
 
     def _save(self) -> None:
         run, request = self._run, self._request
@@ -276,21 +274,21 @@ class Checkpoint(Callback):
         self._best_before = self.best, self.best_epoch, self._best_file
         if request.best is not None:
             (self.best, self.best_epoch), self._best_file = request.best, file.name
-        parts, best_file = take_apart(run.state_dict()), self._best_file
+        flat, best_file = flatten(run.state_dict()), self._best_file
         try:
             # Between a fit's end and its last word nobody waits for a thread any more.
             if self.background and self._catcher is not None:
-                copy = parts.copied()
+                copy = flat.copy()
                 self._writer.begin(lambda: self._write(file, copy, best_file))
             else:
-                self._write(file, parts, best_file)
+                self._write(file, flat, best_file)
         except OSError as error:
             self._failed(error)
         else:
             self._saved, self._timetable.attempted_at = _position(run), time.monotonic()
 
-    def _write(self, file: Path, parts: Parts, best_file: str | None) -> None:
-        write_parts(file, parts)
+    def _write(self, file: Path, flat: FlatTree, best_file: str | None) -> None:
+        write_flat(file, flat)
         self.last_file = file
         if self.keep is not None:
             Directory(self.directory).prune(self.keep, besides=best_file)

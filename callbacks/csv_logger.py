@@ -23,16 +23,15 @@ _FIRST = "epoch,steps,seconds"
 class CSVLogger(Callback):
     """Write one row per epoch to a file, as `History.to_csv` does, each as soon as its epoch is finished.
 
-    A metric that comes later widens the table: the file is replaced at once by one with the wider header, and the cells
-    of the epochs before stay empty. A run that goes on, in this process or another, goes on in the same file; rows
-    beyond the epoch from which it is resumed are dropped. A file that holds something else, another run's epochs for
-    one, is moved aside first, to the same name with ".1" (or ".2" ...) added.
+    A metric that first appears in a later epoch adds a column: the file is replaced by one with the wider header, in
+    which the cells of earlier epochs are empty. A run that continues, in this process or another, continues the same
+    file; rows beyond the epoch from which it is resumed are dropped. A file that holds something else, another run's
+    epochs for example, is first renamed, with ".1" (or ".2" ...) added.
 
     Args:
-        path: The file; its folder is made if there is none.
+        path: The file; its folder is created if necessary.
 
     Raises:
-        TypeError: If `path` is no path.
         ValueError: If `path` is a folder.
         OSError: When the fit starts or later, if the file cannot be written.
     """
@@ -42,8 +41,7 @@ class CSVLogger(Callback):
     _columns: list[str] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
 
     def settings(self) -> dict[str, Any]:
-        # Nothing here changes the training: a run may be resumed with another table, or none.
-        return {}
+        return {}  # nothing here changes the training: a run may be resumed with another table, or none
 
     def on_fit_start(self, event: FitStart) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +74,7 @@ class CSVLogger(Callback):
         self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115  # closed when the fit ends
 
     def _continues(self, run: Run) -> bool:
-        """Return whether the file holds this run's epochs, or none: whether nothing is lost by replacing it."""
+        """Return whether the file holds nothing but epochs of this run, so that replacing it loses nothing."""
         try:
             text = self.path.read_text(encoding="utf-8")
             rows = list(csv.DictReader(StringIO(text, newline="")))
@@ -86,7 +84,7 @@ class CSVLogger(Callback):
         if not (header.startswith(_FIRST) or _FIRST.startswith(text)) or (rows and not run.step):
             return False
         if rows and not text.endswith("\n"):
-            rows.pop()  # of a process that was killed in mid-line
+            rows.pop()  # incomplete: the process was killed while it wrote
         history = run.history
         for index, row in enumerate(rows[: len(history)]):
             known = {name: cell for name, cell in row.items() if cell and name != "seconds"}

@@ -9,7 +9,8 @@ from typing import Any, Literal, final
 
 from attrs import define, field, setters
 
-from lucid_train.callback import Callback, Hook, described
+from lucid_train.callback import Callback, Hook
+from lucid_train.description import plain_settings
 from lucid_train.events import EpochEnd, Event, FitStart, StepEnd
 from lucid_train.optims.lr_scheduler.base import LRScheduler
 from lucid_train.optims.lr_scheduler.cosine import CosineAnnealingLR
@@ -265,7 +266,7 @@ class LRSchedulerCallback(ScheduleCallback):
             raise ValueError(f"'monitor' must be one of the metrics, {known}: {self.monitor!r}")
 
     def settings(self) -> dict[str, Any]:
-        given = self.recipe.described() if isinstance(self.recipe, Recipe) else described(self.recipe)
+        given = self.recipe.described() if isinstance(self.recipe, Recipe) else plain_settings(self.recipe)
         return {**super().settings(), "scheduler": given if self.recipe else scheduler_settings(self.scheduler)}
 
     def reset(self) -> None:

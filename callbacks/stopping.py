@@ -1,10 +1,11 @@
-"""Callbacks that end a run: when it no longer improves, when a metric is no number, when time is up."""
+"""Callbacks that end a run: it no longer improves, a metric is NaN or infinite, time is up."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
+from collections.abc import Mapping
 from typing import Any, Literal, final
 
 from attrs import define, field
@@ -21,22 +22,20 @@ from lucid_train.validation import checked, flag, metric_name, one_of, real_numb
 class EarlyStopping(Callback):
     """Stop the run when a metric has not improved for `patience` epochs.
 
-    An epoch that is not evaluated, and so lacks the metric, is passed over. Where evaluations take place within epochs,
-    those that have the metric count instead. A NaN is no improvement.
+    An epoch without evaluation, which lacks the metric, does not count; where evaluations within epochs have it, they
+    count instead of epochs. A NaN is no improvement.
 
     Args:
         monitor: The metric's name.
         patience: Epochs in a row without an improvement that end the run. At least 1.
         mode: Whether "min" or "max" is better.
-        min_delta: What the metric must gain to count as improved. At least 0.
-        restore_best: Give the model the weights of its best epoch when the run has completed or was stopped. They are
-            kept in memory. A later fit goes on from them.
+        min_delta: By how much the metric must improve to count as improved. At least 0.
+        restore_best: When the run has completed or was stopped, load the weights of its best epoch into the model.
+            They are kept in memory. A later fit continues from them.
         model: The model to restore, with `state_dict` and `load_state_dict`; by default the run's.
 
     Raises:
-        TypeError: If an argument is of the wrong kind.
-        ValueError: If an argument is out of its range, or the metric does not exist; with `restore_best`, if there is
-            no model.
+        ValueError: In `fit`, if the metric does not exist, or with `restore_best` if there is no model.
     """
 
     monitor: str = field(default="val_loss", validator=checked(metric_name))
@@ -54,20 +53,20 @@ class EarlyStopping(Callback):
         if self.restore_best and self._model(event) is None:
             raise ValueError("EarlyStopping(restore_best=True) needs a model: pass Trainer(model=...) or model=...")
         if self._waited >= self.patience and event.run.reason is None:
-            self._waited = 0  # it ended the fit before; being called again, it is patient again
+            self._waited = 0  # this ended the last fit; whoever calls fit again grants the patience again
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        self._judge(event)
+        self._check(event)
 
     def on_epoch_end(self, event: EpochEnd) -> None:
-        self._judge(event)
+        self._check(event)
 
-    def _judge(self, event: EpochEnd | EvaluateEnd) -> None:
-        monitored = self.monitored()
-        value = event.run.value_of(monitored, event)
+    def _check(self, event: EpochEnd | EvaluateEnd) -> None:
+        monitor = self.monitored()
+        value = event.run.value_of(monitor, event)
         if value is None:
             return
-        if monitored.is_better(value, than=self.best):
+        if monitor.is_better(value, than=self.best):
             self.best, self.best_epoch, self._waited = value, event.epoch, 0
             if self.restore_best:
                 self._best_weights = copy.deepcopy(self._model(event).state_dict())
@@ -75,10 +74,9 @@ class EarlyStopping(Callback):
         self._waited += 1
         if self._waited >= self.patience:
             best = "never a number" if self.best is None else f"best {self.best:.6g} in epoch {self.best_epoch}"
-            times = (
-                f"{self._waited} {'epoch' if isinstance(event, EpochEnd) else 'evaluation'}{'s' * (self._waited > 1)}"
-            )
-            event.run.stop(f"{self.monitor} has not improved for {times} ({best})", for_good=True)
+            unit = "epoch" if isinstance(event, EpochEnd) else "evaluation"
+            waited = f"{self._waited} {unit}{'s' * (self._waited > 1)}"
+            event.run.stop(f"{self.monitor} has not improved for {waited} ({best})", for_good=True)
 
     def on_fit_end(self, event: FitEnd) -> None:
         if self._best_weights is not None and event.status in ("completed", "stopped"):
@@ -97,15 +95,14 @@ class TerminateOnNaN(Callback):
     """Stop the run when a metric is NaN or infinite.
 
     Args:
-        monitor: The metric to look at; by default all of them, those of the evaluation included.
-        interval: How often to look: after every "step" too, which waits for a tensor's device each time, or at the end
-            of an "epoch" only.
-        action: What to do then: "stop" ends the fit in good order, "raise" lets a FloatingPointError leave it.
+        monitor: The metric to check; by default all of them, those of the evaluation included.
+        interval: "step" checks after every step, which waits for a tensor's device each time, and at the end of an
+            epoch; "epoch" only at the end of an epoch.
+        action: "stop" ends the fit in good order, "raise" raises a FloatingPointError from it.
 
     Raises:
-        TypeError: If `monitor` is no name.
-        ValueError: If `interval` or `action` is none of these, or the metric does not exist at the end of an epoch.
-        FloatingPointError: With action="raise", from `fit`.
+        ValueError: In `fit`, if the metric does not exist at the end of an epoch.
+        FloatingPointError: In `fit`, with action="raise".
     """
 
     monitor: str | None = field(default=None, validator=checked(metric_name))
@@ -120,24 +117,24 @@ class TerminateOnNaN(Callback):
         return [] if event is StepEnd and self.interval == "epoch" else super().hooks(event)
 
     def on_step_end(self, event: StepEnd) -> None:
-        self._look(event, f"epoch {event.epoch}, step {event.step}")
+        self._check(event.run, event.metrics, f"epoch {event.epoch}, step {event.step}")
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         if self.monitor is not None:
             event.run.value_of(Monitor(self.monitor), event)
-        self._look(event, f"epoch {event.epoch}")
+        self._check(event.run, event.metrics, f"epoch {event.epoch}")
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
         if event.within_epoch:
-            self._look(event, f"epoch {event.epoch}, step {event.step}")
+            self._check(event.run, event.metrics, f"epoch {event.epoch}, step {event.step}")
 
-    def _look(self, event: StepEnd | EvaluateEnd | EpochEnd, place: str) -> None:
-        for name, value in event.metrics.items():
+    def _check(self, run: Run, metrics: Mapping[str, float], place: str) -> None:
+        for name, value in metrics.items():
             if self.monitor in (None, name) and not math.isfinite(value):
                 reason = f"{name} is {value} in {place}"
                 if self.action == "raise":
                     raise FloatingPointError(reason)
-                event.run.stop(reason, for_good=True)
+                run.stop(reason, for_good=True)
 
 
 @final
@@ -147,12 +144,8 @@ class TimeLimit(Callback):
 
     Args:
         seconds: The limit, counted from the start of the fit. Above 0.
-        margin: Seconds to leave for what comes after the last step: an evaluation, a checkpoint. At least 0.
-        earlier: Whether the time of earlier fits of the run counts as well, also of those before it was resumed.
-
-    Raises:
-        TypeError: If an argument is of the wrong kind.
-        ValueError: If an argument is out of its range.
+        margin: Seconds to leave for what follows the last step: an evaluation, a checkpoint. At least 0.
+        earlier: Whether the time of the run's earlier fits counts too, including those before it was resumed.
 
     >>> from lucid_train import Trainer
     >>> Trainer(epochs=1_000_000, callbacks=[TimeLimit(0.01)]).fit().status
@@ -174,7 +167,7 @@ class TimeLimit(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         self._began = self._latest = time.monotonic()
         self._spent_before = self.seconds_spent
-        self._look(event.run)
+        self._check(event.run)
 
     def on_epoch_start(self, event: EpochStart) -> None:
         self._latest = time.monotonic()
@@ -183,14 +176,14 @@ class TimeLimit(Callback):
         now = time.monotonic()
         self.seconds_longest = max(self.seconds_longest, now - self._latest)
         self._latest = now
-        self._look(event.run)
+        self._check(event.run)
 
     def on_epoch_report(self, event: EpochReport) -> None:
-        self._look(event.run)
+        self._check(event.run)
 
-    def _look(self, run: Run) -> None:
-        this = time.monotonic() - self._began
-        self.seconds_spent = self._spent_before + this
-        used = self.seconds_spent if self.earlier else this
-        if used + self.seconds_longest + self.margin >= self.seconds:
+    def _check(self, run: Run) -> None:
+        elapsed = time.monotonic() - self._began
+        self.seconds_spent = self._spent_before + elapsed
+        counted = self.seconds_spent if self.earlier else elapsed
+        if counted + self.seconds_longest + self.margin >= self.seconds:
             run.stop(f"the time limit of {self.seconds:g} s is reached")

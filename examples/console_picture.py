@@ -1,7 +1,7 @@
-"""Draw what the console shows as SVGs: `python examples/console_picture.py [FOLDER]`. It makes the README's pictures.
+"""Draw the console display as SVGs, the pictures in the README: `python examples/console_picture.py [FOLDER]`.
 
-Any run can be pictured as console.svg is: give RichLogger a console that records, and export it. The bars of live.svg
-need more, for a recording has only what stays: they are printed once, in the middle of an epoch.
+A picture like console.svg can be made of any run: give RichLogger a console that records, and export the recording. It
+holds only what is printed permanently, so for live.svg a callback prints the bars once, in the middle of an epoch.
 """
 
 import io
@@ -11,11 +11,11 @@ from pathlib import Path
 from attrs import define, field
 from rich.console import Console
 
-from lucid_train import Callback, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, StepEnd, on
+from lucid_train import Callback, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitStart, StepEnd, on
 from lucid_train.callbacks import RichLogger
 from lucid_train.callbacks.display.bars import Bars
-from lucid_train.callbacks.display.theme import Look
-from lucid_train.callbacks.display.throughput import Pace
+from lucid_train.callbacks.display.theme import Theme
+from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.cli.demo import train
 
 
@@ -24,33 +24,37 @@ class Still(Callback):
     """Print the bars as they are at one step, and stop."""
 
     console: Console
-    pace: Pace = field(factory=Pace, init=False, repr=False)
+    throughput: Throughput = field(init=False, repr=False)
+
+    def on_fit_start(self, event: FitStart) -> None:
+        """Take the same times as the logger."""
+        self.throughput = Throughput(event.run)
 
     def on_epoch_start(self, event: EpochStart) -> None:
-        """Go by the same times as the logger."""
-        self.pace.start_epoch()
+        """Take the same times as the logger."""
+        self.throughput.start_epoch()
 
     def on_evaluate_start(self, event: EvaluateStart) -> None:
-        """Go by the same times as the logger."""
-        self.pace.start_evaluation()
+        """Take the same times as the logger."""
+        self.throughput.start_evaluation()
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        """Go by the same times as the logger."""
-        self.pace.end_evaluation()
+        """Take the same times as the logger."""
+        self.throughput.end_evaluation()
 
     def on_epoch_report(self, event: EpochReport) -> None:
-        """Go by the same times as the logger."""
-        self.pace.end_epoch(event.record)
+        """Take the same times as the logger."""
+        self.throughput.end_epoch(event.record)
 
     @on(StepEnd, at=7 * 150 + 96)
     def draw(self, event: StepEnd) -> None:
         """Print the bars."""
-        self.console.print(Bars(event.run, self.pace, Look.of(self.console, None)))
+        self.console.print(Bars(self.throughput, Theme.of(self.console, None)))
         event.run.stop("the picture is taken")
 
 
 def recording() -> Console:
-    """Return a console that shows nothing and remembers everything."""
+    """Return a console that shows nothing and records everything."""
     return Console(record=True, file=io.StringIO(), force_terminal=True, width=100, legacy_windows=False)
 
 

@@ -1,4 +1,4 @@
-"""Handwritten digits with the Trainer: a schedule, early stopping that restores the best weights, the display."""
+"""Train on handwritten digits, with a schedule, early stopping that restores the best weights, and the display."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ optimizer = optims.AdamW(model.parameters(), lr=0.003)
 
 
 def train_step(batch):
-    """Do one update; what is returned is averaged over the epoch."""
+    """Do one update and return the loss, which is averaged over the epoch."""
     x, y = batch
     optimizer.zero_grad()
     loss = criterion(model(x), y)
@@ -24,7 +24,7 @@ def train_step(batch):
 
 
 def evaluate():
-    """Return what the held-out digits say; "loss" becomes "val_loss", because the steps have a "loss" as well."""
+    """Return metrics of the test set; "loss" becomes "val_loss", because the steps have a "loss" too."""
     scores = model(test_images)
     return {"loss": criterion(scores, test_labels), "accuracy": float(np.mean(scores.argmax(axis=1) == test_labels))}
 
@@ -44,5 +44,5 @@ history = Trainer(
 ).fit()
 
 best = history.best("val_loss")
-print(f"{history.status}: {history.reason or 'all epochs done'}")
+print(f"{history.status}: {history.reason or 'all epochs are done'}")
 print(f"best epoch {best.epoch}, accuracy {best.metrics['accuracy']:.2%}, restored {evaluate()['accuracy']:.2%}")

@@ -1,4 +1,4 @@
-"""A callback and an event of your own: the hook's name follows from the event's class, and works at once."""
+"""A callback and an event of your own: the name of the event's hook follows from the name of its class."""
 
 from attrs import define, field
 
@@ -8,7 +8,7 @@ from lucid_train.validation import checked, real_number
 
 @define(kw_only=True)
 class LossSpike(Event):
-    """A step's loss has jumped.
+    """The loss of a step is far above its running mean.
 
     Args:
         step: The step's number, from 1.
@@ -27,7 +27,7 @@ class SpikeDetector(Callback):
     _mean: float | None = field(default=None, init=False, repr=False)  # state: saved, copied and reset with the rest
 
     def on_step_end(self, event: StepEnd) -> None:
-        """Look at the loss of one step."""
+        """Compare the loss of one step with the running mean, and update the mean."""
         if self._mean is not None and event.loss > self.threshold * self._mean:
             event.run.emit(LossSpike(event.run, step=event.step, factor=event.loss / self._mean))
         self._mean = event.loss if self._mean is None else 0.9 * self._mean + 0.1 * event.loss
@@ -40,13 +40,13 @@ class SpikeReport(Callback):
     spikes: int = field(default=0, init=False, repr=False)
 
     def on_loss_spike(self, event: LossSpike) -> None:
-        """Hear what SpikeDetector has found."""
+        """Print a spike."""
         self.spikes += 1
         print(f"step {event.step}: loss is {event.factor:.1f} times its mean")
         if self.spikes == 2:
             event.run.stop("the loss has spiked twice")
 
-    @on(StepEnd, every=4)  # a marked method may have any name
+    @on(StepEnd, every=4)  # a method marked with @on may have any name
     def pulse(self, event: StepEnd) -> None:
         """Print every fourth loss."""
         print(f"step {event.step}: loss {event.loss}")

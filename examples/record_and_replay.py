@@ -1,7 +1,7 @@
-"""Record a run, resume it where a crash would leave it, look at it as data, and replay it to another callback.
+"""Record a run, continue it in the same files, read the recording as data, and replay it to another callback.
 
-Name a folder for the logs: `python record_and_replay.py runs`. Then, while it runs or afterwards, on this machine or on
-one that shares its disk:
+Pass a folder for the logs: `python record_and_replay.py runs`. Then, during the run or later, on this machine or on one
+that shares its disk:
 
     lucid-train watch runs/digits.jsonl
     lucid-train show runs/*.jsonl
@@ -50,14 +50,14 @@ trainer = Trainer(
     ],
 )
 trainer.fit()
-history = trainer.fit(epochs=12)  # goes on in the same files, as a resumed process does
+history = trainer.fit(epochs=12)  # continues in the same files, as a resumed process does
 
-# The run as data: columns of numpy arrays, from the history or from the log alone.
+# The run as data: columns as numpy arrays, from the history or from the log alone.
 columns = replay(folder / "digits.jsonl").arrays()
 assert np.array_equal(columns["val_loss"], history.arrays()["val_loss"])
 print("columns:", ", ".join(columns))
 print(f"lowest val_loss {columns['val_loss'].min():.4f} in epoch {columns['epoch'][columns['val_loss'].argmin()]}")
 
-# What would early stopping have done? The recorded run is played to it, event by event.
+# What would early stopping have done? It receives the recorded run, event by event.
 stopper = EarlyStopping("val_loss", patience=2, min_delta=0.02)
 print("with early stopping:", replay(folder / "digits.jsonl", [stopper]))

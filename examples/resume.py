@@ -1,9 +1,9 @@
-"""A run that is interrupted, and goes on where it was: start it again with the same command, any number of times.
+"""A run that may be interrupted at any time, and continues when the same command is started again.
 
     python examples/resume.py [directory]
 
-With a directory it is yours to interrupt, with Ctrl-C, SIGTERM or SIGKILL. Without one it shows that what comes out is
-the same to the last bit: it trains straight through, and again in two parts.
+With a directory, interrupt it yourself with Ctrl-C, SIGTERM or SIGKILL. Without one, it trains once straight through
+and once in two parts, and shows that the results are equal to the last bit.
 """
 
 import sys
@@ -18,7 +18,7 @@ from lucid_train.data import batches, digits
 
 
 def build(directory: Path) -> Trainer:
-    """Return a Trainer on the digits that keeps its checkpoints in a directory."""
+    """Return a Trainer on the digits, with its checkpoints in a directory."""
     images, labels, test_images, test_labels = digits()
     model = nn.Sequential(nn.Linear(64, 32, rng=0), nn.ReLU(), nn.Linear(32, 10, rng=1))
     criterion = nn.CrossEntropyLoss()
@@ -40,17 +40,17 @@ def build(directory: Path) -> Trainer:
         model=model,
         optimizer=optimizer,
         evaluate=lambda: {"accuracy": np.mean(model(test_images).argmax(axis=1) == test_labels)},
-        extras={"noise": noise},  # a generator of our own: its place belongs to the run
+        extras={"noise": noise},  # a generator of our own: its state belongs to the run
         callbacks=[
             CosineAnnealingLRCallback(T_max=10),
             Checkpoint(directory, every=20, interval="step", monitor="accuracy", mode="max"),
-            TimeLimit(3600, margin=60),  # as a batch system would give it
+            TimeLimit(3600, margin=60),  # the limit of a batch system
         ],
     )
 
 
 def outcome(trainer: Trainer, history: History) -> tuple[object, ...]:
-    """Return what a run has come to, to be compared bit for bit."""
+    """Return the results of a run, to be compared bit for bit."""
     weights = [array.tobytes() for array in trainer.model.state_dict().values()]
     return weights, history.metric("loss"), history.metric("accuracy"), [record.lr for record in history]
 
@@ -64,10 +64,10 @@ with tempfile.TemporaryDirectory() as folder:
     expected = outcome(straight, straight.fit(resume="auto"))
 
     interrupted = build(Path(folder) / "parts")
-    interrupted.on(StepEnd, at=137)(lambda event: event.run.stop("the plug was pulled"))
+    interrupted.on(StepEnd, at=137)(lambda event: event.run.stop("interrupted for the example"))
     print(interrupted.fit(resume="auto"))
 
     resumed = build(Path(folder) / "parts")  # the same command again
     history = resumed.fit(resume="auto")
     print(history, f"accuracy {history.best('accuracy', 'max').metrics['accuracy']:.1%}")
-    print("the same to the last bit:", outcome(resumed, history) == expected)
+    print("equal to the last bit:", outcome(resumed, history) == expected)

@@ -1,6 +1,6 @@
-"""PyTorch's GradScaler skips the update after an overflow: the schedule waits, as accumulation makes it wait.
+"""PyTorch's GradScaler skips the update after an overflow, and the schedule does not advance.
 
-Runs on the CPU; needs PyTorch. Two batches of this run are made to overflow.
+Runs on the CPU; needs PyTorch. Two batches of this run overflow on purpose.
 """
 
 import torch
@@ -19,14 +19,14 @@ batches[3][0, 0] = batches[7][0, 0] = float("inf")  # the gradients will not be 
 
 
 def step(batch: torch.Tensor) -> torch.Tensor | NoUpdate:
-    """Train on one batch; say so if the scaler has found an overflow and left the weights alone."""
+    """Train on one batch; return NoUpdate if the scaler has skipped the update."""
     optimizer.zero_grad()
     loss = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
     scaler.scale(loss).backward()
     before = scaler.get_scale()
     scaler.step(optimizer)
     scaler.update()
-    # An overflow halves the scale: that is how the scaler tells. Its loss is no number, so it is left out.
+    # The scaler has skipped the update if the scale is lower. The loss is then not finite, and is left out.
     return NoUpdate() if scaler.get_scale() < before else loss
 
 

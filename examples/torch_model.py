@@ -1,7 +1,7 @@
-"""A PyTorch model with a PyTorch optimizer, and our callbacks around a step function of your own.
+"""A PyTorch model with a PyTorch optimizer, and the library's callbacks around your own step function.
 
-PyTorch is met by what it can do and never imported by the library. The loss may stay a tensor: it is averaged where it
-is and converted when the epoch ends, so that no step waits for the device.
+The library never imports PyTorch. The loss may be a tensor: it is averaged on its device and converted when the epoch
+ends, so that no step waits for the device.
 """
 
 import torch
@@ -19,7 +19,7 @@ loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch
 
 
 def fit(callback_for):
-    """Train one model; `callback_for` makes its schedule's callback from the optimizer."""
+    """Train one model; `callback_for` returns the schedule's callback for an optimizer."""
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.005)
 
@@ -52,4 +52,4 @@ def fit(callback_for):
 
 ours = fit(lambda optimizer: StepLRCallback(step_size=2, gamma=0.5))
 theirs = fit(lambda optimizer: LRSchedulerCallback(torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5)))
-print("the rates of both schedules:", [record.lr for record in ours] == [record.lr for record in theirs])
+print("the rates of both schedules are equal:", [record.lr for record in ours] == [record.lr for record in theirs])

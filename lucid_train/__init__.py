@@ -15,7 +15,7 @@ from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
     from lucid_train import callbacks, data, nn, optims, testing
-    from lucid_train.callback import TRANSIENT, Callback, on
+    from lucid_train.callback import TRANSIENT, Callback, Hook, on
     from lucid_train.events import (
         EpochEnd,
         EpochReport,
@@ -52,6 +52,7 @@ __all__ = [
     "FitError",
     "FitStart",
     "History",
+    "Hook",
     "NoUpdate",
     "Run",
     "StepEnd",
@@ -69,9 +70,9 @@ __all__ = [
 ]
 
 if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
-    # A checkout, where callbacks/ stands beside this folder. If the package is installed as well, the catalogue is
-    # found there although the checkout shadows the engine, as it does for whoever starts Python in its root.
-    # pkgutil.extend_path does the same, but loading pkgutil takes as long as starting Python.
+    # A checkout, with callbacks/ beside this folder, not in it. If the package is installed too, its catalogue is used
+    # although the checkout shadows the engine, as happens when Python is started in the checkout's root.
+    # pkgutil.extend_path does the same, but importing pkgutil takes as long as starting Python.
     import sys
 
     folders = [os.path.join(entry or os.curdir, __name__) for entry in sys.path if isinstance(entry, str)]
@@ -80,7 +81,7 @@ if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "callback": ("TRANSIENT", "Callback", "on"),
+        "callback": ("TRANSIENT", "Callback", "Hook", "on"),
         "events": (
             "EpochEnd",
             "EpochReport",

@@ -1,48 +1,82 @@
-"""Callback, the base of everything that listens to a run, and `on`, which marks a listener."""
+"""Callback, the base of everything that listens to a run, and `on`, which marks its methods as listeners."""
 
 from __future__ import annotations
 
 import copy
-import copyreg
 import difflib
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import attrs
-from attrs import define
+from attrs import define, field
 
-from lucid_train.events import EpochEvent, Event, hook_names
+from lucid_train.description import hook_name, plain_settings
+from lucid_train.events import (
+    BASES,
+    EpochEnd,
+    EpochReport,
+    EpochStart,
+    EvaluateEnd,
+    EvaluateStart,
+    Event,
+    FitEnd,
+    FitError,
+    FitStart,
+    StepEnd,
+    StepStart,
+    hook_names,
+)
 from lucid_train.monitor import Monitor
-from lucid_train.validation import check_entries, flag, function, whole_number
+from lucid_train.validation import check_entries, checked, flag, function, whole_number
 
+# What receives an event: a bound method or a function of one argument.
 Hook = Callable[[Any], object]
 F = TypeVar("F", bound=Callable[..., object])
+E = TypeVar("E", bound=Event)
 
 # Metadata of a field that is neither a setting nor state: a thread, a display, an open file. It is not copied.
 TRANSIENT = {"transient": True}
 
+# The attribute of a marked method that holds its subscriptions.
+_MARK = "__lucid_train_on__"
+
+
+def _emitted(instance: object, attribute: Any, event: Any) -> None:
+    if not (isinstance(event, type) and issubclass(event, Event)) or event in BASES:
+        raise TypeError(f"'event' must be the class of an event that is emitted, such as StepEnd: {event!r}")
+
+
+def _as_counts(at: Iterable[int] | int | None) -> frozenset[int] | None:
+    if isinstance(at, str) or not (at is None or isinstance(at, (int, Iterable))):
+        raise TypeError(f"'at' must be a set of counts: {at!r}")
+    counts = [at] if isinstance(at, int) else at
+    return None if counts is None else frozenset(whole_number("at", count, least=1) for count in counts)
+
 
 @define(frozen=True)
-class Listening:
-    """Which events a listener hears; made by `on`, which says what the fields mean."""
+class Subscription:
+    """Which events a listener receives; the arguments are those of `on`."""
 
-    event: type[Event]
-    every: int = 1
-    at: frozenset[int] | None = None
-    once: bool = False
-    when: Callable[[Any], object] | None = None
+    event: type[Event] = field(validator=_emitted)
+    every: int = field(default=1, kw_only=True, validator=checked(whole_number, least=1))
+    at: frozenset[int] | None = field(default=None, kw_only=True, converter=_as_counts)
+    once: bool = field(default=False, kw_only=True, validator=checked(flag))
+    when: Callable[[Any], object] | None = field(default=None, kw_only=True, validator=checked(function))
 
-    def filtered(self, hook: Hook) -> Hook:
-        """Return `hook`, called only for the events that are meant; counting begins anew with each call of this."""
-        if self == Listening(self.event):
+    def wrap(self, hook: Hook) -> Hook:
+        """Return a function that calls `hook` with the events that meet the conditions, counted from its first call."""
+        if self == Subscription(self.event):
             return hook
         every, at, once, when = self.every, self.at, self.once, self.when
         emitted = 0
         done = False
 
-        def heard(event: Event) -> None:
+        def receive(event: Event) -> None:
             nonlocal emitted, done
             emitted += 1
             count = emitted if event.count is None else event.count
@@ -51,32 +85,31 @@ class Listening:
             done = once
             hook(event)
 
-        heard.__wrapped__ = hook  # type: ignore[attr-defined]  # functools.wraps' name, for the note on an exception
-        return heard
+        receive.__wrapped__ = hook  # type: ignore[attr-defined]  # as functools.wraps does, for the listener's name
+        return receive
 
 
 def on(
-    event: type[Event],
+    event: type[E],
     *,
     every: int = 1,
     at: Iterable[int] | int | None = None,
     once: bool = False,
-    when: Callable[[Any], object] | None = None,
+    when: Callable[[E], object] | None = None,
 ) -> Callable[[F], F]:
-    """Mark a method of a Callback as a listener; its name means nothing then.
+    """Mark a method of a Callback as a listener, whatever its name.
 
-    All conditions given must hold. The count of a step event is its step, of an epoch event its epoch; events of your
-    own are counted as they are emitted, anew in each fit, unless they define `count`.
+    All conditions given must hold. The count of a step event is its step, that of an epoch event its epoch; your own
+    events are counted as they are emitted, from 1 in each fit, unless they define `count`.
 
     Args:
         event: The event's class.
-        every: Hear it when the count is a multiple of this. At least 1.
-        at: Hear it at these counts only, each at least 1.
-        once: Hear it only the first time in each fit.
-        when: Hear it when this function of the event is true.
+        every: Receive it when the count is a multiple of this. At least 1.
+        at: Receive it at these counts only, each at least 1.
+        once: Receive it only the first time in each fit.
+        when: Receive it when this function of the event is true.
 
     Raises:
-        TypeError: If an argument is of the wrong kind.
         ValueError: If a count is below 1.
 
     >>> from lucid_train import StepEnd
@@ -85,44 +118,55 @@ def on(
     ...     def beat(self, event):
     ...         print(f"step {event.step}")
     """
-    listening = listening_to(event, every=every, at=at, once=once, when=when)
+    subscription = Subscription(event, every=every, at=at, once=once, when=when)
 
     def mark(method: F) -> F:
-        method.__dict__.setdefault("listens", []).append(listening)
+        method.__dict__.setdefault(_MARK, []).append(subscription)
         return method
 
     return mark
 
 
-def listening_to(
-    event: type[Event],
-    *,
-    every: int = 1,
-    at: Iterable[int] | int | None = None,
-    once: bool = False,
-    when: Callable[[Any], object] | None = None,
-) -> Listening:
-    """Return the checked conditions of a listener; the arguments are those of `on`."""
-    if not (isinstance(event, type) and issubclass(event, Event)) or event in (Event, EpochEvent):
-        raise TypeError(f"'event' must be the class of an event that is emitted, such as StepEnd: {event!r}")
-    flag("once", once)
-    if when is not None:
-        function("when", when)
-    if isinstance(at, str) or not (at is None or isinstance(at, (int, Iterable))):
-        raise TypeError(f"'at' must be a set of counts: {at!r}")
-    counts = None if at is None else [at] if isinstance(at, int) else at
-    chosen = None if counts is None else frozenset(whole_number("at", count, least=1) for count in counts)
-    return Listening(event, whole_number("every", every, least=1), chosen, once, when)
+def _subscriptions(method: Any) -> list[Subscription]:
+    """Return what `on` has marked a method with."""
+    return getattr(method, _MARK, [])
+
+
+def _check_hook(cls: type[Callback], name: str, method: Any) -> None:
+    marked = bool(_subscriptions(method))
+    if not marked and name not in hook_names():
+        near = difflib.get_close_matches(name, hook_names(), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(sorted(hook_names()))}"
+        raise TypeError(f"{cls.__name__}.{name} is not a hook; {hint}")
+    if method is not None and not callable(getattr(cls, name)):
+        raise TypeError(f"{cls.__name__}.{name} must be a method, it is a hook: {method!r}")
+    if inspect.isfunction(method):
+        _check_signature(f"{cls.__name__}.{name}", method, None, None)
+
+
+def _check_signature(name: str, function: Callable[..., object], *arguments: None) -> None:
+    never_run = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    if any(kind(function) for kind in never_run):
+        raise TypeError(f"{name} must be a plain function, neither async nor with yield: its body would never run")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C have none
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise TypeError(f"{name} must take one argument, the event: {name}{signature}") from None
 
 
 @define(eq=False)
 class Callback:
-    """The base of all callbacks: a class whose `on_...` methods hear the events of a run.
+    """The base of all callbacks: a class whose `on_...` methods receive the events of a run.
 
     Decorate a subclass with `@define(eq=False)`. Its public fields are settings, shown in the repr. Fields with
     `init=False` are state, which `state_dict` and `load_state_dict` carry; mark those that are neither, a thread or an
-    open file, with `metadata=TRANSIENT`. A method `on_x` that is the hook of no event is refused when the class is
-    defined.
+    open file, with `metadata=TRANSIENT`. Only the hooks that a subclass overrides are called. A method `on_x` that is
+    the hook of no event is refused when the class is defined; a value that is no field, as a resumed run would lose
+    it, when a Trainer is given the callback.
 
     >>> from attrs import define, field
     >>> @define(eq=False)
@@ -133,49 +177,80 @@ class Callback:
     ...         self.epochs += 1
     """
 
-    # The methods marked with `on` and their conditions, in the order of definition, those of the bases first.
-    _marked: ClassVar[tuple[tuple[str, Listening], ...]] = ()
+    # The methods marked with `on` and their subscriptions, in the order of definition, those of the bases first.
+    _marked: ClassVar[tuple[tuple[str, Subscription], ...]] = ()
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         for name, method in vars(cls).items():
-            marked = hasattr(method, "listens")
-            if name.startswith("on_") and not marked and name not in hook_names():
-                near = difflib.get_close_matches(name, hook_names(), n=1)
-                hint = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(sorted(hook_names()))}"
-                raise TypeError(f"{cls.__name__}.{name} is not a hook; {hint}")
-            if name.startswith("on_") and method is not None and not callable(getattr(cls, name)):
-                raise TypeError(f"{cls.__name__}.{name} must be a method, it is a hook: {method!r}")
-            if inspect.isfunction(method) and (name.startswith("on_") or marked):
-                _check_signature(f"{cls.__name__}.{name}", method, None, None)
-        if getattr(vars(cls).get("__setstate__"), "__module__", "").startswith("attr"):
-            # The one that attrs gives a slotted class sets the fields and loses what else a subclass may have.
-            del cls.__setstate__
+            if name.startswith("on_") or _subscriptions(method):
+                _check_hook(cls, name, method)
+        for base in cls.__mro__[cls.__mro__.index(Callback) + 1 :]:
+            for name in vars(base).keys() & vars(Callback).keys() & hook_names():
+                if getattr(cls, name) is getattr(Callback, name):
+                    raise TypeError(f"{cls.__name__} must have {base.__name__} before Callback in its bases: {name}")
+        # attrs gives a slotted class a __getstate__ and a __setstate__ that know its fields, TRANSIENT ones included,
+        # and nothing else; it does not where the class itself has one of the two.
+        if "__setstate__" not in vars(cls):
+            cls.__setstate__ = cls.__setstate__  # type: ignore[method-assign]  # what is inherited becomes its own
         names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
         cls._marked = tuple(
-            (name, listening) for name in names for listening in getattr(getattr(cls, name, None), "listens", ())
+            (name, subscription) for name in names for subscription in _subscriptions(getattr(cls, name, None))
         )
 
+    def on_fit_start(self, event: FitStart) -> None:
+        """A fit begins; nothing has been trained in it yet."""
+
+    def on_epoch_start(self, event: EpochStart) -> None:
+        """An epoch begins; the pass over its data has not begun yet."""
+
+    def on_step_start(self, event: StepStart) -> None:
+        """The step function is about to be called."""
+
+    def on_step_end(self, event: StepEnd) -> None:
+        """The step function has returned."""
+
+    def on_evaluate_start(self, event: EvaluateStart) -> None:
+        """An evaluation begins."""
+
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        """An evaluation is done."""
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        """The metrics of an epoch are final: change the run here."""
+
+    def on_epoch_report(self, event: EpochReport) -> None:
+        """All that callbacks do on EpochEnd is done: show and save here."""
+
+    def on_fit_error(self, event: FitError) -> None:
+        """An exception is leaving the fit."""
+
+    def on_fit_end(self, event: FitEnd) -> None:
+        """The fit is over, whatever happened; the last callback is the first to receive this."""
+
     def hooks(self, event: type[Event]) -> list[Hook]:
-        """Return what hears an event here, in the order of definition; asked once per fit for each kind of event."""
+        """Return the listeners to an event, in the order of definition. A fit asks once for each class of events."""
         named = getattr(self, event.hook, None)
-        found: list[Hook] = [] if named is None or hasattr(named, "listens") else [named]
-        marked = [(name, conditions) for name, conditions in self._marked if conditions.event is event]
-        return found + [conditions.filtered(getattr(self, name)) for name, conditions in marked]
+        overridden = getattr(named, "__func__", named) is not getattr(Callback, event.hook, None)
+        found: list[Hook] = [named] if named is not None and overridden and not _subscriptions(named) else []
+        marked = [(name, subscription) for name, subscription in self._marked if subscription.event is event]
+        return found + [subscription.wrap(getattr(self, name)) for name, subscription in marked]
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the state: the fields with `init=False`, without their underscores.
 
         Raises:
-            TypeError: If such a field has no default and is not set.
+            TypeError: If such a field has no default and is not set, or a value would be lost that is no field.
         """
+        check_state_is_known(self)
         names = _names(self)
-        unset = [name for name in names if not hasattr(self, name)]
-        if unset:
-            raise TypeError(f"{type(self).__name__}.{unset[0]} must have a default, as a field with init=False")
+        for name in names:
+            if not hasattr(self, name):
+                raise _without_default(self, name)
         return {name.lstrip("_"): copy.deepcopy(getattr(self, name)) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state that `state_dict` returned.
+        """Load a state that `state_dict` returned.
 
         Raises:
             ValueError: If entries are missing or unknown; nothing has changed then.
@@ -186,20 +261,20 @@ class Callback:
             setattr(self, names[name], copy.deepcopy(value))
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings as plain JSON, as a checkpoint remembers them and a resumed run compares them.
+        """Return the settings as plain JSON, to be saved in a checkpoint and compared by a run that resumes from it.
 
-        What is no plain value is described by its class. Leave out what does not change the training.
+        A value that JSON lacks is described by its class. Leave out what does not change the training.
         """
         fields = [f for f in attrs.fields(type(self)) if f.init and not f.metadata.get("transient", False)]
-        return {f.name: described(getattr(self, f.name)) for f in fields if not f.name.startswith("_")}
+        return {f.name: plain_settings(getattr(self, f.name)) for f in fields if not f.name.startswith("_")}
 
     def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
-        """Take over the state in a checkpoint, before FitStart.
+        """Load the state in a checkpoint, before FitStart.
 
         Args:
             state: What `state_dict` returned.
-            accepted: Whether the settings differ from those in the checkpoint, which the user has accepted: those here
-                count.
+            accepted: Whether the settings differ from those in the checkpoint and the user has accepted that: the ones
+                here count.
         """
         self.load_state_dict(state)
 
@@ -208,33 +283,33 @@ class Callback:
         return None
 
     def monitored(self) -> Monitor | None:
-        """Return the metric by which this callback judges the run, or None if it goes by none."""
+        """Return the metric by which this callback judges the run, or None if there is none."""
         return None
 
     def reset(self) -> None:
-        """Bring the state back to what it was before the first fit.
+        """Set the state back to what it was before the first fit.
 
         Raises:
-            TypeError: If a field with `init=False` has no default.
+            TypeError: If a field with `init=False` has no default, or a value would remain that is no field.
         """
+        check_state_is_known(self)
         values = {name: _default(self, name) for name in _names(self)}
-        unknown = [name for name, value in values.items() if value is attrs.NOTHING]
-        if unknown:
-            raise TypeError(f"{type(self).__name__}.{unknown[0]} must have a default, as a field with init=False")
+        for name, value in values.items():
+            if value is attrs.NOTHING:
+                raise _without_default(self, name)
         for name, value in values.items():
             setattr(self, name, value)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Not __getstate__: attrs gives every slotted class one of its own, which knows nothing of transient fields.
+    def __getstate__(self) -> dict[str, Any]:
+        found: Any = object.__getstate__(self)
+        parts = found if isinstance(found, tuple) else (found,)  # the attributes in __dict__ and those in slots
         transient = _names(self, transient=True)
-        names = [*(f.name for f in attrs.fields(type(self)) if hasattr(self, f.name)), *getattr(self, "__dict__", ())]
-        values = {name: getattr(self, name) for name in names if name not in transient}
-        return copyreg.__newobj__, (type(self),), values  # type: ignore[attr-defined]  # missing from typeshed
+        values = {name: value for part in parts for name, value in (part or {}).items()}
+        return {name: value for name, value in values.items() if name not in transient}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
-        # Made here, for a lock or a thread can be neither copied nor pickled.
         for name in _names(self, transient=True):
             if (value := _default(self, name)) is not attrs.NOTHING:
                 object.__setattr__(self, name, value)
@@ -244,61 +319,78 @@ class Callback:
 class FunctionListener(Callback):
     """A function that listens, as `Trainer.on` adds it."""
 
-    listening: Listening
+    subscription: Subscription
     function: Hook
 
+    @property
+    def __name__(self) -> str:
+        return hook_name(self.function)
+
     def hooks(self, event: type[Event]) -> list[Hook]:
-        return [self.listening.filtered(self.function)] if event is self.listening.event else []
+        return [self.subscription.wrap(self.function)] if event is self.subscription.event else []
 
 
-def collecting(listeners: list[FunctionListener], listening: Listening) -> Callable[[F], F]:
-    """Return a decorator that adds a function to `listeners`; one that cannot be called with an event is refused."""
+def listener_decorator(listeners: list[FunctionListener], subscription: Subscription) -> Callable[[F], F]:
+    """Return a decorator that adds a function to `listeners` and refuses one that cannot be called with an event."""
 
     def add(function: F) -> F:
-        check_listener(function)
-        listeners.append(FunctionListener(listening, function))
+        if not callable(function):
+            raise TypeError(f"a listener must be a function of the event: {function!r}")
+        _check_signature(getattr(function, "__name__", repr(function)), function, None)
+        listeners.append(FunctionListener(subscription, function))
         return function
 
     return add
 
 
-def described(value: Any) -> Any:
-    """Return a setting as plain JSON; what is no plain value as the name of its class, a function as its own."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [described(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((described(item) for item in value), key=repr)
-    if isinstance(value, Mapping):
-        return {str(name): described(item) for name, item in value.items()}
-    named = value if callable(value) and hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+def check_state_is_known(callback: Callback) -> None:
+    """Refuse a callback that keeps a value which attrs does not know: it is not saved, and a resumed run loses it.
 
-
-def check_listener(function: Any) -> None:
-    """Refuse what cannot be called with an event.
+    A callback whose class has both `state_dict` and `load_state_dict` of its own is trusted with its state.
 
     Raises:
-        TypeError: If it is no function of one argument, or one whose body a call does not run.
+        TypeError: Naming the value and the cure.
     """
-    if not callable(function):
-        raise TypeError(f"a listener must be a function of the event: {function!r}")
-    _check_signature(getattr(function, "__name__", repr(function)), function, None)
-
-
-def _check_signature(name: str, function: Callable[..., object], *arguments: None) -> None:
-    lazy = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    if any(kind(function) for kind in lazy):
-        raise TypeError(f"{name} must be a plain function, neither async nor with yield: its body would never run")
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some functions written in C do not tell
+    cls = type(callback)
+    if cls.state_dict is not Callback.state_dict and cls.load_state_dict is not Callback.load_state_dict:
         return
-    try:
-        signature.bind(*arguments)
-    except TypeError:
-        raise TypeError(f"{name} must take one argument, the event: {name}{signature}") from None
+    saved = [name.lstrip("_") for name in _names(callback)]
+    for name in saved:
+        if saved.count(name) > 1:
+            raise TypeError(f"{cls.__name__}.{name} and {cls.__name__}._{name} must not both be state, under one name")
+    known = {f.name for f in attrs.fields(cls)}
+    declare = "declare it in a class decorated with @define(eq=False), with init=False if it is state"
+    for name, cure in [*_declared(cls), *((name, declare) for name in getattr(callback, "__dict__", ()))]:
+        if name in known or isinstance(inspect.getattr_static(cls, name, None), (property, cached_property)):
+            continue
+        if not (name.startswith("__") and name.endswith("__")):
+            raise TypeError(f"{cls.__name__}.{name} is no attrs field, so a resumed run would lose it: {cure}")
+
+
+def _declared(cls: type) -> Iterator[tuple[str, str]]:
+    """Yield what the bodies of a class and its bases declare, but for constants, each with how to make it a field."""
+    for base in cls.__mro__:
+        own, slots = vars(base), vars(base).get("__slots__", ())
+        slots = (slots,) if isinstance(slots, str) else tuple(slots)
+        decorated = f"decorate {base.__name__} with @define(eq=False)"
+        if "__dataclass_fields__" in own:
+            decorated += " instead of @dataclass"
+        elif "__attrs_attrs__" in own:  # attrs has passed it by because another field lacks an annotation
+            decorated = f"annotate every field of {base.__name__}"
+        for name, annotation in _annotations(base).items():
+            constant = re.match(r"['\"]?([\w.]+\.)?(ClassVar|Final)\b", str(annotation))
+            if not constant and not ("__attrs_attrs__" in own and name in slots):  # that is a cached property
+                yield name, decorated
+        if "__attrs_attrs__" not in own:
+            yield from ((name, decorated) for name in slots)
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    if sys.version_info >= (3, 14):  # they may name what is imported for type checkers only
+        import annotationlib
+
+        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
+    return inspect.get_annotations(cls)
 
 
 def _names(callback: Callback, *, transient: bool = False) -> list[str]:
@@ -313,3 +405,7 @@ def _default(callback: Callback, name: str) -> Any:
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, typed as a function
         return default.factory(callback) if default.takes_self else default.factory()
     return default
+
+
+def _without_default(callback: Callback, name: str) -> TypeError:
+    return TypeError(f"{type(callback).__name__}.{name} must have a default, as a field with init=False")

@@ -1,4 +1,4 @@
-"""Mini-batches over arrays, and the handwritten digits that come with the package."""
+"""Mini-batches of arrays, and the handwritten digits that come with the package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast, final, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lucid_train.validation import flag, real_number, whole_number
+from lucid_train.validation import check_entries, flag, real_number, whole_number
 
 __all__ = ["Batches", "Digits", "batches", "digits"]
 
@@ -33,21 +33,17 @@ def batches(
 def batches(
     *arrays: ArrayLike, batch_size: int, shuffle: bool = True, seed: int = 0, drop_last: bool = False
 ) -> Batches[Any]:
-    """Cut arrays into mini-batches, in a new order at every pass.
+    """Split arrays into mini-batches, in a new order at every pass.
 
     Args:
-        *arrays: Arrays of one length n, at least 1; row i of each belongs to the same example.
-        batch_size: Rows per batch; the last one of a pass may have fewer. At least 1.
-        shuffle: Whether each pass has an order of its own, or all of them that of the arrays.
-        seed: Where the orders come from. At least 0.
-        drop_last: Whether a last batch of fewer rows is left out.
+        *arrays: Arrays of equal length n, at least 1; row i of each belongs to the same example.
+        batch_size: Rows per batch; the last batch of a pass may have fewer. At least 1.
+        shuffle: Whether to draw a new order for each pass, or to keep the order of the arrays.
+        seed: Seed of the orders. At least 0.
+        drop_last: Whether to leave out a last batch with fewer rows.
 
     Returns:
         The batches, sized and re-iterable: arrays if one was given, else tuples of arrays.
-
-    Raises:
-        TypeError: If an argument is of the wrong kind.
-        ValueError: If an argument is out of its range, or the lengths differ.
 
     >>> train = batches([10, 20, 30], ["a", "b", "c"], batch_size=2, shuffle=False)
     >>> len(train)
@@ -62,9 +58,10 @@ def batches(
 
 @final
 class Batches(Generic[Batch]):
-    """What `batches` returns. The arrays are held as they are; what is handed out are copies of rows.
+    """What `batches` returns. The arrays are not copied; every batch is a copy of their rows.
 
-    A pass begins when its first batch is asked for. One that is left early is over: the next `iter` begins a new pass.
+    A pass begins with the request for its first batch. A pass that is left early is over: the next `iter` starts a new
+    one.
     """
 
     def __init__(
@@ -78,7 +75,7 @@ class Batches(Generic[Batch]):
             rule = f"<= {self._rows}, the length of the arrays, with drop_last=True"
             raise ValueError(f"'batch_size' must be {rule}: {self.batch_size}")
         self._rng = np.random.default_rng(whole_number("seed", seed, least=0))
-        # The order of a pass is not stored: it follows from the generator as it was before the pass.
+        # The order of a pass is not stored: it follows from the generator's state before the pass.
         self._before: dict[str, Any] = dict(self._rng.bit_generator.state)
         self._done = 0
         self._to_skip = 0
@@ -98,7 +95,7 @@ class Batches(Generic[Batch]):
         for number in range(first, len(self)):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
             batch = tuple(array[rows] for array in self._arrays)
-            # Of several passes at once, and of one that goes on after `load_state_dict`, the state is the latest's.
+            # With several passes open, or one that continues after `load_state_dict`, the state is that of the latest.
             if this == self._latest:
                 self._done = number + 1
             yield cast(Batch, batch if len(batch) > 1 else batch[0])
@@ -106,27 +103,22 @@ class Batches(Generic[Batch]):
             self._before, self._done = dict(self._rng.bit_generator.state), 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return, as plain JSON, where the latest pass stands: a batch that has been handed out counts as done."""
+        """Return the position of the latest pass as plain JSON; a batch counts as done once it is yielded."""
         return {**self._settings(), "generator": deepcopy(self._before), "done": self._done}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state: the next pass yields what was left of that one, and those after it follow as they would.
+        """Continue from a state: the next pass yields the rest of the saved one, and the passes after it are the same.
 
-        A state taken while the last batch was out has nothing left: the next pass is then empty. Taken once the loop
-        had come to its end, it stands before a whole pass.
+        A state taken during the last batch has no batches left: the next pass is empty. A state taken after the loop
+        has ended is at the start of the next pass.
 
         Args:
-            state: What `state_dict` returned, for as many rows and the same settings.
+            state: What `state_dict` returned, for the same number of rows and the same settings.
 
         Raises:
-            TypeError: If an entry is of the wrong kind.
             ValueError: If an entry is missing, unknown, or in conflict with the settings. Nothing has changed then.
         """
-        own = self.state_dict()
-        wrong = [f"lacks {name!r}" for name in own if name not in state]
-        wrong += [f"has {name!r}" for name in state if name not in own]
-        if wrong:
-            raise ValueError(f"the state is not one of batches: it {', '.join(wrong)}")
+        check_entries("the state of the batches", state, self.state_dict())
         for name, setting in self._settings().items():
             if state[name] != setting:
                 raise ValueError(f"{name!r} in the state must be {setting}, as it is here: {state[name]!r}")
@@ -166,27 +158,22 @@ class Digits(NamedTuple):
 
 
 def digits(seed: int = 0, held_out: float = 1 / 3) -> Digits:
-    """Return 1,797 handwritten digits of 8 x 8 points, split at random into a part to train on and one held out.
+    """Return 1,797 handwritten digits of 8 x 8 pixels, split at random into a training set and a test set.
 
     They are the test set of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak (1998), UCI
     Machine Learning Repository, https://doi.org/10.24432/C50P49, licensed under CC BY 4.0,
     https://creativecommons.org/licenses/by/4.0/legalcode.
 
     Args:
-        seed: What the split depends on. At least 0.
-        held_out: Share of the digits that is held out. Above 0, below 1; each part gets at least one digit.
-
-    Raises:
-        TypeError: If an argument is no number.
-        ValueError: If an argument is out of its range.
+        seed: Seed of the split. At least 0.
+        held_out: Share of the digits in the test set. Above 0, below 1; each set gets at least one digit.
 
     >>> train_images, train_labels, test_images, test_labels = digits()
     >>> train_images.shape, test_labels.shape
     ((1198, 64), (599,))
     """
     whole_number("seed", seed, least=0)
-    if real_number("held_out", held_out, above=0) >= 1:
-        raise ValueError(f"'held_out' must be < 1: {held_out}")
+    real_number("held_out", held_out, above=0, below=1)
     packed = files("lucid_train").joinpath("digits.npz").read_bytes()
     with np.load(BytesIO(packed), allow_pickle=False) as arrays:
         images, labels = arrays["images"] / 16, arrays["labels"].astype(np.int64)

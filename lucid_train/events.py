@@ -1,4 +1,4 @@
-"""What happens in a run: one attrs class per event, and the name of the hook that hears it."""
+"""What happens in a run: one attrs class per event, in the order of a fit, and the names of their hooks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,16 @@ if TYPE_CHECKING:
 
 Status = Literal["ready", "running", "completed", "stopped", "interrupted", "failed"]
 
-_hook_names: set[str] = set()
-
-
-def hook_names() -> frozenset[str]:
-    """Return the names of all hooks: those of the library's events and of every event defined so far."""
-    return frozenset(_hook_names - {EpochEvent.hook})
+# Every event class by its name and its module, in the order of definition. Of one name and module the latest counts:
+# attrs defines a class with slots twice, and so does whoever runs a notebook's cell again.
+_classes: dict[str, dict[str, type[Event]]] = {}
 
 
 @define
 class Event:
-    """The base of all events. A subclass is a new event; the hook's name follows from the class.
+    """The base of all events. A subclass is a new event; the name of its hook follows from the name of the class.
 
-    An event `BatchLost` is heard by methods named `on_batch_lost(self, event)`. Define it with `@define` or
+    An event `BatchLost` is received by methods named `on_batch_lost(self, event)`. Define it with `@define` or
     `@define(kw_only=True)` and emit it with `run.emit(BatchLost(run, ...))`.
 
     Args:
@@ -40,11 +37,13 @@ class Event:
     run: Run = field(default=cast("Run", None), repr=False, eq=False)
 
     def __init_subclass__(cls) -> None:
-        own = globals().get(cls.__name__)
-        if isinstance(own, type) and issubclass(own, Event) and cls.__module__ != __name__:
-            raise TypeError(f"{cls.__module__}.{cls.__name__} must not have the name of an event of the library's own")
-        cls.hook = "on_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
-        _hook_names.add(cls.hook)
+        super().__init_subclass__()
+        name, known = cls.__name__, _classes.setdefault(cls.__name__, {})
+        if cls.__module__ != __name__ and (__name__ in known or name == "Event"):
+            raise TypeError(f"{cls.__module__}.{name} must not have the name of an event of the library")
+        cls.hook = "on_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+        known.pop(cls.__module__, None)
+        known[cls.__module__] = cls
 
     @property
     def count(self) -> int | None:
@@ -53,13 +52,8 @@ class Event:
 
 
 @define
-class FitStart(Event):
-    """A fit begins; nothing has been trained in it yet."""
-
-
-@define
 class EpochEvent(Event):
-    """The base of the events that belong to an epoch; it is never emitted itself.
+    """The base of the events that belong to an epoch.
 
     Args:
         epoch: The epoch's number, from 1.
@@ -73,8 +67,13 @@ class EpochEvent(Event):
 
 
 @define
+class FitStart(Event):
+    """A fit begins; nothing has been trained in it yet."""
+
+
+@define
 class EpochStart(EpochEvent):
-    """An epoch begins."""
+    """An epoch begins; the pass over its data has not begun yet."""
 
 
 @define
@@ -83,7 +82,7 @@ class StepStart(EpochEvent):
 
     Args:
         step: The step's number, from 1, counted through the whole run.
-        batch: What the step function will be given.
+        batch: The argument of the step function.
     """
 
     step: int = 0
@@ -175,10 +174,10 @@ class EvaluateEnd(EpochEvent):
 
 @define
 class EpochEnd(EpochEvent):
-    """An epoch's metrics are final. Here callbacks change the run: schedules advance, early stopping decides.
+    """The metrics of an epoch are final. Here callbacks change the run: schedules advance, early stopping decides.
 
     Args:
-        metrics: The mean of every metric of the steps, and what the evaluation found.
+        metrics: The mean of every metric of the steps, and the metrics of the evaluation.
         lr: The rates that the epoch's last update used, one per group.
     """
 
@@ -188,10 +187,10 @@ class EpochEnd(EpochEvent):
 
 @define(kw_only=True)
 class EpochReport(Event):
-    """All that EpochEnd set off is done. Here callbacks show and save.
+    """All that callbacks do on EpochEnd is done. Here they show and save.
 
     Args:
-        record: The epoch, as the history has it.
+        record: The epoch, as in the history.
     """
 
     record: EpochRecord = field(default=cast("EpochRecord", None))
@@ -230,3 +229,28 @@ class FitEnd(Event):
     status: Status = "completed"
     reason: str | None = None
     history: History = field(default=cast("History", None))
+
+
+# These are never emitted.
+BASES = (Event, EpochEvent)
+
+
+def event_classes() -> list[type[Event]]:
+    """Return the classes of all events: the library's in the order of a fit, then yours in the order of definition."""
+    return [cls for modules in _classes.values() for cls in modules.values() if cls not in BASES]
+
+
+def find_event_class(name: str, module: object = None) -> type[Event] | None:
+    """Return the event class of a name: that of the module if there is one, else the latest; None if none is defined.
+
+    Args:
+        name: The class's `__name__`.
+        module: The class's `__module__`. It is a preference, as a program may be another one when its run is replayed.
+    """
+    found = [cls for cls in event_classes() if cls.__name__ == name]
+    return next((cls for cls in found if cls.__module__ == module), found[-1] if found else None)
+
+
+def hook_names() -> frozenset[str]:
+    """Return the names of the hooks of all events that are defined so far."""
+    return frozenset(cls.hook for cls in event_classes())

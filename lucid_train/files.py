@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, and never over those of another run."""
+"""Files of a run: written whole or not at all, and never over the files of another run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _BINARY = getattr(os, "O_BINARY", 0)
 
 
 def as_path(value: Any) -> Any:
-    """Return a path as a Path, anything else as it is; an attrs converter."""
+    """Return a path as a Path, and anything else unchanged; an attrs converter."""
     return Path(value) if isinstance(value, (str, os.PathLike)) and os.fspath(value) else value
 
 
 def writable_path(instance: object, attribute: Any, value: Any) -> None:
-    """Refuse what is not the path of a file; an attrs validator.
+    """Check that a value is the path of a file that can be written; an attrs validator.
 
     Raises:
         TypeError: If it is not a path.
@@ -30,12 +30,21 @@ def writable_path(instance: object, attribute: Any, value: Any) -> None:
     """
     if not isinstance(value, Path):
         raise TypeError(f"{attribute.name!r} must be the path of a file: {value!r}")
-    if value.exists() and not value.is_file():
-        raise ValueError(f"{attribute.name!r} must be a file, not a folder or a device: '{value}'")
+    check_replaceable(attribute.name, value)
+
+
+def check_replaceable(name: str, path: Path) -> None:
+    """Check that there is nothing at a path but a file, which `write_whole` can replace.
+
+    Raises:
+        ValueError: If a folder, a device or a pipe is there.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{name!r} must be a file, not a folder or a device: '{path}'")
 
 
 def rotate(path: Path) -> Path:
-    """Rename a file to the first free name that adds a number to its own, and return that name."""
+    """Rename a file to its own name with the first free number after it, and return the new path."""
     for number in count(1):
         free = path.with_name(f"{path.name}.{number}")
         if not free.exists():
@@ -45,50 +54,55 @@ def rotate(path: Path) -> Path:
 
 
 def part_file(path: Path) -> Path:
-    """Return the name under which a file is written before it is whole."""
+    """Return the path under which a file is written until it is whole."""
     return path.with_name(f".{path.name}.part")
 
 
-def write_whole(path: Path, pieces: Iterable[memoryview], digest: Any = None) -> None:
-    """Write a file so that after a crash, and for whoever reads it meanwhile, it is the old one or the new one.
+def whole_file(part: Path) -> Path:
+    """Return the path that a file from `part_file` gets once it is whole."""
+    return part.with_name(part.name.removeprefix(".").removesuffix(".part"))
+
+
+def write_whole(path: Path, pieces: Iterable[bytes | memoryview], digest: Any = None) -> None:
+    """Write a file so that readers, also after a crash, find either the old content or the new, never a mixture.
 
     The pieces go to a file of another name, which is forced to the disk and then renamed.
 
     Args:
-        path: The file, replaced if it exists.
-        pieces: Bytes, each piece contiguous.
-        digest: A hash of hashlib; it is fed with the pieces, and what it comes to is written after them.
+        path: The file, replaced if it exists. A link is followed.
+        pieces: The content; each piece is contiguous.
+        digest: A hash object of hashlib. It is updated with the pieces, and its digest is written after them.
 
     Raises:
-        OSError: If the disk is full or anything else fails, naming the file. What was there before is untouched then.
+        OSError: If the disk is full or anything else fails, naming the file. The old content is untouched then.
     """
-    part = part_file(path)
+    target = Path(os.path.realpath(path))
+    part = part_file(target)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)  # left by a process that was killed
+        part.unlink(missing_ok=True)  # left by a process that was killed
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
         try:
             if digest is None:
                 for piece in pieces:
-                    _write_all(descriptor, _as_bytes(piece))
+                    _write_all(descriptor, _bytes_of(piece))
             else:
                 _write_hashed(descriptor, pieces, digest)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(part, path)
+        os.replace(part, target)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(part)
         named = OSError(error.errno, f"cannot write the file, {error.strerror}", os.fspath(path))
         raise named from error
-    force_folder(path.parent)
+    force_folder(target.parent)
 
 
 def force_folder(folder: Path) -> None:
-    """Force a folder's entries to the disk: only then is a new name certain to survive a crash."""
+    """Force a folder's entries to the disk: only then does a new name certainly survive a crash."""
     if os.name == "nt":
-        return  # Windows opens no folders
+        return  # Windows cannot open a folder
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -99,24 +113,25 @@ def force_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_hashed(descriptor: int, pieces: Iterable[memoryview], digest: Any) -> None:
-    # A hash costs as much as the writing does; hashlib releases the interpreter's lock, so the two run side by side.
+def _write_hashed(descriptor: int, pieces: Iterable[bytes | memoryview], digest: Any) -> None:
+    # Hashing takes as long as writing; hashlib releases the interpreter's lock, so the two run in parallel.
     with ThreadPoolExecutor(1, thread_name_prefix="lucid-train-hash") as hashing:
         hashed = []
         for piece in pieces:
-            data = _as_bytes(piece)
+            data = _bytes_of(piece)
             for start in range(0, len(data), _CHUNK):
                 hashed.append(hashing.submit(digest.update, data[start : start + _CHUNK]))
             _write_all(descriptor, data)
-        # What is written reaches the disk while the rest is being hashed.
+        # The written data reaches the disk while the rest is being hashed.
         os.fsync(descriptor)
         for each in hashed:
             each.result()
     _write_all(descriptor, memoryview(digest.digest()))
 
 
-def _as_bytes(piece: memoryview) -> memoryview:
-    return piece.cast("B") if piece.nbytes else memoryview(b"")
+def _bytes_of(piece: bytes | memoryview) -> memoryview:
+    view = memoryview(piece)
+    return view.cast("B") if view.nbytes else memoryview(b"")  # an empty view cannot be cast
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

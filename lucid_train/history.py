@@ -1,4 +1,4 @@
-"""The finished epochs of a run, as data."""
+"""The finished epochs of a run as data: records, columns, arrays, CSV."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, overload
 import attrs
 from attrs import define, field
 
+from lucid_train.files import check_replaceable, write_whole
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.plot import curves
 
@@ -32,11 +33,11 @@ class EpochRecord:
 
     Args:
         epoch: Its number, from 1.
-        steps: Steps done in it.
-        seconds: How long it took, evaluation included.
-        metrics: The mean of every metric of the steps, and what the evaluation found.
+        steps: The number of its steps.
+        seconds: Its duration, evaluation included.
+        metrics: The means of the steps' metrics, and the results of the evaluation.
         lr: The rates that its last update used, one per group.
-        last_lr: The rates that the schedules have set for the next update, one per group.
+        last_lr: The rates set for the next update, one per group.
     """
 
     epoch: int
@@ -119,54 +120,55 @@ class History(Sequence[EpochRecord]):
         self._records.append(record)
 
     def metric(self, name: str) -> list[float]:
-        """Return one metric of every epoch; NaN for an epoch that lacks it.
+        """Return the values of one metric, one per epoch; NaN where an epoch lacks it.
 
         Raises:
             KeyError: If no epoch has it.
         """
         names = self.metric_names()
         if name not in names:
-            raise KeyError(f"no metric {name!r} among {', '.join(names) or 'none at all'}")
+            known = ", ".join(names) or "of which there are none"
+            raise KeyError(f"'name' must be one of the metrics, {known}: {name!r}")
         return [record.metrics.get(name, math.nan) for record in self]
 
     def metric_names(self) -> list[str]:
-        """Return the names of all metrics, in the order in which they first came."""
+        """Return the names of all metrics, in the order of their first appearance."""
         return list(dict.fromkeys(name for record in self for name in record.metrics))
 
     def best(self, name: str, mode: Mode = "min") -> EpochRecord:
-        """Return the epoch whose metric is lowest, or with mode "max" highest; the first of equals.
+        """Return the epoch with the lowest value of a metric, or with mode "max" the highest; the first of equals.
 
         Raises:
             KeyError: If no epoch has the metric.
-            ValueError: If it is NaN in every epoch, or `mode` is neither "min" nor "max".
+            ValueError: If it is NaN in every epoch.
         """
         monitor, best, best_index = Monitor(name, mode), None, None
         for index, value in enumerate(self.metric(name)):
             if monitor.is_better(value, than=best):
                 best, best_index = value, index
         if best_index is None:
-            raise ValueError(f"{name!r} must be a number in one epoch at least: it is NaN in all {len(self)}")
+            raise ValueError(f"{name!r} must be a number in at least one epoch: it is NaN in all {len(self)}")
         return self[best_index]
 
     def columns(self) -> list[str]:
         """Return the names of the columns of `to_csv` and `arrays`.
 
-        These are epoch, steps and seconds; lr, the rate that the epoch's last update used, and for further groups lr_1,
-        lr_2 and so on; then the metrics. A metric that has one of these names gets "metric_" before it.
+        These are epoch, steps and seconds; lr, the rate that the epoch's last update used, and lr_1, lr_2 and so on for
+        further groups; then the metrics. A metric with one of these names gets the prefix "metric_".
         """
         groups = max((len(record.lr) for record in self), default=0)
         own = ["epoch", "steps", "seconds", *(_rate_column(group) for group in range(groups))]
         return [*own, *map(_metric_column, self.metric_names())]
 
     def row(self, index: int) -> dict[str, float]:
-        """Return an epoch's numbers by column, without those that it lacks."""
+        """Return the numbers of one epoch by column; columns that it lacks are left out."""
         record = self[index]
         rates = {_rate_column(group): rate for group, rate in enumerate(record.lr)}
         metrics = {_metric_column(name): value for name, value in record.metrics.items()}
         return {"epoch": record.epoch, "steps": record.steps, "seconds": record.seconds, **rates, **metrics}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return every column as a numpy array with one entry per epoch; NaN where an epoch lacks a number.
+        """Return the columns as numpy arrays with one entry per epoch; NaN where an epoch lacks a number.
 
         >>> history = History([EpochRecord(epoch=1, lr=(0.1,)), EpochRecord(epoch=2, lr=(0.05,))])
         >>> history.arrays()["lr"].tolist()
@@ -175,16 +177,16 @@ class History(Sequence[EpochRecord]):
         import numpy as np
 
         rows = [self.row(index) for index in range(len(self))]
-        kinds: dict[str, type] = {"epoch": np.int64, "steps": np.int64}
+        dtypes: dict[str, type] = {"epoch": np.int64, "steps": np.int64}
         return {
-            name: np.array([row.get(name, math.nan) for row in rows], dtype=kinds.get(name, np.float64))
+            name: np.array([row.get(name, math.nan) for row in rows], dtype=dtypes.get(name, np.float64))
             for name in self.columns()
         }
 
     def to_csv(self, file: str | os.PathLike[str] | IO[str]) -> None:
-        """Write one row per epoch, under the names of `columns`; a cell is empty where an epoch lacks a number.
+        """Write one row per epoch, with `columns` as the header; a cell is empty where an epoch lacks a number.
 
-        Floats are written in full: what is read back is the same number.
+        Floats are written in full: reading them back gives the same numbers.
 
         Args:
             file: A path, or a file opened for text.
@@ -195,21 +197,23 @@ class History(Sequence[EpochRecord]):
         names = self.columns()
         text = csv_line(names) + "".join(csv_line(csv_cells(names, self.row(index))) for index in range(len(self)))
         if isinstance(file, (str, os.PathLike)):
-            Path(file).write_text(text, encoding="utf-8", newline="")
+            path = Path(file)
+            check_replaceable("file", path)
+            write_whole(path, [text.encode()])
         else:
             file.write(text)
 
     def plot(self, *names: str) -> Figure:
-        """Return a figure of metrics over the epochs, and below it the rates.
+        """Return a figure of metrics over the epochs, with the rates below.
 
         This needs matplotlib: `pip install lucid-train[plot]`.
 
         Args:
-            names: The metrics; by default all of them.
+            *names: The metrics; by default all of them.
 
         Raises:
             ImportError: If matplotlib is not installed.
-            KeyError: If no epoch has a metric.
+            KeyError: If no epoch has one of the metrics.
         """
         metrics = {name: self.metric(name) for name in names or self.metric_names()}
         groups = max((len(record.lr) for record in self), default=0)
@@ -250,12 +254,12 @@ class History(Sequence[EpochRecord]):
 
 
 def csv_cells(names: Sequence[str], row: Mapping[str, float]) -> list[str]:
-    """Return the cells of a row of a CSV file, in the order of `names`."""
+    """Return the cells of a row of a CSV file, in the order of `names`; one that the row lacks is empty."""
     return [number_text(row[name]) if name in row else "" for name in names]
 
 
 def number_text(value: float) -> str:
-    """Return a number in full, as Python reads it back."""
+    """Return a number in full: reading it back gives the same number."""
     return str(value) if isinstance(value, int) else repr(float(value))
 
 
@@ -267,13 +271,13 @@ def csv_line(entries: Sequence[str]) -> str:
 
 
 def _rate_column(group: int) -> str:
-    """Return the name of the column of a parameter group's rate."""
+    """Return the column name of a parameter group's rate."""
     return f"lr_{group}" if group else "lr"
 
 
 def _metric_column(name: str) -> str:
-    """Return the name of a metric's column."""
-    # A name that cannot be taken for a column of ours, nor for one that was made so from another metric's name.
+    """Return the column name of a metric."""
+    # Neither one of our own columns, nor the column of another metric that got the prefix.
     taken = name in ("epoch", "steps", "seconds", "lr") or name.startswith(("lr_", "metric_"))
     return f"metric_{name}" if taken else name
 

@@ -1,4 +1,4 @@
-"""Public names that are loaded when they are first asked for (PEP 562)."""
+"""Public names that are imported on first access (PEP 562)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 def lazy_names(
     package: str, homes: Mapping[str, Iterable[str]], modules: Iterable[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the `__getattr__` and the `__dir__` of a package whose names are loaded on demand.
+    """Return `__getattr__` and `__dir__` for a package whose names are imported on first access.
 
     Args:
         package: The package's `__name__`.
-        homes: The public names by the module, relative to the package, that defines them.
-        modules: Submodules that are public themselves.
+        homes: Modules, relative to the package, and the public names that each defines.
+        modules: Public submodules.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
     submodules = frozenset(modules)

@@ -35,6 +35,7 @@ class Progress:
         random_before: The random generators before the pass over the data began, and before its first batch; None
             where the data does not depend on them.
         pass_left: Whether the data's last pass was left before its end.
+        batch_taken: Whether a batch has been taken whose step has failed: it is the first one to be tried again.
         steps_per_epoch: Steps in an epoch, or None while that is unknown.
         finished_reason: Why a callback has ended the run for good, or None.
         history: The finished epochs.
@@ -52,6 +53,7 @@ class Progress:
     rates: list[float] | None = None
     random_before: list[dict[str, Any]] | None = None
     pass_left: bool = False
+    batch_taken: bool = False
     steps_per_epoch: int | None = None
     finished_reason: str | None = None
     history: History = field(factory=History)

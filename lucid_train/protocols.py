@@ -1,4 +1,4 @@
-"""What the library asks of other people's objects: parameter groups, a state, a step."""
+"""What the library requires of objects from elsewhere: parameter groups, a state, a step."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Stateful(Protocol):
         """Return the state."""
 
     def load_state_dict(self, state: Any, /) -> object:
-        """Take over a state that `state_dict` returned."""
+        """Load a state that `state_dict` returned."""
 
 
 class Steppable(Protocol):
-    """Anything that advances by `step()`: a scheduler of this library, PyTorch's, Lucid's."""
+    """Anything with a `step()`: a scheduler of this library, of PyTorch, of Lucid."""
 
     def step(self, *arguments: Any) -> object:
         """Advance by one epoch or update."""

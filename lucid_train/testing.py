@@ -1,7 +1,7 @@
-"""Put callbacks of your own to the test: do they resume exactly, and does it matter in which order they stand?
+"""Checks for callbacks of your own: do they resume exactly, and does their order in the list matter?
 
-Both helpers take a function that builds a Trainer, everything in it new and the same each time: model, optimizer, data,
-generators and callbacks.
+Both helpers take a function that builds a Trainer. Model, optimizer, data, generators and callbacks must be new at
+every call, and the same each time.
 
 >>> from lucid_train import Trainer
 >>> from lucid_train.callbacks import ExponentialLRCallback, TerminateOnNaN
@@ -27,75 +27,78 @@ from typing import Any, final
 from attrs import define, field
 
 from lucid_train.callback import Callback
+from lucid_train.description import class_labels
 from lucid_train.events import EpochReport, Event, StepEnd
 from lucid_train.saving.checkpoint.format import read_checkpoint, write_checkpoint
-from lucid_train.saving.checkpoint.tree import take_apart
+from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.random_state import RandomState
-from lucid_train.saving.settings import labels
 from lucid_train.training.trainer import Trainer
 from lucid_train.validation import whole_number
 
 
 def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] | None = None) -> None:
-    """Check that a run which is cut and resumed ends, to the last bit, as the one that is not.
+    """Check that a run which is stopped and resumed ends bit for bit like one that is not.
 
-    A Trainer is trained to its `epochs`. Another one is stopped after some steps, its state written to a file; a third
-    one reads it and goes on to the end. Then weights, optimizer, history, callbacks, data and random generators are
-    compared. The same is done between two epochs. Whatever has "seconds" in its name is left out.
+    One Trainer trains to its `epochs`. A second one is stopped after some steps and its state is written to a file; a
+    third one reads the file and trains to the end. Then weights, optimizer, history, callbacks, data and random
+    generators are compared. The same is done between two epochs. Entries with "seconds" in their name are ignored.
 
     Args:
-        build: Returns a new Trainer; if it draws random numbers, then from a seed.
-        cuts: The steps after which the run is cut; by default after the first, in the middle, and before the last.
+        build: Returns a new Trainer. If it draws random numbers, it seeds them.
+        cuts: The steps after which the run is stopped; by default the first, the middle one and the last but one.
 
     Raises:
-        AssertionError: If anything differs, naming what and where the run was cut.
-        ValueError: If a run has not as many steps.
+        AssertionError: If anything differs, naming what differs and where the run was stopped.
+        ValueError: If a cut is not within the run.
     """
     straight = build()
-    chance = RandomState()
-    before = chance.read()
+    generators = RandomState()
+    before = generators.read()
     straight.fit()
     expected = straight.state_dict()
     last = expected["progress"]["step"]
     chosen = sorted({1, last // 2, last - 1} & set(range(1, last))) if cuts is None else list(cuts)
-    steps: list[_Cut] = [_Cut(StepEnd, whole_number("cuts", step, least=1)) for step in chosen]
-    if any(cut.count >= last for cut in steps):
+    stops = [_StopAt(StepEnd, whole_number("cuts", step, least=1)) for step in chosen]
+    if any(stop.count >= last for stop in stops):
         raise ValueError(f"'cuts' must be below the {last} steps of the run: {chosen}")
     epochs = len(expected["progress"]["history"]["epoch"])
-    for cut in [*steps, *([_Cut(EpochReport, epochs // 2)] if epochs > 1 else [])]:
-        chance.write(before)
+    for stop in [*stops, *([_StopAt(EpochReport, epochs // 2)] if epochs > 1 else [])]:
+        generators.write(before)
         first = build()
-        first.callbacks = (*first.callbacks, cut)
+        first.callbacks = (*first.callbacks, stop)
         first.fit()
-        chance.write(before)
+        generators.write(before)
         second = build()
         with tempfile.TemporaryDirectory() as folder:
-            write_checkpoint(Path(folder) / "state", cut.state)
-            second.load_state_dict(read_checkpoint(Path(folder) / "state"), accept="_Cut")
+            write_checkpoint(Path(folder) / "state", stop.state)
+            second.load_state_dict(read_checkpoint(Path(folder) / "state"), accept=_StopAt.__name__)
         second.fit()
-        found = differing(expected, second.state_dict())
-        if found:
-            raise AssertionError(f"a run cut after {cut.place} ends otherwise than one that is not: {'; '.join(found)}")
+        differences = diff_states(expected, second.state_dict())
+        if differences:
+            where = "; ".join(differences)
+            raise AssertionError(
+                f"a run that is stopped after {stop.place} and resumed ends with another state: {where}"
+            )
 
 
 def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, str]]:
-    """Return the pairs of callbacks whose order in the list changes what a run comes to.
+    """Return the pairs of callbacks whose order in the list changes the outcome of a run.
 
-    For each pair the run is trained twice, with the one directly before the other and directly after it, the rest as it
-    is. That order matters is not wrong; it is worth knowing.
+    For each pair the run is trained twice, with one directly before the other and directly after it, and all others in
+    their places. An order that matters is not an error, but it is worth knowing.
 
     Args:
-        build: Returns a new Trainer; if it draws random numbers, then from a seed.
+        build: Returns a new Trainer. If it draws random numbers, it seeds them.
 
     Returns:
         The names of the pairs, in list order; a second callback of one class is "Name#2".
     """
-    names = labels(build().callbacks)
-    chance = RandomState()
-    before = chance.read()
+    names = class_labels(build().callbacks)
+    generators = RandomState()
+    before = generators.read()
 
     def outcome(order: list[int]) -> dict[str, Any]:
-        chance.write(before)
+        generators.write(before)
         trainer = build()
         callbacks = trainer.callbacks
         trainer.callbacks = tuple(callbacks[index] for index in order)
@@ -107,40 +110,39 @@ def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, s
     found = []
     for one, other in combinations(range(len(names)), 2):
         rest = [index for index in range(len(names)) if index != other]
-        after, ahead = list(rest), list(rest)
+        after, before_it = list(rest), list(rest)
         after.insert(rest.index(one) + 1, other)
-        ahead.insert(rest.index(one), other)
-        if differing(outcome(after), outcome(ahead)):
+        before_it.insert(rest.index(one), other)
+        if diff_states(outcome(after), outcome(before_it)):
             found.append((names[one], names[other]))
     return found
 
 
-def differing(one: Any, other: Any) -> list[str]:
-    """Return where two states differ, bit for bit, as names such as "model.0.weight"; [] if they do not.
+def diff_states(one: Any, other: Any) -> list[str]:
+    """Return the places where two states differ in any bit, such as "model.0.weight"; [] if there are none.
 
-    Whatever has "seconds" in its name is left out.
+    Entries with "seconds" in their name are ignored.
     """
-    mine, theirs = dict(_leaves(one, "")), dict(_leaves(other, ""))
-    names = sorted(mine.keys() | theirs.keys())
-    return [name for name in names if "seconds" not in name and mine.get(name) != theirs.get(name)]
+    left, right = dict(_leaves(one, "")), dict(_leaves(other, ""))
+    names = sorted(left.keys() | right.keys())
+    return [name for name in names if "seconds" not in name and left.get(name) != right.get(name)]
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield what a state consists of, each with its place, in a form that is equal where the bits are."""
+    """Yield the values in a state, each with its place, in a form that is equal if and only if the bits are."""
     if isinstance(value, (Mapping, list, tuple)) and value:
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for name, item in items:
             yield from _leaves(item, f"{path}.{name}" if path else str(name))
         return
-    parts = take_apart([value])
-    arrays = [(leaf.dtype, leaf.shape, leaf.octets.tobytes()) for leaf in parts.leaves]
-    yield path, arrays or repr(value)  # of a float, as many digits as its bits need
+    arrays = [(leaf.dtype, leaf.shape, leaf.data.tobytes()) for leaf in flatten([value]).leaves]
+    yield path, arrays or repr(value)  # the repr of a float has as many digits as its bits need
 
 
 @final
 @define(eq=False)
-class _Cut(Callback):
-    """Takes the state at one event and stops the run there."""
+class _StopAt(Callback):
+    """Takes the run's state at one event, and stops the run there."""
 
     event: type[Event]
     count: int
@@ -148,21 +150,21 @@ class _Cut(Callback):
 
     @property
     def place(self) -> str:
-        """Where the run is cut, in words."""
+        """Where the run is stopped, in words."""
         return f"{'step' if self.event is StepEnd else 'epoch'} {self.count}"
 
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def on_step_end(self, event: StepEnd) -> None:
-        self._cut(event, event.step)
+        self._check(event, event.step)
 
     def on_epoch_report(self, event: EpochReport) -> None:
-        self._cut(event, event.epoch)
+        self._check(event, event.epoch)
 
-    def _cut(self, event: StepEnd | EpochReport, count: int) -> None:
+    def _check(self, event: StepEnd | EpochReport, count: int) -> None:
         if type(event) is self.event and count == self.count:
             run = event.run
-            # Copied at once: a state may consist of the live arrays.
+            # Copied at once: a state may contain the live arrays.
             run.at_safe_point(lambda: setattr(self, "state", copy.deepcopy(run.state_dict())))
-            run.stop("cut")
+            run.stop("stopped to be resumed")

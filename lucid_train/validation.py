@@ -1,4 +1,4 @@
-"""The rules that arguments must satisfy; a refusal names the argument, the rule and the value."""
+"""Checks of arguments and states; every error names the argument, the rule and the value."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ T = TypeVar("T")
 
 
 def whole_number(name: str, value: Any, *, least: int) -> int:
-    """Return `value` as an int, or refuse it.
+    """Check an integer and return it as an int.
 
     Args:
         name: The argument's name, for the error.
-        value: An int or anything that stands for one exactly, as numpy's integers do. No bool, no float.
+        value: An int or an object that represents one exactly, such as numpy's integers. Not a bool, not a float.
         least: The smallest value allowed.
 
     Raises:
-        TypeError: If `value` is no integer.
+        TypeError: If `value` is not an integer.
         ValueError: If it is below `least`.
     """
     try:
         number = None if _dtype(value) == "bool" else operator.index(value)
-    except TypeError:  # an array of several has __index__ too
+    except TypeError:  # an array of several numbers has __index__ too
         number = None
     if number is None:
         raise TypeError(f"{name!r} must be an int: {value!r}")
@@ -42,27 +42,27 @@ def real_number(
     most: float | None = None,
     below: float | None = None,
 ) -> float:
-    """Return `value` as a finite float, or refuse it.
+    """Check a finite real number and return it as a float.
 
     Args:
         name: The argument's name, for the error.
-        value: A number, or a 0-d array or tensor that holds one. No bool, no string, no complex number.
+        value: A number, or a 0-d array or tensor that holds one. Not a bool, a string or a complex number.
         least: The smallest value allowed.
-        above: A bound that the value must exceed.
+        above: The value must be greater than this.
         most: The largest value allowed.
-        below: A bound that the value must stay under.
+        below: The value must be less than this.
 
     Raises:
-        TypeError: If `value` is no real number.
+        TypeError: If `value` is not a real number.
         ValueError: If it is infinite, NaN or out of bounds.
     """
     if isinstance(value, (str, bytes)) or _dtype(value).startswith(("bool", "complex")):
         raise TypeError(f"{name!r} must be a number: {value!r}")
     try:
         number = float(value)
-    except OverflowError:  # an int that no float is large enough for
+    except OverflowError:  # an int too large for a float
         number = math.inf if value > 0 else -math.inf
-    except (TypeError, ValueError, RuntimeError):  # as arrays and tensors of several say it
+    except (TypeError, ValueError, RuntimeError):  # what arrays and tensors of several numbers raise
         raise TypeError(f"{name!r} must be a number: {value!r}") from None
     bounds = ((">=", least), (">", above), ("<=", most), ("<", below))
     rules = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
@@ -79,10 +79,10 @@ def real_number(
 
 
 def one_of(name: str, value: T, choices: Iterable[T]) -> T:
-    """Return `value`, or refuse it if it is none of `choices`.
+    """Check that `value` is one of `choices` and return it.
 
     Raises:
-        ValueError: If `value` is not among them.
+        ValueError: If it is not.
     """
     choices = tuple(choices)
     if value not in choices:
@@ -91,10 +91,10 @@ def one_of(name: str, value: T, choices: Iterable[T]) -> T:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return `value` as a bool, or refuse what is neither True nor False.
+    """Check a bool, Python's or numpy's, and return it as Python's.
 
     Raises:
-        TypeError: If it is neither; numpy's bools are.
+        TypeError: If `value` is not a bool.
     """
     if not isinstance(value, bool) and not (_dtype(value) == "bool" and getattr(value, "ndim", 0) == 0):
         raise TypeError(f"{name!r} must be True or False: {value!r}")
@@ -102,10 +102,10 @@ def flag(name: str, value: Any) -> bool:
 
 
 def function(name: str, value: T) -> T:
-    """Return `value`, or refuse what cannot be called.
+    """Check that `value` is callable and return it.
 
     Raises:
-        TypeError: If it is not callable.
+        TypeError: If it is not.
     """
     if not callable(value):
         raise TypeError(f"{name!r} must be a function: {value!r}")
@@ -113,38 +113,38 @@ def function(name: str, value: T) -> T:
 
 
 def metric_name(name: str, value: Any) -> str:
-    """Return `value`, or refuse what cannot be the name of a metric.
+    """Check the name of a metric and return it.
 
     Raises:
-        TypeError: If it is no string, or an empty one.
+        TypeError: If `value` is not a string, or an empty one.
     """
     if not isinstance(value, str) or not value:
         raise TypeError(f"{name!r} must be the name of a metric: {value!r}")
     return value
 
 
-def check_entries(what: str, state: Any, expected: Iterable[str]) -> None:
-    """Refuse a state whose entries are not those expected.
+def check_entries(what: str, state: Any, expected: Iterable[str], *, optional: Iterable[str] = ()) -> None:
+    """Check that a state is a dict with exactly the expected entries, and perhaps optional ones.
 
     Raises:
-        ValueError: Naming what is missing and what is unknown, or if it is no dict.
+        ValueError: If it is not a dict, or naming the entries that are missing or unknown.
     """
     if not isinstance(state, Mapping):
         raise ValueError(f"{what} must be a dict: {state!r:.80}")
     names = set(expected)
-    missing, unknown = sorted(names - state.keys()), sorted(state.keys() - names, key=repr)
+    missing, unknown = sorted(names - state.keys()), sorted(state.keys() - names - set(optional), key=repr)
     if missing or unknown:
         wrong = [f"{name!r} is missing" for name in missing] + [f"{name!r} is unknown" for name in unknown]
         raise ValueError(f"{what} does not fit: {', '.join(wrong)}")
 
 
 def _dtype(value: Any) -> str:
-    # Numpy's and PyTorch's bools are no subclass of Python's, and their complex numbers may pass float().
+    # numpy's and PyTorch's bools are not subclasses of Python's, and float() may accept their complex numbers.
     return str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
 
 
 def checked(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any], None]:
-    """Return an attrs validator that applies `check` from this module; None passes where the default is None."""
+    """Return an attrs validator that applies a check of this module; None is valid where it is the default."""
 
     def validator(instance: Any, attribute: Any, value: Any) -> None:
         if value is not None or attribute.default is not None:

@@ -19,10 +19,10 @@ class Marked(Event):
 class Names(Callback):
     """Notes the name of every event."""
 
-    heard: list[str]
+    received: list[str]
 
     def hooks(self, event: type[Event]) -> list[Any]:
-        return [lambda event: self.heard.append(type(event).__name__)]
+        return [lambda event: self.received.append(type(event).__name__)]
 
 
 START = {
@@ -42,36 +42,75 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
     ("lines", "why"),
     [
         ([""], "in line 1, it is not JSON"),
-        (["[1]"], "in line 1, it is no JSON object"),
+        (["[1]"], "in line 1, it is not a JSON object"),
         (["{}"], "in line 1, it lacks the name of an event, or its time"),
-        ([{"event": "EpochStart", "time": 1, "epoch": 1}], "in line 1, it is not how a log of format 1 begins"),
-        ([{**START, "format": 2}], "in line 1, it is not how a log of format 1 begins"),
+        ([{"event": "EpochStart", "time": 1, "epoch": 1}], "in line 1, it is not the first line of a log of format 1"),
+        ([{**START, "format": 2}], "in line 1, it is not the first line of a log of format 1"),
         ([{**START, "time": True}], "in line 1, it lacks"),
         ([{**START, "time": 1e308}], "in line 1, it lacks"),
         ([{**START, "time": -1}], "in line 1, it lacks"),
-        ([{**START, "callbacks": None}], "in line 1, its callbacks are no list"),
-        ([{**START, "callbacks": [1]}], "in line 1, a callback is no object"),
-        ([{**START, "callbacks": [{"name": "a\x1bb"}]}], "is no name of a class"),
-        ([{**START, "model": 1}], "in line 1, the model is no object"),
-        ([{**START, "model": {"name": "M", "parameters": -1}}], "in line 1, -1 is no count"),
-        ([{**START, "history": 1}], "in line 1, its history is no list"),
+        ([{**START, "callbacks": None}], "in line 1, 'callbacks' must be a list: None"),
+        ([{**START, "callbacks": [1]}], "in line 1, 'callback' must be an object: 1"),
+        ([{**START, "callbacks": [{"name": "a\x1bb"}]}], "in line 1, 'name' must be the name of a class: 'a\\x1bb'"),
+        ([{**START, "model": 1}], "in line 1, 'model' must be an object: 1"),
+        (
+            [{**START, "model": {"name": "M", "parameters": -1}}],
+            "in line 1, 'parameters' must be an int from 0 to 4611686018427387903: -1",
+        ),
+        ([{**START, "history": 1}], "in line 1, 'history' must be a list: 1"),
         ([{**START, "history": [{**RECORD, "epoch": 2}]}], "in line 1, epoch 2 comes after 0 epochs"),
-        ([{**START, "run": {"epochs": 2**70}}], "is no count"),
-        ([{**START, "run": {"last_lr": 1}}], "in line 1, the rates are no list"),
+        ([{**START, "run": {"epochs": 2**70}}], "in line 1, 'epochs' must be an int from 0 to 46"),
+        ([{**START, "run": {"evaluate_every": 0}}], "in line 1, 'evaluate_every' must be an int from 1 to "),
+        ([{**START, "run": {"steps_per_epoch": "1"}}], "in line 1, 'steps_per_epoch' must be an int from 0 to "),
+        ([{**START, "run": {"reason": 1}}], "in line 1, 'reason' must be a string: 1"),
+        ([{**START, "run": {"last_lr": [None]}}], "in line 1, 'last_lr' must be a number: None"),
+        ([{**START, "run": {"last_lr": 1}}], "in line 1, 'last_lr' must be a list: 1"),
         ([START, '{"event":"EpochStart","time":NaN}'], "in line 2, it is not JSON"),
         ([START, '{"event":"EpochStart","time":1' + "0" * 5000 + "}"], "in line 2, it"),
         ([START, "[" * 100_000], "in line 2, it is not JSON"),
-        ([START, {"event": "EpochStart", "time": 1}], "in line 2, None is no count"),
-        ([START, {"event": "EpochEnd", "time": 1, "epoch": 1, "lr": []}], "in line 2, the metrics are no object"),
-        ([START, {"event": "EpochReport", "time": 1}], "in line 2, the record is no object"),
-        ([START, {"event": "StepEnd", "time": 1, "epoch": 1, "step": 1, "output": "1"}], "'1' is no number"),
-        ([START, {"event": "FitEnd", "time": 1, "status": "odd"}], "in line 2, 'odd' is no way to end"),
-        ([START, {"event": "Marked", "time": 1, "fields": {"!code": "exit()"}}], "'!code' is no value that a log"),
-        ([START, {"event": "Marked", "time": 1, "fields": []}], "in line 2, Marked carries no fields"),
-        ([START, {"event": "Marked", "time": 1, "fields": {"!dict": [[[], 1]]}}], "a key that is none"),
+        (
+            [START, {"event": "EpochStart", "time": 1}],
+            "in line 2, 'epoch' must be an int from 0 to 4611686018427387903: None",
+        ),
+        (
+            [START, {"event": "EpochEnd", "time": 1, "epoch": 1, "lr": []}],
+            "in line 2, 'metrics' must be an object: None",
+        ),
+        ([START, {"event": "EpochReport", "time": 1}], "in line 2, 'record' must be an object: None"),
+        (
+            [START, {"event": "StepEnd", "time": 1, "epoch": 1, "step": 1, "output": "1"}],
+            "in line 2, 'output' must be a number: '1'",
+        ),
+        (
+            [START, {"event": "EvaluateStart", "time": 1, "epoch": 1, "step": "1"}],
+            "in line 2, 'step' must be an int from 0 to 4611686018427387903: '1'",
+        ),
+        (
+            [START, {"event": "EvaluateEnd", "time": 1, "epoch": 1, "metrics": {}, "within_epoch": 1}],
+            "in line 2, 'within_epoch' must be true or false: 1",
+        ),
+        (
+            [START, {"event": "EvaluateEnd", "time": 1, "epoch": 1, "metrics": {}, "within_epoch": True}],
+            "in line 2, 'step' must be an int from 0 to 4611686018427387903: None",
+        ),
+        ([{**START, "evaluations": {}}], "in line 1, 'evaluations' must be a list: {}"),
+        ([{**START, "evaluations": [1]}], "in line 1, 'record' must be an object: 1"),
+        (
+            [START, {"event": "FitEnd", "time": 1, "status": "odd"}],
+            "in line 2, 'status' must be one of 'completed', 'stopped', 'interrupted', 'failed': 'odd'",
+        ),
+        (
+            [START, {"event": "Marked", "time": 1, "fields": {"!code": "exit()"}}],
+            "in line 2, '!code' is not a tag of this format, or has other content: 'exit()'",
+        ),
+        ([START, {"event": "Marked", "time": 1, "fields": []}], "in line 2, 'fields' must be an object: []"),
+        (
+            [START, {"event": "Marked", "time": 1, "fields": {"!dict": [[[], 1]]}}],
+            "in line 2, '!dict' must have hashable keys",
+        ),
         (
             [START, {"event": "FitEnd", "time": 1, "status": "completed"}, {"event": "progress", "time": 2}],
-            "in line 3, progress comes when no fit is running",
+            "in line 3, progress comes while no fit is running",
         ),
     ],
 )
@@ -79,7 +118,7 @@ def test_a_broken_log_is_refused_by_line(tmp_path: Path, lines: list[Any], why: 
     path = tmp_path / "run.jsonl"
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
     names: list[str] = []
-    with pytest.raises(ValueError, match=r"'.*run\.jsonl' is no log of a run: ") as caught:
+    with pytest.raises(ValueError, match=r"'.*run\.jsonl' is not the log of a run: ") as caught:
         replay(path, [Names(names)])
     assert why in str(caught.value)
     assert names.count("FitStart") == names.count("FitEnd")
@@ -93,7 +132,7 @@ def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", '{"event":"FitStart"'])
 def test_a_log_without_a_whole_line_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.jsonl").write_text(text)
-    with pytest.raises(ValueError, match="is no log of a run: it holds no whole line"):
+    with pytest.raises(ValueError, match="is not the log of a run: it has no complete line"):
         replay(tmp_path / "run.jsonl")
 
 

@@ -1,9 +1,12 @@
 import copy
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar, Final, Generic, TypeVar, get_type_hints
 
+import attr
 import pytest
 from attrs import NOTHING, define, field, fields
 
@@ -11,11 +14,14 @@ from lucid_train import (
     TRANSIENT,
     Callback,
     EpochEnd,
+    EpochStart,
+    Event,
     FitStart,
     StepEnd,
     Trainer,
     on,
 )
+from lucid_train.events import event_classes
 
 
 @define(eq=False)
@@ -41,18 +47,18 @@ class Dictful(Counter):
 
 
 class Undecorated(Counter):
+    """Keeps a value that attrs does not know, and saves it itself."""
+
     def __init__(self, extra: int) -> None:
         super().__init__(every=3)
         self.extra = extra
-
-
-class Plain(Callback):
-    def __init__(self, name: str) -> None:
-        self.name = name
         self.me = self
 
-    def on_epoch_end(self, event: EpochEnd) -> None:
-        self.name += "!"
+    def state_dict(self) -> dict[str, Any]:
+        return {"extra": self.extra, "epochs": self.epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.extra, self.epochs = state["extra"], state["epochs"]
 
 
 @define(eq=False)
@@ -127,6 +133,274 @@ def test_further_arguments_with_defaults_and_a_hook_that_is_none_are_fine() -> N
     assert fine.epochs == 200
 
 
+# Which hooks are called.
+
+
+def test_events_and_declared_hooks_match_one_to_one() -> None:
+    library = [event for event in event_classes() if event.__module__ == "lucid_train.events"]
+    declared = {name: get_type_hints(hook)["event"] for name, hook in vars(Callback).items() if name.startswith("on_")}
+    assert declared == {event.hook: event for event in library}
+    assert list(declared) == [event.hook for event in library]
+    assert all(vars(Callback)[name].__doc__ for name in declared)
+
+
+def test_only_overridden_hooks_are_listeners() -> None:
+    class Sub(Counter):
+        pass
+
+    for callback in (Counter(), Sub()):
+        found = {event: callback.hooks(event) for event in event_classes()}
+        assert found.pop(EpochEnd) == [callback.on_epoch_end]
+        assert not any(found.values())
+
+
+def test_a_hook_may_come_from_a_class_that_is_no_callback_and_call_the_one_of_its_base() -> None:
+    class Mixin:
+        def on_fit_start(self, event: FitStart) -> None:
+            super().on_fit_start(event)  # type: ignore[misc]  # which Callback has
+            started.append(event)
+
+    class Mixed(Mixin, Callback):
+        pass
+
+    started: list[FitStart] = []
+    Trainer(callbacks=[Mixed()]).fit()
+    assert started == [FitStart()]
+
+
+def test_a_hook_may_be_a_function_of_the_event_alone() -> None:
+    class Received(Event):
+        pass
+
+    def listen(event: Event) -> None: ...
+
+    class Static(Callback):
+        on_received = staticmethod(listen)
+        on_epoch_start = staticmethod(listen)
+
+    assert Static().hooks(Received) == Static().hooks(EpochStart) == [listen]
+
+
+def test_a_hook_that_one_of_callback_would_hide_is_refused() -> None:
+    class Mixin:
+        def on_fit_start(self, event: FitStart) -> None: ...
+
+    with pytest.raises(TypeError, match=r"Hidden must have Mixin before Callback in its bases: on_fit_start"):
+        type("Hidden", (Callback, Mixin), {})
+    overridden = type("Fine", (Callback, Mixin), {"on_fit_start": lambda self, event: None})
+    assert len(overridden().hooks(FitStart)) == 1
+
+
+# Values that attrs does not know, which a resumed run would lose.
+
+
+class Annotated(Callback):
+    epochs: int = 0
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self.epochs += 1
+
+
+class Quoted(Counter):
+    more: "int"
+
+
+@dataclass(eq=False)
+class FromDataclass(Callback):
+    epochs: int = 0
+
+
+@define(eq=False)
+class HalfAnnotated(Callback):
+    every = field(default=1)  # type: ignore[var-annotated]  # that it lacks an annotation is the case
+    epochs: int = 0
+
+
+class Assigned(Callback):
+    def __init__(self, name: str = "a") -> None:
+        self.name = name
+
+
+class Slotted(Callback):
+    __slots__ = "epochs"
+
+
+@define(eq=False, slots=False)
+class WithDict(Callback):
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self.late = event.epoch
+
+
+class LateUndecorated(Callback):
+    epochs = 0
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self.epochs += 1
+
+
+class Unhelpful:
+    more: int
+
+
+@define(eq=False)
+class WithUndecoratedBase(Unhelpful, Counter):
+    pass
+
+
+DECLARE = r"declare it in a class decorated with @define\(eq=False\), with init=False if it is state"
+UNKNOWN: dict[str, tuple[type[Callback], str, str]] = {
+    "annotated": (Annotated, "epochs", r"decorate Annotated with @define\(eq=False\)$"),
+    "annotated in a string": (Quoted, "more", r"decorate Quoted with @define\(eq=False\)$"),
+    "annotated in a base": (WithUndecoratedBase, "more", r"decorate Unhelpful with @define\(eq=False\)$"),
+    "a dataclass": (FromDataclass, "epochs", r"decorate FromDataclass with @define\(eq=False\) instead of @dataclass$"),
+    "beside a field without an annotation": (HalfAnnotated, "epochs", "annotate every field of HalfAnnotated$"),
+    "made in __init__": (Assigned, "name", DECLARE),
+    "slots by hand": (Slotted, "epochs", r"decorate Slotted with @define\(eq=False\)$"),
+}
+STATE_METHODS: list[dict[str, Any]] = [
+    {"state_dict": lambda self: {}},
+    {"load_state_dict": lambda self, state: None},
+    {"state_dict": lambda self: {}, "load_state_dict": lambda self, state: None},
+]
+LATE: dict[str, tuple[type[Callback], str]] = {
+    "with a __dict__": (WithDict, "late"),
+    "over a class attribute": (LateUndecorated, "epochs"),
+}
+
+
+@pytest.mark.parametrize(("cls", "name", "cure"), UNKNOWN.values(), ids=UNKNOWN)
+def test_a_callback_with_a_value_that_attrs_does_not_know_is_refused_with_the_cure(
+    cls: type[Callback], name: str, cure: str
+) -> None:
+    callback = cls()
+    message = f"{cls.__name__}.{name} is no attrs field, so a resumed run would lose it: {cure}"
+    with pytest.raises(TypeError, match=message):
+        Trainer(callbacks=[Counter(), callback])
+    for ask in (callback.state_dict, callback.reset):
+        with pytest.raises(TypeError, match=message):
+            ask()
+
+
+@pytest.mark.parametrize(("cls", "name"), LATE.values(), ids=LATE)
+def test_one_that_makes_such_a_value_in_a_hook_is_refused_when_its_state_is_taken(
+    cls: type[Callback], name: str
+) -> None:
+    callback = cls()
+    trainer = Trainer(callbacks=[callback])
+    assert callback.state_dict() == {}
+    trainer.fit()
+    message = f"{cls.__name__}.{name} is no attrs field, so a resumed run would lose it: {DECLARE}"
+    with pytest.raises(TypeError, match=message):
+        trainer.state_dict()
+    with pytest.raises(TypeError, match=message):
+        trainer.fit(restart=True)
+
+
+def test_two_values_that_would_have_one_name_in_the_state_are_refused() -> None:
+    @define(eq=False)
+    class Twice(Callback):
+        best: float = field(default=0.0, init=False)
+        _best: float = field(default=1.0, init=False)
+
+    with pytest.raises(TypeError, match=r"Twice\.best and Twice\._best must not both be state, under one name"):
+        Trainer(callbacks=[Twice()])
+
+
+@pytest.mark.parametrize("methods", STATE_METHODS, ids=" and ".join)
+def test_a_class_that_writes_both_state_methods_is_trusted(methods: dict[str, Any]) -> None:
+    callback = type("Own", (Annotated,), methods)()
+    if len(methods) == 2:
+        Trainer(callbacks=[callback]).fit(restart=True)
+        return
+    with pytest.raises(TypeError, match=r"Own.epochs is no attrs field, so a resumed run would lose it"):
+        Trainer(callbacks=[callback])
+
+
+class Constants(Counter):
+    LIMIT: ClassVar[int] = 3
+    QUOTED: "ClassVar[int]" = 3
+    FIXED: Final = 3
+    plain = 3
+
+    @property
+    def made(self) -> int:
+        return 3
+
+
+Constants.__annotations__["plain"] = "'ClassVar[int]'"  # quoted where annotations are strings anyway
+
+
+class Described:
+    made: int  # as a property of the callback
+
+
+class WithProperty(Described, Constants):
+    pass
+
+
+class CachedUndecorated(Counter):
+    @cached_property
+    def costly(self) -> int:
+        return 3
+
+
+@define(eq=False)
+class CachedSlotted(Counter):
+    @cached_property
+    def costly(self) -> int:
+        return 3
+
+
+@define(eq=False, slots=False)
+class CachedDict(Counter):
+    @cached_property
+    def costly(self) -> int:
+        return 3
+
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class GenericSlotted(Callback, Generic[T]):
+    value: T | None = field(default=None, init=False)
+
+
+class GenericUndecorated(Counter, Generic[T]):
+    pass
+
+
+@attr.s(eq=False)
+class Classic(Callback):
+    epochs = attr.ib(default=0, init=False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Callback,
+        Counter,
+        Dictful,
+        Constants,
+        WithProperty,
+        CachedUndecorated,
+        CachedSlotted,
+        CachedDict,
+        GenericSlotted[int],
+        GenericUndecorated[int],
+        Classic,
+        lambda: Undecorated(3),
+    ],
+)
+def test_what_attrs_knows_and_what_is_not_state_is_fine(make: Callable[[], Callback]) -> None:
+    callback = make()
+    assert getattr(callback, "costly", 3) == 3
+    trainer = Trainer(callbacks=[callback])
+    trainer.fit()
+    callback.load_state_dict(trainer.state_dict()["callbacks"][type(callback).__name__])
+    assert getattr(copy.deepcopy(callback), "costly", 3) == 3
+
+
 # State, copies, identity.
 
 
@@ -170,8 +444,14 @@ def test_reset_is_back_to_the_first_state_with_fresh_lists_and_the_settings_stay
     assert Counter(every=4).state_dict()["seen"] == []
 
 
+def pickled(callback: Any, protocol: int) -> Any:
+    return pickle.loads(pickle.dumps(callback, protocol))
+
+
 @pytest.mark.parametrize(
-    "copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["deepcopy", "pickle"]
+    "copied",
+    [copy.deepcopy, *(partial(pickled, protocol=number) for number in range(pickle.HIGHEST_PROTOCOL + 1))],
+    ids=["deepcopy", *(f"pickle {number}" for number in range(pickle.HIGHEST_PROTOCOL + 1))],
 )
 @pytest.mark.parametrize(
     "callback", [Counter(every=3), Dictful(every=3), Undecorated(extra=7)], ids=lambda it: type(it).__name__
@@ -183,19 +463,10 @@ def test_a_copy_has_settings_and_state_and_a_transient_field_of_its_own(callback
     callback.lock.release()
     assert type(twin) is type(callback)
     assert (twin.every, twin.state_dict()) == (3, callback.state_dict())
-    assert getattr(twin, "extra", 7) == 7
+    assert getattr(twin, "me", twin) is twin
     assert twin.lock is not callback.lock
     assert not twin.lock.locked()
     assert twin._seen is not callback._seen
-
-
-def test_a_callback_that_attrs_has_not_seen_works_and_is_copied_whole() -> None:
-    plain = Plain("p")
-    Trainer(callbacks=[plain]).fit()
-    twin = copy.deepcopy(plain)
-    assert (twin.name, twin.me) == ("p!", twin)
-    assert pickle.loads(pickle.dumps(plain)).name == "p!"
-    assert plain.state_dict() == {}
 
 
 def test_a_state_without_a_first_value_is_refused_by_name_but_copied() -> None:

@@ -7,8 +7,8 @@ from lucid_train import Callback, EpochEnd, EpochStart, Event, FitStart, StepEnd
 from lucid_train.events import EpochEvent
 
 
-def counts_heard(event: type[Event], epochs: int = 3, steps: int = 2, **conditions: Any) -> list[Any]:
-    """Return the counts of the events that a function on a Trainer and a marked method hear, which are the same."""
+def counts_received(event: type[Event], epochs: int = 3, steps: int = 2, **conditions: Any) -> list[Any]:
+    """Return the counts of the events that a function on a Trainer and a marked method receive, which are the same."""
     by_function: list[Any] = []
     by_method: list[Any] = []
 
@@ -44,7 +44,7 @@ def counts_heard(event: type[Event], epochs: int = 3, steps: int = 2, **conditio
     ],
 )
 def test_conditions(event: type[Event], conditions: dict[str, Any], counts: list[Any]) -> None:
-    assert counts_heard(event, **conditions) == counts
+    assert counts_received(event, **conditions) == counts
 
 
 @define(kw_only=True)
@@ -52,7 +52,7 @@ class Found(Event):
     number: int = 0
 
 
-def test_events_of_ones_own_are_counted_as_they_are_emitted_anew_in_each_fit() -> None:
+def test_events_of_ones_own_are_counted_as_they_are_emitted_from_one_in_each_fit() -> None:
     numbers: list[int] = []
 
     class Source(Callback):
@@ -84,56 +84,56 @@ def test_once_means_once_in_each_fit_also_when_the_hooks_are_measured_midway() -
 
 
 def test_a_method_may_be_marked_twice_and_is_called_for_each() -> None:
-    heard: list[Event] = []
+    received: list[Event] = []
 
     class Two(Callback):
         @on(EpochStart)
         @on(EpochEnd, at=2)
         def both(self, event: Event) -> None:
-            heard.append(event)
+            received.append(event)
 
     Trainer(epochs=2, callbacks=[Two()]).fit()
-    assert heard == [EpochStart(epoch=1), EpochStart(epoch=2), EpochEnd(epoch=2)]
+    assert received == [EpochStart(epoch=1), EpochStart(epoch=2), EpochEnd(epoch=2)]
 
 
 def test_the_name_of_a_marked_method_means_nothing() -> None:
-    heard: list[tuple[str, int]] = []
+    received: list[tuple[str, int]] = []
 
     class Named(Callback):
         @on(EpochEnd, every=2)
         def on_epoch_end(self, event: EpochEnd) -> None:
-            heard.append(("second", event.epoch))
+            received.append(("second", event.epoch))
 
         @on(StepEnd, every=3)
         def on_every_third(self, event: StepEnd) -> None:
-            heard.append(("third", event.step))
+            received.append(("third", event.step))
 
     Trainer(epochs=4, callbacks=[Named()]).fit()
-    assert heard == [("second", 2), ("third", 3), ("second", 4)]
+    assert received == [("second", 2), ("third", 3), ("second", 4)]
 
 
 def test_marked_methods_are_inherited_and_may_be_overridden() -> None:
     class Base(Callback):
         @on(EpochEnd)
         def one(self, event: EpochEnd) -> None:
-            heard.append("base")
+            received.append("base")
 
         @on(EpochEnd)
         def two(self, event: EpochEnd) -> None:
-            heard.append("two")
+            received.append("two")
 
     @define(eq=False)
     class Sub(Base):
         @on(EpochEnd)
         def one(self, event: EpochEnd) -> None:
-            heard.append("sub")
+            received.append("sub")
 
         def two(self, event: EpochEnd) -> None:
-            heard.append("unmarked")
+            received.append("unmarked")
 
-    heard: list[str] = []
+    received: list[str] = []
     Trainer(callbacks=[Sub()]).fit()
-    assert heard == ["sub"]
+    assert received == ["sub"]
 
 
 @pytest.mark.parametrize(

@@ -188,8 +188,8 @@ def test_repr_shows_the_settings() -> None:
         ({"done": 5}, ValueError, "'done' in the state must be <= 4, the batches of a pass: 5"),
         ({"done": -1}, ValueError, "'done' must be >= 0: -1"),
         ({"done": 1.5}, TypeError, "'done' must be an int: 1.5"),
-        ({"seed": 0}, ValueError, "the state is not one of batches: it has 'seed'"),
-        ({"done": None}, ValueError, "the state is not one of batches: it lacks 'done'"),
+        ({"seed": 0}, ValueError, "the state of the batches does not fit: 'seed' is unknown"),
+        ({"done": None}, ValueError, "the state of the batches does not fit: 'done' is missing"),
         ({"generator": {"bit_generator": "MT19937"}}, ValueError, "'generator' in the state must be .* PCG64: {'bit_"),
         ({"generator": 3}, ValueError, "'generator' in the state must be one of numpy's PCG64: 3"),
     ],
@@ -255,8 +255,8 @@ def test_both_parts_of_the_digits_have_at_least_one(held_out: float) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"held_out": 0}, ValueError, "'held_out' must be > 0: 0"),
-        ({"held_out": 1}, ValueError, "'held_out' must be < 1: 1"),
+        ({"held_out": 0}, ValueError, "'held_out' must be > 0 and < 1: 0"),
+        ({"held_out": 1}, ValueError, "'held_out' must be > 0 and < 1: 1"),
         ({"held_out": "half"}, TypeError, "'held_out' must be a number: 'half'"),
         ({"seed": -1}, ValueError, "'seed' must be >= 0: -1"),
         ({"seed": True}, TypeError, "'seed' must be an int: True"),

@@ -2,34 +2,36 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import define
 
 from lucid_train import Callback, EpochEnd, EpochStart, Event, FitEnd, FitStart, StepEnd, Trainer
 from lucid_train.callback import Hook
 
 
+@define(eq=False)
 class Named(Callback):
     """Writes its name into a common list for every epoch event and at both ends."""
 
-    def __init__(self, name: str, heard: list[str]) -> None:
-        self.name, self.heard = name, heard
+    name: str
+    received: list[str]
 
     def on_fit_start(self, event: FitStart) -> None:
-        self.heard.append(f"{self.name} starts")
+        self.received.append(f"{self.name} starts")
 
     def on_epoch_end(self, event: EpochEnd) -> None:
-        self.heard.append(f"{self.name} {event.epoch}")
+        self.received.append(f"{self.name} {event.epoch}")
 
     def on_fit_end(self, event: FitEnd) -> None:
-        self.heard.append(f"{self.name} ends")
+        self.received.append(f"{self.name} ends")
 
 
 def test_list_order_and_functions_last_and_the_end_reversed() -> None:
-    heard: list[str] = []
-    trainer = Trainer(callbacks=[Named("b", heard), Named("a", heard)])
-    trainer.on(EpochEnd)(lambda event: heard.append("function"))
-    trainer.on(FitEnd)(lambda event: heard.append("function ends"))
+    received: list[str] = []
+    trainer = Trainer(callbacks=[Named("b", received), Named("a", received)])
+    trainer.on(EpochEnd)(lambda event: received.append("function"))
+    trainer.on(FitEnd)(lambda event: received.append("function ends"))
     trainer.fit()
-    assert heard == ["b starts", "a starts", "b 1", "a 1", "function", "function ends", "a ends", "b ends"]
+    assert received == ["b starts", "a starts", "b 1", "a 1", "function", "function ends", "a ends", "b ends"]
 
 
 def test_hooks_are_asked_for_once_per_fit_and_event() -> None:
@@ -105,18 +107,18 @@ def test_the_note_names_functions_too(function: Callable[..., Any], name: str) -
     assert caught.value.__notes__ == [f"raised by {name} on EpochEnd in epoch 2, step 2"]
 
 
-def test_an_event_emitted_at_the_start_is_heard_by_all() -> None:
+def test_an_event_emitted_at_the_start_reaches_all() -> None:
     class Hello(Event): ...
 
-    heard: list[str] = []
+    received: list[str] = []
 
     class Greeter(Callback):
         def on_fit_start(self, event: FitStart) -> None:
             event.run.emit(Hello(event.run))
 
-    class Ear(Callback):
+    class Listener(Callback):
         def on_hello(self, event: Event) -> None:
-            heard.append("hello")
+            received.append("hello")
 
-    Trainer(callbacks=[Greeter(), Ear()]).fit()
-    assert heard == ["hello"]
+    Trainer(callbacks=[Greeter(), Listener()]).fit()
+    assert received == ["hello"]

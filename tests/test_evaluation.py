@@ -28,7 +28,7 @@ from lucid_train import (
 from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, EarlyStopping, TerminateOnNaN
 from lucid_train.data import batches
 from lucid_train.saving.checkpoint import Directory
-from lucid_train.testing import assert_resumes_exactly, differing
+from lucid_train.testing import assert_resumes_exactly, diff_states
 from tests.support.callbacks import Asker, At, Recorder
 
 TRACED = (FitStart, EpochStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd)
@@ -305,7 +305,7 @@ def test_a_run_saved_around_an_evaluation_evaluates_once(event: type[Event], cou
     found = resumed.state_dict()
     del found["callbacks"]["Recorder"]
     del found["setup"]["callbacks"]["Recorder"]
-    assert differing(expected, found) == []
+    assert diff_states(expected, found) == []
     first = record.seen[0]
     assert type(first) is (EvaluateStart if event is StepEnd else EpochEnd)
     assert isinstance(first, EpochEnd) or first.step == step

@@ -1,7 +1,7 @@
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
-from attrs import define
+from attrs import define, field
 
 import lucid_train
 from lucid_train import (
@@ -21,7 +21,9 @@ from lucid_train import (
     StepStart,
     Trainer,
 )
-from lucid_train.events import hook_names
+from lucid_train.events import event_classes, find_event_class, hook_names
+
+T = TypeVar("T")
 
 LIBRARY = [
     value
@@ -64,9 +66,54 @@ def test_the_hook_of_an_event_of_ones_own_follows_from_its_name() -> None:
     assert {HTTPRetried.hook, Plain.hook} <= hook_names()
 
 
-def test_the_name_of_an_event_of_the_library_is_taken() -> None:
-    with pytest.raises(TypeError, match=r"StepEnd must not have the name of an event of the library's own"):
-        type("StepEnd", (Event,), {"__module__": "mine"})
+@pytest.mark.parametrize("name", ["StepEnd", "EpochEvent", "Event"])
+def test_the_name_of_an_event_of_the_library_is_taken(name: str) -> None:
+    with pytest.raises(TypeError, match=f"^mine.{name} must not have the name of an event of the library$"):
+        type(name, (Event,), {"__module__": "mine"})
+
+
+def test_the_events_of_the_library_come_first_in_the_order_of_a_fit() -> None:
+    assert [event.__name__ for event in event_classes()][:10] == [
+        "FitStart",
+        "EpochStart",
+        "StepStart",
+        "StepEnd",
+        "EvaluateStart",
+        "EvaluateEnd",
+        "EpochEnd",
+        "EpochReport",
+        "FitError",
+        "FitEnd",
+    ]
+
+
+def test_the_class_of_an_event_is_found_by_its_name_and_that_of_the_module_before_others() -> None:
+    first, second = (type("Twice", (Event,), {"__module__": module}) for module in ("one", "two"))
+    assert find_event_class("Twice", "one") is first
+    assert find_event_class("Twice", "two") is second
+    assert all(find_event_class("Twice", module) is second for module in ("three", None, []))
+    assert find_event_class("HTTPRetried") is HTTPRetried
+    assert find_event_class("StepEnd", "two") is StepEnd
+    assert [find_event_class(name) for name in ("Never", "Event", "EpochEvent")] == [None, None, None]
+
+
+def test_of_a_class_that_is_defined_again_the_latest_counts() -> None:
+    older, newer = (type("Again", (Event,), {"__module__": "one"}) for _ in range(2))
+    assert [cls for cls in event_classes() if cls.__name__ == "Again"] == [newer]
+    assert find_event_class("Again", "one") is newer is not older
+    elsewhere = type("Again", (Event,), {"__module__": "two"})
+    assert find_event_class("Again") is elsewhere
+    newest = type("Again", (Event,), {"__module__": "one"})
+    assert find_event_class("Again") is newest
+
+
+def test_an_event_may_be_generic() -> None:
+    @define
+    class Measured(Event, Generic[T]):
+        value: T | None = None
+
+    assert Measured[int](value=3).value == 3
+    assert Measured.hook == "on_measured"
 
 
 def test_events_are_values_and_the_run_takes_no_part() -> None:
@@ -133,33 +180,33 @@ def test_the_loss_of_a_step() -> None:
         _ = StepEnd(output={"accuracy": 1}).loss
 
 
-def test_an_event_of_ones_own_is_emitted_by_a_callback_or_the_step_function_and_heard_at_once() -> None:
+def test_an_event_of_ones_own_is_emitted_by_a_callback_or_the_step_function_and_received_at_once() -> None:
     class Retries(Callback):
         def on_step_end(self, event: StepEnd) -> None:
             event.run.emit(HTTPRetried(event.run, times=event.step))
 
-    class Ear(Callback):
-        def __init__(self) -> None:
-            self.heard: list[Event] = []
+    @define(eq=False)
+    class Listener(Callback):
+        received: list[Event] = field(factory=list, init=False)
 
         def on_http_retried(self, event: HTTPRetried) -> None:
-            self.heard.append(event)
+            self.received.append(event)
 
         def on_plain(self, event: Plain) -> None:
-            self.heard.append(event)
+            self.received.append(event)
 
     class Keep(Callback):
-        run: Run
+        run: ClassVar[Run]
 
         def on_fit_start(self, event: FitStart) -> None:
             Keep.run = event.run
 
-    ear = Ear()
+    listener = Listener()
     trainer = Trainer(
-        step=lambda batch: Keep.run.emit(Plain(Keep.run)), data=[1, 2], callbacks=[Keep(), Retries(), ear]
+        step=lambda batch: Keep.run.emit(Plain(Keep.run)), data=[1, 2], callbacks=[Keep(), Retries(), listener]
     )
     trainer.fit()
-    assert ear.heard == [Plain(), HTTPRetried(times=1), Plain(), HTTPRetried(times=2)]
+    assert listener.received == [Plain(), HTTPRetried(times=1), Plain(), HTTPRetried(times=2)]
 
 
 def test_what_is_no_event_is_not_emitted() -> None:
@@ -171,7 +218,7 @@ def test_what_is_no_event_is_not_emitted() -> None:
         Trainer(callbacks=[Wrong()]).fit()
 
 
-def test_without_a_fit_there_is_no_one_to_receive_an_event() -> None:
+def test_without_a_fit_no_event_is_emitted() -> None:
     with pytest.raises(RuntimeError, match=r"no fit is running that could receive Plain\(\)"):
         Run().emit(Plain())
 

@@ -67,11 +67,11 @@ def test_a_metric_of_every_epoch_is_nan_where_it_lacks() -> None:
     assert history.metric_names() == ["loss", "val_loss"]
 
 
-@pytest.mark.parametrize(("of", "known"), [(history, "loss, val_loss"), (History(), "none at all")])
+@pytest.mark.parametrize(("of", "known"), [(history, "loss, val_loss"), (History(), "of which there are none")])
 def test_an_unknown_metric_is_refused_with_those_that_exist(of: History, known: str) -> None:
-    with pytest.raises(KeyError, match=f"no metric 'accuracy' among {known}"):
+    with pytest.raises(KeyError, match=f"'name' must be one of the metrics, {known}: 'accuracy'"):
         of.metric("accuracy")
-    with pytest.raises(KeyError, match="no metric 'accuracy'"):
+    with pytest.raises(KeyError, match=f"'name' must be one of the metrics, {known}: 'accuracy'"):
         of.best("accuracy")
 
 
@@ -83,7 +83,7 @@ def test_the_best_epoch_is_the_first_of_equals_and_never_a_nan() -> None:
 
 
 def test_the_best_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="'val_loss' must be a number in one epoch at least: it is NaN in all 1"):
+    with pytest.raises(ValueError, match="'val_loss' must be a number in at least one epoch: it is NaN in all 1"):
         History(RECORDS[2:]).best("val_loss")
     with pytest.raises(ValueError, match="'mode' must be one of 'min', 'max': 'least'"):
         history.best("loss", "least")  # type: ignore[arg-type]  # that it is refused is the claim

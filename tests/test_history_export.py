@@ -59,6 +59,21 @@ def test_a_csv_file_goes_to_a_path_or_an_open_file(tmp_path: Path) -> None:
     assert (tmp_path / "run.csv").read_bytes() == (tmp_path / "again.csv").read_bytes() == text.encode()
 
 
+def test_a_csv_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    path.write_text("of another run, and longer than what comes\n" * 10)
+    with path.open() as file:
+        History(RECORDS).to_csv(path)
+        assert file.readline() == "of another run, and longer than what comes\n"
+    assert path.read_text().startswith("epoch,")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_csv_file_is_not_written_over_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'file' must be a file, not a folder or a device: "):
+        History(RECORDS).to_csv(tmp_path)
+
+
 @given(st.lists(st.floats(), max_size=5))
 def test_floats_are_written_in_full(values: list[float]) -> None:
     buffer = io.StringIO()

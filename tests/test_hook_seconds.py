@@ -3,7 +3,7 @@ from time import perf_counter, sleep
 import pytest
 from attrs import define, field
 
-from lucid_train import Callback, EpochEnd, FitEnd, FitStart, StepEnd, Trainer
+from lucid_train import Callback, EpochEnd, Event, FitEnd, FitStart, StepEnd, Trainer, on
 
 
 @define(eq=False)
@@ -28,14 +28,36 @@ class Report(Callback):
         self.seconds = event.run.hook_seconds
 
 
-def test_the_seconds_of_every_hook_are_reported_on_request_and_callbacks_of_one_class_are_told_apart() -> None:
+def test_the_seconds_of_every_hook_are_reported_on_request_and_callbacks_of_one_class_are_numbered() -> None:
     report = Report()
     began = perf_counter()
     Trainer(step=lambda batch: 0.5, data=[1, 2], epochs=3, callbacks=[Slow(), Slow(), report]).fit()
     took = perf_counter() - began
-    assert set(report.seconds) == {f"Slow#{n}.{hook}" for n in (1, 2) for hook in ("on_epoch_end", "on_step_end")}
-    assert report.seconds["Slow#1.on_epoch_end"] >= 3 * 0.002
+    assert set(report.seconds) == {
+        f"{name}.{hook}" for name in ("Slow", "Slow#2") for hook in ("on_epoch_end", "on_step_end")
+    }
+    assert report.seconds["Slow.on_epoch_end"] >= 3 * 0.002
     assert sum(report.seconds.values()) <= took
+
+
+def test_functions_and_methods_that_receive_several_events_are_measured_under_one_name_each() -> None:
+    @define(eq=False)
+    class Both(Callback):
+        @on(StepEnd)
+        @on(EpochEnd)
+        def listen(self, event: Event) -> None:
+            sleep(0.002)
+
+    report = Report()
+    trainer = Trainer(step=lambda batch: 0.5, data=[1, 2], epochs=2, callbacks=[Both(), report])
+
+    @trainer.on(EpochEnd)
+    def show(event: EpochEnd) -> None: ...
+
+    trainer.on(StepEnd, every=2)(show)
+    trainer.fit()
+    assert set(report.seconds) == {"Both.listen", "show", "show#2"}
+    assert report.seconds["Both.listen"] >= 6 * 0.002
 
 
 def test_without_a_request_nothing_is_measured() -> None:

@@ -25,6 +25,7 @@ from lucid_train import (
 )
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
 from lucid_train.callbacks.event_log import EventLog
+from lucid_train.monitor import Monitor
 from lucid_train.nn import Linear
 from lucid_train.recording.lines import RecordedError
 from tests.support.callbacks import At
@@ -51,12 +52,12 @@ class Journal(Callback):
     def note(self, event: Event) -> None:
         run = event.run
         place = (run.epochs, run.epoch, run.step, run.epoch_step, run.steps_per_epoch, run.last_lr, len(run.history))
-        told: Any = "" if isinstance(event, FitEnd | FitError) else event
+        shown: Any = "" if isinstance(event, FitEnd | FitError) else event
         if isinstance(event, StepStart):
-            told = (event.epoch, event.step)  # a batch is not recorded
+            shown = (event.epoch, event.step)  # a batch is not recorded
         if isinstance(event, FitEnd):
-            told = (event.status, event.reason, repr(list(event.history)))
-        self.seen.append(f"{type(event).__name__} {told} {place} {run.status} {run.reason}")
+            shown = (event.status, event.reason, repr(list(event.history)))
+        self.seen.append(f"{type(event).__name__} {shown} {place} {run.status} {run.reason}")
 
 
 def recorded(path: Path, **settings: Any) -> tuple[Journal, Trainer]:
@@ -88,7 +89,7 @@ outputs = st.one_of(
     stop_at=st.none() | st.integers(1, 5),
     label=st.none() | st.text(max_size=3) | st.floats() | st.tuples(st.integers()),
 )
-def test_a_callback_hears_what_it_heard_live(
+def test_a_callback_receives_what_it_received_live(
     tmp_path_factory: pytest.TempPathFactory,
     epochs: list[list[Any]],
     rates: list[float],
@@ -131,12 +132,12 @@ def test_a_replay_that_is_recorded_is_the_same_log(
     trainer.fit()
     replay(path, [EventLog(copy, step_every=1, heartbeat=None)])
 
-    def told(log: Path) -> list[Any]:
-        entries = [json.loads(line) for line in log.read_text().splitlines()]
-        return [{name: value for name, value in entry.items() if name != "time"} for entry in entries]
+    def entries(log: Path) -> list[Any]:
+        packed = [json.loads(line) for line in log.read_text().splitlines()]
+        return [{name: value for name, value in entry.items() if name != "time"} for entry in packed]
 
-    # A run knows from the start what its log tells later: how long an epoch is.
-    assert told(copy)[1:] == told(path)[1:]
+    # A run knows from the start what its log says later: how long an epoch is.
+    assert entries(copy)[1:] == entries(path)[1:]
 
 
 def test_a_run_of_several_fits_is_replayed_as_such(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ class Marker(Callback):
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
-def test_what_a_callback_emits_itself_is_not_heard_twice(tmp_path: Path, order: str) -> None:
+def test_what_a_callback_emits_itself_is_not_received_twice(tmp_path: Path, order: str) -> None:
     path, live, again = tmp_path / "run.jsonl", [], []
     log = EventLog(path)
     callbacks = [Marker(), log] if order == "before" else [log, Marker()]
@@ -234,15 +235,28 @@ def test_an_event_whose_class_is_not_defined_here_is_passed_over(tmp_path: Path)
     assert not [line for line in replayed(path) if line.startswith(("Marked", "Vanished"))]
 
 
+def test_an_older_log_lacks_the_step_of_its_evaluations(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    recorder, trainer = recorded(path, step=lambda batch: batch, data=[1.0, 2.0], epochs=2, evaluate=lambda: 0.5)
+    trainer.fit()
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry in entries:
+        if entry["event"] in ("EvaluateStart", "EvaluateEnd"):
+            del entry["step"], entry["within_epoch"]
+        entry.pop("evaluations", None)
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert replayed(path) == recorder.seen
+
+
 def test_an_event_is_found_by_its_module_first(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
-    heard: list[Event] = []
+    received: list[Event] = []
     _, trainer = recorded(path)
     trainer.on(EpochEnd)(lambda event: event.run.emit(Marked(event.run, "x")))
     trainer.fit()
     other = type("Marked", (Event,), {"__module__": "elsewhere"})
-    replay(path, [At(Marked, heard.append), At(other, heard.append)])
-    assert heard == [Marked(None, "x")]  # type: ignore[arg-type]  # run is left out of eq
+    replay(path, [At(Marked, received.append), At(other, received.append)])
+    assert received == [Marked(None, "x")]  # type: ignore[arg-type]  # run is left out of eq
 
 
 def test_an_event_whose_class_has_changed_says_so(tmp_path: Path) -> None:
@@ -255,7 +269,7 @@ def test_an_event_whose_class_has_changed_says_so(tmp_path: Path) -> None:
         replay(path)
 
 
-def test_a_failing_callback_ends_the_replay_and_everybody_hears(tmp_path: Path) -> None:
+def test_a_failing_callback_ends_the_replay_and_every_callback_gets_its_end(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     recorded(path, step=lambda batch: batch, data=[1.0], epochs=3)[1].fit()
     failing = At(EpochEnd, lambda event: 1 / 0)
@@ -267,7 +281,7 @@ def test_a_failing_callback_ends_the_replay_and_everybody_hears(tmp_path: Path) 
     assert "failed ZeroDivisionError: division by zero" in recorder.seen[-1]
 
 
-def test_a_callback_that_fails_at_the_end_fails_when_all_have_heard(tmp_path: Path) -> None:
+def test_a_callback_that_fails_at_the_end_fails_when_all_have_ended(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     recorded(path)[1].fit()
     recorder = Journal()
@@ -327,7 +341,7 @@ def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     [(run, callbacks)] = runs
     names = ["EarlyStopping", "ExponentialLRCallback", "EventLog", "Journal", "print"]
     assert [type(each).__name__ for each in callbacks] == names
-    assert run.judged_by == ("loss", "max")
+    assert run.monitored == Monitor("loss", "max")
     assert [hasattr(each, "foreseen") for each in callbacks] == [False, True, False, False, False]
     assert callbacks[1].foreseen(run, None) == (None, 0)
     assert repr(callbacks[1]) == "ExponentialLRCallback(interval='epoch', gamma=0.5)"

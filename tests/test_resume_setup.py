@@ -33,7 +33,7 @@ from lucid_train.callbacks import (
 )
 from lucid_train.data import batches
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe, StepLR
-from lucid_train.testing import differing
+from lucid_train.testing import diff_states
 from tests.support.callbacks import Asker, At
 from tests.support.optimizers import Bare
 
@@ -106,7 +106,7 @@ def test_an_optimizer_that_a_callback_brought_is_resumed() -> None:
     first.fit()
     second.load_state_dict(first.state_dict())
     second.fit(epochs=3)
-    assert differing(straight.state_dict(), second.state_dict()) == []
+    assert diff_states(straight.state_dict(), second.state_dict()) == []
 
 
 def test_what_differs_is_named_and_refused() -> None:
@@ -201,7 +201,7 @@ def test_a_progress_that_cannot_be_is_refused_before_anything_is_loaded(entries:
     before = copy.deepcopy(second.state_dict())
     with pytest.raises(ValueError, match=re.escape(message)):
         second.load_state_dict({**first.state_dict(), "progress": {**before["progress"], **entries}})
-    assert differing(second.state_dict(), before) == []
+    assert diff_states(second.state_dict(), before) == []
 
 
 def test_a_model_that_was_not_saved_is_refused() -> None:
@@ -231,7 +231,7 @@ def test_data_with_fewer_batches_than_were_done_is_refused() -> None:
     Trainer(lambda batch: None, [1] * 5, callbacks=[asker]).fit()
     short = Trainer(lambda batch: None, [1] * 3, callbacks=[Asker(event=FitStart)])
     short.load_state_dict(asker.found[0], accept="all")
-    with pytest.raises(ValueError, match="must have the 4 batches that were done before the checkpoint: 3"):
+    with pytest.raises(ValueError, match="must have the 4 batches that were taken before the checkpoint: 3"):
         short.fit()
 
 
@@ -338,7 +338,7 @@ def test_a_schedule_built_from_a_recipe_is_taken_up(recipe: Any, cut: int) -> No
     first.fit()
     second.load_state_dict(first.state_dict())
     second.fit()
-    assert differing(straight.state_dict(), second.state_dict()) == []
+    assert diff_states(straight.state_dict(), second.state_dict()) == []
 
 
 def test_a_generator_that_the_data_holds_under_two_names_is_saved_once() -> None:

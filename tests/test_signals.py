@@ -5,16 +5,27 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import permutations
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from lucid_train import Callback, EpochReport, FitEnd, FitError, StepEnd, StepStart, Trainer
+from lucid_train import Callback, EpochReport, EpochStart, FitEnd, FitError, FitStart, StepEnd, StepStart, Trainer
 from lucid_train.callbacks import Checkpoint
 from lucid_train.saving.checkpoint import Directory
-from lucid_train.training.signals import signal_named
+from lucid_train.training.signals import cleanup_at_sigterm, signal_named
+from tests.support.callbacks import At
+from tests.support.terminal import Terminal, has
+
+
+def saved_step(directory: Path) -> int:
+    """Return how many steps the newest checkpoint has behind it."""
+    step: int = Directory(directory).newest()["progress"]["step"]
+    return step
 
 
 def sending(number: int, checkpoint: Checkpoint, heard: list[Any], *, at: int = 3, times: int = 1) -> Trainer:
@@ -173,6 +184,196 @@ def test_the_exit_code_says_what_happened(tmp_path: Path, number: int, codes: tu
     _, errors = process.communicate(timeout=60)
     assert process.returncode in codes, errors
     assert len(Directory(tmp_path).files()) == 1
+
+
+def orders() -> Iterator[Any]:
+    """Yield every order of two or three callbacks, among them Checkpoint, as parameters."""
+    for count in (2, 3):
+        for order in permutations(("RichLogger", "Checkpoint", "EventLog"), count):
+            if "Checkpoint" in order:
+                yield pytest.param(order, id="-".join(order), marks=[pytest.mark.slow] * ("EventLog" in order))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("order", list(orders()))
+def test_in_any_order_of_callbacks_the_run_is_saved_and_the_terminal_restored(
+    tmp_path: Path, order: Sequence[str], name: str
+) -> None:
+    made = {
+        "RichLogger": "RichLogger()",
+        "Checkpoint": f"Checkpoint({str(tmp_path / 'run')!r})",
+        "EventLog": f"EventLog({str(tmp_path / 'log')!r})",
+    }
+    terminal = Terminal(
+        f"""
+from lucid_train.callbacks import Checkpoint, EventLog
+done = open({str(tmp_path / "done")!r}, "w", buffering=1)
+def step(number):
+    time.sleep(0.05)
+    number == 5 and print("going")
+    done.write("x")
+Trainer(step, range(1, 10_000), callbacks=[{", ".join(made[each] for each in order)}]).fit()
+"""
+    )
+    terminal.until(has("going", "steps/s") if "RichLogger" in order else has("going"))
+    if name == "SIGINT":
+        terminal.child.sendintr()
+    else:
+        terminal.child.kill(signal.SIGTERM)
+    lines = terminal.end()
+    assert terminal.code == (130 if name == "SIGINT" else 143)
+    steps = (tmp_path / "done").read_text().count("x")
+    assert saved_step(tmp_path / "run") == steps >= 5
+    reason = "by the keyboard" if name == "SIGINT" else "by SIGTERM"
+    assert has(f"interrupted {reason}")(lines) is ("RichLogger" in order)
+    assert not has("━")(lines)
+    assert terminal.sane
+
+
+def test_a_second_ctrl_c_restores_the_terminal_too(tmp_path: Path) -> None:
+    terminal = Terminal(
+        f"""
+from lucid_train.callbacks import Checkpoint
+def step(number):
+    number == 3 and print("going")
+    time.sleep(0.05 if number < 3 else 60)
+Trainer(step, [1, 2, 3], callbacks=[RichLogger(), Checkpoint({str(tmp_path)!r})]).fit()
+"""
+    )
+    terminal.until(has("going", "steps/s"))
+    terminal.child.sendintr()
+    time.sleep(0.5)
+    assert terminal.child.isalive(), "the first Ctrl-C waits for the step"
+    terminal.child.sendintr()
+    lines = terminal.end()
+    assert terminal.code == 130
+    assert has("interrupted by the keyboard", "up to step 2/3 of epoch 1")(lines)
+    assert not has("━")(lines)
+    assert terminal.sane
+    assert Directory(tmp_path).files() == []
+
+
+def ended_by_sigterm(program: str) -> tuple[int, str]:
+    """Run a program, and return its exit code and what it printed."""
+    prelude = "import os, signal, sys\nfrom lucid_train.training.signals import cleanup_at_sigterm as cleanup\n"
+    prelude += "def says(text):\n    return cleanup(lambda: print(text, flush=True))\n"
+    done = subprocess.run([sys.executable, "-c", prelude + program], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_cleanups_run_the_latest_first_and_then_the_process_ends() -> None:
+    program = "with says('first'), says('second'):\n    signal.raise_signal(signal.SIGTERM)\n    print('never')"
+    assert ended_by_sigterm(program) == (-signal.SIGTERM, "second\nfirst\n")
+
+
+def test_a_cleanup_that_is_over_does_not_run() -> None:
+    program = "with says('outer'):\n    with says('inner'):\n        pass\n    signal.raise_signal(signal.SIGTERM)"
+    assert ended_by_sigterm(program) == (-signal.SIGTERM, "outer\n")
+
+
+def test_the_process_ends_even_if_a_cleanup_fails() -> None:
+    program = "with cleanup(lambda: 1 / 0):\n    signal.raise_signal(signal.SIGTERM)"
+    assert ended_by_sigterm(program) == (-signal.SIGTERM, "")
+
+
+def test_where_the_signal_has_a_handler_nothing_is_cleaned_up() -> None:
+    calls: list[Any] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: calls.append("handler"))
+    try:
+        with cleanup_at_sigterm(lambda: calls.append("cleanup")):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert calls == ["handler"]
+
+
+def test_a_handler_set_between_two_callbacks_decides_and_may_call_the_one_before_it(tmp_path: Path) -> None:
+    calls: list[Any] = []
+    before = signal.getsignal(signal.SIGTERM)
+
+    def set_handler(event: FitStart) -> None:
+        previous: Any = signal.getsignal(signal.SIGTERM)
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            calls.append("handler")
+            previous(number, frame)
+
+        signal.signal(signal.SIGTERM, handler)
+
+    with cleanup_at_sigterm(lambda: calls.append("cleanup")):
+        trainer = sending(signal.SIGTERM, Checkpoint(tmp_path), [])
+        trainer = Trainer(trainer.step, trainer.data, callbacks=[At(FitStart, set_handler), *trainer.callbacks])
+        with pytest.raises(SystemExit, match="143"):
+            trainer.fit()
+        assert calls == ["handler"]
+        assert saved_step(tmp_path) == 3
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_two_checkpoints_are_both_written(tmp_path: Path) -> None:
+    checkpoints = [Checkpoint(tmp_path / name) for name in ("one", "two")]
+    trainer = sending(signal.SIGINT, checkpoints[0], [])
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(trainer.step, trainer.data, callbacks=checkpoints).fit()
+    assert [saved_step(tmp_path / name) for name in ("one", "two")] == [3, 3]
+
+
+def test_a_signal_named_twice_arrives_once(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        sending(signal.SIGINT, Checkpoint(tmp_path, signals=["SIGINT", "SIGINT"]), []).fit()
+    assert saved_step(tmp_path) == 3
+
+
+def test_the_handlers_of_a_fit_within_a_step_are_those_of_the_fit_around_it(tmp_path: Path) -> None:
+    found: list[Any] = []
+
+    def look(event: Any) -> None:
+        found.append(signal.getsignal(signal.SIGTERM))
+
+    def step(batch: int) -> None:
+        Trainer(epochs=1, callbacks=[Checkpoint(tmp_path / str(batch)), At(EpochStart, look)]).fit()
+
+    before = signal.getsignal(signal.SIGTERM)
+    Trainer(step, [1, 2], callbacks=[Checkpoint(tmp_path / "outer"), At(StepStart, look), At(StepEnd, look)]).fit()
+    assert len(found) == 6
+    assert len(set(map(id, found))) == 1
+    assert found[0] is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0), (signal.SIGUSR1, -signal.SIGUSR1)]
+)
+def test_a_forked_child_neither_saves_nor_interrupts_anything(tmp_path: Path, number: int, code: int) -> None:
+    codes: list[int] = []
+
+    def step(batch: int) -> None:
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), number)
+            os._exit(0)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    with cleanup_at_sigterm(lambda: os._exit(99)):
+        checkpoint = Checkpoint(tmp_path, signals=["SIGINT", "SIGTERM", "SIGUSR1"])
+        assert Trainer(step, [1], callbacks=[checkpoint]).fit().status == "completed"
+    assert codes == [code]
+
+
+def test_a_fit_in_a_forked_child_is_interrupted_like_any_other(tmp_path: Path) -> None:
+    def step(batch: int) -> None:
+        child = os.fork()
+        if not child:
+            try:
+                sending(signal.SIGTERM, Checkpoint(tmp_path / "child"), []).fit()
+            except SystemExit as error:
+                os._exit(error.code)  # type: ignore[arg-type]  # a number
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
+
+    assert Trainer(step, [1], callbacks=[Checkpoint(tmp_path / "parent")]).fit().status == "completed"
+    assert saved_step(tmp_path / "child") == 3
 
 
 def test_a_signal_must_have_a_name() -> None:

@@ -17,7 +17,7 @@ from lucid_train.callbacks import (
     TerminateOnNaN,
 )
 from lucid_train.data import batches
-from lucid_train.testing import assert_resumes_exactly, differing, pairs_that_do_not_commute
+from lucid_train.testing import assert_resumes_exactly, diff_states, pairs_that_do_not_commute
 
 
 @define(eq=False)
@@ -89,7 +89,7 @@ def test_a_callback_that_keeps_its_state_resumes_exactly() -> None:
 
 def test_a_callback_that_forgets_is_found_out_and_what_differs_is_named() -> None:
     with pytest.raises(
-        AssertionError, match=r"a run cut after step 3 ends otherwise than one that is not: .*model.weight"
+        AssertionError, match=r"a run that is stopped after step 3 and resumed ends with another state: .*model.weight"
     ):
         assert_resumes_exactly(building(Forgetful), cuts=[3])
 
@@ -113,10 +113,10 @@ def test_two_callbacks_of_one_class_are_told_apart() -> None:
 
 
 def test_differences_are_of_bits() -> None:
-    assert differing({"a": 0.0}, {"a": 0.0}) == []
-    assert differing({"a": 0.0}, {"a": -0.0}) == ["a"]
-    assert differing({"a": [1, 2]}, {"a": [1, 2.0]}) == ["a.1"]
-    assert differing({"a": float("nan")}, {"a": float("nan")}) == []
-    assert differing({"a": np.zeros(2)}, {"a": np.zeros(2, np.float32)}) == ["a"]
-    assert differing({"a": {}, "seconds": 1.0}, {"a": [], "seconds": 2.0, "b": 1}) == ["a", "b"]
-    assert differing({"a": True, "c": 0}, {"a": 1, "c": None}) == ["a", "c"]
+    assert diff_states({"a": 0.0}, {"a": 0.0}) == []
+    assert diff_states({"a": 0.0}, {"a": -0.0}) == ["a"]
+    assert diff_states({"a": [1, 2]}, {"a": [1, 2.0]}) == ["a.1"]
+    assert diff_states({"a": float("nan")}, {"a": float("nan")}) == []
+    assert diff_states({"a": np.zeros(2)}, {"a": np.zeros(2, np.float32)}) == ["a"]
+    assert diff_states({"a": {}, "seconds": 1.0}, {"a": [], "seconds": 2.0, "b": 1}) == ["a", "b"]
+    assert diff_states({"a": True, "c": 0}, {"a": 1, "c": None}) == ["a", "c"]

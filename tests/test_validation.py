@@ -1,4 +1,4 @@
-"""What passes for a whole number, a real number and a choice, and how the rest is refused."""
+"""What passes for a number, a choice, a flag or a state, and how the rest is refused."""
 
 import math
 from fractions import Fraction
@@ -10,7 +10,16 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lucid_train.validation import checked, flag, function, one_of, real_number, whole_number
+from lucid_train.validation import (
+    check_entries,
+    checked,
+    flag,
+    function,
+    metric_name,
+    one_of,
+    real_number,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)], ids=repr)
@@ -76,6 +85,9 @@ def test_what_is_no_real_number_is_refused(value: Any) -> None:
         (math.nan, {"least": 0}, "'x' must be >= 0 and finite: nan"),
         (0, {"above": 0}, "'x' must be > 0: 0.0"),
         (math.inf, {"above": 0}, "'x' must be > 0 and finite: inf"),
+        (1.5, {"most": 1}, "'x' must be <= 1: 1.5"),
+        (1, {"below": 1}, "'x' must be < 1: 1.0"),
+        (-0.5, {"least": 0, "below": 1}, "'x' must be >= 0 and < 1: -0.5"),
     ],
 )
 def test_a_real_number_out_of_bounds_is_refused(value: float, rule: dict[str, float], message: str) -> None:
@@ -85,6 +97,7 @@ def test_a_real_number_out_of_bounds_is_refused(value: float, rule: dict[str, fl
 
 def test_the_bounds_themselves() -> None:
     assert (real_number("x", 0, least=0), real_number("x", 5e-324, above=0)) == (0.0, 5e-324)
+    assert (real_number("x", 1, most=1), real_number("x", 1 - 2**-53, below=1)) == (1.0, 1 - 2**-53)
 
 
 def test_a_choice_passes_or_is_refused_with_the_choices() -> None:
@@ -129,3 +142,30 @@ def test_what_cannot_be_called_is_refused() -> None:
     assert function("g", len) is len
     with pytest.raises(TypeError, match="'g' must be a function: 3"):
         function("g", 3)
+
+
+def test_the_name_of_a_metric_is_text() -> None:
+    assert metric_name("monitor", "val_loss") == "val_loss"
+    for value in ("", None, 3):
+        with pytest.raises(TypeError, match=f"'monitor' must be the name of a metric: {value!r}"):
+            metric_name("monitor", value)
+
+
+def test_a_state_has_the_expected_entries_and_may_have_optional_ones() -> None:
+    check_entries("the state", {"a": 1, "b": 2}, ["a", "b"])
+    check_entries("the state", {"a": 1, "b": 2}, ["a"], optional=["b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a": 1}, "the state does not fit: 'b' is missing"),
+        ({}, "the state does not fit: 'a' is missing, 'b' is missing"),
+        ({"a": 1, "b": 2, "d": 3, 0: 4}, "the state does not fit: 'd' is unknown, 0 is unknown"),
+        ({"a": 1, "x": 2}, "the state does not fit: 'b' is missing, 'x' is unknown"),
+        (["a", "b"], r"the state must be a dict: \['a', 'b'\]"),
+    ],
+)
+def test_a_state_with_other_entries_is_refused(state: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        check_entries("the state", state, ["a", "b"], optional=["c"])

@@ -18,7 +18,7 @@ from lucid_train.callbacks.event_log import EventLog
 from lucid_train.recording.follow import Follower, Watch
 from tests.support.processes import command, run
 
-# Trains as long as it is told to: an epoch ends when a file of its number is there.
+# Trains under control: an epoch ends when a file of its number is there.
 WRITER = """
 import os, sys, time
 from pathlib import Path
@@ -118,6 +118,7 @@ def test_a_watcher_may_be_started_before_during_and_after(writer: Writer) -> Non
         assert "completed" in text.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_watcher_may_be_killed_and_started_again(writer: Writer) -> None:
     writer.start(3)
     writer.allow(1)
@@ -151,6 +152,7 @@ def test_a_run_that_was_killed_is_said_to_have_died(writer: Writer) -> None:
     assert "the run died in epoch 2, at step 7" in run("show", writer.log).stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_earlier_is_followed_again(writer: Writer) -> None:
     writer.allow(1, 2, 3)
     writer.start(5)
@@ -176,7 +178,7 @@ def test_a_run_that_is_resumed_earlier_is_followed_again(writer: Writer) -> None
 def test_a_run_that_is_resumed_before_anybody_noticed_is_followed_from_there(tmp_path: Path) -> None:
     log = tmp_path / "run.jsonl"
     said: list[str] = []
-    heard: list[str] = []
+    received: list[str] = []
 
     def trained(epochs: int, done: int = 0) -> None:
         trainer = Trainer(step=lambda batch: batch, data=[1.0], epochs=done)
@@ -184,17 +186,17 @@ def test_a_run_that_is_resumed_before_anybody_noticed_is_followed_from_there(tmp
         trainer.callbacks = (EventLog(log),)
         trainer.fit(epochs)
 
-    class Hear(Callback):
+    class Journal(Callback):
         def on_fit_start(self, event: FitStart) -> None:
-            heard.append(f"start after {len(event.run.history)}")
+            received.append(f"start after {len(event.run.history)}")
 
         def on_epoch_report(self, event: EpochReport) -> None:
-            heard.append(f"epoch {event.epoch}")
+            received.append(f"epoch {event.epoch}")
 
         def on_fit_end(self, event: FitEnd) -> None:
-            heard.append(f"end {event.status} {event.reason}")
+            received.append(f"end {event.status} {event.reason}")
 
-    watch = Watch(log, lambda: [Hear()], said.append)
+    watch = Watch(log, lambda: [Journal()], said.append)
     assert not watch._step()  # nothing there yet
     trained(3)
     whole = log.read_bytes().splitlines(keepends=True)
@@ -202,13 +204,13 @@ def test_a_run_that_is_resumed_before_anybody_noticed_is_followed_from_there(tmp
     watch._step()
     trained(3, done=1)
     watch._step()
-    assert heard == [
+    assert received == [
         *["start after 0", "epoch 1", "epoch 2", "epoch 3", "end failed the run died after epoch 3"],
         *["start after 1", "epoch 2", "epoch 3", "end completed None"],
     ]
     trained(2)  # another run, to the same file
     watch._step()
-    assert heard[-4:] == ["start after 0", "epoch 1", "epoch 2", "end completed None"]
+    assert received[-4:] == ["start after 0", "epoch 1", "epoch 2", "end completed None"]
     assert said == []
 
 
@@ -226,6 +228,7 @@ def test_a_follower_reads_a_line_when_it_is_whole(tmp_path: Path) -> None:
     assert [line.number for line in seen] == list(range(1, len(log.read_bytes().splitlines()) + 1))
 
 
+@pytest.mark.slow
 def test_silence_is_said_once_and_taken_back(writer: Writer) -> None:
     writer.start(2)
     writer.allow(1)
@@ -235,13 +238,14 @@ def test_silence_is_said_once_and_taken_back(writer: Writer) -> None:
     writer.process.send_signal(signal.SIGSTOP)
     reader.wait_for("it may have died")
     writer.process.send_signal(signal.SIGCONT)
-    reader.wait_for("the run goes on")
+    reader.wait_for("the run continues")
     writer.allow(2)
     code, text = reader.finish()
     assert code == 0
-    assert re.search(r"lucid-train: no word of the run for \d+ s, its longest pause before was \d+ s: it may ", text)
+    assert re.search(r"lucid-train: no line from the run for \d+ s, its longest pause so far was \d+ s: it may ", text)
 
 
+@pytest.mark.slow
 def test_what_is_piped_is_plain(writer: Writer) -> None:
     writer.allow(1, 2)
     writer.start(2)
@@ -304,6 +308,6 @@ def test_a_watcher_that_is_interrupted_leaves_a_sane_terminal(writer: Writer, nu
     assert terminal.finish() == code
     assert not terminal.screen.cursor.hidden
     if number == signal.SIGINT:
-        assert "no longer watched; the run itself goes on" in " ".join(" ".join(terminal.read()).split())
+        assert "no longer watched; the run itself continues" in " ".join(" ".join(terminal.read()).split())
     writer.allow(2)
     writer.wait_for('"FitEnd"')

@@ -1,14 +1,19 @@
-"""Numbers and names as the display writes them: short, aligned, never a wrong zero."""
+"""Numbers, names and lines as the display writes them: short, aligned, never a wrong zero."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from rich.cells import chop_cells
+from rich.console import Group
+from rich.text import Text
 
 RATE_WIDTH = 10
 METRIC_WIDTH = 8
 SECONDS_WIDTH = 7
-# What the rates of several groups take, but for exponents of three digits.
+# Wide enough for the rates of several groups, unless an exponent has three digits.
 GROUPS_WIDTH = 20
 
 _CURVE = "▁▂▃▄▅▆▇█"
@@ -25,9 +30,9 @@ def rate(value: float, digits: int = 4) -> str:
 
 
 def rates(values: Sequence[float], digits: int = 4) -> str:
-    """Return the rates of all groups: one if they are equal, else both of two, else their range.
+    """Return the rates of all groups: one if they are equal, both of two, or the range of more.
 
-    Several have a digit less each, so that they take little room, and the same in every epoch.
+    Several rates have one digit less each, to be short and equally wide in every epoch.
 
     >>> rates([0.1, 0.1]), rates([0.1, 0.01]), rates([0.1, 0.01, 0.00085364])
     ('0.1', '0.1, 0.01', '0.000854 .. 0.1')
@@ -40,7 +45,7 @@ def rates(values: Sequence[float], digits: int = 4) -> str:
 
 
 def rates_width(*groups: Sequence[float]) -> int:
-    """Return the width to reserve for rates, so that those to come have room too.
+    """Return the width to reserve for rates, wide enough for later epochs too.
 
     >>> rates_width([0.1, 0.1], [0.05, 0.05]), rates_width([0.1, 0.1], [0.1, 0.05])
     (10, 20)
@@ -49,7 +54,7 @@ def rates_width(*groups: Sequence[float]) -> int:
 
 
 def rates_and_next(used: Sequence[float], following: Sequence[float]) -> tuple[str, str]:
-    """Return the rates that an epoch used, and what they change to, or "".
+    """Return the rates that an epoch used, and those of the next epoch, or "" if they are the same.
 
     >>> rates_and_next([0.1], [0.05]), rates_and_next([0.1], [0.1]), rates_and_next([0.1], [0.0999999])
     (('0.1', '0.05'), ('0.1', ''), ('0.1', '0.0999999'))
@@ -57,7 +62,7 @@ def rates_and_next(used: Sequence[float], following: Sequence[float]) -> tuple[s
     before, after = rates(used), ""
     if tuple(used) != tuple(following):
         after = rates(following)
-        # A small change is still to be seen, if there is room for the digits that tell.
+        # A small change is shown by more digits, as far as they fit the column.
         for digits in range(5, 18):
             finer = rates(used, digits), rates(following, digits)
             if before != after or max(map(len, finer)) > max(rates_width(used, following), len(before)):
@@ -67,7 +72,7 @@ def rates_and_next(used: Sequence[float], following: Sequence[float]) -> tuple[s
 
 
 def rates_and_change(used: Sequence[float], following: Sequence[float]) -> str:
-    """Return the rates that an epoch used and, where they change, what they change to, in one string.
+    """Return the rates that an epoch used and, if the next epoch uses others, those as well.
 
     >>> rates_and_change([0.1], [0.05])
     '0.1 -> 0.05'
@@ -77,7 +82,7 @@ def rates_and_change(used: Sequence[float], following: Sequence[float]) -> str:
 
 
 def metric(value: float) -> str:
-    """Return a metric, in METRIC_WIDTH characters, four decimals where they fit.
+    """Return a metric in at most METRIC_WIDTH characters, with four decimals if they fit.
 
     >>> [metric(value) for value in (0.41234, -1234.5, 123456.0, 1.5e-05, -1.5e-05, 0.0, math.nan)]
     ['0.4123', '-1234.50', '1.23e+05', '1.50e-05', '-1.5e-05', '0.0000', 'nan']
@@ -92,7 +97,7 @@ def metric(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return the time that something took, in at most SECONDS_WIDTH characters up to 999 hours.
+    """Return a duration, in at most SECONDS_WIDTH characters up to 999 hours.
 
     >>> [seconds(value) for value in (0.00012, 0.25, 12.34, 75, 3661)]
     ['0.1ms', '0.25s', '12.3s', '1:15', '1h01m']
@@ -106,7 +111,7 @@ def seconds(value: float) -> str:
 
 
 def clock(value: float) -> str:
-    """Return a time that is still running, or to come.
+    """Return a duration as a clock shows it.
 
     >>> clock(75.4), clock(3661)
     ('1:15', '1:01:01')
@@ -116,10 +121,10 @@ def clock(value: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def pace(steps_per_second: float) -> str:
-    """Return a speed.
+def speed(steps_per_second: float) -> str:
+    """Return a speed, or "" if it is unknown.
 
-    >>> pace(12345.6), pace(24.13), pace(0.2), pace(0.0)
+    >>> speed(12345.6), speed(24.13), speed(0.2), speed(0.0)
     ('12,346 steps/s', '24.1 steps/s', '5.0 s/step', '')
     """
     if not 0 < steps_per_second < math.inf:
@@ -139,37 +144,63 @@ def plural(count: int, noun: str) -> str:
 
 
 def curve(values: Sequence[float], width: int, *, ascii_only: bool = False) -> str:
-    """Return a curve in one line of at most `width` characters; several values that share one are averaged.
+    """Return a curve of at most `width` characters; values that share a character are averaged.
 
     >>> curve([1, 2, 3, 4, 8], 5)
     '▁▂▃▄█'
     """
     size = min(width, len(values))
-    if size < 1:
-        return ""
     parts = [values[index * len(values) // size : (index + 1) * len(values) // size] for index in range(size)]
     known = [[value for value in part if math.isfinite(value)] for part in parts]
-    # Divided before they are added up, lest the largest floats overflow.
-    means = [sum(value / len(part) for value in part) if part else math.nan for part in known]
+    # Dividing before adding, and halving before subtracting, keep the largest floats from overflowing.
+    means = [sum(value / len(part) for value in part) / 2 if part else math.nan for part in known]
     finite = [mean for mean in means if math.isfinite(mean)]
-    marks = _CURVE_ASCII if ascii_only else _CURVE
     if not finite:
         return ""
-    low, high = min(finite), max(finite)
-    scale = 0.5 if math.isinf(high - low) else 1.0
-    span = (high * scale - low * scale) or 1.0
-
-    def mark(mean: float) -> str:
-        return marks[min(len(marks) - 1, int((mean * scale - low * scale) / span * len(marks)))]
-
-    return "".join(" " if math.isnan(mean) else mark(mean) for mean in means)
+    marks = _CURVE_ASCII if ascii_only else _CURVE
+    low, span, top = min(finite), (max(finite) - min(finite)) or 1.0, len(marks) - 1
+    return "".join(
+        " " if math.isnan(mean) else marks[min(top, int((mean - low) / span * len(marks)))] for mean in means
+    )
 
 
 def clean(text: str, encoding: str) -> str:
-    r"""Return text in one line, without control characters, as a stream of this encoding can hold it.
+    r"""Return text without line breaks, control characters, and what this encoding cannot write.
 
     >>> print(clean("top\n5 [\u03bb]", "ascii"))
     top\n5 [\u03bb]
     """
     visible = "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
     return visible.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def join(parts: Iterable[Text], gap: str = "  ") -> Text:
+    """Return texts in one line."""
+    return Text(gap, no_wrap=True, overflow="ignore", end="").join(parts)
+
+
+def stack(lines: Iterable[Text]) -> Group:
+    """Return lines one below the other, which rich neither wraps nor crops."""
+    # In a group, because Console.print joins texts into one that wraps.
+    return Group(Text("\n", no_wrap=True, overflow="ignore").join(lines))
+
+
+def flow(parts: Iterable[Text], width: int, gap: str = "  ", indent: int = 0) -> list[Text]:
+    """Return texts in as few lines of this width as hold them in order, all but the first indented."""
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + len(gap) + part.cell_len <= width:
+            lines[-1].append(gap).append_text(part)
+        else:
+            lines.append(join([Text(" " * (indent if lines else 0)), part], ""))
+    for line in lines:
+        line.rstrip()
+    return [piece for line in lines for piece in _folded(line, width)]
+
+
+def _folded(line: Text, width: int) -> list[Text]:
+    """Return a line in pieces of at most this width."""
+    if line.cell_len <= width or width < 1:
+        return [line]
+    ends = accumulate(map(len, chop_cells(line.plain, width)))
+    return [piece for piece in line.divide(ends) if piece.plain]

@@ -1,94 +1,97 @@
-"""Where lines can go besides a screen of our own: to a file, one after the other, or to a notebook."""
+"""Outputs: where the lines of the display go. A pipe or a file and a notebook are here; a terminal has its Screen."""
 
 from __future__ import annotations
 
 import io
+import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich import get_console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
-from lucid_train.callbacks.display.theme import stack
+from lucid_train.callbacks.display.formatting import stack
+from lucid_train.callbacks.display.terminal.streams import StreamProxy
 from lucid_train.callbacks.display.ticker import Ticker
 
-# Rows that a notebook shows while the run goes on; at its end it shows all of them.
-_ROWS_WHILE_RUNNING = 30
-# A browser need not be kept as busy as a terminal.
+# Rows that a notebook shows during the run; at its end it shows all of them.
+_ROWS_DURING_RUN = 30
+# A browser is slower than a terminal.
 _NOTEBOOK_INTERVAL = 0.5
 _PRE = '<pre style="white-space:pre;overflow-x:auto;line-height:1.3;font-family:Menlo,Consolas,monospace">{code}</pre>'
 
 
-class Outlet(Protocol):
-    """What shows lines."""
+class Output(ABC):
+    """The base of all places where lines are shown. Training goes on where one fails.
 
-    error: Exception | None
-    """What made it impossible to show any more, or None."""
+    Attributes:
+        error: The first error, or None.
+    """
 
-    def open(self) -> None:
-        """Begin."""
+    def __init__(self) -> None:
+        self.error: Exception | None = None
 
+    def open(self) -> None:  # noqa: B027  # not every output has something to do
+        """Begin to show."""
+
+    @abstractmethod
     def put(self, lines: Sequence[Text]) -> None:
         """Add lines that stay."""
 
-    def go_on(self) -> None:
-        """The run goes on: come back, if something else was shown meanwhile."""
+    def resume(self) -> None:  # noqa: B027  # as above
+        """Show again what was hidden during a prompt."""
 
+    @abstractmethod
     def close(self, lines: Sequence[Text] = ()) -> None:
-        """Add the last lines, and leave everything as it was."""
+        """Add the last lines, and restore everything that was changed."""
 
-
-@contextmanager
-def broken_pipe_as_error() -> Iterator[None]:
-    """Let a pipe that nobody reads any more be an OSError: rich would end the whole program."""
-    try:
-        yield
-    except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):
-            raise end.__context__ from None
-        raise
-
-
-class Paper:
-    """Prints lines at once, each as long as it is."""
-
-    def __init__(self, console: Console) -> None:
-        self.error: Exception | None = None
-        self._console = console
-
-    def open(self) -> None:
-        """Do nothing."""
-
-    def put(self, lines: Sequence[Text]) -> None:
-        """Print lines and flush them."""
+    def attempt(self, action: Callable[[], object]) -> None:
+        """Do what may fail because the disk is full, the file closed or the terminal gone, and remember the error."""
         try:
-            with broken_pipe_as_error():
-                self._console.print(Group(stack(lines)), crop=False)
-        except (OSError, ValueError) as error:  # the disk is full, or nobody reads: the training goes on
+            try:
+                action()
+            except SystemExit as end:  # rich's answer to a pipe that nobody reads
+                if isinstance(end.__context__, BrokenPipeError):
+                    raise end.__context__ from None
+                raise
+        except (OSError, ValueError) as error:
             self.error = self.error or error
 
-    def go_on(self) -> None:
-        """Do nothing."""
+
+class PlainOutput(Output):
+    """Prints lines at once, each as long as it is.
+
+    Args:
+        console: The console.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def put(self, lines: Sequence[Text]) -> None:
+        self.attempt(lambda: self._console.print(stack(lines), crop=False))
 
     def close(self, lines: Sequence[Text] = ()) -> None:
-        """Print the last lines."""
         if lines:
             self.put(lines)
 
 
-class Notebook:
+class NotebookOutput(Output):
     """Shows everything in one output cell, which is updated in place.
 
     Args:
         display: IPython's function of that name.
         width: Columns.
-        moving: What is shown below the lines while the run goes on, or None.
+        moving: What is shown below the lines during the run, or None.
     """
 
     def __init__(self, display: Any, width: int, moving: RenderableType | None) -> None:
-        self.error: Exception | None = None
+        super().__init__()
         self._display = display
         self._width = width
         self._moving = moving
@@ -98,20 +101,14 @@ class Notebook:
         self._ticker = Ticker(_NOTEBOOK_INTERVAL, self._update)
 
     def open(self) -> None:
-        """Show the output."""
         self._show()
         self._ticker.start()
 
     def put(self, lines: Sequence[Text]) -> None:
-        """Add lines; they are shown with the next update."""
         with self._lock:
             self._lines += lines
 
-    def go_on(self) -> None:
-        """Do nothing."""
-
     def close(self, lines: Sequence[Text] = ()) -> None:
-        """Show all lines."""
         self._ticker.stop()
         self._lines += lines
         self._moving = None
@@ -123,10 +120,9 @@ class Notebook:
         except Exception as error:  # the thread must not die with a traceback in the middle of the training
             self.error = self.error or error
 
-    def _show(self, rows: int = _ROWS_WHILE_RUNNING) -> None:
+    def _show(self, rows: int = _ROWS_DURING_RUN) -> None:
         with self._lock:
-            shown = self._lines[-rows:] if rows else []
-            paper = Console(
+            page = Console(
                 file=io.StringIO(),
                 record=True,
                 width=self._width,
@@ -135,15 +131,30 @@ class Notebook:
                 color_system="truecolor",
                 legacy_windows=False,
             )
-            if shown:
-                paper.print(Group(stack(shown)), crop=False)
+            if shown := self._lines[-rows:]:
+                page.print(stack(shown), crop=False)
             if self._moving is not None:
-                paper.print(self._moving)
+                page.print(self._moving)
             data = {
-                "text/plain": paper.export_text(clear=False).rstrip("\n"),
-                "text/html": paper.export_html(inline_styles=True, code_format=_PRE),
+                "text/plain": page.export_text(clear=False).rstrip("\n"),
+                "text/html": page.export_html(inline_styles=True, code_format=_PRE),
             }
             if self._handle is None:
                 self._handle = self._display(data, raw=True, display_id=True)
             else:
                 self._handle.update(data, raw=True)
+
+
+def current_console() -> Console:
+    """Return a console for standard output: rich's own if a new one is no different, so that rich.print shares it.
+
+    Before rich 14.1 a console had room for one live display: there rich's own is left to the user. Within a display of
+    ours it is that one's console.
+    """
+    if isinstance(sys.stdout, StreamProxy) and sys.stdout.console is not None:
+        return sys.stdout.console
+    new, shared = Console(), get_console()
+    if tuple(map(int, version("rich").split(".")[:2])) < (14, 1):
+        return new
+    alike = ("file", "is_terminal", "is_interactive", "is_jupyter", "color_system", "no_color", "record", "size")
+    return shared if all(getattr(new, name) == getattr(shared, name) for name in alike) else new

@@ -1,4 +1,4 @@
-"""A thread that does something now and then."""
+"""Ticker: a thread that calls a function at intervals."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ class Ticker:
 
     Args:
         interval: Seconds between two calls.
-        tick: What to call; it must not raise.
+        tick: The function; it must not raise.
     """
 
-    def __init__(self, interval: float, tick: Callable[[], None]) -> None:
+    def __init__(self, interval: float, tick: Callable[[], object]) -> None:
         self._interval = interval
         self._tick = tick
-        self._done = threading.Event()
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def alive(self) -> bool:
-        """Whether it is ticking."""
-        return self._thread is not None and not self._done.is_set()
+        """Whether the function is being called."""
+        return self._thread is not None and not self._stopped.is_set()
 
     def start(self) -> None:
-        """Begin; where no thread can be had, nothing ticks."""
+        """Start the thread; where the system allows no more threads, do nothing."""
         thread = threading.Thread(target=self._run, name="lucid_train display", daemon=True)
         try:
             thread.start()
@@ -35,18 +35,14 @@ class Ticker:
         self._thread = thread
 
     def stop(self) -> None:
-        """End, and wait until the thread has ended."""
-        self._done.set()
+        """Stop the thread, and wait for it to end."""
+        self._stopped.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            # Not for ever: at SIGTERM the thread may wait for what the interrupted code holds.
+            # With a timeout: at SIGTERM the thread may wait for a lock that the interrupted code holds.
             self._thread.join(timeout=2)
         self._thread = None
-        self._tick = _nothing
+        self._tick = int  # releases what the function refers to
 
     def _run(self) -> None:
-        while not self._done.wait(self._interval):
+        while not self._stopped.wait(self._interval):
             self._tick()
-
-
-def _nothing() -> None:
-    pass

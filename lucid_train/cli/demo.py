@@ -1,4 +1,4 @@
-"""`lucid-train demo`: a multilayer perceptron learns the handwritten digits, with a schedule and the display."""
+"""`lucid-train demo`: a multilayer perceptron learns handwritten digits, with a schedule and the display."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from lucid_train.optims.sgd import SGD
 from lucid_train.training.trainer import Trainer
 from lucid_train.validation import one_of
 
-SCHEDULES = ("step", "exponential", "cosine")
+# How each schedule is made for a number of epochs.
+SCHEDULES: dict[str, Callable[[int], Callback]] = {
+    "step": lambda epochs: StepLRCallback(step_size=max(1, epochs // 3), gamma=0.3),
+    "exponential": lambda epochs: ExponentialLRCallback(gamma=0.9),
+    "cosine": lambda epochs: CosineAnnealingLRCallback(T_max=max(1, epochs)),
+}
 
 
 def add_command(commands: Any) -> None:
@@ -44,7 +49,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train as the command line says; return the exit code."""
+    """Train as the command line asks; return the exit code."""
     settings = {name: value for name, value in vars(arguments).items() if name not in ("command", "log")}
     callbacks: list[Callback] = [RichLogger(monitor="val_accuracy", mode="max")]
     if arguments.log is not None:
@@ -77,7 +82,7 @@ def train(
         hidden: Units of the hidden layer. At least 1.
         momentum: Momentum of the gradient descent. At least 0.
         seed: Seed of the split, the weights and the order of the data. At least 0.
-        callbacks: What listens besides the schedule.
+        callbacks: Callbacks that run after the schedule's.
 
     Returns:
         The history, with "loss", "accuracy", "val_loss" and "val_accuracy" of each epoch.
@@ -90,28 +95,18 @@ def train(
     model = Sequential(Linear(64, hidden, rng=rng), ReLU(), Linear(hidden, 10, rng=rng))
     criterion = CrossEntropyLoss()
     optimizer = SGD(model.parameters(), lr=lr, momentum=momentum)
-    schedules: dict[str, Callable[[], Callback]] = {
-        "step": lambda: StepLRCallback(step_size=max(1, epochs // 3), gamma=0.3),
-        "exponential": lambda: ExponentialLRCallback(gamma=0.9),
-        "cosine": lambda: CosineAnnealingLRCallback(T_max=max(1, epochs)),
-    }
-    schedule = schedules[one_of("scheduler", scheduler, SCHEDULES)]()
+    schedule = SCHEDULES[one_of("scheduler", scheduler, SCHEDULES)](epochs)
+
+    def metrics(scores: Any, expected: Any) -> dict[str, float]:
+        return {"loss": criterion(scores, expected), "accuracy": float((scores.argmax(axis=1) == expected).mean())}
 
     def step(batch: tuple[Any, Any]) -> dict[str, float]:
         x, y = batch
         optimizer.zero_grad()
-        scores = model(x)
-        loss = criterion(scores, y)
+        found = metrics(model(x), y)
         model.backward(criterion.backward())
         optimizer.step()
-        return {"loss": loss, "accuracy": float((scores.argmax(axis=1) == y).mean())}
-
-    def evaluate() -> dict[str, float]:
-        scores = model(test_images)
-        return {
-            "loss": criterion(scores, test_labels),
-            "accuracy": float((scores.argmax(axis=1) == test_labels).mean()),
-        }
+        return found
 
     return Trainer(
         step=step,
@@ -119,6 +114,6 @@ def train(
         epochs=epochs,
         model=model,
         optimizer=optimizer,
-        evaluate=evaluate,
+        evaluate=lambda: metrics(model(test_images), test_labels),
         callbacks=[schedule, TerminateOnNaN(), *callbacks],
     ).fit()

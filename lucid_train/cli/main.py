@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from lucid_train.callbacks.display.formatting import clean
 from lucid_train.cli import demo, preview, runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0 done, 1 failed, 2 a wrong argument, 130 Ctrl-C."""
+    """Run the command line and return the exit code: 0 success, 1 failure, 2 a wrong argument, 130 Ctrl-C."""
     parser = argparse.ArgumentParser(prog="lucid-train", description="Training callbacks, schedules and a console.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('lucid-train')}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -21,16 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         code: int = chosen.command(chosen)
-    except (TypeError, ValueError) as error:
-        # What the library refuses names the argument, the rule and the value: that is the message.
-        print(f"lucid-train: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # standard output is full, or nobody reads it
-        print(f"lucid-train: error: {error}", file=sys.stderr)
-        return 1
+        return code
+    except (TypeError, ValueError, OSError) as error:
+        # The library's errors name the argument, the rule and the value: they are the message.
+        print(f"lucid-train: error: {clean(str(error), sys.stderr.encoding)}", file=sys.stderr)
+        # An OSError is of standard output, which is full or closed, or of a file to write.
+        return 1 if isinstance(error, OSError) else 2
     except KeyboardInterrupt:
         return 130
-    return code
 
 
 if __name__ == "__main__":

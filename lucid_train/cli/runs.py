@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
+from rich.text import Text
 
 from lucid_train.callback import Callback
-from lucid_train.callbacks.display.formatting import clean
+from lucid_train.callbacks.display import formatting
+from lucid_train.callbacks.display.outputs import current_console
+from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.rich_logger import RichLogger
-from lucid_train.cli.comparison import print_comparison
 from lucid_train.events import FitStart
-from lucid_train.monitor import Mode
+from lucid_train.history import EpochRecord, History
+from lucid_train.monitor import Monitor
 from lucid_train.recording.follow import Watch
 from lucid_train.recording.replay import replay
 from lucid_train.validation import real_number
 
-_BROKEN = 2
+# The columns of a comparison that are left out first where the screen is too narrow.
+_DISPENSABLE = ("lr", "time", "status", "epochs", "at epoch")
 
 
 def add_commands(commands: Any) -> None:
-    """Add `watch`, `show` and `replay` to the commands of an argparse parser."""
+    """Add `watch`, `show` and `replay` to what argparse's `add_subparsers` returned."""
     watched = _command(commands, "watch", "follow a run that another process records", _watch)
-    watched.add_argument("log", type=Path, help="what EventLog writes; it may be begun later")
-    watched.add_argument("--stay", action="store_true", help="go on when the run ends or dies: it may be resumed")
+    watched.add_argument("log", type=Path, help="file that EventLog writes; it need not exist yet")
+    watched.add_argument("--stay", action="store_true", help="continue when the run ends or dies: it may be resumed")
     watched.add_argument("--patience", type=float, metavar="SECONDS", help="silence after which it may have died")
     shown = _command(commands, "show", "summarise a recorded run, or compare several", _show)
-    shown.add_argument("logs", type=Path, nargs="+", metavar="log", help="what EventLog wrote")
+    shown.add_argument("logs", type=Path, nargs="+", metavar="log", help="file that EventLog wrote")
     replayed = _command(commands, "replay", "play a recorded run", _replay)
-    replayed.add_argument("log", type=Path, help="what EventLog wrote")
+    replayed.add_argument("log", type=Path, help="file that EventLog wrote")
     replayed.add_argument("--speed", type=float, default=1.0, help="times as fast as the run was (default: 1)")
     for parser in (watched, shown, replayed):
         parser.add_argument("--monitor", metavar="METRIC", help="judge the best by this (default: as the run did)")
@@ -40,19 +46,18 @@ def add_commands(commands: Any) -> None:
 
 def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    parser.set_defaults(command=lambda arguments: _answer(run, arguments))
+    parser.set_defaults(command=lambda arguments: _run(run, arguments))
     return parser
 
 
-def _answer(run: Any, arguments: argparse.Namespace) -> int:
-    """Run a command and return its exit code; what is wrong with a file is one sentence."""
+def _run(command: Any, arguments: argparse.Namespace) -> int:
+    """Run a command and return its exit code; a log that cannot be read is a wrong argument."""
     try:
-        code: int = run(arguments)
-    except (OSError, ValueError) as error:
-        named = isinstance(error, OSError) and error.filename is not None
-        message = f"'{error.filename}': {error.strerror}" if named else str(error)  # type: ignore[union-attr]  # named: an OSError
-        print(f"lucid-train: error: {clean(message, sys.stderr.encoding)}", file=sys.stderr)
-        return _BROKEN
+        code: int = command(arguments)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ValueError(f"'{error.filename}': {error.strerror}") from error
     return code
 
 
@@ -62,41 +67,19 @@ def _watch(arguments: argparse.Namespace) -> int:
     if not arguments.log.parent.is_dir():
         raise ValueError(f"'{arguments.log}' cannot be waited for: there is no folder '{arguments.log.parent}'")
     watch = Watch(arguments.log, lambda: [_display(arguments)], _say, arguments.patience, arguments.stay)
-    return _code(watch.follow())
+    return _exit_code(watch.follow())
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    return _code(replay(arguments.log, [_display(arguments)], speed=arguments.speed).status)
+    return _exit_code(replay(arguments.log, [_display(arguments)], speed=arguments.speed).status)
 
 
 def _show(arguments: argparse.Namespace) -> int:
     if len(arguments.logs) == 1:
         replay(arguments.logs[0], [_display(arguments, live=False)])
     else:
-        judge = _Judge()
-        histories = [replay(log, [judge]) for log in arguments.logs]
-        monitor: str | None = arguments.monitor
-        mode: Mode = "min"
-        if monitor is None and any(judge.chosen[0] in history.metric_names() for history in histories):
-            monitor, mode = judge.chosen
-        print_comparison([str(log) for log in arguments.logs], histories, monitor, arguments.mode or mode)
+        _compare(arguments)
     return 0
-
-
-@define(eq=False)
-class _Judge(Callback):
-    """Notes what the runs were judged by."""
-
-    seen: set[tuple[str, Mode] | None] = field(factory=set, init=False)
-
-    @property
-    def chosen(self) -> tuple[str | None, Mode]:
-        """What all of them were judged by, or no metric where they differ."""
-        (first, *others) = self.seen or {None}
-        return (None, "min") if others or first is None else first
-
-    def on_fit_start(self, event: FitStart) -> None:
-        self.seen.add(getattr(event.run, "judged_by", None))
 
 
 def _display(arguments: argparse.Namespace, *, live: bool = True) -> RichLogger:
@@ -104,8 +87,87 @@ def _display(arguments: argparse.Namespace, *, live: bool = True) -> RichLogger:
 
 
 def _say(sentence: str) -> None:
-    print(f"lucid-train: {clean(sentence, sys.stdout.encoding)}", flush=True)
+    print(f"lucid-train: {formatting.clean(sentence, sys.stdout.encoding)}", flush=True)
 
 
-def _code(status: str) -> int:
+def _exit_code(status: str) -> int:
     return 0 if status in ("completed", "stopped") else 1
+
+
+@define(eq=False)
+class _Monitors(Callback):
+    """Collects what the runs were judged by."""
+
+    found: set[Monitor | None] = field(factory=set, init=False)
+
+    def on_fit_start(self, event: FitStart) -> None:
+        self.found.add(getattr(event.run, "monitored", None))
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    """Print a row per run, and mark the one whose best epoch is the best of all."""
+    monitors = _Monitors()
+    histories = [replay(log, [monitors]) for log in arguments.logs]
+    monitor = _criterion(arguments, histories, monitors.found)
+    bests = [_best(history, monitor) for history in histories]
+    values = [math.nan if best is None else best.metrics[monitor.name] for best in bests]
+    known = [value for value in values if not math.isnan(value)]
+    winner = (min if monitor.mode == "min" else max)(known, default=math.nan)
+    rows = []
+    for log, history, best, value in zip(arguments.logs, histories, bests, values, strict=True):
+        rows.append(
+            {
+                # The mark stands in front, so that the numbers stay aligned.
+                "run": f"{'*' if value == winner else ' '} {log}",
+                f"best {monitor.name}": "-" if best is None else formatting.metric(value),
+                "at epoch": "-" if best is None else str(best.epoch),
+                "epochs": str(len(history)),
+                "status": history.status,
+                "time": formatting.seconds(math.fsum(record.seconds for record in history)),
+                "lr": formatting.rates(history[-1].last_lr) if history else "",
+            }
+        )
+    _print_table(rows, [value == winner for value in values])
+
+
+def _criterion(arguments: argparse.Namespace, histories: Sequence[History], recorded: set[Monitor | None]) -> Monitor:
+    """Return what runs are compared by: what was asked for, else what all of them were judged by, else a loss."""
+    known = list(dict.fromkeys(name for history in histories for name in history.metric_names()))
+    if arguments.monitor is not None and arguments.monitor not in known:
+        raise ValueError(f"'monitor' must be one of the metrics, {', '.join(known) or 'none'}: {arguments.monitor!r}")
+    [monitor, *others] = recorded
+    if arguments.monitor is not None or others or monitor is None or monitor.name not in known:
+        default = next((name for name in ("val_loss", "loss", *known) if name in known), "metric")
+        monitor = Monitor(arguments.monitor or default)
+    return evolve(monitor, mode=arguments.mode or monitor.mode)
+
+
+def _best(history: History, monitor: Monitor) -> EpochRecord | None:
+    """Return the best epoch, or None if none has the metric."""
+    try:
+        return history.best(monitor.name, monitor.mode)
+    except (KeyError, ValueError):
+        return None
+
+
+def _print_table(rows: Sequence[Mapping[str, str]], marked: Sequence[bool]) -> None:
+    """Print rows under the names of their columns, without those that a terminal has no room for."""
+    console = current_console()
+    theme = Theme.of(console, None)
+    room = console.width - 1 if console.is_terminal else None
+    widths = {name: max(theme.width(text) for text in [name, *(row[name] for row in rows)]) for name in rows[0]}
+    for name in _DISPENSABLE:
+        if room is not None and sum(widths.values()) + 2 * (len(widths) - 1) > room:
+            del widths[name]
+
+    def line(texts: Mapping[str, str], style: str) -> Text:
+        cells = [theme.cell(texts[name], width, style, left=name == "run") for name, width in widths.items()]
+        joined = formatting.join(cells)
+        joined.rstrip()
+        if room is not None:
+            joined.truncate(room)
+        return joined
+
+    header = line({name: name for name in widths}, "label")
+    body = [line(row, "best" if best else "") for row, best in zip(rows, marked, strict=True)]
+    console.print(formatting.stack([header, *body]), crop=False)

@@ -1,6 +1,6 @@
-"""The few layers and losses, on numpy arrays, that it takes to train a multilayer perceptron.
+"""A few layers and losses on numpy arrays, enough to train a multilayer perceptron.
 
-Nothing is recorded: each module keeps what its own gradient needs from a forward pass, and `backward` uses it up.
+There is no graph: each module keeps what its gradient needs from its last forward pass, and `backward` consumes it.
 
 >>> import numpy as np
 >>> from lucid_train.optims import SGD

@@ -1,4 +1,4 @@
-"""What the modules ask of the arrays they are given."""
+"""Checks of the arrays that modules and losses are given."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def floats(name: str, value: ArrayLike) -> NDArray[Any]:
-    """Return `value` as an array of floats, integers as float64, or refuse it; floats are not copied."""
+    """Return `value` as an array of floats; integers become float64, floats are not copied."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name!r} must be an array of real numbers: {array.dtype}")
@@ -15,7 +15,7 @@ def floats(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def require_shape(name: str, array: NDArray[Any], shape: tuple[int | str, ...]) -> None:
-    """Refuse an array of another shape; a name in it stands for any size."""
+    """Check an array's shape; a name in `shape` stands for any size."""
     fits = array.ndim == len(shape) and all(
         isinstance(size, str) or size == length for size, length in zip(shape, array.shape, strict=True)
     )
@@ -25,6 +25,6 @@ def require_shape(name: str, array: NDArray[Any], shape: tuple[int | str, ...]) 
 
 
 def require_rows(name: str, array: NDArray[Any]) -> None:
-    """Refuse an array without elements, whose mean would be NaN."""
+    """Check that an array has elements; the mean of none would be NaN."""
     if not array.size:
         raise ValueError(f"{name!r} must not be empty: shape {array.shape}")

@@ -1,4 +1,4 @@
-"""Layers, and how they are put one after another."""
+"""Layers, and `Sequential`, which applies them one after another."""
 
 from collections.abc import Iterator
 from math import sqrt
@@ -9,26 +9,23 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from lucid_train.nn.arrays import floats, require_shape
 from lucid_train.nn.module import Module, Parameter
-from lucid_train.validation import whole_number
+from lucid_train.validation import flag, whole_number
 
 
 @final
 class Linear(Module):
     """`y = x @ weight.T + bias`, for `x` of shape (n, in_features); weight has shape (out_features, in_features).
 
-    Both start uniform in +-1/sqrt(in_features), as PyTorch's. Inputs are converted to the weight's precision.
+    Weight and bias are initialized uniformly in +-1/sqrt(in_features), as in PyTorch. Inputs are converted to the dtype
+    of the weight.
 
     Args:
         in_features: Width of the input. At least 1.
         out_features: Width of the output. At least 1.
-        bias: Whether there is a bias, of shape (out_features,).
-        dtype: Precision of the parameters, a float type.
-        rng: Where the initial values come from: a seed, or a Generator, which several layers can share. By default
-            they differ in every run. Two layers with the same seed start from the same numbers.
-
-    Raises:
-        TypeError: If an argument is of the wrong kind.
-        ValueError: If a width is below 1 or the seed negative.
+        bias: Whether to add a bias, of shape (out_features,).
+        dtype: Float type of the parameters.
+        rng: A seed for the initial values, or a Generator, which several layers can share. By default they differ in
+            every run. Two layers with the same seed have the same initial values.
 
     >>> layer = Linear(3, 2, rng=0)
     >>> layer([[0, 0, 1]]).shape
@@ -48,8 +45,7 @@ class Linear(Module):
     ) -> None:
         self.in_features = whole_number("in_features", in_features, least=1)
         self.out_features = whole_number("out_features", out_features, least=1)
-        if not isinstance(bias, (bool, np.bool_)):
-            raise TypeError(f"'bias' must be True or False: {bias!r}")
+        bias = flag("bias", bias)
         if np.dtype(dtype).kind != "f":
             raise TypeError(f"'dtype' must be a float type: {np.dtype(dtype)}")
         if not isinstance(rng, np.random.Generator):
@@ -68,7 +64,7 @@ class Linear(Module):
         return y if self.bias is None else y + self.bias.data
 
     def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
-        """Add to the gradients of weight and bias; return the input's, of shape (n, in_features)."""
+        """Add to the gradients of weight and bias; return the input's gradient, of shape (n, in_features)."""
         x = self._use_kept()
         grad = floats("grad_output", grad_output).astype(x.dtype, copy=False)
         require_shape("grad_output", grad, (len(x), self.out_features))
@@ -96,7 +92,7 @@ class ReLU(Module):
         return np.asarray(np.maximum(x, 0))
 
     def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
-        """Return the input's gradient: the output's where the input was above 0."""
+        """Return the input's gradient: `grad_output` where the input was above 0, else 0."""
         clipped = self._use_kept()
         grad = floats("grad_output", grad_output)
         require_shape("grad_output", grad, clipped.shape)
@@ -113,7 +109,7 @@ class Tanh(Module):
 
     def forward(self, x: ArrayLike) -> NDArray[Any]:
         """Return `tanh(x)`."""
-        # An array of its own, in case the caller writes into the output.
+        # The output is a copy: the caller may write into it.
         self._kept = np.tanh(floats("x", x))
         return np.array(self._kept)
 
@@ -127,14 +123,10 @@ class Tanh(Module):
 
 @final
 class Sequential(Module):
-    """Modules one after another; parameters are named by position, such as "0.weight".
+    """Modules applied one after another; parameters are named by position, such as "0.weight".
 
     Args:
-        *modules: At least one. None may come twice, since each keeps one forward pass.
-
-    Raises:
-        TypeError: If one is no Module.
-        ValueError: If there is none, or one comes twice.
+        *modules: At least one. None may appear twice, since each keeps one forward pass.
 
     >>> model = Sequential(Linear(64, 32), ReLU(), Linear(32, 10))
     >>> list(model.state_dict())
@@ -151,7 +143,7 @@ class Sequential(Module):
         inside = [each for module in modules for each in _descendants(module)]
         for position, module in enumerate(inside):
             if any(module is other for other in inside[:position]):
-                raise ValueError(f"'modules' must hold each module once, make another one: {module!r}")
+                raise ValueError(f"'modules' must hold each module once; create another: {module!r}")
 
     def forward(self, x: ArrayLike) -> NDArray[Any]:
         """Return the last module's output."""
@@ -161,7 +153,7 @@ class Sequential(Module):
         return np.asarray(y)
 
     def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
-        """Take the gradient back through all modules; return the first one's input's."""
+        """Propagate the gradient back through all modules; return the gradient of the first one's input."""
         grad: Any = grad_output
         for module in reversed(self.modules):
             grad = module.backward(grad)
@@ -175,7 +167,7 @@ class Sequential(Module):
 
 
 def _add_grad(parameter: Parameter, grad: NDArray[Any]) -> None:
-    # A new array, never `+=`: the one that is there may be the caller's.
+    # A new array, never `+=`: the present one may belong to the caller.
     parameter.grad = grad if parameter.grad is None else parameter.grad + grad
 
 

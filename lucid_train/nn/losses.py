@@ -1,4 +1,4 @@
-"""Losses: a float for the eye, and the gradient that `backward` of the model starts from."""
+"""Losses: their value as a float, and the gradient that the model's `backward` starts from."""
 
 from typing import Any, final
 
@@ -26,10 +26,7 @@ class MSELoss(Differentiable):
 
         Args:
             output: Numbers of any shape, at least one.
-            target: Numbers of the same shape: nothing is broadcast.
-
-        Raises:
-            ValueError: If the shapes differ or are empty.
+            target: Numbers of the same shape; they are not broadcast.
         """
         output = floats("output", output)
         require_rows("output", output)
@@ -60,12 +57,8 @@ class CrossEntropyLoss(Differentiable):
         """Return the loss.
 
         Args:
-            output: Scores of shape (n, classes), of any scale and sign.
-            target: The right classes, integers from 0, of shape (n,).
-
-        Raises:
-            TypeError: If `target` are no integers.
-            ValueError: If a shape is wrong or a target is no class.
+            output: Scores of shape (n, classes), at any scale.
+            target: The correct classes, integers from 0, of shape (n,).
         """
         output, target = floats("output", output), np.asarray(target)
         require_shape("output", output, ("n", "classes"))
@@ -77,7 +70,7 @@ class CrossEntropyLoss(Differentiable):
         outside = (target < 0) | (target >= classes)
         if outside.any():
             raise ValueError(f"'target' must be >= 0 and < {classes}, the classes in 'output': {target[outside][0]}")
-        # The largest score is taken off first, so that the exponentials cannot overflow and one of them is 1.
+        # With the largest score subtracted, no exponential can overflow and one of them is 1.
         scores = output - output.max(axis=1, keepdims=True)
         log_softmax = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
         each = np.arange(rows)

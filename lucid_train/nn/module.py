@@ -1,4 +1,4 @@
-"""Parameters, and the base of the modules that own them."""
+"""Parameters, and the base class of the modules that own them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lucid_train.nn.arrays import floats
+from lucid_train.validation import check_entries
 
 
 @final
 class Parameter:
-    """An array that is trained, and its gradient.
+    """An array to train, and its gradient.
 
     Args:
-        data: Numbers of any shape, copied. Floats keep their precision, integers become float64.
-
-    Raises:
-        TypeError: If `data` are no real numbers.
+        data: Real numbers of any shape, copied. Floats keep their dtype, integers become float64.
 
     >>> Parameter([[1, 2], [3, 4]])
     Parameter(shape=(2, 2), dtype=float64)
@@ -34,7 +32,7 @@ class Parameter:
 
     @property
     def grad(self) -> NDArray[Any] | None:
-        """The gradient, of the shape and precision of the data, or None."""
+        """The gradient, with the shape and dtype of the data, or None."""
         return self._grad
 
     @grad.setter
@@ -52,7 +50,7 @@ class Parameter:
 
 
 class Differentiable:
-    """Keeps from a forward pass what the backward pass needs, once; copies and pickles go without."""
+    """Keeps what one backward pass needs from a forward pass; copies and pickles do not include it."""
 
     _kept: Any = None
 
@@ -69,13 +67,13 @@ class Differentiable:
 class Module(Differentiable, ABC):
     """A function of an array, with parameters and a gradient.
 
-    A module of your own writes `forward` and `backward`; parameters and modules among its attributes are found in the
-    order in which they were set.
+    A module of your own defines `forward` and `backward`. Parameters and modules among its attributes are found in the
+    order in which they were assigned.
     """
 
     @abstractmethod
     def forward(self, x: ArrayLike) -> NDArray[Any]:
-        """Return the output; keep what `backward` needs."""
+        """Return the output, and keep what `backward` needs."""
 
     @abstractmethod
     def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
@@ -85,8 +83,7 @@ class Module(Differentiable, ABC):
             grad_output: The loss's gradient with respect to the output, of the output's shape.
 
         Raises:
-            RuntimeError: If no forward pass went before; each serves one backward.
-            ValueError: If the shape is wrong.
+            RuntimeError: If there was no forward pass since the last backward pass.
         """
 
     def __call__(self, x: ArrayLike) -> NDArray[Any]:
@@ -94,7 +91,7 @@ class Module(Differentiable, ABC):
         return self.forward(x)
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield each parameter with its name as PyTorch forms it, such as "0.weight"."""
+        """Yield each parameter with its name, formed as in PyTorch, such as "0.weight"."""
         for name, member in self._members():
             if isinstance(member, Parameter):
                 yield name, member
@@ -106,23 +103,20 @@ class Module(Differentiable, ABC):
         yield from dict.fromkeys(parameter for _, parameter in self.named_parameters())
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return a copy of every parameter's array under its name."""
+        """Return copies of the parameters' arrays by name."""
         return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Write arrays into the parameters, in place; the state of a PyTorch module of the same build will do.
+        """Write arrays into the parameters, in place; the state of a PyTorch module of the same structure fits too.
 
         Args:
-            state: One array per parameter, under its name and of its shape.
+            state: One array per parameter, by name, of the parameter's shape.
 
         Raises:
             ValueError: If an entry is missing, unknown or of another shape. Nothing has changed then.
         """
         own = dict(self.named_parameters())
-        wrong = [f"lacks {name!r}" for name in own if name not in state]
-        wrong += [f"has {name!r}" for name in state if name not in own]
-        if wrong:
-            raise ValueError(f"the state is not one of this {type(self).__name__}: it {', '.join(wrong)}")
+        check_entries(f"the state of the {type(self).__name__}", state, own)
         arrays = {name: floats(name, state[name]) for name in own}
         for name, parameter in own.items():
             if arrays[name].shape != parameter.data.shape:

@@ -22,13 +22,9 @@ class Adam(Optimizer):
     Args:
         params: Parameters, or groups as dicts with "params" and any of the options.
         lr: Learning rate, at least 0; a float, or a 0-d array that is read at every step.
-        betas: What the two running averages keep at each step. At least 0, below 1.
-        eps: Added to the denominator. Above 0: without it a gradient that was always 0 would make the parameter NaN.
-        weight_decay: Factor of the parameters that is added to the gradient. At least 0.
-
-    Raises:
-        TypeError: If an argument is of the wrong kind.
-        ValueError: If an argument is out of its range.
+        betas: Shares that the two running averages keep at each step. At least 0, below 1.
+        eps: Added to the denominator. Above 0: without it, a gradient that is always 0 would make the parameter NaN.
+        weight_decay: Share of the parameters that is added to the gradient. At least 0.
 
     >>> weight = Parameter([1.0, 1.0])
     >>> optimizer = Adam([weight], lr=0.25)
@@ -51,7 +47,7 @@ class Adam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of one group in their final form, or refuse them."""
+        """Validate the options of one group and return them in their final form."""
         return _checked(options)
 
     def update(self, parameter: Parameter, gradient: NDArray[Any], group: Group) -> None:
@@ -63,20 +59,16 @@ class Adam(Optimizer):
 
 @final
 class AdamW(Optimizer):
-    """Adam with the weight decay taken out of the averages (Loshchilov and Hutter, 2019, algorithm 2, as in PyTorch).
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, algorithm 2, as in PyTorch).
 
-    The parameters shrink by `data *= 1 - lr * weight_decay`, and then make Adam's step without weight decay.
+    `data *= 1 - lr * weight_decay`, followed by Adam's step without weight decay.
 
     Args:
         params: Parameters, or groups as dicts with "params" and any of the options.
         lr: Learning rate, at least 0; a float, or a 0-d array that is read at every step.
-        betas: What the two running averages keep at each step. At least 0, below 1.
+        betas: Shares that the two running averages keep at each step. At least 0, below 1.
         eps: Added to the denominator. Above 0.
-        weight_decay: Share of the parameters that goes per step, in units of the rate. At least 0.
-
-    Raises:
-        TypeError: If an argument is of the wrong kind.
-        ValueError: If an argument is out of its range.
+        weight_decay: Share of the parameters that a step removes, times the rate. At least 0.
 
     >>> weight = Parameter([1.0])
     >>> optimizer = AdamW([weight], lr=0.5, weight_decay=0.5)
@@ -99,7 +91,7 @@ class AdamW(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options of one group in their final form, or refuse them."""
+        """Validate the options of one group and return them in their final form."""
         return _checked(options)
 
     def update(self, parameter: Parameter, gradient: NDArray[Any], group: Group) -> None:

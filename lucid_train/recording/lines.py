@@ -1,14 +1,15 @@
-"""The event stream of a run as lines of JSON: what a line says, how it is written and how it is read."""
+"""The events of a run as lines of JSON: what a line holds, how it is written and read."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
-from attrs import define
+from attrs import frozen
 
 from lucid_train.events import (
     EpochEnd,
@@ -19,17 +20,19 @@ from lucid_train.events import (
     Event,
     FitEnd,
     FitError,
-    Status,
     StepEnd,
+    find_event_class,
 )
-from lucid_train.history import EpochRecord
+from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.metrics import NoUpdate, to_metrics
 from lucid_train.recording.values import (
     is_number,
     pack_metrics,
     pack_number,
+    pack_rates,
     pack_value,
     read_count,
+    read_json,
     read_metrics,
     read_number,
     read_rates,
@@ -37,29 +40,41 @@ from lucid_train.recording.values import (
     short_text,
 )
 from lucid_train.training.run import Run
+from lucid_train.validation import one_of
+
+Record = TypeVar("Record", EpochRecord, EvaluationRecord)
 
 FORMAT = 1
+LONGEST_LINE = 1 << 26
 # Seconds since 1970 in the year 33658.
 _END_OF_TIME = 1e12
-LONGEST_LINE = 1 << 26
-LIBRARY_EVENTS = (EpochStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitError, FitEnd)
+_RECORDED = (EpochStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitError, FitEnd)
+LIBRARY_EVENTS: dict[str, type[Event]] = {cls.__name__: cls for cls in _RECORDED}
+# What a line says of the run when it has changed.
+RUN_FIELDS = ("epochs", "steps_per_epoch", "evaluate_every", "epoch", "step", "reason", "last_lr")
+# The run says the rest: its batches are not recorded, its history is, record by record.
+_NOT_RECORDED = {"run", "batch", "history"}
+_FIELDS: dict[type, tuple[str, ...]] = {
+    cls: tuple(f.name for f in attrs.fields(cls) if f.name not in _NOT_RECORDED)
+    for cls in (*_RECORDED, EpochRecord, EvaluationRecord)
+}
 
 
 class RecordedError(Exception):
-    """An exception that left a recorded run, by its type's name and its message; its class is not looked up."""
+    """An exception that left a recorded run, as its class name and message; the class itself is not looked up."""
 
 
-@define(frozen=True)
+@frozen
 class Line:
     """One line of a log.
 
     Args:
         event: The event's class name, or "progress" for a line that only says how far the run has come.
         time: Seconds since 1970 when it was written.
-        run: What has changed of the run since the line before.
+        run: What has changed in the run since the previous line.
         fields: What the event carries.
         number: The line's number in the file, from 1.
-        end: Where the next line begins, in bytes.
+        end: Byte offset of the next line.
     """
 
     event: str
@@ -71,23 +86,23 @@ class Line:
 
 
 def write_line(event: str, time: float, fields: Mapping[str, Any], run: Mapping[str, Any]) -> bytes:
-    """Return a line as bytes: strict JSON in ASCII, with its newline."""
+    """Return a line as bytes: strict JSON in ASCII, newline included."""
     entries = {"event": event, "time": round(time, 3), **fields} | ({"run": run} if run else {})
     return json.dumps(entries, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def read_line(raw: bytes, *, number: int = 0, end: int = 0) -> Line:
-    """Return what a whole line says.
+    """Return a line, given as bytes.
 
     Raises:
-        ValueError: If it is no line of a log.
+        ValueError: If it is not a line of a log.
     """
     try:
         entries = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
     if not isinstance(entries, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     event, time, run = entries.pop("event", None), entries.pop("time", None), entries.pop("run", {})
     if not isinstance(event, str) or not isinstance(run, dict) or not is_number(time) or not 0 <= time < _END_OF_TIME:
         raise ValueError("it lacks the name of an event, or its time")
@@ -95,11 +110,11 @@ def read_line(raw: bytes, *, number: int = 0, end: int = 0) -> Line:
 
 
 def read_log(path: Path, *, offset: int = 0, number: int = 0) -> Iterator[Line]:
-    """Yield the whole lines of a log from a byte offset on. A torn last line, one without a newline, is left out.
+    """Yield the lines of a log from a byte offset on. An incomplete last line, one without a newline, is left out.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If a line is none of a log; the error names it.
+        ValueError: If a line is not one of a log; the error names it.
     """
     with open(path, "rb") as file:
         file.seek(offset)
@@ -108,172 +123,141 @@ def read_log(path: Path, *, offset: int = 0, number: int = 0) -> Iterator[Line]:
             try:
                 line = read_line(raw, number=number, end=offset)
                 if number == 1 and (line.event != "FitStart" or line.fields.get("format") != FORMAT):
-                    raise ValueError(f"it is not how a log of format {FORMAT} begins")
+                    raise ValueError(f"it is not the first line of a log of format {FORMAT}")
             except ValueError as error:
-                raise ValueError(f"'{path}' is no log of a run: in line {number}, {error}") from None
+                raise not_a_log(path, f"in line {number}, {error}") from None
             yield line
         if len(raw) > LONGEST_LINE:
-            raise ValueError(f"'{path}' is no log of a run: line {number + 1} is longer than {LONGEST_LINE} bytes")
+            raise not_a_log(path, f"line {number + 1} is longer than {LONGEST_LINE} bytes")
 
 
-def pack_record(record: EpochRecord) -> dict[str, Any]:
-    """Return a finished epoch as strict JSON has it."""
-    return {
-        "epoch": record.epoch,
-        "steps": record.steps,
-        "seconds": pack_number(record.seconds),
-        "metrics": pack_metrics(record.metrics),
-        "lr": list(map(pack_number, record.lr)),
-        "last_lr": list(map(pack_number, record.last_lr)),
-    }
+def not_a_log(path: Path, why: str) -> ValueError:
+    """Return the error for a file that is not the log of a run."""
+    return ValueError(f"'{path}' is not the log of a run: {why}")
+
+
+def pack_fields(names: Iterable[str], value: Any) -> dict[str, Any]:
+    """Return the named fields of an event, a record or a run as JSON."""
+    return {name: _FORMS[name].pack(getattr(value, name)) for name in names}
+
+
+def read_fields(names: Iterable[str], packed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the named fields of an event, a record or a run.
+
+    Raises:
+        ValueError: If one is missing or of the wrong kind.
+    """
+    return {name: _FORMS[name].read(name, packed.get(name)) for name in names}
+
+
+def pack_record(record: EpochRecord | EvaluationRecord) -> dict[str, Any]:
+    """Return a record of the history as JSON."""
+    return pack_fields(_FIELDS[type(record)], record)
+
+
+def read_record(cls: type[Record], packed: Any) -> Record:
+    """Return a record of the history, given as JSON; the fields of a line that holds one will do.
+
+    Raises:
+        ValueError: If it lacks what a record of this class has.
+    """
+    return cls(**read_fields(_FIELDS[cls], read_json("record", packed, dict)))
 
 
 def pack_event(event: Event) -> dict[str, Any]:
-    """Return what an event carries, without the run, as strict JSON has it; what is not JSON as its repr."""
-    pack = _PACKERS.get(type(event))
-    if pack is not None:
-        return pack(event)
-    own = {f.alias: getattr(event, f.name) for f in attrs.fields(type(event)) if f.init and f.name != "run"}
-    fields = {str(name): pack_value(value) for name, value in own.items()}
-    return {"module": type(event).__module__, "fields": fields}
-
-
-def read_record(packed: Any) -> EpochRecord:
-    """Return a finished epoch.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if not isinstance(packed, dict):
-        raise ValueError("the record is no object")
-    return EpochRecord(
-        epoch=read_count(packed.get("epoch"), least=1),
-        steps=read_count(packed.get("steps")),
-        seconds=read_number(packed.get("seconds")),
-        metrics=read_metrics(packed.get("metrics")),
-        lr=read_rates(packed.get("lr")),
-        last_lr=read_rates(packed.get("last_lr")),
-    )
+    """Return what an event carries besides the run as JSON; what is not JSON by its repr."""
+    cls = type(event)
+    if cls not in _FIELDS:
+        own = {f.alias: getattr(event, f.name) for f in attrs.fields(cls) if f.init and f.name != "run"}
+        return {"module": cls.__module__, "fields": {name: pack_value(value) for name, value in own.items()}}
+    packed = pack_fields(_FIELDS[cls], event)
+    if isinstance(event, StepEnd) and not event.updated:
+        packed["updated"] = False
+    if isinstance(event, FitError):
+        packed |= pack_fields(("status", "reason"), event.run)
+    if isinstance(event, EvaluateEnd) and event.within_epoch:
+        packed |= pack_fields(("seconds",), event.run.history.evaluations[-1])
+    return packed
 
 
 def read_event(line: Line, run: Run) -> Event | None:
-    """Return the event of a line; None if it is of a class that is not defined here.
+    """Return the event of a line, or None if its class is not defined here.
 
     Raises:
         ValueError: If the line does not hold what the event carries.
     """
-    read = _READERS.get(line.event)
-    if read is not None:
-        event = read(line.fields)
-        event.run = run
-        return event
-    cls, packed = _event_class(line.event, line.fields.get("module")), line.fields.get("fields")
+    cls = LIBRARY_EVENTS.get(line.event)
+    if cls is not None:
+        # Older logs have no evaluations within epochs, nor the step at which one takes place.
+        older = {"step": run.step, "within_epoch": False} if cls in (EvaluateStart, EvaluateEnd) else {}
+        fields = read_fields(_FIELDS[cls], older | line.fields)
+        if "output" in fields and not line.fields.get("updated", True):
+            fields["output"] = NoUpdate(fields["output"])
+        return cls(run=run, **fields)
+    cls = find_event_class(line.event, line.fields.get("module"))
     if cls is None:
         return None
-    values = read_value(packed)
-    if not isinstance(values, dict):
-        raise ValueError(f"{line.event} carries no fields")
+    fields = read_json("fields", read_value(line.fields.get("fields")), dict)
     try:
-        return cls(run=run, **values)
+        return cls(run=run, **fields)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{line.event} is not what it was when it was recorded, {error}") from error
 
 
-def _event_class(name: str, module: Any) -> type[Event] | None:
-    """Return the event class of a name, among those defined in this process; nothing is imported.
-
-    One of the same module comes first, but a program may be another one when its run is replayed.
-    """
-    found, pending = [], [Event]
-    while pending:
-        below = pending.pop().__subclasses__()
-        pending += below
-        found += [cls for cls in below if cls.__name__ == name]
-    # attrs makes a new class with slots; the one it was made from may still be about. Of the rest, the latest counts.
-    found.sort(key=lambda cls: (cls.__module__ == module, "__attrs_attrs__" in vars(cls)))
-    return found[-1] if found else None
-
-
-def _pack_step(event: Any) -> dict[str, Any]:
-    output = event.output.output if type(event.output) is NoUpdate else event.output
+def _pack_output(output: Any) -> Any:
+    output = output.output if type(output) is NoUpdate else output
+    if output is None:
+        return None
     metrics = pack_metrics(to_metrics(output))
-    packed = metrics if output is None or isinstance(output, Mapping) else metrics["loss"]
-    fields = {"epoch": event.epoch, "step": event.step, "output": None if output is None else packed}
-    return fields if event.updated else {**fields, "updated": False}
+    return metrics if isinstance(output, Mapping) else metrics["loss"]
 
 
-def _read_step(fields: dict[str, Any]) -> StepEnd:
-    packed = fields.get("output")
-    output = packed if packed is None else read_metrics(packed) if isinstance(packed, dict) else read_number(packed)
-    epoch, step = read_count(fields.get("epoch")), read_count(fields.get("step"), least=1)
-    return StepEnd(epoch=epoch, step=step, output=output if fields.get("updated", True) else NoUpdate(output))
+def _read_output(name: str, packed: Any) -> Any:
+    return read_metrics(name, packed) if isinstance(packed, dict) else read_number(name, packed)
 
 
-def _pack_evaluation(event: EvaluateStart | EvaluateEnd) -> dict[str, Any]:
-    fields = {"epoch": event.epoch, "step": event.step}
-    return {**fields, "within_epoch": True} if event.within_epoch else fields
-
-
-def _read_evaluation(fields: dict[str, Any]) -> dict[str, Any]:
-    place = {name: read_count(fields.get(name)) for name in ("epoch", "step")}
-    return {**place, "within_epoch": fields.get("within_epoch") is True}
-
-
-def pack_error(error: BaseException) -> str:
+def _pack_error(error: BaseException) -> str:
     """Return an exception as the last line of its traceback has it."""
     return f"{type(error).__name__}: {short_text(error, str)}".rstrip(": ")
 
 
-def read_status(fields: dict[str, Any]) -> tuple[Status, str | None]:
-    """Return how a fit ended, and why.
-
-    Raises:
-        ValueError: If that is no way to end.
-    """
-    status, reason = fields.get("status"), fields.get("reason")
-    if status not in ("completed", "stopped", "interrupted", "failed") or not isinstance(reason, str | None):
-        raise ValueError(f"{status!r} is no way to end")
-    return status, reason
+def _or_null(read: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, packed: None if packed is None else read(name, packed)
 
 
-def _read_fit_end(fields: dict[str, Any]) -> FitEnd:
-    status, reason = read_status(fields)
-    return FitEnd(status=status, reason=reason)
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
-_PACKERS: dict[type[Event], Callable[[Any], dict[str, Any]]] = {
-    EpochStart: lambda event: {"epoch": event.epoch},
-    StepEnd: _pack_step,
-    EvaluateStart: lambda event: _pack_evaluation(event),
-    EvaluateEnd: lambda event: {**_pack_evaluation(event), "metrics": pack_metrics(event.metrics)},
-    EpochEnd: lambda event: {
-        "epoch": event.epoch,
-        "metrics": pack_metrics(event.metrics),
-        "lr": list(map(pack_number, event.lr)),
-    },
-    EpochReport: lambda event: {"record": pack_record(event.record)},
-    FitError: lambda event: {
-        "error": pack_error(event.error),
-        "status": event.run.status,
-        "reason": event.run.reason,
-    },
-    FitEnd: lambda event: {"status": event.status, "reason": event.reason},
-}
-_READERS: dict[str, Callable[[dict[str, Any]], Event]] = {
-    "EpochStart": lambda fields: EpochStart(epoch=read_count(fields.get("epoch"))),
-    "StepEnd": _read_step,
-    "EvaluateStart": lambda fields: EvaluateStart(**_read_evaluation(fields)),
-    "EvaluateEnd": lambda fields: EvaluateEnd(**_read_evaluation(fields), metrics=read_metrics(fields.get("metrics"))),
-    "EpochEnd": lambda fields: EpochEnd(
-        epoch=read_count(fields.get("epoch")),
-        metrics=read_metrics(fields.get("metrics")),
-        lr=read_rates(fields.get("lr")),
-    ),
-    "EpochReport": lambda fields: EpochReport(record=read_record(fields.get("record"))),
-    "FitError": lambda fields: FitError(error=RecordedError(str(fields.get("error")))),
-    "FitEnd": _read_fit_end,
+@frozen
+class _Form:
+    """How a field is written and read, wherever one of its name occurs."""
+
+    pack: Callable[[Any], Any]
+    read: Callable[[str, Any], Any]
+
+
+_COUNT = _Form(_as_it_is, read_count)
+_RATES = _Form(pack_rates, read_rates)
+_FORMS = {
+    "epoch": _COUNT,
+    "epochs": _COUNT,
+    "error": _Form(_pack_error, lambda name, packed: RecordedError(str(packed))),
+    "evaluate_every": _Form(_as_it_is, _or_null(partial(read_count, least=1))),
+    "last_lr": _RATES,
+    "lr": _RATES,
+    "metrics": _Form(pack_metrics, read_metrics),
+    "output": _Form(_pack_output, _or_null(_read_output)),
+    "reason": _Form(_as_it_is, _or_null(partial(read_json, kind=str))),
+    "record": _Form(pack_record, lambda name, packed: read_record(EpochRecord, packed)),
+    "seconds": _Form(pack_number, read_number),
+    "status": _Form(_as_it_is, partial(one_of, choices=("completed", "stopped", "interrupted", "failed"))),
+    "step": _COUNT,
+    "steps": _COUNT,
+    "steps_per_epoch": _Form(_as_it_is, _or_null(read_count)),
+    "within_epoch": _Form(_as_it_is, partial(read_json, kind=bool)),
 }
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

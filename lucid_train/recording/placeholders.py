@@ -1,4 +1,4 @@
-"""What stands for a run that has taken place: nothing of it can be trained, all of it can be shown."""
+"""Placeholders for the objects of a recorded run: they can be shown, not trained."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import numpy as np
 from attrs import define, field
 
 from lucid_train.callback import Callback
-from lucid_train.events import EvaluateEnd
 from lucid_train.history import EpochRecord, EvaluationRecord
-from lucid_train.monitor import Mode
-from lucid_train.recording.lines import read_record
-from lucid_train.recording.values import read_count, read_rates
+from lucid_train.monitor import Monitor
+from lucid_train.recording.lines import RUN_FIELDS, read_fields, read_record
+from lucid_train.recording.values import read_count, read_json
 from lucid_train.training.dispatch import Dispatcher
 from lucid_train.training.fit import Fit
 from lucid_train.training.run import Run
 
 
 class RecordedCallback(Callback):
-    """Stands for a callback of a recorded run: a class of its own by the same name, with the same repr."""
+    """Placeholder for a callback: its class has the recorded name, its repr is the recorded one."""
 
     text = ""
 
@@ -30,7 +29,7 @@ class RecordedCallback(Callback):
 
 
 class RecordedSchedule(RecordedCallback):
-    """Stands for a callback that advanced a schedule: it has the method by which one is known."""
+    """Placeholder for a callback that advanced a schedule, known by the method that such a callback has."""
 
     def foreseen(self, run: Run, stand_in: Any) -> tuple[Any, int]:
         """Return that nothing is known of the rates to come."""
@@ -38,7 +37,7 @@ class RecordedSchedule(RecordedCallback):
 
 
 class RecordedModel:
-    """Stands for a model: its parameters are as many, and hold nothing."""
+    """Placeholder for a model: it has as many parameters, without values."""
 
     size: int | None = None
 
@@ -53,76 +52,78 @@ class RecordedModel:
         return [np.broadcast_to(np.int8(0), (self.size,))]
 
 
-def recorded_callback(packed: Any) -> Callback:
-    """Return what stands for a callback, as a log has it.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if not isinstance(packed, dict):
-        raise ValueError("a callback is no object")
-    base = RecordedSchedule if packed.get("schedule") is True else RecordedCallback
-    stand_in: Callback = _named(packed.get("name"), base, text=str(packed.get("repr")))
-    return stand_in
-
-
-def recorded_model(packed: Any) -> RecordedModel:
-    """Return what stands for a model, as a log has it.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if not isinstance(packed, dict):
-        raise ValueError("the model is no object")
-    size = packed.get("parameters")
-    stand_in: RecordedModel = _named(packed.get("name"), RecordedModel, size=None if size is None else read_count(size))
-    return stand_in
-
-
-def recorded_judgement(packed: Any) -> tuple[str, Mode] | None:
-    """Return the metric that a run was judged by and its mode, as a log has them.
-
-    Raises:
-        ValueError: If they are none.
-    """
-    match packed:
-        case None:
-            return None
-        case [str(monitor), "min" | "max" as mode] if monitor:
-            return monitor, mode
-    raise ValueError("what it was judged by is not a metric and its mode")
-
-
-def _named(name: Any, base: type, **attributes: Any) -> Any:
-    if not isinstance(name, str) or not name.isprintable() or len(name) > 100:
-        raise ValueError(f"{str(name)[:100]!r} is no name of a class")
-    return type(name, (base,), attributes)()
-
-
 @define(eq=False)
 class RecordedOptimizer:
-    """Stands for the optimizer of a recorded run."""
+    """Placeholder for an optimizer: it has the recorded rates."""
 
     param_groups: list[dict[str, Any]] = field(factory=list)
 
 
+def read_callback(packed: Any) -> Callback:
+    """Return the placeholder for a recorded callback.
+
+    Raises:
+        ValueError: If its description is not one.
+    """
+    entry = read_json("callback", packed, dict)
+    base = RecordedSchedule if entry.get("schedule") is True else RecordedCallback
+    placeholder: Callback = _instance(entry.get("name"), base, text=str(entry.get("repr")))
+    return placeholder
+
+
+def read_model(packed: Any) -> RecordedModel | None:
+    """Return the placeholder for a recorded model, or None if the run had none.
+
+    Raises:
+        ValueError: If its description is not one.
+    """
+    if packed is None:
+        return None
+    entry = read_json("model", packed, dict)
+    size = entry.get("parameters")
+    size = None if size is None else read_count("parameters", size)
+    placeholder: RecordedModel = _instance(entry.get("name"), RecordedModel, size=size)
+    return placeholder
+
+
+def read_monitor(packed: Any) -> Monitor | None:
+    """Return the metric that a recorded run was judged by, or None if nobody had chosen one.
+
+    Raises:
+        ValueError: If it is not a metric and its mode.
+    """
+    match packed:
+        case None:
+            return None
+        case [str(name), "min" | "max" as mode] if name:
+            return Monitor(name, mode)
+    raise ValueError(f"'monitored' must be a metric and its mode: {packed!r:.80}")
+
+
+def _instance(name: Any, base: type, **attributes: Any) -> Any:
+    """Return an instance of a new class of the recorded name."""
+    if not isinstance(name, str) or not name.isprintable() or len(name) > 100:
+        raise ValueError(f"'name' must be the name of a class: {name!r:.100}")
+    return type(name, (base,), attributes)()
+
+
 @define(eq=False)
 class RecordedRun(Run):
-    """A run that has taken place; what it was, the lines of its log say.
+    """A run that has taken place, as the lines of its log tell it.
 
     Args:
-        pace: How fast its clock goes between two lines: 1 is as fast as time does, 0 stands still.
+        pace: How fast its clock runs between two lines: 1 is real time, 0 stands still.
 
     Attributes:
-        callbacks: What stands for its callbacks, in list order.
+        callbacks: Placeholders for its callbacks, in list order.
         writer: The process that recorded it.
-        judged_by: The metric whose best value was marked and its mode, or None if nobody had chosen one.
+        monitored: The metric that the run was judged by, or None if nobody had chosen one.
     """
 
     pace: float = 0.0
     _recorded: tuple[Callback, ...] = field(default=(), init=False)
     writer: Any = field(default=None, init=False)
-    judged_by: tuple[str, Mode] | None = field(default=None, init=False)
+    monitored: Monitor | None = field(default=None, init=False)
     _rates: tuple[float, ...] = field(default=(), init=False)
     _time: float = field(default=0.0, init=False)
     _since: float = field(factory=monotonic, init=False)
@@ -130,61 +131,50 @@ class RecordedRun(Run):
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
-        """What stands for the callbacks of the run that was recorded."""
+        """Placeholders for the callbacks of the recorded run."""
         return self._recorded
 
     def clock(self) -> float:
         return max(self._time, min(self._latest, self._time + (monotonic() - self._since) * self.pace))
 
     def limit(self, time: float) -> None:
-        """Let the clock go no further than a recorded time: what playing takes is no time of the run's."""
+        """Let the clock go no further than a recorded time: the time that playing takes is not the run's."""
         self._latest = time
 
-    def tick(self, time: float, *, anew: bool = False) -> None:
-        """Let the clock go on to a recorded time. It never goes back, unless it begins anew."""
-        self._time, self._since = time if anew else max(time, self.clock()), monotonic()
+    def tick(self, time: float, *, restart: bool = False) -> None:
+        """Move the clock on to a recorded time. It never goes back, unless it is restarted."""
+        self._time, self._since = time if restart else max(time, self.clock()), monotonic()
 
     def begin_recorded(self, fields: dict[str, Any]) -> None:
         """Take over what a FitStart line says.
 
         Raises:
-            ValueError: If it does not say what it should.
+            ValueError: If something in it is of the wrong kind.
         """
-        packed = fields.get("history", [])
-        if not isinstance(packed, list):
-            raise ValueError("its history is no list")
-        for record in packed:
-            self.add(read_record(record))
-        callbacks, model, step = fields.get("callbacks"), fields.get("model"), fields.get("open_step")
-        if not isinstance(callbacks, list):
-            raise ValueError("its callbacks are no list")
-        self._recorded = tuple(map(recorded_callback, callbacks))
-        self.judged_by = recorded_judgement(fields.get("judged_by"))
+        for record in read_json("history", fields.get("history", []), list):
+            self.add(read_record(EpochRecord, record))
+        for record in read_json("evaluations", fields.get("evaluations", []), list):
+            self.history.evaluations.append(read_record(EvaluationRecord, record))
+        self._recorded = tuple(map(read_callback, read_json("callbacks", fields.get("callbacks"), list)))
+        self.monitored = read_monitor(fields.get("monitored"))
         self.writer = fields.get("writer")
-        self.model = None if model is None else recorded_model(model)
-        if step is not None:
-            self.open_epoch(read_count(step))
+        self.model = read_model(fields.get("model"))
+        if (step := fields.get("open_step")) is not None:
+            self.open_epoch(read_count("open_step", step))
 
     def take(self, changes: dict[str, Any]) -> None:
         """Take over what a line says has changed.
 
         Raises:
-            ValueError: If it is not what a run has.
+            ValueError: If a value is of the wrong kind.
         """
-        for name, value in changes.items():
-            if name == "epochs":
-                self.epochs = read_count(value)
-            elif name in ("evaluate_every", "evaluate_steps"):
-                setattr(self, name, None if value is None else read_count(value, least=1))
-            elif name in ("epoch", "step"):
-                setattr(self._progress, name, read_count(value))
-            elif name == "steps_per_epoch":
-                self._progress.steps_per_epoch = None if value is None else read_count(value)
-            elif name == "reason" and isinstance(value, str | None):
-                if not self.stopping:  # by a callback of the replay, for a reason of its own
-                    self.reason = value
-            elif name == "last_lr":
-                self._rates = read_rates(value)
+        for name, value in read_fields(changes.keys() & RUN_FIELDS, changes).items():
+            if name == "last_lr":
+                self._rates = value
+            elif name in ("epoch", "step", "steps_per_epoch"):
+                setattr(self._progress, name, value)
+            elif name != "reason" or not self.stopping:  # a callback of the replay may have stopped it for its own
+                setattr(self, name, value)
         # The recorded rates hold, whatever a replayed schedule has written.
         self.optimizer = RecordedOptimizer([{"lr": rate} for rate in self._rates]) if self._rates else None
 
@@ -197,11 +187,6 @@ class RecordedRun(Run):
         if record.epoch != len(self.history) + 1:
             raise ValueError(f"epoch {record.epoch} comes after {len(self.history)} epochs")
         self._progress.close_epoch(record)
-
-    def add_evaluation(self, event: EvaluateEnd) -> None:
-        """Take over an evaluation within an epoch; how long it took is not recorded."""
-        record = EvaluationRecord(epoch=event.epoch, step=event.step, metrics=event.metrics)
-        self.history.evaluations.append(record)
 
     def open_epoch(self, steps_done: int = 0) -> None:
         """Open the current epoch, of which some steps may be done."""

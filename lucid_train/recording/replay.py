@@ -1,4 +1,4 @@
-"""A recorded run, played to callbacks as if it took place now."""
+"""A recorded run, replayed to callbacks as if it took place now."""
 
 from __future__ import annotations
 
@@ -25,10 +25,19 @@ from lucid_train.events import (
     StepEnd,
     StepStart,
 )
-from lucid_train.history import History
-from lucid_train.recording.lines import LIBRARY_EVENTS, Line, pack_event, read_event, read_log, read_status
+from lucid_train.history import EvaluationRecord, History
+from lucid_train.recording.lines import (
+    LIBRARY_EVENTS,
+    Line,
+    not_a_log,
+    pack_event,
+    read_event,
+    read_fields,
+    read_log,
+    read_record,
+)
 from lucid_train.recording.placeholders import RecordedRun
-from lucid_train.recording.resume_point import is_gone
+from lucid_train.recording.writer import is_gone
 from lucid_train.training.dispatch import Dispatcher
 from lucid_train.training.fit import Fit
 from lucid_train.validation import real_number
@@ -38,22 +47,21 @@ _FASTEST_CLOCK = 1e6
 
 
 def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, speed: float | None = None) -> History:
-    """Play a run that an EventLog recorded to callbacks, and return its history.
+    """Replay a run that an EventLog recorded to callbacks, and return its history.
 
-    The callbacks hear what they would have heard live, from a run of their own: its epoch, step, rates and history are
-    the recorded ones, its model and optimizer stand for those that are gone. A callback that stops the run ends the
-    replay. Of steps they hear those that were recorded; a batch is not. If the log just ends, because the process died,
-    the run has failed. Every callback that got FitStart gets FitEnd, whatever happens.
+    The callbacks receive the events that they would have received live. `event.run` has the recorded epoch, step, rates
+    and history, and placeholders for the model and the optimizer. Steps are replayed if they were recorded, without
+    their batches. A callback that stops the run ends the replay. If the log ends without FitEnd, because the process
+    died, the run has failed. Every callback that got FitStart gets FitEnd, whatever happens.
 
     Args:
         path: The log.
-        callbacks: Callbacks in the order in which they hear; none to read the history alone.
+        callbacks: Callbacks in the order in which they run; none to read the history alone.
         speed: How many times faster than the run itself, by the recorded times; by default without any pause. Above 0.
 
     Raises:
         OSError: If the file cannot be read.
-        TypeError: If an argument is of the wrong kind.
-        ValueError: If `speed` is out of its range, or the file is no log of a run.
+        ValueError: If the file is not the log of a run.
     """
     if speed is not None:
         real_number("speed", speed, above=0)
@@ -69,7 +77,7 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
                 break
             player.play(line)
         if last is None:
-            raise ValueError(f"'{player.path}' is no log of a run: it holds no whole line")
+            raise not_a_log(player.path, "it has no complete line")
         player.end()
     except BaseException as error:
         player.fail(error)
@@ -78,11 +86,11 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
 
 
 class _Listeners(Dispatcher):
-    """The callbacks of a replay, some of which may emit themselves what they emitted when it was recorded."""
+    """The callbacks of a replay. What they emit themselves, as they did when it was recorded, is not emitted twice."""
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         super().__init__(callbacks)
-        # By content: how many times a callback here emitted an event more often than the log had it.
+        # For each event by content: how often it was emitted here, less how often the log had it.
         self.balance: Counter[str] = Counter()
 
     def emit(self, event: Event) -> None:
@@ -92,11 +100,11 @@ class _Listeners(Dispatcher):
             super().emit(event)
 
     def play(self, event: Event) -> None:
-        """Let everybody hear an event that was recorded."""
+        """Emit an event of the log."""
         super().emit(event)
 
     def play_own(self, event: Event, line: Line) -> None:
-        """Let everybody hear an event of the user's own, unless a callback has just emitted it."""
+        """Emit a user's own event of the log, unless a callback here has just emitted it."""
         content = _content(line.event, line.fields)
         self.balance[content] -= 1
         if self.balance[content] < 0:
@@ -105,13 +113,13 @@ class _Listeners(Dispatcher):
 
 @define(eq=False)
 class Player:
-    """Plays the lines of a log, one by one, to callbacks.
+    """Replays a log to callbacks, line by line.
 
     Args:
         path: The log, for errors.
-        callbacks: Callbacks in the order in which they hear.
-        muted: Follow the run and let nobody hear. It takes effect with the next fit.
-        pace: How fast the run's clock goes between two lines.
+        callbacks: Callbacks in the order in which they run.
+        muted: Follow the run without calling any callback. It takes effect with the next fit.
+        pace: How fast the run's clock runs between two lines.
     """
 
     path: Path
@@ -132,18 +140,18 @@ class Player:
         return self._listeners is not None
 
     def play(self, line: Line) -> None:
-        """Play one line.
+        """Replay one line.
 
         Raises:
-            ValueError: If it does not fit to the lines before; and whatever a callback raises.
+            ValueError: If it does not fit the lines before it; and whatever a callback raises.
         """
         if line.event == "FitStart" and self.playing:
             self.close("failed", f"the run died {self.place()}, and was resumed later")
-        self.run.tick(line.time, anew=line.event == "FitStart")
+        self.run.tick(line.time, restart=line.event == "FitStart")
         try:
             event = self._begun(line) if line.event == "FitStart" else self._taken(line)
         except ValueError as error:
-            raise ValueError(f"'{self.path}' is no log of a run: in line {line.number}, {error}") from error
+            raise not_a_log(self.path, f"in line {line.number}, {error}") from error
         listeners = self._listeners
         if event is None:
             return
@@ -155,7 +163,7 @@ class Player:
             self._end(event)
         elif isinstance(event, FitError):
             self._failure = listeners.close([event])
-        elif isinstance(event, LIBRARY_EVENTS):
+        elif line.event in LIBRARY_EVENTS:
             if isinstance(event, StepEnd) and self.run.listeners(StepStart):
                 self.run.move(-1)
                 listeners.play(StepStart(self.run, epoch=event.epoch, step=event.step))
@@ -165,12 +173,12 @@ class Player:
             listeners.play_own(event, line)
 
     def stops_before(self, line: Line) -> bool:
-        """Return whether a callback has stopped the run, so that this line comes after its end."""
+        """Return whether a callback has stopped the run and this line is beyond its end."""
         begins = line.event in ("EpochStart", "StepEnd", "progress")
         return self.playing and self.run.stopping and (begins or line.run.get("step", self.run.step) != self.run.step)
 
     def end(self) -> None:
-        """End what is open where the log ends: the run was stopped here, or it died there."""
+        """End an open fit where the log ends: a callback of the replay has stopped it, or the run died there."""
         if self.playing and self.run.stopping:
             self.close("stopped", self.run.reason)
         elif self.playing:
@@ -178,13 +186,13 @@ class Player:
             self.close("failed", f"{'the run died' if died else 'its log ends'} {self.place()}")
 
     def close(self, status: Status, reason: str | None) -> None:
-        """End the fit that is open, if there is one, otherwise than its log does."""
+        """End the open fit, if there is one, otherwise than its log does."""
         if self._fit is not None:
             self._fit.set_status(status, reason)
             self._end(FitEnd(self.run, status=status, reason=reason))
 
     def fail(self, error: BaseException) -> None:
-        """End the fit that is open, if there is one, because an exception is leaving the replay."""
+        """End the open fit, if there is one, because an exception is leaving the replay."""
         fit, self._fit, self._listeners = self._fit, None, None
         if fit is not None:
             fit.close(error)
@@ -204,22 +212,22 @@ class Player:
         return FitStart(self.run)
 
     def _taken(self, line: Line) -> Event | None:
-        """Bring the run to where a line says it was, and return the event, if it has one."""
+        """Bring the run to where it was at a line, and return the line's event, if it has one."""
         run, fit = self.run, self._fit
         if fit is None:
-            raise ValueError(f"{line.event} comes when no fit is running")
+            raise ValueError(f"{line.event} comes while no fit is running")
         run.take(line.run)
         if line.event == "progress":
             return None
         event = read_event(line, run)
         if isinstance(event, EpochStart):
             run.open_epoch()
-        elif isinstance(event, EvaluateEnd) and event.within_epoch:
-            run.add_evaluation(event)
         elif isinstance(event, EpochReport):
             run.add(event.record)
+        elif isinstance(event, EvaluateEnd) and event.within_epoch:
+            run.history.evaluations.append(read_record(EvaluationRecord, line.fields))
         elif isinstance(event, FitError):
-            fit.set_status(*read_status(line.fields))
+            fit.set_status(**read_fields(("status", "reason"), line.fields))
         elif isinstance(event, FitEnd):
             event.history = run.history
             if run.stopping and event.status in ("completed", "stopped"):  # a callback of this replay stopped it

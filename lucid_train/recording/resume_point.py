@@ -1,122 +1,114 @@
-"""What a log of a run holds: where a run that is resumed goes on in it, and whether its writer is still there."""
+"""Where a run that begins or continues goes on in a log."""
 
 from __future__ import annotations
 
-import os
-import socket
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from attrs import define
+from attrs import frozen
 
-from lucid_train.recording.lines import pack_record, read_log
+from lucid_train.history import EvaluationRecord
+from lucid_train.recording.lines import Line, pack_record, read_log, read_record
 from lucid_train.training.run import Run
 
 _AFTER_THE_STEPS = ("EvaluateStart", "EvaluateEnd", "EpochEnd", "EpochReport")
-_FIRST = b'{"event":"FitStart","time":'
+_FIRST_BYTES = b'{"event":"FitStart","time":'
 
 
-@define(frozen=True)
-class Held:
-    """The part of a log that a run goes on from.
+@frozen
+class ResumePoint:
+    """The place in a log at which a run continues it.
 
     Args:
-        end: Its length in bytes.
-        epochs: Finished epochs in it.
+        end: Bytes before it.
+        epochs: Finished epochs that the lines before it record.
+        evaluations: Evaluations within epochs that they record.
     """
 
-    end: int
-    epochs: int
+    end: int = 0
+    epochs: int = 0
+    evaluations: int = 0
 
 
-def held_by(path: Path, run: Run) -> Held | None:
-    """Return what a log holds of a run that begins or goes on, or None if it holds another run, or no run at all."""
-    finished = [_comparable(pack_record(record)) for record in run.history]
-    middle = open_step(run) is not None
-    kept, step, epoch = Held(0, 0), 0, 0
-    new, beyond = not finished and not run.step, False
-    before: Held | None = None  # what was there before a FitStart that nothing has followed
+def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
+    """Return the place at which a run that begins or continues goes on in a log.
+
+    The lines before it are the run's past. Those after it may be cut off, for the run will write them again.
+
+    Returns:
+        The place, or None if the file is the log of another run, or not a log.
+    """
+    epochs = _comparable(map(pack_record, run.history))
+    evaluations = _comparable(map(pack_record, run.history.evaluations))
+    found = latest = ResumePoint()
+    epoch = step = 0
     try:
-        for line in read_log(path):
-            step, epoch = line.run.get("step", step), line.run.get("epoch", epoch)
-            records = [line.fields["record"]] if line.event == "EpochReport" else line.fields.get("history", ())
-            if records and new:
-                return None  # the log holds epochs, of a run before
-            ahead = epoch > len(finished) + middle or (epoch > len(finished) and line.event in _AFTER_THE_STEPS)
-            beyond = beyond or ahead or step > run.step
-            if beyond:
-                if new:
-                    continue
+        lines = read_log(path)
+        for line in lines:
+            epoch, step = line.run.get("epoch", epoch), line.run.get("step", step)
+            more_epochs, more_evaluations = _epochs(line), _evaluations(line)
+            if _is_ahead(run, epoch, step, line):
+                begins = not run.history and not run.step
+                if begins and (more_epochs or any(map(_epochs, lines))):
+                    return None  # epochs that it has not trained: they are not to be cut off
                 break
-            epochs = kept.epochs + len(records)
-            if [_comparable(record) for record in records] != finished[kept.epochs : epochs]:
+            before, latest = (
+                latest,
+                ResumePoint(line.end, latest.epochs + len(more_epochs), latest.evaluations + len(more_evaluations)),
+            )
+            if more_epochs != epochs[before.epochs : latest.epochs]:
                 return None
-            before = None if line.event != "FitStart" else kept if before is None else before
-            kept = Held(line.end, epochs)
-    except (ValueError, TypeError, KeyError, AttributeError):
+            if more_evaluations != evaluations[before.evaluations : latest.evaluations]:
+                return None
+            if line.event != "FitStart":  # a fit that was killed before it did anything leaves nothing to keep
+                found = latest
+    except (ValueError, TypeError, KeyError, AttributeError):  # not a log, or one with fields of other kinds
         return None
-    if kept.end == 0 and not _is_beginning(path):
-        return None
-    return kept if before is None else before
+    return found if found.end or _begins_as_log(path) else None
+
+
+def _is_ahead(run: Run, epoch: int, step: int, line: Line) -> bool:
+    """Return whether a line lies ahead of a run, given where the recorded run stood then."""
+    further = epoch - len(run.history)
+    if step > run.step or further > (1 if _is_in_epoch(run) else 0):
+        return True
+    if line.fields.get("within_epoch") is True:  # it may be due after the run's last step, and yet to come
+        return bool(line.fields["step"] > max((record.step for record in run.history.evaluations), default=0))
+    return further == 1 and line.event in _AFTER_THE_STEPS  # which this run has not all done
+
+
+def _is_in_epoch(run: Run) -> bool:
+    """Return whether a run is in the middle of an epoch.
+
+    Between fits, and when a fit starts, `run.epoch` is the one that was left open, or else the last one finished.
+    """
+    return run.epoch > len(run.history)
 
 
 def open_step(run: Run) -> int | None:
-    """Return how many steps are done of the epoch that a run left in the middle, or None if it left none.
-
-    Of a run that is resumed from a checkpoint, the epoch itself is not there yet when the fit starts.
-    """
-    return run.step - sum(record.steps for record in run.history) if run.epoch > len(run.history) else None
+    """Return how many steps of the open epoch are done, or None if no epoch is open."""
+    return run.step - sum(record.steps for record in run.history) if _is_in_epoch(run) else None
 
 
-def last_writer(path: Path) -> Any:
-    """Return what a log says of the process that wrote to it last, or None if it says nothing."""
-    writer = None
-    with suppress(ValueError):
-        for line in read_log(path):
-            if line.event == "FitStart":
-                writer = line.fields.get("writer")
-    return writer
-
-
-def this_process() -> dict[str, Any]:
-    """Return what tells this process from others, for a log to hold."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "namespace": _namespace()}
-
-
-def is_gone(writer: Any) -> bool:
-    """Return whether a writer is known to be gone: it ran on this machine, and its process does so no longer."""
-    if not isinstance(writer, dict) or os.name != "posix":
-        return False  # os.kill would end the process on Windows
-    pid = writer.get("pid")
-    here = writer.get("host") == socket.gethostname() and writer.get("namespace") == _namespace()
-    if not here or type(pid) is not int or not 0 < pid < 2**31:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    with suppress(OSError):  # a killed process whose parent has not asked for it yet; Linux alone tells
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:1] in ([b"Z"], [b"X"])
-    return False
-
-
-def _namespace() -> str | None:
-    # Containers may share the machine's name, and each numbers its processes for itself.
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return None
-
-
-def _is_beginning(path: Path) -> bool:
-    """Return whether a file is empty, or begins as a log does: whatever else it is, it is not ours to overwrite."""
+def _begins_as_log(path: Path) -> bool:
+    """Return whether a file is empty or begins as a log does; otherwise it is not ours to overwrite."""
     with open(path, "rb") as file:
-        return file.read(len(_FIRST)) in [_FIRST[:length] for length in range(len(_FIRST) + 1)]
+        return _FIRST_BYTES.startswith(file.read(len(_FIRST_BYTES)))
 
 
-def _comparable(record: dict[str, Any]) -> dict[str, Any]:
-    # Not how long it took: a history that was restored from elsewhere may not know.
-    return {name: value for name, value in record.items() if name != "seconds"}
+def _epochs(line: Line) -> list[dict[str, Any]]:
+    """Return the finished epochs that a line records."""
+    return _comparable([line.fields["record"]] if line.event == "EpochReport" else line.fields.get("history", ()))
+
+
+def _evaluations(line: Line) -> list[dict[str, Any]]:
+    """Return the evaluations within epochs that a line records."""
+    if line.event == "EvaluateEnd" and line.fields.get("within_epoch") is True:
+        return _comparable([pack_record(read_record(EvaluationRecord, line.fields))])
+    return _comparable(line.fields.get("evaluations", ()))
+
+
+def _comparable(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    # Without how long they took: a history that was restored from elsewhere may not know that.
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]

@@ -1,35 +1,44 @@
-"""Values as strict JSON: numbers that are none, metrics, rates, and whatever an event of one's own carries."""
+"""Values as strict JSON: numbers that JSON has no literal for, metrics, rates, and what a user's own event carries."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeGuard, TypeVar
 
-_LARGEST = 2**62
+T = TypeVar("T")
+
+# Readers refuse larger counts: floats are made of them, and a sum of them must not overflow.
+_MOST_COUNT = 2**62 - 1
+# Python reads no integer of more than 4,300 digits.
+_LARGEST_INT = 10**1000
 _DEEPEST = 10
-# Python reads integers of up to 4,300 digits from text.
-_LARGEST_VALUE = 10**1000
-_LONGEST_REPR = 1000
+_JSON_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+_LONGEST_TEXT = 1000
 
 
 def pack_number(value: Any) -> float | str:
-    """Return a float as strict JSON has it: NaN and the infinities as strings, which `float` reads."""
+    """Return a number as a float, or as "nan", "inf" or "-inf", which `float` reads."""
     number = float(value)
     return number if math.isfinite(number) else str(number)
 
 
 def pack_metrics(metrics: Mapping[str, Any]) -> dict[str, float | str]:
-    """Return metrics as strict JSON has them."""
+    """Return metrics with their numbers packed."""
     return {name: pack_number(value) for name, value in metrics.items()}
 
 
+def pack_rates(rates: Iterable[Any]) -> list[float | str]:
+    """Return learning rates with their numbers packed."""
+    return list(map(pack_number, rates))
+
+
 def pack_value(value: Any, depth: int = 0) -> Any:
-    """Return any value as strict JSON has it. What JSON lacks is an object with one key that begins with "!"."""
+    """Return any value as JSON. What JSON lacks becomes an object whose only key begins with "!"."""
     if value is None or isinstance(value, (bool, str)):
         return value
-    if isinstance(value, numbers.Integral) and -_LARGEST_VALUE < int(value) < _LARGEST_VALUE:
+    if isinstance(value, numbers.Integral) and -_LARGEST_INT < int(value) < _LARGEST_INT:
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
         number = float(value)
@@ -46,19 +55,19 @@ def pack_value(value: Any, depth: int = 0) -> Any:
 
 
 def short_text(value: Any, text_of: Callable[[Any], str] = repr) -> str:
-    """Return the repr of anything, or its str, within bounds; also of what fails to have one."""
+    """Return the repr of a value, or its str, cut to a limit; a value whose repr raises is described by its class."""
     try:
         text = text_of(value)
     except Exception as error:
         text = f"<{type(value).__name__}, whose {text_of.__name__} raises {type(error).__name__}>"
-    return text if len(text) <= _LONGEST_REPR else text[: _LONGEST_REPR - 3] + "..."
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
 
 
 def read_value(packed: Any) -> Any:
-    """Return what `pack_value` was given, or the repr of what JSON cannot hold.
+    """Return the value that `pack_value` packed, or the repr of what JSON cannot hold.
 
     Raises:
-        ValueError: If it was not `pack_value` that wrote it.
+        ValueError: If `packed` does not come from `pack_value`.
     """
     if isinstance(packed, list):
         return [read_value(item) for item in packed]
@@ -68,66 +77,73 @@ def read_value(packed: Any) -> Any:
         return {key: read_value(item) for key, item in packed.items()}
     [(tag, content)] = packed.items()
     if tag == "!float":
-        return read_number(content)
+        return read_number(tag, content)
     if tag == "!repr" and isinstance(content, str):
         return content
     if tag == "!tuple" and isinstance(content, list):
-        return tuple(read_value(item) for item in content)
+        return tuple(map(read_value, content))
     if tag == "!dict" and isinstance(content, list) and all(isinstance(i, list) and len(i) == 2 for i in content):
         try:
             return {read_value(key): read_value(item) for key, item in content}
         except TypeError:
-            raise ValueError("it has a key that is none") from None
-    raise ValueError(f"{tag!r} is no value that a log holds")
+            raise ValueError("'!dict' must have hashable keys") from None
+    raise ValueError(f"{tag!r} is not a tag of this format, or has other content: {content!r:.80}")
 
 
-def read_number(packed: Any) -> float:
-    """Return the float that `pack_number` was given.
+def read_number(name: str, packed: Any) -> float:
+    """Return the float that `pack_number` packed; `name` is for the error.
 
     Raises:
-        ValueError: If it is no number.
+        ValueError: If it is not a number.
     """
     if packed in ("nan", "inf", "-inf") or is_number(packed):
         return float(packed)
-    raise ValueError(f"{packed!r} is no number")
+    raise ValueError(f"{name!r} must be a number: {packed!r:.80}")
 
 
-def read_count(packed: Any, *, least: int = 0) -> int:
-    """Return a number of epochs, steps or the like.
+def read_count(name: str, packed: Any, *, least: int = 0) -> int:
+    """Return a number of epochs, steps or the like; `name` is for the error.
 
     Raises:
-        ValueError: If it is none, or beyond all bounds.
+        ValueError: If it is not an int, or out of bounds.
     """
-    if type(packed) is not int or not least <= packed < _LARGEST:
-        raise ValueError(f"{packed!r} is no count")
+    if type(packed) is not int or not least <= packed <= _MOST_COUNT:
+        raise ValueError(f"{name!r} must be an int from {least} to {_MOST_COUNT}: {packed!r:.80}")
     return packed
 
 
-def read_rates(packed: Any) -> tuple[float, ...]:
-    """Return the rates of an event.
+def read_metrics(name: str, packed: Any) -> dict[str, float]:
+    """Return the metrics that `pack_metrics` packed; `name` is for the error.
 
     Raises:
-        ValueError: If these are none.
+        ValueError: If they are not an object of numbers.
     """
-    if not isinstance(packed, list):
-        raise ValueError("the rates are no list")
-    return tuple(map(read_number, packed))
+    return {metric: read_number(metric, value) for metric, value in read_json(name, packed, dict).items()}
 
 
-def read_metrics(packed: Any) -> dict[str, float]:
-    """Return the metrics of an event.
+def read_rates(name: str, packed: Any) -> tuple[float, ...]:
+    """Return the rates that `pack_rates` packed; `name` is for the error.
 
     Raises:
-        ValueError: If these are none.
+        ValueError: If they are not a list of numbers.
     """
-    if not isinstance(packed, dict):
-        raise ValueError("the metrics are no object")
-    return {name: read_number(value) for name, value in packed.items()}
+    return tuple(read_number(name, rate) for rate in read_json(name, packed, list))
 
 
-def is_number(value: Any) -> bool:
-    """Return whether this is a finite number, as JSON has them."""
+def read_json(name: str, packed: Any, kind: type[T]) -> T:
+    """Return an object, a list, a string or a boolean of JSON as it is; `name` is for the error.
+
+    Raises:
+        ValueError: If it is not of this kind.
+    """
+    if not isinstance(packed, kind):
+        raise ValueError(f"{name!r} must be {_JSON_KINDS[kind]}: {packed!r:.80}")
+    return packed
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return whether a value is a finite number of JSON."""
     try:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
+    except OverflowError:  # an int beyond all floats
         return False

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import fields, frozen
 
-from lucid_train.callback import Callback
-
 # Settings in spite of their names, and entries that only say where a scheduler stands.
 _SETTINGS = ("_milestones", "_schedule_phases")
 _PROGRESS = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")
-
-
-def labels(callbacks: Sequence[Callback]) -> list[str]:
-    """Return a name for each callback: its class's, with a number from the second of its kind on.
-
-    >>> from lucid_train.callbacks import TerminateOnNaN
-    >>> labels([TerminateOnNaN(), TerminateOnNaN()])
-    ['TerminateOnNaN', 'TerminateOnNaN#2']
-    """
-    counts: dict[str, int] = {}
-    found = []
-    for callback in callbacks:
-        name = type(callback).__name__
-        counts[name] = counts.get(name, 0) + 1
-        found.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
-    return found
 
 
 @frozen

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from lucid_train.callback import Callback
+from lucid_train.description import class_labels
 from lucid_train.optims.param_groups import read_rates, write_rate
 from lucid_train.progress import Progress, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.settings import Setup, differences, is_accepted, labels
+from lucid_train.saving.settings import Setup, differences, is_accepted
 from lucid_train.validation import check_entries
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class Participants:
         return read.progress
 
     def _labelled(self) -> Iterator[tuple[str, Callback]]:
-        return zip(labels(self.callbacks), self.callbacks, strict=True)
+        return zip(class_labels(self.callbacks), self.callbacks, strict=True)
 
     def _stateful_extras(self) -> Iterator[tuple[str, Any]]:
         return ((name, each) for name, each in self.extras.items() if not is_generator(each))

@@ -1,4 +1,4 @@
-"""Who listens to what, worked out once per fit, and the order in which they hear it."""
+"""Who receives an event: looked up once per fit, called in list order."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-from lucid_train.callback import Callback, Hook
+from lucid_train.callback import Callback, FunctionListener, Hook
+from lucid_train.description import class_labels, hook_name
 from lucid_train.events import Event
 
 
 class Dispatcher:
     """The listeners of one fit.
 
-    Callbacks hear an event in list order: each sees the effects of those before it. Nothing is re-sorted, and no
+    Callbacks receive an event in list order: each sees the effects of those before it. Nothing is re-sorted, and no
     exception is swallowed.
     """
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self.callbacks = tuple(callbacks)
-        # Seconds by "Callback.hook", while they are measured; two callbacks of one class are told apart by number.
+        # Seconds by "Callback.hook" while they are measured, else None.
         self.seconds: dict[str, float] | None = None
         self._started = 0
-        # What the callbacks gave for each event, asked for once: counts of `every` and `once` live as long as the fit.
+        # The hooks that each callback gave for an event. They are kept apart from those that are called, which may be
+        # timed: `every` and `once` count from the moment at which a callback is asked, and a fit counts once.
         self._found: dict[type[Event], list[tuple[Callback, Hook]]] = {}
         self._hooks: dict[type[Event], list[Hook]] = {}
 
     def listeners(self, event: type[Event]) -> list[Hook]:
-        """Return all that hear an event, in list order; empty if nobody does.
+        """Return the hooks that receive an event, in list order.
 
         Raises:
             TypeError: If it is no event.
@@ -39,40 +41,40 @@ class Dispatcher:
                 raise TypeError(f"'event' must be an event, an instance of a class derived from Event: {event!r}")
             if event not in self._found:
                 self._found[event] = [
-                    (callback, hook) for callback in self.callbacks for hook in _asked(callback, event)
+                    (callback, hook) for callback in self.callbacks for hook in _hooks_of(callback, event)
                 ]
             self._hooks[event] = [
-                hook if self.seconds is None else _timed(hook, f"{self._label(callback)}.{_name(hook)}", self.seconds)
+                hook if self.seconds is None else _timed(hook, self._timing_name(callback, hook), self.seconds)
                 for callback, hook in self._found[event]
             ]
         return self._hooks[event]
 
     def measure(self) -> None:
-        """Measure from the next epoch on how long each hook takes; whoever does not ask pays nothing."""
+        """Measure from the next epoch on how long each hook takes; without this call nothing is timed."""
         if self.seconds is None:
             self.seconds = {}
             self._hooks.clear()
 
-    def _label(self, callback: Callback) -> str:
-        alike = [other for other in self.callbacks if type(other) is type(callback)]
-        number = next(index for index, other in enumerate(alike, 1) if other is callback)
-        return type(callback).__name__ if len(alike) == 1 else f"{type(callback).__name__}#{number}"
+    def _timing_name(self, callback: Callback, hook: Hook) -> str:
+        labels = zip(self.callbacks, class_labels(self.callbacks), strict=True)
+        label = next(label for other, label in labels if other is callback)
+        return label if isinstance(callback, FunctionListener) else hook_name(hook, owner=label)
 
     def open(self, event: Event) -> None:
-        """Emit the first event of a fit, and note which callbacks have begun, should one of them fail."""
+        """Emit the first event of a fit, counting the callbacks that have started in case one of them fails."""
         for callback in self.callbacks:
             self._started += 1
-            call(_asked(callback, type(event)), event)
+            call(_hooks_of(callback, type(event)), event)
 
     def emit(self, event: Event) -> None:
-        """Let everybody hear an event."""
+        """Emit an event to all listeners."""
         call(self.listeners(type(event)), event)
 
     def close(self, events: Iterable[Event], error: BaseException | None = None) -> BaseException | None:
-        """Let all callbacks that have begun hear the last events, the last one first, whatever any of them does.
+        """Emit the last events to all callbacks that have started, the last one first, even if some of them fail.
 
-        Their own exceptions are attached to `error` as notes. Without an `error`, the first of them takes its place:
-        it is returned, to be raised when all have heard.
+        Their exceptions are attached to `error` as notes. Without an `error`, the first of them takes its place and is
+        returned, to be raised by the caller.
         """
         first = error
         # A traceback must not hold this frame, which holds the exception: only the collector could free it then.
@@ -81,11 +83,11 @@ class Dispatcher:
             for event in events:
                 for callback in reversed(self.callbacks[: self._started]):
                     try:
-                        call(_asked(callback, type(event)), event)
+                        call(_hooks_of(callback, type(event)), event)
                     except BaseException as failure:
                         if first is None:
                             first = failure
-                        elif failure is error:  # raised once more by a hook of FitError
+                        elif failure is error:  # a hook of FitError has raised it again
                             failure.__traceback__ = origin
                         elif failure is not first:
                             _attach(failure, first)
@@ -94,7 +96,24 @@ class Dispatcher:
             del first, error
 
 
-def _asked(callback: Callback, event: type[Event]) -> list[Hook]:
+def call(hooks: list[Hook], event: Event) -> None:
+    """Call each hook with the event; an exception keeps its type and gets a note that names the hook."""
+    hook: Any = None
+    try:
+        for hook in hooks:
+            hook(event)
+    except BaseException as error:
+        add_note(error, f"raised by {hook_name(hook)} on {_occasion(event)}")
+        raise
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception that can be changed; others, such as a frozen dataclass, stay as they are."""
+    with suppress(Exception):
+        error.add_note(note)
+
+
+def _hooks_of(callback: Callback, event: type[Event]) -> list[Hook]:
     try:
         return callback.hooks(event)
     except BaseException as error:
@@ -102,32 +121,15 @@ def _asked(callback: Callback, event: type[Event]) -> list[Hook]:
         raise
 
 
-def call(hooks: list[Hook], event: Event) -> None:
-    """Let each hook hear the event; an exception keeps its type and gets a note that names the hook."""
-    hook: Any = None
-    try:
-        for hook in hooks:
-            hook(event)
-    except BaseException as error:
-        add_note(error, f"raised by {_full_name(hook)}{_place(event)}")
-        raise
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an exception, if it is one that can be changed: a frozen dataclass cannot, and leaves as it is."""
-    with suppress(Exception):
-        error.add_note(note)
-
-
 def _attach(failure: BaseException, error: BaseException) -> None:
     if failure.__context__ is error:
-        failure.__context__ = None  # the note hangs on it already
+        failure.__context__ = None  # the note is attached to it already
     lines = "".join(traceback.format_exception(failure)).rstrip()
     add_note(error, f"while closing, another exception was raised:\n{lines}")
 
 
 def _timed(hook: Hook, name: str, seconds: dict[str, float]) -> Hook:
-    seconds[name] = 0.0
+    seconds.setdefault(name, 0.0)  # one method may receive several events
 
     def timed(event: Event) -> None:
         began = perf_counter()
@@ -136,26 +138,15 @@ def _timed(hook: Hook, name: str, seconds: dict[str, float]) -> Hook:
         finally:
             seconds[name] += perf_counter() - began
 
-    timed.__wrapped__ = hook  # type: ignore[attr-defined]  # functools.wraps' name, for the note on an exception
+    timed.__wrapped__ = hook  # type: ignore[attr-defined]  # as functools.wraps does, for the hook's name
     return timed
 
 
-def _name(hook: Any) -> str:
-    while hasattr(hook, "__wrapped__"):
-        hook = hook.__wrapped__
-    return str(getattr(hook, "__name__", repr(hook)))
-
-
-def _full_name(hook: Any) -> str:
-    while hasattr(hook, "__wrapped__"):
-        hook = hook.__wrapped__
-    owner = getattr(hook, "__self__", None)
-    return _name(hook) if owner is None else f"{type(owner).__name__}.{_name(hook)}"
-
-
-def _place(event: Event) -> str:
+def _occasion(event: Event) -> str:
+    """Return the event's name and its place in the run, as "StepEnd in epoch 1, step 3"."""
     run: Any = event.run
+    name = type(event).__name__
     if run is None or not run.epoch:
-        return f" on {type(event).__name__}"
+        return name
     step = getattr(event, "step", run.step)
-    return f" on {type(event).__name__} in epoch {run.epoch}" + (f", step {step}" if step else "")
+    return f"{name} in epoch {run.epoch}" + (f", step {step}" if step else "")

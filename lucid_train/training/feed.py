@@ -32,6 +32,8 @@ class Feed:
     _pass: Any = field(default=None, init=False)  # an iterator over the data; None between two passes
     # A batch that was taken and whose step failed.
     _given_back: tuple[Any, ...] = field(default=(), init=False)
+    # A state of a pass that was left, which is the data's until a new pass begins.
+    _left: Any = field(default=None, init=False)
 
     @property
     def length(self) -> int | None:
@@ -116,7 +118,7 @@ class Feed:
 
     def batches(self, progress: Progress, limit: int | None) -> Iterator[Any]:
         """Return the next batches of the pass, at most `limit` of them; one that was given back is the first."""
-        given_back, self._given_back = self._given_back, ()
+        given_back, self._given_back, progress.batch_taken, self._left = self._given_back, (), False, None
         if isinstance(self._pass, GeneratorType) and self._pass.gi_frame is None and not self.is_iterator:
             # An exception has ended the generator. It cannot go on, as other iterators can.
             self._pass = self._iterate()
@@ -125,9 +127,13 @@ class Feed:
         batches = self._pass if limit is None else islice(self._pass, limit - len(given_back))
         return chain(given_back, batches) if given_back else batches
 
-    def give_back(self, batch: Any) -> None:
+    def give_back(self, batch: Any, progress: Progress) -> None:
         """Take back a batch whose step failed: it is the first of the next ones."""
-        self._given_back = (batch,)
+        self._given_back, progress.batch_taken = (batch,), True
+
+    def can_be_saved(self) -> bool:
+        """Return whether the data's own state, if it has one, leaves out no batch that is to be tried again."""
+        return not (self._given_back and self.is_stateful)
 
     def state_dict(self) -> Any:
         """Return where the data says that its pass stands, or None if it does not.
@@ -137,9 +143,9 @@ class Feed:
         """
         if not self.is_stateful:
             return None
-        if self._given_back:
+        if not self.can_be_saved():
             raise RuntimeError("a batch has been taken whose step has failed; the run can be saved after the next step")
-        return attributed("data.state_dict", self.data.state_dict)
+        return attributed("data.state_dict", self.data.state_dict) if self._left is None else self._left
 
     def resume(self, state: Any, progress: Progress, random: RandomState) -> None:
         """Bring the data to where it stood, before a new pass or in the middle of one.
@@ -163,6 +169,7 @@ class Feed:
             attributed("data.load_state_dict", self.data.load_state_dict, state)
             if progress.pass_left:
                 next(iter(self.data), None)  # begin that pass, to leave it again: the next one is then a new one
+                self._left = state
         elif isinstance(self.data, Iterator):
             _skip(self.data, progress.step)
         if progress.phase in ("steps", "evaluation"):
@@ -175,8 +182,10 @@ class Feed:
         self.begin_pass()
         if before and len(before) > 1:
             random.write(before[1])
-        if not self.is_stateful and not isinstance(self.data, Iterator):
-            _skip(self._pass, done)
+        repeated = 0 if self.is_stateful or isinstance(self.data, Iterator) else done
+        last = _skip(self._pass, repeated + progress.batch_taken)
+        if progress.batch_taken:
+            self.give_back(last, progress)
         if self.is_stateful and self.steps_per_epoch is not None and done >= self.steps_per_epoch:
             next(self._pass, None)  # what has not begun could be taken for a pass to come
             self._pass = iter(())
@@ -185,8 +194,9 @@ class Feed:
         return repeat(None, self.steps_per_epoch or 1) if self.data is None else iter(self.data)
 
 
-def _skip(source: Iterator[Any], count: int) -> None:
-    skipped = deque(enumerate(islice(source, count), 1), maxlen=1)
-    found = skipped[0][0] if skipped else 0
+def _skip(source: Iterator[Any], count: int) -> Any:
+    """Take the batches that were taken before the checkpoint, and return the last one."""
+    found, last = next(iter(deque(enumerate(islice(source, count), 1), maxlen=1)), (0, None))
     if found < count:
-        raise ValueError(f"'data' must have the {count} batches that were done before the checkpoint: {found}")
+        raise ValueError(f"'data' must have the {count} batches that were taken before the checkpoint: {found}")
+    return last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 from attrs import define, field
@@ -20,12 +21,14 @@ class Fit(Control):
 
     Args:
         run: The run.
+        can_be_saved: Returns whether the run can be saved now, if all callbacks have received the same events.
 
     Attributes:
         began: perf_counter() when the open epoch would have begun, had it been trained without a break.
     """
 
     run: Run
+    can_be_saved: Callable[[], bool] = lambda: True
     began: float = field(default=0.0, init=False)
 
     def __enter__(self) -> Fit:
@@ -57,7 +60,9 @@ class Fit(Control):
         self.dispatcher.open(FitStart(self.run))
 
     def safe_point(self) -> None:
-        """Call what was put off until the run can be saved."""
+        """Call what was put off until the run can be saved, if it can."""
+        if not self.can_be_saved():
+            return
         # In this order, as a signal may ask for a stop at any moment: its flag must not be lost.
         self.attention = False
         if self.stopping:
@@ -69,6 +74,7 @@ class Fit(Control):
         """Call what was put off until the loop is over, and raise what interrupted it."""
         for function in self.endings:
             function()
+        self.safe_point()
         if self.interruption is not None:
             raise self.interruption
 

@@ -8,36 +8,13 @@ from typing import Any
 from attrs import define
 
 from lucid_train.callback import Callback
-from lucid_train.events import (
-    EpochEnd,
-    EpochReport,
-    EpochStart,
-    EvaluateEnd,
-    EvaluateStart,
-    Event,
-    FitEnd,
-    FitError,
-    FitStart,
-    StepEnd,
-    StepStart,
-)
+from lucid_train.description import hook_name
+from lucid_train.events import FitEnd, FitError, event_classes
 from lucid_train.optims.lr_scheduler.ledger import Ledger
 from lucid_train.optims.param_groups import read_rates
 from lucid_train.progress import Progress
 from lucid_train.training.run import Run
 
-_ORDER: tuple[type[Event], ...] = (
-    FitStart,
-    EpochStart,
-    StepStart,
-    StepEnd,
-    EvaluateStart,
-    EvaluateEnd,
-    EpochEnd,
-    EpochReport,
-    FitError,
-    FitEnd,
-)
 _REVERSED = (FitError, FitEnd)
 
 
@@ -128,8 +105,8 @@ def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int,
     run = Run(model=trainer.model, optimizer=optimizer, epochs=epochs, progress=progress)
     callbacks = list(listeners)
     found = {}
-    for event in (*_ORDER, *_own_events(Event)):
-        names = [_name(callback, hook) for callback in callbacks for hook in callback.hooks(event)]
+    for event in event_classes():
+        names = [hook_name(hook) for callback in callbacks for hook in callback.hooks(event)]
         if names:
             found[event.__name__] = tuple(reversed(names) if event in _REVERSED else names)
     schedule, rates = _rates(run, callbacks, range(len(done.history) + 1, epochs + 1))
@@ -184,20 +161,6 @@ def _foreseen(scheduler: Any, at: int, each: int | None, epochs: range) -> Itera
             continue
         first = at + index * each
         yield PlannedEpoch(epoch, tuple(scheduler.lr_at(first)), tuple(scheduler.lr_at(first + each - 1)))
-
-
-def _own_events(event: type[Event]) -> Iterator[type[Event]]:
-    for kind in event.__subclasses__():
-        if kind not in _ORDER and kind.__name__ != "EpochEvent":
-            yield kind
-        yield from _own_events(kind)
-
-
-def _name(callback: Callback, hook: Any) -> str:
-    hook = getattr(hook, "__wrapped__", hook)
-    owner = getattr(hook, "__self__", None)
-    name = getattr(hook, "__name__", repr(hook))
-    return name if owner is None or name.startswith("<") else f"{type(owner).__name__}.{name}"
 
 
 def _shown(planned: PlannedEpoch) -> str:

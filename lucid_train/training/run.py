@@ -179,6 +179,8 @@ class Run:
     def before_end(self, function: Callable[[], object]) -> None:
         """Call a function when the loop of this fit is over in good order, before any callback receives FitEnd.
 
+        The run can be saved then: what the function asks for with `at_safe_point` is called next.
+
         Raises:
             RuntimeError: If no fit is running.
         """

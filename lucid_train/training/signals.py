@@ -1,10 +1,12 @@
-"""Signals that ask for an end: the step in hand finishes, and what is to be done at the end is done."""
+"""Signals during a fit: one handler per signal, shared by all that interrupt a run or clean up."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -14,10 +16,10 @@ from lucid_train.training.run import Run
 
 
 def signal_named(name: str, value: Any) -> signal.Signals:
-    """Return the signal of a name such as "SIGTERM".
+    """Return the signal called `value`, such as "SIGTERM", for the argument `name`.
 
     Raises:
-        ValueError: If there is none here, or it cannot be caught.
+        ValueError: If there is no such signal on this system, or it cannot be caught.
     """
     known = [each.name for each in signal.Signals if each.name not in ("SIGKILL", "SIGSTOP")]
     if value not in known:
@@ -27,48 +29,115 @@ def signal_named(name: str, value: Any) -> signal.Signals:
 
 @define(eq=False)
 class SignalCatcher:
-    """Interrupts a run when a signal comes, and hands it on to the handler that was there before.
+    """Interrupts a run after the current step when a signal arrives.
 
-    Ctrl-C leaves `fit` as a KeyboardInterrupt, another signal as SystemExit with the exit code that a shell gives to
-    a process that it ended, 128 and the signal's number. A second Ctrl-C ends at once. A signal that is ignored stays
-    so.
+    Ctrl-C leaves `fit` as a KeyboardInterrupt, another signal as SystemExit(128 + its number), the exit code that a
+    shell reports for a process that the signal ended. A second Ctrl-C does not wait for the step. A handler that was
+    installed before is called as well; a signal that is ignored stays ignored.
 
     Args:
         run: The run to interrupt.
         signals: The signals to catch.
+
+    Attributes:
+        caught: What leaves `fit` because of the first signal, or None if none has arrived.
     """
 
     _run: Run
     _signals: Iterable[signal.Signals]
-    _previous: dict[int, Any] = field(factory=dict, init=False)
+    _registrations: ExitStack = field(factory=ExitStack, init=False)
     caught: BaseException | None = field(default=None, init=False)
 
     def catch(self) -> None:
-        """Begin; in another thread than the main one, where Python sets no handlers, nothing happens."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in self._signals:
-            previous = signal.getsignal(number)
-            # None is a handler that was not set from Python and could not be put back.
-            if previous is not None and previous is not signal.SIG_IGN:
-                self._previous[number] = previous
-                signal.signal(number, self._handler)
+        """Begin to catch the signals; outside the main thread, where Python sets no handlers, do nothing."""
+        for number in dict.fromkeys(self._signals):
+            self._registrations.enter_context(_registered(number, self))
 
     def release(self) -> None:
-        """Put back the handlers that were there before, unless somebody has set another one since."""
-        for number, previous in self._previous.items():
-            if signal.getsignal(number) == self._handler:
-                signal.signal(number, previous)
-        self._previous.clear()
+        """Catch no more signals."""
+        self._registrations.close()
 
-    def _handler(self, number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
+    def interrupt(self, number: int) -> None:
+        """Interrupt the run; the handler of the signal calls this."""
         keyboard = number == signal.SIGINT
-        if self.caught is not None and keyboard:
-            raise KeyboardInterrupt
         if self.caught is None:
             self.caught = KeyboardInterrupt() if keyboard else SystemExit(128 + number)
-            self._run.interrupt(self.caught, "interrupted by the keyboard" if keyboard else f"interrupted by {name}")
-        previous: Callable[[int, FrameType | None], Any] | Any = self._previous.get(number)
-        if callable(previous) and previous is not signal.default_int_handler:
-            previous(number, frame)
+            by = "the keyboard" if keyboard else signal.Signals(number).name
+            self._run.interrupt(self.caught, f"interrupted by {by}")
+        elif keyboard:
+            raise KeyboardInterrupt
+
+
+def cleanup_at_sigterm(cleanup: Callable[[], None]) -> AbstractContextManager[None]:
+    """Call `cleanup` before SIGTERM ends the process; not where the signal interrupts a run or has a handler."""
+    return _registered(signal.SIGTERM, cleanup)
+
+
+@define(eq=False)
+class _Handler:
+    """The handler of one signal for all who register, so that the order in which they do so does not matter.
+
+    The signal interrupts the runs of the catchers. Where there are none, and no handler was installed before, the
+    cleanups run, the latest first, and the process ends.
+    """
+
+    previous: Any
+    registered: list[SignalCatcher | Callable[[], None]] = field(factory=list, init=False)
+    process: int = field(factory=os.getpid, init=False)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        forked = self.process != os.getpid()
+        catchers = [each for each in reversed(self.registered) if isinstance(each, SignalCatcher)]
+        cleanups = [each for each in reversed(self.registered) if not isinstance(each, SignalCatcher)]
+        if forked:
+            if catchers and number == signal.SIGINT:
+                return  # Ctrl-C reaches every process of the terminal, and the current step still needs its workers
+            catchers, cleanups = [], []
+        for catcher in catchers:
+            catcher.interrupt(number)
+        if callable(self.previous):
+            # Interrupting the run replaces the KeyboardInterrupt that Python itself would raise here.
+            if not (catchers and self.previous is signal.default_int_handler):
+                self.previous(number, frame)
+        elif not catchers and self.is_installed(number):  # else whoever called this handler decides
+            try:
+                for cleanup in cleanups:
+                    cleanup()
+            finally:
+                signal.signal(number, self.previous)
+                signal.raise_signal(number)
+
+    def is_installed(self, number: int) -> bool:
+        """Return whether the signal is handled here, not by somebody who has set another handler since."""
+        return signal.getsignal(number) is self
+
+
+@contextmanager
+def _registered(number: int, entry: SignalCatcher | Callable[[], None]) -> Iterator[None]:
+    """Register a catcher or a cleanup; where no handler can be set, or none should be, do nothing."""
+    handler = _handler(number) if threading.current_thread() is threading.main_thread() else None
+    if handler is None:
+        yield
+        return
+    handler.registered.append(entry)
+    try:
+        yield
+    finally:
+        handler.registered.remove(entry)
+        if not handler.registered and handler.is_installed(number):
+            signal.signal(number, handler.previous)
+
+
+def _handler(number: int) -> _Handler | None:
+    """Return our handler of a signal, which is installed if need be, or None if the signal must be left alone."""
+    current: Any = signal.getsignal(number)
+    if isinstance(current, _Handler):
+        if current.process == os.getpid():
+            return current
+        current = current.previous  # this process was forked, and has its parent's handler
+    # None is a handler that was not set from Python and could not be put back.
+    if current is None or current is signal.SIG_IGN:
+        return None
+    handler = _Handler(current)
+    signal.signal(number, handler)
+    return handler

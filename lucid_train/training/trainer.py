@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from lucid_train.callback import Callback, F, FunctionListener, collecting, listening_to
+from lucid_train.callback import (
+    Callback,
+    F,
+    FunctionListener,
+    Subscription,
+    check_state_is_known,
+    listener_decorator,
+)
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import NoUpdate, detached, evaluation
@@ -66,6 +73,7 @@ def _callbacks(name: str, value: tuple[Any, ...]) -> None:
             raise TypeError(f"'{name}[{index}]' must be a Callback, {cure}: {callback!r}")
         if any(callback is other for other in value[:index]):
             raise ValueError(f"'{name}[{index}]' must not be in the list twice: {callback!r}")
+        check_state_is_known(callback)
 
 
 def _as_tuple(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
@@ -162,7 +170,8 @@ class Trainer:
         2
         4
         """
-        return collecting(self._listeners, listening_to(event, every=every, at=at, once=once, when=when))
+        subscription = Subscription(event, every=every, at=at, once=once, when=when)
+        return listener_decorator(self._listeners, subscription)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run, from which a Trainer set up in the same way goes on exactly.
@@ -238,7 +247,8 @@ class Trainer:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
         progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
         run.epochs, progress.finished_reason = goal, None
-        with Fit(Dispatcher([*self.callbacks, *self._listeners]), self.state_dict, run) as fit:
+        dispatcher = Dispatcher([*self.callbacks, *self._listeners])
+        with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
             if finished_reason is not None:
                 run.stop(finished_reason, for_good=True)
             fit.open()
@@ -377,7 +387,7 @@ class Trainer:
                 exhausted = True
         finally:
             if batch is not _NO_BATCH:
-                feed.give_back(batch)
+                feed.give_back(batch, progress)
             means.float_sum, means.float_count = float(total), count
             # Without a listener nothing changes the rates between two updates, and one look at the end will do.
             if updated and not heard and optimizer is not None:

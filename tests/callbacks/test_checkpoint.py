@@ -171,7 +171,9 @@ def test_the_newest_good_one_is_taken_and_the_damaged_one_is_named(tmp_path: Pat
     newest = Directory(tmp_path).files()[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
     resumed = trainer(Checkpoint(tmp_path), epochs=3)
-    with pytest.warns(UserWarning, match=f"{newest.name} is no usable checkpoint: .*; going on from .*000002-epoch-2"):
+    with pytest.warns(
+        UserWarning, match=f"{newest.name} is not a usable checkpoint: .*; resuming from .*000002-epoch-2"
+    ):
         history = resumed.fit(resume="auto")
     assert len(history) == 3
     assert names(tmp_path)[-1] == "checkpoint-000004-epoch-3-step-6.safetensors"

@@ -52,7 +52,7 @@ def test_the_file_is_what_the_history_writes(tmp_path: Path) -> None:
     assert [row["loss"] for row in rows(path)] == ["0.5", "nan", "inf", "-inf", "1e-300"]
 
 
-def test_a_row_is_in_the_file_when_the_next_callback_hears(tmp_path: Path) -> None:
+def test_a_row_is_in_the_file_when_the_next_callback_runs(tmp_path: Path) -> None:
     path, seen = tmp_path / "run.csv", []
     trainer = Trainer(epochs=3, callbacks=[CSVLogger(path)])
     trainer.on(EpochReport)(lambda event: seen.append(len(rows(path))))
@@ -134,7 +134,7 @@ def test_a_killed_process_leaves_whole_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["notes", "epoch,loss\n1,0.5\n", '"', "\xff"])
-def test_a_file_of_something_else_is_moved_aside(tmp_path: Path, text: str) -> None:
+def test_a_file_of_something_else_is_renamed(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.csv"
     path.write_bytes(text.encode("latin-1"))
     trained(path, 1)
@@ -142,7 +142,7 @@ def test_a_file_of_something_else_is_moved_aside(tmp_path: Path, text: str) -> N
     assert len(rows(path)) == 1
 
 
-def test_another_runs_numbers_are_moved_aside(tmp_path: Path) -> None:
+def test_another_runs_numbers_are_renamed(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     trained(path, 2)
     before = path.read_bytes()

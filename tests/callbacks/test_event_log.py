@@ -45,7 +45,7 @@ def test_every_event_is_one_line_in_the_order_in_which_it_happened(tmp_path: Pat
     ]
 
 
-def test_a_line_is_in_the_file_when_the_next_callback_hears(tmp_path: Path) -> None:
+def test_a_line_is_in_the_file_when_the_next_callback_runs(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     seen = []
     trainer = Trainer(epochs=2, callbacks=[EventLog(path)])
@@ -74,20 +74,20 @@ def test_numbers_that_are_not_finite_are_strict_json(tmp_path: Path, value: floa
 
 
 def test_steps_are_not_listened_to_unless_they_are_recorded(tmp_path: Path) -> None:
-    heard = []
+    received = []
     trainer = Trainer(callbacks=[EventLog(tmp_path / "run.jsonl")])
-    trainer.on(FitStart)(lambda event: heard.append(event.run.listeners(StepEnd)))
+    trainer.on(FitStart)(lambda event: received.append(event.run.listeners(StepEnd)))
     trainer.fit()
-    assert heard == [[]]
+    assert received == [[]]
 
 
 def test_the_steps_that_were_asked_for_are_recorded_with_what_they_returned(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     outputs = [0.5, {"loss": 1.0, "accuracy": math.inf}, None, NoUpdate(0.25), NoUpdate(), 2]
     Trainer(step=lambda batch: batch, data=outputs, callbacks=[EventLog(path, step_every=1)]).fit()
-    heard: list[Any] = []
-    replay(path, [At(StepEnd, lambda event: heard.append((event.step, event.output)))])
-    assert heard == list(enumerate(outputs, 1))
+    received: list[Any] = []
+    replay(path, [At(StepEnd, lambda event: received.append((event.step, event.output)))])
+    assert received == list(enumerate(outputs, 1))
     path.unlink()
     Trainer(step=lambda batch: 1.0, data=range(7), epochs=2, callbacks=[EventLog(path, step_every=5)]).fit()
     assert [line["step"] for line in lines(path) if line["event"] == "StepEnd"] == [5, 10]
@@ -104,9 +104,9 @@ class Frozen(Event):
     value: Any = None
 
 
-class Unheard:
+class Opaque:
     def __repr__(self) -> str:
-        return "Unheard()"
+        return "Opaque()"
 
 
 class Nameless:
@@ -133,20 +133,20 @@ class Nameless:
 )
 def test_events_of_your_own_are_recorded_with_their_fields(tmp_path: Path, value: Any) -> None:
     path = tmp_path / "run.jsonl"
-    heard: list[Event] = []
+    received: list[Event] = []
     trainer = Trainer(callbacks=[EventLog(path)])
     trainer.on(EpochEnd)(lambda event: event.run.emit(BatchLost(event.run, why=value, count=3)))
     trainer.on(EpochEnd)(lambda event: event.run.emit(Frozen(event.run, value)))
     trainer.fit()
-    replay(path, [At(BatchLost, heard.append), At(Frozen, heard.append)])
-    assert heard == [BatchLost(why=value, count=3), Frozen(value=value)]
+    replay(path, [At(BatchLost, received.append), At(Frozen, received.append)])
+    assert received == [BatchLost(why=value, count=3), Frozen(value=value)]
 
 
 def test_what_is_not_json_is_recorded_by_its_repr(tmp_path: Path) -> None:
     assert read_value(pack_value(10**1001)) == short_text(10**1001)
     cyclic: list[Any] = []
     cyclic.append(cyclic)
-    assert read_value(pack_value(Unheard())) == "Unheard()"
+    assert read_value(pack_value(Opaque())) == "Opaque()"
     assert read_value(pack_value({"a": [Nameless()]})) == {"a": ["<Nameless, whose repr raises RuntimeError>"]}
     assert len(read_value(pack_value(frozenset(range(5000))))) == 1000
     assert len(json.dumps(pack_value(cyclic))) < 200

@@ -35,7 +35,7 @@ def test_a_fit_that_was_stopped_in_mid_epoch_goes_on_there(tmp_path: Path) -> No
     assert [record.steps for record in replay(parts)] == [3, 3, 3]
 
 
-def test_what_another_run_left_is_moved_aside(tmp_path: Path) -> None:
+def test_what_another_run_left_is_renamed(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     for _ in range(3):
         fit(path, 2)
@@ -51,7 +51,7 @@ def test_a_restart_begins_a_new_file(tmp_path: Path) -> None:
     assert len(replay(tmp_path / "run.jsonl.1")) == 2
 
 
-def test_a_file_that_is_no_log_is_moved_aside(tmp_path: Path) -> None:
+def test_a_file_that_is_no_log_is_renamed(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     for index, text in enumerate(["notes", "notes\n", '{"event": "other"}\n', "\x00\xff"], 1):
         path.write_text(text)
@@ -69,7 +69,7 @@ def test_an_empty_file_and_a_log_without_an_epoch_are_taken_over(tmp_path: Path)
     assert len(replay(path)) == 1
 
 
-def test_an_epoch_that_the_log_missed_is_told_when_it_joins(tmp_path: Path) -> None:
+def test_a_log_that_joins_late_has_the_epochs_before(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     trainer = Trainer(step=lambda batch: batch, data=[1.0, 2.0], epochs=2)
     trainer.fit()
@@ -171,6 +171,7 @@ def test_a_torn_last_line_is_ignored_by_readers_and_mended_on_append(tmp_path: P
 def test_a_file_that_cannot_be_written_is_refused_before_the_first_step(tmp_path: Path) -> None:
     steps: list[Any] = []
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match="file") as caught:
         Trainer(step=steps.append, data=[1], callbacks=[EventLog(tmp_path / "file" / "run.jsonl")]).fit()
     assert steps == []
+    assert caught.value.__notes__ == ["raised by EventLog.on_fit_start on FitStart"]  # and no error for FitError's line

@@ -2,7 +2,9 @@
 
 import io
 import math
+import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,23 +16,24 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from lucid_train import EpochRecord, Run
+from lucid_train import EpochRecord, EvaluationRecord, Run
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
-from lucid_train.callbacks.display.table import Table, line
+from lucid_train.callbacks.display.formatting import flow
+from lucid_train.callbacks.display.outputs import PlainOutput
+from lucid_train.callbacks.display.table import Record, Table, line
 from lucid_train.callbacks.display.terminal.screen import Screen
-from lucid_train.callbacks.display.terminal.streams import Stream
-from lucid_train.callbacks.display.theme import Look, flow
-from lucid_train.callbacks.display.throughput import Pace
+from lucid_train.callbacks.display.terminal.streams import StreamProxy
+from lucid_train.callbacks.display.theme import Theme
+from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.progress import Progress
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 
 
-def look(encoding: str = "utf-8", width: int = 80) -> Look:
-    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    return Look.of(Console(file=file, width=width), None)
+def theme(encoding: str = "utf-8") -> Theme:
+    return Theme.of(Console(file=io.TextIOWrapper(io.BytesIO(), encoding=encoding), width=80), None)
 
 
 @given(st.floats(min_value=1e-300, max_value=1e3))
@@ -90,102 +93,139 @@ def test_clean_text_is_one_line_of_what_the_stream_can_hold(text: str) -> None:
 
 @given(st.lists(st.text(alphabet="ab λ字", max_size=30), max_size=8), st.integers(min_value=3, max_value=60))
 def test_flowing_text_fits_and_loses_nothing(parts: list[str], width: int) -> None:
-    shown = look()
+    shown = theme()
     lines = flow([shown.text(part) for part in parts], width, indent=1)
     assert all(text.cell_len <= width for text in lines)
     assert re.sub(" ", "", "".join(text.plain for text in lines)) == re.sub(" ", "", "".join(parts))
 
 
-records = st.builds(
-    EpochRecord,
-    epoch=st.integers(min_value=1, max_value=10**6),
-    steps=st.integers(min_value=0),
-    seconds=st.floats(min_value=0, max_value=1e6),
-    metrics=st.dictionaries(st.text(min_size=1, max_size=12), numbers, max_size=5),
-    lr=st.lists(st.floats(min_value=0, max_value=1e3), min_size=1, max_size=5).map(tuple),
-    last_lr=st.lists(st.floats(min_value=0, max_value=1e3), min_size=1, max_size=5).map(tuple),
-)
+common: dict[str, Any] = {
+    "epoch": st.integers(min_value=1, max_value=10**6),
+    "seconds": st.floats(min_value=0, max_value=1e6),
+    "metrics": st.dictionaries(st.text(min_size=1, max_size=12), numbers, max_size=5),
+}
+rates = st.lists(st.floats(min_value=0, max_value=1e3), min_size=1, max_size=5).map(tuple)
+epochs = st.builds(EpochRecord, **common, lr=rates, last_lr=rates)
+evaluations = st.builds(EvaluationRecord, **common, step=st.integers(min_value=0, max_value=10**9))
 
 
 @settings(max_examples=60)
-@given(st.lists(records, min_size=1, max_size=4), st.sampled_from([20, 40, 80, 200]))
-def test_rows_fit_the_screen_and_say_what_the_line_says(epochs: list[EpochRecord], width: int) -> None:
+@given(st.lists(epochs | evaluations, min_size=1, max_size=4), st.sampled_from([20, 40, 80, 200]))
+def test_rows_fit_the_screen_and_say_what_the_line_says(records: list[Record], width: int) -> None:
     for encoding in ("ascii", "utf-8"):
-        shown = look(encoding)
-        table = Table(shown)
-        for record in epochs:
+        table = Table(theme(encoding))
+        for record in records:
             best = next(iter(record.metrics), None)
             text = table.lines(record, 10**6, best, width)
             assert all(row.cell_len <= width for row in text)
             together = re.sub(r"\s", "", "".join(row.plain for row in text))
             whole = line(record, 10**6, best)
-            for value in record.metrics.values():
-                assert formatting.metric(value) in together
-                assert formatting.metric(value) in whole
-            assert re.sub(r"\s", "", formatting.rates_and_change(record.lr, record.last_lr)) in together
-            assert formatting.rates_and_change(record.lr, record.last_lr) in whole
+            said = [formatting.metric(value) for value in record.metrics.values()]
+            if isinstance(record, EpochRecord):
+                said += [formatting.rates_and_change(record.lr, record.last_lr), formatting.seconds(record.seconds)]
+            else:
+                said.append(f"step {record.step}")
+            for each in said:
+                assert re.sub(r"\s", "", each) in together
+                assert each in whole
 
 
-def running(epochs: int, *records: EpochRecord, steps: int | None = 10, every: int = 1) -> tuple[Run, Progress]:
-    """Return a run that has finished some epochs, and its progress, to move it."""
+def test_evaluations_within_an_epoch_have_rows_of_their_own_among_those_of_the_epochs() -> None:
+    table = Table(theme())
+    records: list[Record] = [
+        EvaluationRecord(epoch=1, step=50, metrics={"val_loss": 0.5}),
+        EvaluationRecord(epoch=1, step=100, metrics={"val_loss": 0.25}),
+        EpochRecord(epoch=1, seconds=1.2, metrics={"loss": 0.75}, lr=(0.1,), last_lr=(0.05,)),
+        EvaluationRecord(epoch=2, step=150, metrics={"val_loss": 0.375}),
+    ]
+    lines = [text.plain for each in records for text in table.lines(each, 9, max(each.metrics), 80)]
+    assert lines == [
+        " epoch  val_loss          time",
+        "     1    0.5000*      step 50",
+        "     1    0.2500*     step 100",
+        " epoch      loss  val_loss          lr                        time",
+        "     1    0.7500*                  0.1 -> 0.05               1.20s",
+        "     2              0.3750*                               step 150",
+    ]
+    assert [text.plain for text in table.lines(records[1], 9, None, 20)] == ["epoch 1  step 100", " val_loss   0.2500"]
+
+
+def in_epoch(epoch: int, step: int, steps: int | None = 10) -> Progress:
+    """Return the progress of a run that has done some steps of an epoch, and no epoch before it."""
     progress = Progress(steps_per_epoch=steps)
-    run = Run(epochs=epochs, evaluate_every=every, progress=progress)
-    for record in records:
-        progress.history.append(record)
-    progress.epoch = len(records)
-    progress.step = sum(record.steps for record in records)
-    return run, progress
+    progress.open_epoch(None)
+    progress.epoch, progress.step = epoch, step
+    return progress
 
 
-class Clock:
+class TimedRun(Run):
+    """A run whose clock is set by hand."""
+
     now = 0.0
 
-    def __call__(self) -> float:
+    def clock(self) -> float:
         return self.now
 
 
 def test_what_is_left_counts_steps_and_evaluations() -> None:
-    clock = Clock()
-    pace = Pace(clock)
-    run, progress = running(4, every=2)
-    assert pace.left(run, 0) is None
-    clock.now = 5.0
-    progress.epoch = 1
-    assert pace.left(run, 5) == pytest.approx(35.0)
-    clock.now = 10.0
-    pace.end_epoch(EpochRecord(epoch=1, steps=10, seconds=10.0))
-    run.history.append(EpochRecord(epoch=1, steps=10, seconds=10.0))
-    pace.start_epoch()
-    clock.now = 20.0
-    pace.start_evaluation()
-    clock.now = 26.0
-    assert pace.evaluating == 6.0
-    pace.end_evaluation()
-    pace.end_epoch(EpochRecord(epoch=2, steps=10, seconds=16.0))
-    run.history.append(EpochRecord(epoch=2, steps=10, seconds=16.0))
-    assert pace.left(run, 0) == pytest.approx(20.0 + 6.0)
-    assert pace.steps_per_second(0) == pytest.approx(1.0)
-    assert pace.elapsed == pytest.approx(26.0)
+    progress = Progress(steps_per_epoch=10)
+    run = TimedRun(epochs=4, evaluate_every=2, progress=progress)
+    throughput = Throughput(run)
+    assert throughput.remaining is None
+    progress.open_epoch(None)
+    progress.epoch, progress.step, run.now = 1, 5, 5.0
+    assert throughput.remaining == pytest.approx(35.0)
+    finish(run, progress, throughput, EpochRecord(epoch=1, steps=10, seconds=10.0))
+    run.now = 20.0
+    throughput.start_evaluation()
+    run.now = 26.0
+    assert throughput.evaluating == 6.0
+    throughput.end_evaluation()
+    finish(run, progress, throughput, EpochRecord(epoch=2, steps=10, seconds=16.0))
+    assert throughput.remaining == pytest.approx(20.0 + 6.0)
+    assert throughput.steps_per_second == pytest.approx(1.0)
+    assert throughput.elapsed == pytest.approx(26.0)
+
+
+def finish(run: TimedRun, progress: Progress, throughput: Throughput, record: EpochRecord) -> None:
+    """Finish an epoch, as long as its record says."""
+    progress.epoch, progress.step = record.epoch, progress.step + record.steps
+    progress.close_epoch(record)
+    run.now = sum(each.seconds for each in run.history)
+    throughput.end_epoch(record)
+
+
+def test_what_is_left_counts_evaluations_within_epochs() -> None:
+    progress = in_epoch(1, 15)
+    run = TimedRun(epochs=4, evaluate_every=None, evaluate_steps=15, progress=progress)
+    throughput = Throughput(run)
+    run.now = 15.0
+    throughput.start_evaluation()
+    run.now = 17.0
+    throughput.end_evaluation()
+    assert throughput.remaining == pytest.approx(30.0 + 2.0)
+    progress.step, run.now = 30, 32.0
+    throughput.start_evaluation()
+    run.now = 32.5
+    assert throughput.remaining == pytest.approx(30.0 + 1.5)
 
 
 def test_an_estimate_forgets_the_first_epochs() -> None:
-    pace = Pace(Clock())
-    records = [EpochRecord(epoch=1, steps=10, seconds=1000.0)]
-    records += [EpochRecord(epoch=number, steps=10, seconds=1.0) for number in range(2, 8)]
-    for record in records:
-        pace.end_epoch(record)
-    assert pace.left(running(17, *records)[0], 0) == pytest.approx(10.0)
+    progress = Progress(steps_per_epoch=10)
+    run = TimedRun(epochs=17, progress=progress)
+    throughput = Throughput(run)
+    for number in range(1, 8):
+        finish(run, progress, throughput, EpochRecord(epoch=number, steps=10, seconds=1000.0 if number == 1 else 1.0))
+    assert throughput.remaining == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("width", [1, 5, 20, 39, 59, 79, 199])
 @pytest.mark.parametrize("steps", [None, 10, 10**6])
 def test_the_bars_fit_and_never_change_their_height(width: int, steps: int | None) -> None:
-    run, progress = running(100, steps=steps)
-    progress.open_epoch(None)
-    bars = Bars(run, Pace(run.clock), look())
+    progress = in_epoch(1, 0, steps)
+    bars = Bars(Throughput(Run(epochs=100, progress=progress)), theme())
     heights = set()
-    for done in (0, 1, 5, 10**6):
-        progress.epoch, progress.step = 1, done
+    for progress.step in (0, 1, 5, 10**6):
         lines = bars.lines(width)
         assert all(text.cell_len <= width for text in lines)
         heights.add(len(lines))
@@ -193,53 +233,51 @@ def test_the_bars_fit_and_never_change_their_height(width: int, steps: int | Non
 
 
 def test_the_bars_stand_one_below_the_other() -> None:
-    run, progress = running(100)
-    progress.open_epoch(None)
-    progress.epoch, progress.step = 7, 5
+    bars = Bars(Throughput(Run(epochs=100, progress=in_epoch(7, 5))), theme())
     for width in (40, 79, 199):
-        first, second = (text.plain for text in Bars(run, Pace(run.clock), look()).lines(width))
+        first, second = (text.plain for text in bars.lines(width))
         assert re.search("[━─]+", first).span() == re.search("[━─]+", second).span()  # type: ignore[union-attr]  # found
 
 
-def test_a_stand_in_for_a_stream_is_that_stream() -> None:
-    class Up:
+def test_a_proxy_of_a_stream_is_that_stream() -> None:
+    class Above:
         console = Console(file=io.StringIO())
         lock = threading.RLock()
-        up = True
+        live = True
 
         def __init__(self) -> None:
-            self.said: list[str] = []
+            self.printed: list[str] = []
 
-        def say(self, text: str) -> None:
-            self.said.append(text)
+        def print_above(self, text: str) -> None:
+            self.printed.append(text)
 
-    display = Up()
+    display = Above()
     original = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="")
-    stream = Stream(original, display)
+    stream = StreamProxy(original, display)
     assert (stream.encoding, stream.isatty(), stream.buffer) == ("ascii", False, original.buffer)
     assert stream.write("one\ntwo\nthr") == 11
     assert stream.unfinished == "thr"
     stream.flush()
     stream.writelines(["ee", "\n", "10%\r20%"])
     assert stream.unfinished == "20%"
-    assert display.said == ["one\ntwo", "three"]
+    assert display.printed == ["one\ntwo", "three"]
     with pytest.raises(UnicodeEncodeError):
         stream.write("λ")
-    display.up = False
+    display.live = False
     stream.write("past it\n")
     stream.retire()
     stream.write("for good")
     original.flush()
     assert original.buffer.getvalue() == b"past it\n10%\r20%for good"  # type: ignore[attr-defined]  # it is a BytesIO
     with pytest.raises(AttributeError):
-        _ = Stream.__new__(Stream).original
+        _ = StreamProxy.__new__(StreamProxy).original
 
 
 def test_lines_of_many_threads_stay_whole_and_in_order() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
     screen = Screen(console, "moving", 0.01, int)
     screen.open()
-    stream = Stream(io.StringIO(), screen)
+    stream = StreamProxy(io.StringIO(), screen)
 
     def talk(name: int) -> None:
         for number in range(100):
@@ -258,6 +296,20 @@ def test_lines_of_many_threads_stay_whole_and_in_order() -> None:
     for name in range(4):
         assert re.findall(rf"^thread {name} says (\d+)$", text, re.MULTILINE) == [str(number) for number in range(100)]
     assert re.findall(r"^printed (\d+)$", text, re.MULTILINE) == [str(number) for number in range(50)]
+
+
+def test_an_output_survives_what_cannot_be_written_and_nothing_else() -> None:
+    output = PlainOutput(Console(file=io.StringIO()))
+    for number in (1, 2):
+        output.attempt(lambda number=number: os.close(-number))
+    assert isinstance(output.error, OSError)
+    first = output.error
+    output.attempt(lambda: io.StringIO().read(1).index("x"))
+    assert output.error is first, "the first error is kept"
+    with pytest.raises(SystemExit, match="3"):
+        output.attempt(lambda: sys.exit(3))
+    with pytest.raises(ZeroDivisionError):
+        output.attempt(lambda: 1 / 0)
 
 
 def test_a_screen_whose_picture_cannot_be_drawn_says_so_and_goes_on() -> None:

@@ -12,6 +12,7 @@ from rich.theme import Theme
 
 from lucid_train import Callback, EpochEnd
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
+from lucid_train.monitor import Monitor
 from tests.support.console import SECONDS, Sink, pipe, shown, terminal, train
 
 
@@ -26,6 +27,11 @@ def test_rows_and_bars_are_switched_apart(rows: bool, bars: bool, expected: tupl
     assert ("\x1b" in shown(console)) is bars
 
 
+class Judging(Callback):
+    def monitored(self) -> Monitor:
+        return Monitor("acc", "max")
+
+
 @pytest.mark.parametrize(
     ("settings", "others", "expected"),
     [
@@ -33,6 +39,9 @@ def test_rows_and_bars_are_switched_apart(rows: bool, bars: bool, expected: tupl
         ({"monitor": "acc", "mode": "max"}, [], ["1", "3"]),
         ({"monitor": "acc"}, [], ["1", "2"]),
         ({}, [EarlyStopping("acc", mode="max")], ["1", "3"]),
+        ({}, [EarlyStopping("loss", min_delta=0.3)], ["1"]),
+        ({}, [Judging(), EarlyStopping("loss")], ["1", "3"]),
+        ({"monitor": "loss"}, [Judging()], ["1", "2"]),
         ({"monitor": "unknown"}, [], []),
     ],
 )
@@ -49,8 +58,8 @@ def test_the_best_value_is_marked(settings: dict[str, Any], others: list[Callbac
 
 def test_a_heartbeat_is_heard_in_long_epochs_only() -> None:
     console = pipe()
-    logger = RichLogger(console, heartbeat=0.1, header=False, summary=False)
-    train(logger, step=lambda number: time.sleep(0.1 * number / 4), data=[1, 2, 4, 8, 16])
+    logger = RichLogger(console, heartbeat=0.05, header=False, summary=False)
+    train(logger, step=lambda number: time.sleep(0.05 * number / 4), data=[1, 2, 4, 8, 16])
     lines = shown(console).splitlines()
     beats = [line for line in lines if "step " in line]
     assert [line.split()[1] for line in lines if line not in beats] == ["1/3", "2/3", "3/3"]

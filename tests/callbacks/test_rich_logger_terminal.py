@@ -1,96 +1,18 @@
 """RichLogger on a real pseudo-terminal, looked at through a terminal emulator."""
 
-import os
 import re
-import sys
-from collections.abc import Callable
 from typing import Any
 
-import pexpect
-import pyte
 import pytest
 
-PRELUDE = """
-import logging, sys, time, warnings
-from lucid_train import Callback, Trainer
-from lucid_train.callbacks import ExponentialLRCallback, RichLogger
-from lucid_train.nn import Linear
-from lucid_train.optims import SGD
-
-model = Linear(1, 1)
-optimizer = SGD(model.parameters(), lr=0.1)
-schedule = ExponentialLRCallback(gamma=0.5)
-
-def train(step, epochs=2, steps=4, logger=None):
-    def stepped(number):
-        optimizer.step()
-        return step(number)
-    logger = logger or RichLogger()
-    return Trainer(stepped, range(1, steps + 1), optimizer=optimizer, epochs=epochs, callbacks=[schedule, logger]).fit()
-"""
-
-
-class Terminal:
-    """A program in a pseudo-terminal, and the screen that a person would see."""
-
-    def __init__(self, program: str, columns: int = 80, **environment: str) -> None:
-        self.screen = pyte.HistoryScreen(columns, 40, history=10_000)
-        self.screen.set_mode(pyte.modes.LNM)
-        self.stream = pyte.Stream(self.screen)
-        self.raw = ""
-        self.child = pexpect.spawn(
-            sys.executable,
-            ["-W", "default", "-c", PRELUDE + program],
-            dimensions=(40, columns),
-            env={"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "PATH": os.environ["PATH"], **environment},
-            encoding="utf-8",
-            timeout=30,
-        )
-
-    def read(self) -> bool:
-        """Return whether there was anything to read; a pause means that a picture is complete."""
-        try:
-            text = self.child.read_nonblocking(65536, timeout=0.03)
-        except pexpect.TIMEOUT:
-            return False
-        self.raw += text
-        self.stream.feed(text)
-        return True
-
-    def until(self, seen: Callable[[list[str]], bool]) -> list[str]:
-        for _ in range(1000):
-            try:
-                if not self.read() and seen(self.lines()):
-                    return self.lines()
-            except pexpect.EOF:
-                break
-        raise AssertionError("\n".join(self.lines()))
-
-    def end(self) -> list[str]:
-        while True:
-            try:
-                self.read()
-            except pexpect.EOF:
-                break
-        self.child.close()
-        return self.lines()
-
-    def lines(self) -> list[str]:
-        return [line.rstrip() for line in self.screen.display]
-
-    @property
-    def sane(self) -> bool:
-        return not self.screen.cursor.hidden and self.screen.cursor.x == 0
-
-
-def has(*texts: str) -> Callable[[list[str]], bool]:
-    return lambda lines: all(any(text in " ".join(line.split()) for line in lines) for text in texts)
-
+from tests.support.terminal import Terminal, has
 
 STEP = "train(lambda number: (time.sleep(0.1), 1 / number)[1])"
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize(
+    "columns", [pytest.param(40, marks=pytest.mark.slow), 80, pytest.param(200, marks=pytest.mark.slow)]
+)
 def test_the_screen_shows_rows_that_stay_and_two_bars(columns: int) -> None:
     terminal = Terminal(STEP, columns)
     live = terminal.until(
@@ -192,6 +114,7 @@ logging.getLogger("late").warning("logged after")
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 def test_a_debugger_prompt_stays_usable_and_the_bars_come_back() -> None:
     terminal = Terminal(
         """
@@ -227,6 +150,7 @@ assert builtins.input.__module__ == "builtins"
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 def test_input_is_asked_without_bars() -> None:
     terminal = Terminal(
         """
@@ -245,6 +169,7 @@ train(step, epochs=1, steps=9)
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 def test_pdb_set_trace_is_asked_without_bars() -> None:
     terminal = Terminal("import pdb\ntrain(lambda number: (time.sleep(0.1), number == 2 and pdb.set_trace(), 1.0)[2])")
     assert not has("━")(terminal.until(has("(Pdb)")))
@@ -263,13 +188,14 @@ def test_no_color_is_obeyed() -> None:
 
 
 def test_a_dumb_terminal_gets_plain_lines() -> None:
-    terminal = Terminal(STEP, TERM="dumb")
+    terminal = Terminal("train(lambda number: 1 / number)", TERM="dumb")
     lines = terminal.end()
     assert "\x1b" not in terminal.raw
     assert has("epoch 1/2 loss 0.5208* lr 0.1 -> 0.05")(lines)
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", ["Live('the user shows this')", "Progress()"])
 def test_it_goes_on_inside_a_live_display_of_the_user(outer: str) -> None:
     terminal = Terminal(
@@ -291,6 +217,7 @@ with {outer} as live:
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "inner",
     [

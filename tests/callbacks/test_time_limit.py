@@ -47,6 +47,11 @@ def test_the_time_of_an_evaluation_counts_but_is_no_step(clock: list[float]) -> 
     assert clock == [145.0]
 
 
+def test_no_epoch_begins_after_an_evaluation_that_exceeds_the_limit(clock: list[float]) -> None:
+    history = training(clock, TimeLimit(15.5), evaluation=10).fit()
+    assert (clock, len(history), history.status) == ([120.0], 1, "stopped")
+
+
 def test_each_fit_has_its_own_limit_unless_earlier_ones_count(clock: list[float]) -> None:
     own, earlier = TimeLimit(10.5), TimeLimit(10.5, earlier=True)
     for limit, second in ((own, 10.0), (earlier, 0.0)):

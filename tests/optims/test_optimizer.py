@@ -225,6 +225,33 @@ def test_a_state_with_a_rate_array_is_not_aliased() -> None:
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
+BASES = [
+    pytest.param(SGD, {"initial_lr": 0.5, "initial_momentum": 0.9, "initial_weight_decay": 0.01}, id="SGD"),
+    pytest.param(AdamW, {"initial_lr": 0.5, "initial_momentum": 0.9, "initial_weight_decay": 0.01}, id="AdamW"),
+]
+
+
+@pytest.mark.parametrize(("make", "bases"), BASES)
+def test_base_values_are_saved_and_loaded_and_stay_where_a_state_lacks_them(
+    make: Make, bases: dict[str, float]
+) -> None:
+    optimizer, other = make(parameters(), lr=0.1), make([{"params": parameters(), "initial_lr": 1}], lr=0.1)
+    plain = optimizer.state_dict()
+    optimizer.param_groups[0].update(bases)  # as schedulers do
+    other.load_state_dict(optimizer.state_dict())
+    assert {name: other.param_groups[0][name] for name in bases} == bases
+    other.load_state_dict(plain)
+    assert {name: other.param_groups[0][name] for name in bases} == bases
+
+
+def test_a_name_is_the_groups_own_whatever_a_state_calls_it() -> None:
+    optimizer = SGD([{"params": parameters(), "name": "body"}], lr=0.1)
+    state = optimizer.state_dict()
+    optimizer.param_groups[0]["name"] = "trunk"
+    optimizer.load_state_dict(state)
+    assert (state["param_groups"][0]["name"], optimizer.param_groups[0]["name"]) == ("body", "trunk")
+
+
 GONE = object()
 
 
@@ -233,17 +260,34 @@ GONE = object()
     [
         (["param_groups", 0], GONE, ValueError, "the state must have as many groups as the optimizer, 1: 0"),
         (["param_groups", 0, "params", 2], GONE, ValueError, "'param_groups.* must have 3 parameters.*: 2"),
-        (["param_groups", 0, "betas"], GONE, ValueError, r"param_groups\[0\] of the state .*: it lacks 'betas'"),
-        (["param_groups", 0, "momentum"], 0.9, ValueError, "it has 'momentum'"),
+        (
+            ["param_groups", 0, "betas"],
+            GONE,
+            ValueError,
+            r"param_groups\[0\] of the state does not fit: 'betas' is missing",
+        ),
+        (["param_groups", 0, "momentum"], 0.9, ValueError, "does not fit: 'momentum' is unknown"),
         (["param_groups", 0, "eps"], -1.0, ValueError, "'eps' must be > 0: -1.0"),
         (["param_groups", 0, "lr"], "fast", TypeError, "'lr' must be a number: 'fast'"),
-        (["param_groups", 0], "Adam", TypeError, r"param_groups\[0\] of the state must be a dict: 'Adam'"),
-        (["param_groups", 0, "params", 2], 1, ValueError, r"the state must number .* groups do, \[0, 1, 1\]: \[2\]"),
-        (["param_groups", 0, "params", 2], 7, ValueError, r"the state must number .* groups do, \[0, 1, 7\]: \[2\]"),
-        (["state", 1, "exp_avg"], GONE, ValueError, "the state of parameter 1 must have .*: it lacks 'exp_avg'"),
+        (["param_groups", 0], "Adam", ValueError, r"param_groups\[0\] of the state must be a dict: 'Adam'"),
+        (
+            ["param_groups", 0, "params", 2],
+            1,
+            ValueError,
+            r"the state must number .* like its groups, \[0, 1, 1\]: \[2\]",
+        ),
+        (
+            ["param_groups", 0, "params", 2],
+            7,
+            ValueError,
+            r"the state must number .* like its groups, \[0, 1, 7\]: \[2\]",
+        ),
+        (["param_groups", 0, "initial_lr"], -1.0, ValueError, "'initial_lr' must be >= 0: -1.0"),
+        (["param_groups", 0, "initial_dampening"], 0.5, ValueError, "does not fit: 'initial_dampening' is unknown"),
+        (["state", 1, "exp_avg"], GONE, ValueError, "the state of parameter 1 does not fit: 'exp_avg' is missing"),
         (["state", 1, "exp_avg"], np.zeros(5), ValueError, r"'exp_avg' in the state of parameter 1 .*: \(5,\)"),
         (["state", 1, "step"], -1, ValueError, "'step' must be >= 0: -1"),
-        (["state"], GONE, ValueError, "the state must have state, param_groups: it lacks 'state'"),
+        (["state"], GONE, ValueError, "the state of the Adam does not fit: 'state' is missing"),
         (["state"], [1], TypeError, r"'state' in the state must be a dict: \[1\]"),
     ],
 )

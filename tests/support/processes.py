@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lucid_train import read_checkpoint
-from lucid_train.testing import differing
+from lucid_train.testing import diff_states
 
 
 def command(*arguments: Any) -> list[str]:
@@ -54,7 +54,7 @@ def assert_survives(program: str, folder: Path, *, kills: int, longest: float) -
         arguments = [sys.executable, str(file), str(folder / f"killed-{attempt}"), str(result)]
         while not completes(arguments, None if done == kills else chance.uniform(0.0, longest)):
             done += 1
-        assert differing(expected, read_checkpoint(result)) == []
+        assert diff_states(expected, read_checkpoint(result)) == []
         if done == kills:
             return
     raise AssertionError(f"only {done} of {kills} runs were killed")

@@ -1,28 +1,25 @@
-"""A fork must not come in the middle of a drawing: the child would wait for ever for the stream's lock."""
+"""Keeps the process from forking while the display is drawn: the child would wait forever for the drawing's lock."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 _locks: list[Any] = []
-_held: list[Any] = []
-# The hooks of a process cannot be taken back, so they are registered once, when they are first needed.
-_registered: list[bool] = []
+_acquired: list[Any] = []
 
 
 @contextmanager
 def held_while_forking(lock: Any) -> Iterator[None]:
-    """Have `lock`, which a thread holds while it draws, in hand whenever this process forks, as DataLoaders make it do.
+    """Hold `lock` whenever this process forks, as the workers of a DataLoader make it do.
 
     Args:
-        lock: A reentrant lock.
+        lock: A reentrant lock, which a thread holds while it draws.
     """
-    if not _registered and hasattr(os, "register_at_fork"):
-        _registered.append(True)
-        os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_let_go)
+    _register()
     _locks.append(lock)
     try:
         yield
@@ -30,12 +27,19 @@ def held_while_forking(lock: Any) -> Iterator[None]:
         _locks.remove(lock)
 
 
-def _hold() -> None:
+@cache
+def _register() -> None:
+    """Register the hooks, once: they cannot be removed again."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_acquire, after_in_parent=_release, after_in_child=_release)
+
+
+def _acquire() -> None:
     for lock in tuple(_locks):
         lock.acquire()
-        _held.append(lock)
+        _acquired.append(lock)
 
 
-def _let_go() -> None:
-    while _held:
-        _held.pop().release()
+def _release() -> None:
+    while _acquired:
+        _acquired.pop().release()

@@ -1,78 +1,50 @@
-"""The display steps aside when somebody is asked something: by a debugger, or by input()."""
+"""Hides the display while somebody is asked for input, by a debugger or by input()."""
 
 from __future__ import annotations
 
 import builtins
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
 class _BreakpointHook:
-    """Steps aside, then calls the hook that was there, without a frame between it and the caller.
+    """Hides the display, then calls the original hook, without a frame between that and the caller.
 
-    A debugger stops in the frame that called its hook. `__call__` is a property: looking it up steps aside, and what
-    is called then is the hook itself.
+    A debugger stops in the frame that called its hook. `__call__` is a property: looking it up hides the display, and
+    what is then called is the original hook.
     """
 
-    def __init__(self, hook: Any, step_aside: Callable[[], None]) -> None:
-        self._hook, self._step_aside = hook, step_aside
+    def __init__(self, hook: Any, hide: Callable[[], None]) -> None:
+        self._hook, self._hide = hook, hide
 
     @property
     def __call__(self) -> Any:
-        self._step_aside()
+        self._hide()
         return self._hook
 
 
 @contextmanager
-def stepping_aside(
-    breaks: Callable[[], None], asks: Callable[[], None], answered: Callable[[], None]
+def watching_prompts(
+    at_breakpoint: Callable[[], None], before_input: Callable[[], None], after_input: Callable[[], None]
 ) -> Iterator[None]:
-    """Call `breaks` before a breakpoint, `asks` before and `answered` after each input(), a debugger's included."""
+    """Call these functions before a breakpoint, and before and after each input(), a debugger's included."""
     hook, read = sys.breakpointhook, builtins.input
-    ours = _BreakpointHook(hook, breaks)
+    our_hook = _BreakpointHook(hook, at_breakpoint)
 
-    def asking(prompt: object = "", /) -> str:
-        asks()
+    def our_input(prompt: object = "", /) -> str:
+        before_input()
         try:
             return read(prompt)
         finally:
-            answered()
+            after_input()
 
-    sys.breakpointhook, builtins.input = ours, asking
+    sys.breakpointhook, builtins.input = our_hook, our_input
     try:
         yield
     finally:
-        if sys.breakpointhook is ours:
+        if sys.breakpointhook is our_hook:
             sys.breakpointhook = hook
-        if builtins.input is asking:
+        if builtins.input is our_input:
             builtins.input = read
-
-
-@contextmanager
-def tidy_at_sigterm(tidy: Callable[[], None]) -> Iterator[None]:
-    """Call `tidy` before SIGTERM ends the process; only where nobody else handles the signal."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    process = os.getpid()
-
-    def end(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        try:
-            if os.getpid() == process:  # a forked child has no display
-                tidy()
-        finally:
-            signal.raise_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is end:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)

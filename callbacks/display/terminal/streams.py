@@ -1,4 +1,4 @@
-"""What others print while the display is up goes above it: sys.stdout, sys.stderr, and the handlers of logging."""
+"""Redirects what others print, to sys.stdout, sys.stderr and by logging, to above the display while that is up."""
 
 from __future__ import annotations
 
@@ -17,26 +17,24 @@ class Display(Protocol):
     """What takes the lines that others print."""
 
     console: Console
-    """Where it is."""
-
     lock: threading.RLock
     """Held while lines are taken."""
 
     @property
-    def up(self) -> bool:
-        """Whether it takes them now."""
+    def live(self) -> bool:
+        """Whether it takes lines now."""
 
-    def say(self, text: str) -> None:
+    def print_above(self, text: str) -> None:
         """Take lines, without the last newline."""
 
 
-class Stream:
-    """Stands in for a standard stream: hands whole lines to the display while that is up.
+class StreamProxy:
+    """Replaces a standard stream, and hands whole lines to the display while that is live.
 
-    It is no subclass of io.TextIOBase: one that is collected is closed, and would close the stream behind it.
+    It does not subclass io.TextIOBase, whose instances close their stream when they are collected.
 
     Args:
-        original: The stream behind it.
+        original: The stream that it replaces.
         display: What takes the lines.
     """
 
@@ -44,40 +42,41 @@ class Stream:
         self.original = original
         self._display: Display | None = display
         self._process = os.getpid()
+        # The line that each thread has begun.
         self._unfinished: dict[int, str] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name == "original":  # a copy that is being made has no attributes yet
+        if name == "original":  # a copy under construction has no attributes yet
             raise AttributeError(name)
         return getattr(self.original, name)
 
     @property
     def console(self) -> Console | None:
-        """Where the display is, or None if there is none any more."""
+        """The display's console, or None if the display has ended."""
         return None if self._display is None else self._display.console
 
     @property
     def unfinished(self) -> str:
-        """What was written last without a newline, as a terminal would show it."""
+        """The latest text without a newline, as a terminal would show it."""
         return next(reversed([*self._unfinished.values()]), "").rstrip("\r").rpartition("\r")[2]
 
     def write(self, text: str) -> int:
-        """Write text, as the stream behind would."""
+        """Write text, as the original stream would."""
         display = self._display
-        # A forked child has the display's state, but neither its thread nor the right to the screen.
+        # A forked child has a copy of the display, but neither its thread nor the right to the screen.
         if display is None or self._process != os.getpid() or not isinstance(text, str):
             return self.original.write(text)
         with display.lock:
-            if not display.up:
+            if not display.live:
                 return self.original.write(text)
-            # What the stream would refuse is refused here, not in the middle of the display.
+            # What the stream would refuse is refused here, not while the display is being drawn.
             text.encode(self.original.encoding or "utf-8", self.original.errors or "strict")
-            me = threading.get_ident()
-            lines, newline, rest = (self._unfinished.pop(me, "") + text).rpartition("\n")
+            thread = threading.get_ident()
+            lines, newline, rest = (self._unfinished.pop(thread, "") + text).rpartition("\n")
             if newline:
-                display.say(lines)
+                display.print_above(lines)
             if rest:
-                self._unfinished[me] = rest
+                self._unfinished[thread] = rest
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -86,19 +85,18 @@ class Stream:
             self.write(text)
 
     def flush(self) -> None:
-        """Flush the stream behind it; a line that has not ended waits for its end."""
+        """Flush the original stream; an unfinished line waits for its end."""
         self.original.flush()
 
     def finish(self) -> None:
-        """End the lines that have not ended."""
-        display = self._display
-        if display is not None and display.up:
+        """End the unfinished lines."""
+        if self._display is not None and self._display.live:
             for rest in self._unfinished.values():
-                display.say(rest)
+                self._display.print_above(rest)
             self._unfinished.clear()
 
     def release(self) -> None:
-        """Write what waits for the end of its line to the stream behind."""
+        """Write the unfinished lines to the original stream, as they are."""
         rest = "".join(self._unfinished.values())
         self._unfinished.clear()
         if rest:
@@ -106,43 +104,43 @@ class Stream:
             self.original.flush()
 
     def retire(self) -> None:
-        """From now on hand everything on to the stream behind: somebody may have kept this one."""
+        """Pass everything on to the original stream from now on, for those who have kept a reference to this one."""
         self._display = None
         self.release()
 
 
 @contextmanager
-def redirected(console: Console, display: Display) -> Iterator[list[Stream]]:
-    """Put a Stream in the place of each standard stream that shows on the console's screen.
+def redirected(console: Console, display: Display) -> Iterator[list[StreamProxy]]:
+    """Replace each standard stream that shows on the console's screen, and restore it afterwards.
 
-    One that leads elsewhere, to a file for example, is left alone. Afterwards they are the objects that they were, and
-    so are the streams of all logging handlers.
+    One that leads elsewhere, to a file for example, is left alone. Streams of logging handlers are replaced and
+    restored too.
     """
-    streams = {name: Stream(getattr(sys, name), display) for name in ("stdout", "stderr") if _shows(name, console)}
-    target, followed = console.file, False
+    proxies = {name: StreamProxy(getattr(sys, name), display) for name in ("stdout", "stderr") if _shows(name, console)}
+    target, follows_stdout = console.file, False
     try:
-        for name, stream in streams.items():
-            setattr(sys, name, stream)
-            # A console that writes to whatever sys.stdout is would now write to the stand-in.
-            if cast("object", console.file) is stream:
-                console.file, followed = target, True
-        _exchange({id(stream.original): stream for stream in streams.values()})
-        yield list(streams.values())
+        for name, proxy in proxies.items():
+            setattr(sys, name, proxy)
+            # A console that writes to whatever sys.stdout is would now write to the proxy.
+            if cast("object", console.file) is proxy:
+                console.file, follows_stdout = target, True
+        _exchange_in_logging({id(proxy.original): proxy for proxy in proxies.values()})
+        yield list(proxies.values())
     finally:
-        for name, stream in streams.items():
-            if getattr(sys, name) is stream:
-                setattr(sys, name, stream.original)
-        _exchange({id(stream): stream.original for stream in streams.values()})
-        if followed:
+        for name, proxy in proxies.items():
+            if getattr(sys, name) is proxy:
+                setattr(sys, name, proxy.original)
+        _exchange_in_logging({id(proxy): proxy.original for proxy in proxies.values()})
+        if follows_stdout:
             console.file = cast("TextIO", None)  # rich's own value for it: whatever sys.stdout is
-        for stream in streams.values():
-            stream.retire()
+        for proxy in proxies.values():
+            proxy.retire()
 
 
 def _shows(name: str, console: Console) -> bool:
     stream = getattr(sys, name)
-    # A display that is up already, the user's or ours, has taken care of it.
-    if stream is None or isinstance(stream, Stream) or hasattr(stream, "rich_proxied_file"):
+    # A display that is live already, the user's or ours, has replaced it.
+    if stream is None or isinstance(stream, StreamProxy) or hasattr(stream, "rich_proxied_file"):
         return False
     return stream is console.file or (_is_terminal(console.file) and _is_terminal(stream))
 
@@ -150,14 +148,13 @@ def _shows(name: str, console: Console) -> bool:
 def _is_terminal(file: Any) -> bool:
     try:
         return bool(file.isatty())
-    except (AttributeError, ValueError):  # not every object that can be written to has it, and a closed one refuses
+    except (AttributeError, ValueError):  # not every writable object has the method, and a closed file refuses
         return False
 
 
-def _exchange(streams: dict[int, Any]) -> None:
-    """Give handlers of logging another stream: they keep the one that was there when they were made."""
-    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-    for logger in loggers:
+def _exchange_in_logging(streams: dict[int, Any]) -> None:
+    """Exchange the streams of logging handlers, which keep the one that was there when they were made."""
+    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         for handler in getattr(logger, "handlers", ()):  # a PlaceHolder has none
             # The handler of last resort has no stream of its own, it looks at sys.stderr.
             if isinstance(handler, logging.StreamHandler) and id(vars(handler).get("stream")) in streams:

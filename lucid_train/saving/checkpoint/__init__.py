@@ -1,9 +1,10 @@
 """Checkpoint files: a tree of values and arrays, written whole or not at all, read without trusting it.
 
-A file has the layout of safetensors: a JSON header with every array's type, shape and place, then the raw bytes. The
-sizes are known, and compared with the file's, before any memory is taken; there is nothing compressed that could swell,
-no directory of names, no pickle; bfloat16 and float8 have a place; and the weights open in any tool that reads
-safetensors. What is no array is JSON, in a first entry of bytes. The last entry is the SHA-256 of all that precedes it.
+A file has the layout of safetensors: a JSON header with the type, shape and place of every array, then the raw bytes.
+All sizes are checked against the file's before any memory is allocated. Nothing is compressed that could swell, and
+there are no file names and no pickle in it. bfloat16 and float8 are supported, and any tool that reads safetensors can
+open the weights. Everything but the arrays is JSON, in a first entry of bytes. The last entry is the SHA-256 of all
+that precedes it.
 
 >>> import tempfile, pathlib, numpy as np
 >>> path = pathlib.Path(tempfile.mkdtemp()) / "state.safetensors"

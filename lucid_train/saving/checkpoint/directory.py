@@ -1,31 +1,34 @@
-"""A folder of checkpoints: what they are called, which is the newest good one, and which may go."""
+"""A folder of checkpoints: their names, the newest whole one, and the removal of old ones."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import warnings
 from pathlib import Path
 from typing import Any
 
+from attrs import define, field
+
+from lucid_train.files import part_file, whole_file
 from lucid_train.saving.checkpoint.format import CheckpointError, read_checkpoint
+from lucid_train.validation import whole_number
 
 _NAME = re.compile(r"checkpoint-(\d{6,15})-epoch-\d+-step-\d+\.safetensors")
 
 
+@define(frozen=True)
 class Directory:
-    """A folder that holds the checkpoints of one run, numbered as they were written.
+    """A folder with the checkpoints of one run, numbered in the order in which they were written.
 
     Args:
-        path: The folder; it need not exist before something is written.
+        path: The folder. It need not exist yet.
 
     >>> Directory("/nowhere").newest() is None
     True
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    path: Path = field(converter=Path)
 
     def files(self) -> list[Path]:
         """Return the checkpoints, oldest first."""
@@ -37,29 +40,29 @@ class Directory:
         return [self.path / name for _, name in sorted(numbered)]
 
     def next_file(self, epoch: int, step: int) -> Path:
-        """Return the name of the next checkpoint, one that comes after all that are there."""
+        """Return the name of the next checkpoint, which comes after all existing ones."""
         files = self.files()
         last = _NAME.fullmatch(files[-1].name) if files else None
         number = 1 if last is None else int(last[1]) + 1
         return self.path / f"checkpoint-{number:06d}-epoch-{epoch}-step-{step}.safetensors"
 
     def newest(self) -> Any:
-        """Return the state in the newest checkpoint that is whole, or None where there is none at all.
+        """Return the state in the newest checkpoint that is whole, or None if there are no checkpoints.
 
-        Damaged ones are passed over, with a warning that names them.
+        Damaged ones are skipped, with a warning that names them.
 
         Raises:
-            CheckpointError: If there are checkpoints and every one is damaged.
+            CheckpointError: If there are checkpoints and all are damaged.
         """
         damaged: list[str] = []
         for file in reversed(self.files()):
             try:
                 state = read_checkpoint(file)
-            except (CheckpointError, OSError) as error:  # a folder of that name, a block that cannot be read
+            except (CheckpointError, OSError) as error:  # the latter: a folder of that name, an unreadable block
                 damaged.append(str(error))
                 continue
             if damaged:
-                message = f"{'; '.join(damaged)}; going on from the one before, {file}"
+                message = f"{'; '.join(damaged)}; resuming from the one before, {file}"
                 warnings.warn(message, UserWarning, stacklevel=2)
             return state
         if damaged:
@@ -67,18 +70,13 @@ class Directory:
         return None
 
     def prune(self, keep: int, *, besides: str | None = None) -> None:
-        """Remove all checkpoints but the last `keep`, and but the one of the name `besides`."""
-        for file in self.files()[:-keep]:
+        """Remove all checkpoints except the last `keep`, at least 1, and except the one named `besides`."""
+        for file in self.files()[: -whole_number("keep", keep, least=1)]:
             if file.name != besides:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(file)
+                file.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Remove what a process that was killed in the middle of a save has left."""
-        for name in os.listdir(self.path) if self.path.is_dir() else []:
-            if name.startswith(".") and name.endswith(".part") and _NAME.fullmatch(name[1 : -len(".part")]):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.path / name)
-
-    def __repr__(self) -> str:
-        return f"Directory({os.fspath(self.path)!r})"
+        """Remove the partial files of processes that were killed while saving."""
+        for part in self.path.glob(part_file(Path("*")).name):
+            if _NAME.fullmatch(whole_file(part).name):
+                part.unlink(missing_ok=True)

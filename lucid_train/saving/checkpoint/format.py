@@ -8,26 +8,25 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from attrs import define, field
+from numpy.typing import NDArray
 
 from lucid_train.files import write_whole
-from lucid_train.saving.checkpoint.tree import Leaf, Parts, put_together, take_apart
+from lucid_train.saving.checkpoint.tree import DIGEST, METADATA, TREE, FlatTree, Leaf, flatten, unflatten
 
 FORMAT = "lucid_train.saving.checkpoint"
 VERSION = "1"
 
-_TREE = "__tree__"
-_DIGEST = "__sha256__"
 _DIGEST_SIZE = 32
-# JSON grows some 25 times when it is parsed; these keep what a hostile file can take far below a gigabyte.
+# Parsed JSON takes some 25 times its length in memory; these limits keep a hostile file far below a gigabyte.
 _LARGEST_HEADER = 8 << 20
 _LARGEST_TREE = 12 << 20
 _CHUNK = 8 << 20
 
-# What safetensors calls a type; anything else is stored as bytes there, and our own JSON knows better.
+# Dtype -> safetensors dtype. Arrays of other dtypes are declared as bytes; our own JSON has their dtype and shape.
 _SAFETENSORS = {
     "bool": "BOOL",
     "uint8": "U8",
@@ -50,50 +49,50 @@ _NUMPY = frozenset(_SAFETENSORS) - {"bfloat16", "float8_e5m2", "float8_e4m3fn"} 
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be used: it is damaged, of another version, or does not fit this run."""
+    """A checkpoint that cannot be used: it is damaged, of another version, or does not fit this run."""
 
 
 def write_checkpoint(path: str | os.PathLike[str], tree: Any) -> None:
-    """Write a tree of values and arrays to a file, so that after a crash there is the whole file or what was before.
+    """Write a tree of values and arrays to a file. A crash leaves either the whole file or what was there before.
 
-    It is written under another name in the same folder, forced to the disk and then given its name. Arrays are written
-    from where they are; none is copied.
+    It is written under another name in the same folder, forced to the disk and then renamed. Arrays are written from
+    their own memory; none is copied.
 
     Args:
         path: The file; one that exists is replaced.
         tree: None, numbers, strings, bytes, numpy's arrays, PyTorch's tensors, and lists, tuples and dicts of these.
 
     Raises:
-        TypeError: If something in the tree cannot be saved, naming where it stands.
+        TypeError: If something in the tree cannot be saved, naming its place.
         OSError: If the file cannot be written, naming it.
     """
-    write_parts(Path(path), take_apart(tree))
+    write_flat(Path(path), flatten(tree))
 
 
-def write_parts(path: Path, parts: Parts) -> None:
-    """Write a tree that was taken apart already; see `write_checkpoint`."""
-    tree = json.dumps(parts.json, allow_nan=False, separators=(",", ":")).encode("ascii")
+def write_flat(path: Path, flat: FlatTree) -> None:
+    """Write a tree that is already flattened; see `write_checkpoint`."""
+    tree = json.dumps(flat.json, allow_nan=False, separators=(",", ":")).encode("ascii")
     if len(tree) > _LARGEST_TREE:
         limit = f"{_LARGEST_TREE >> 20} MB as JSON"
         raise ValueError(f"a state must take at most {limit}, arrays not counted; put long lists into arrays: {path}")
-    table: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": VERSION}}
-    place = _enter(table, _TREE, "U8", (len(tree),), 0, len(tree))
-    for leaf in parts.leaves:
-        place = _enter(table, leaf.name, *_declared(leaf), place, leaf.octets.nbytes)
-    _enter(table, _DIGEST, "U8", (_DIGEST_SIZE,), place, _DIGEST_SIZE)
+    table: dict[str, Any] = {METADATA: {"format": FORMAT, "version": VERSION}}
+    end = _declare(table, TREE, "U8", (len(tree),), 0, len(tree))
+    for leaf in flat.leaves:
+        end = _declare(table, leaf.name, *_safetensors_type(leaf), end, leaf.data.nbytes)
+    _declare(table, DIGEST, "U8", (_DIGEST_SIZE,), end, _DIGEST_SIZE)
     header = json.dumps(table, separators=(",", ":")).encode("ascii")
     header += b" " * (-len(header) % 8)
     if len(header) > _LARGEST_HEADER:
-        raise ValueError(f"a state must hold fewer arrays, {len(parts.leaves)} need too long a header: {path}")
+        raise ValueError(f"a state must hold fewer arrays, {len(flat.leaves)} need too long a header: {path}")
     start = len(header).to_bytes(8, "little") + header + tree
-    write_whole(path, (memoryview(start), *(leaf.octets.data for leaf in parts.leaves)), hashlib.sha256())
+    write_whole(path, (memoryview(start), *(leaf.data.data for leaf in flat.leaves)), hashlib.sha256())
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
-    """Read the tree that `write_checkpoint` wrote, if the file is whole.
+    """Read the tree that `write_checkpoint` wrote, provided that the file is whole.
 
-    Nothing in the file is run, whatever it holds, no other file is touched, and no more memory is taken than a small
-    multiple of the file's size. The digest finds damage; who wrote the file it does not say.
+    Nothing in the file is ever run, no other file is touched, and memory use is a small multiple of the file's size.
+    The digest detects damage; it does not prove who wrote the file.
 
     Args:
         path: The file.
@@ -102,7 +101,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
         The tree. Tensors are PyTorch's again, on the CPU.
 
     Raises:
-        CheckpointError: If the file is cut short, changed, of another version, or no checkpoint at all.
+        CheckpointError: If the file is cut short, changed, of another version, or not a checkpoint at all.
         OSError: If the file cannot be read.
     """
     with open(path, "rb") as file:
@@ -110,39 +109,36 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
             return _Reader(file, os.fstat(file.fileno()).st_size).tree()
         except (ValueError, RecursionError, OverflowError, MemoryError) as error:
             reason = "its JSON is nested too deep" if isinstance(error, RecursionError) else str(error)
-            raise CheckpointError(f"{os.fspath(path)} is no usable checkpoint: {reason}") from None
+            raise CheckpointError(f"{os.fspath(path)} is not a usable checkpoint: {reason}") from None
 
 
 @define
 class _Reader:
-    """Reads one file from its beginning to its end, once, and takes the digest of what it reads."""
+    """Reads one file once, from its beginning to its end, and computes the digest on the way."""
 
     _file: IO[bytes]
     _size: int
     _hash: Any = field(factory=hashlib.sha256)
-    _data: dict[str, np.ndarray[Any, np.dtype[np.uint8]]] = field(factory=dict)
+    _data: dict[str, NDArray[np.uint8]] = field(factory=dict)
 
     def tree(self) -> Any:
         length = int.from_bytes(self._take(8), "little")
         if length > _LARGEST_HEADER or 8 + length > self._size:
             raise ValueError("it is cut short, or its header is damaged")
-        table = _parsed(self._take(length), "header")
-        places = _checked_places(table, self._size - 8 - length)
-        content: Any = None
-        for name, size in places:
-            if name == _DIGEST:
-                break
-            if name == _TREE:
-                content = self._take(size)
+        spans = _checked_spans(_parsed(self._take(length), "header"), self._size - 8 - length)
+        tree = b""
+        for span in spans[:-1]:  # all but the digest
+            if span.name == TREE:
+                tree = self._take(span.size)
             else:
-                self._data[name] = self._array(size)
+                self._data[span.name] = self._array(span.size)
         expected = self._hash.digest()
         if self._file.read(_DIGEST_SIZE + 1) != expected:
             raise ValueError("its SHA-256 is not that of its content, it is damaged")
-        tree = put_together(_parsed(content, "tree"), self._typed)
+        restored = unflatten(_parsed(tree, "tree"), self._typed)
         if self._data:
             raise ValueError(f"nothing in the tree refers to the array {next(iter(self._data))!r}")
-        return tree
+        return restored
 
     def _take(self, size: int) -> bytes:
         content = self._file.read(size)
@@ -151,16 +147,17 @@ class _Reader:
         self._hash.update(content)
         return content
 
-    def _array(self, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _array(self, size: int) -> NDArray[np.uint8]:
         array = np.empty(size, dtype=np.uint8)
         for start in range(0, size, _CHUNK):
-            part = array.data[start : start + _CHUNK]
-            if self._file.readinto(part) < len(part):  # type: ignore[attr-defined]  # a binary file has it
+            chunk = array.data[start : start + _CHUNK]
+            if self._file.readinto(chunk) < len(chunk):  # type: ignore[attr-defined]  # a binary file has it
                 raise ValueError("it is cut short")
-            self._hash.update(part)
+            self._hash.update(chunk)
         return array
 
     def _typed(self, name: str, dtype: str, shape: tuple[int, ...]) -> Any:
+        """Return the array of a name, once."""
         if name not in self._data:
             raise ValueError(f"there is no array {name!r}, or the tree refers to it twice")
         data = self._data.pop(name)
@@ -169,73 +166,99 @@ class _Reader:
         if dtype not in _NUMPY:
             raise ValueError(f"{name!r} is of an unknown type, {dtype!r}")
         numeric = np.dtype(dtype).newbyteorder("<")
-        if math.prod(shape) * numeric.itemsize != data.nbytes:
-            raise ValueError(f"{name!r} has {data.nbytes} bytes, which are no {shape} of {dtype}")
+        _check_size(name, data, numeric.itemsize, dtype, shape)
         return data.view(numeric).reshape(shape).astype(dtype, copy=False)
 
 
-def _tensor(name: str, data: Any, dtype: str, shape: tuple[int, ...]) -> Any:
+def _tensor(name: str, data: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> Any:
     torch = sys.modules.get("torch")
     if torch is None:
-        raise ValueError(f"{name!r} is a tensor of PyTorch, which is not imported; import torch first")
+        raise ValueError(f"{name!r} is a PyTorch tensor, and torch is not imported; import torch first")
     kind = getattr(torch, dtype.removeprefix("torch."), None)
     if not isinstance(kind, torch.dtype):
         raise ValueError(f"{name!r} is of an unknown type, {dtype!r}")
-    if math.prod(shape) * kind.itemsize != data.nbytes:
-        raise ValueError(f"{name!r} has {data.nbytes} bytes, which are no {shape} of {dtype}")
+    _check_size(name, data, kind.itemsize, dtype, shape)
     try:
         return torch.from_numpy(data).view(kind).reshape(shape) if data.nbytes else torch.empty(shape, dtype=kind)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{name!r} is no tensor: {error}") from None
+        raise ValueError(f"{name!r} cannot be a tensor: {error}") from None
 
 
-def _parsed(content: bytes | None, what: str) -> Any:
-    if content is None:
-        raise ValueError(f"it has no {what}")
+def _check_size(name: str, data: NDArray[np.uint8], itemsize: int, dtype: str, shape: tuple[int, ...]) -> None:
+    if math.prod(shape) * itemsize != data.nbytes:
+        raise ValueError(f"{name!r} has {data.nbytes} bytes, not those of shape {shape} and type {dtype}")
+
+
+def _parsed(content: bytes, what: str) -> Any:
     try:
         return json.loads(content.decode("ascii"))
     except UnicodeDecodeError:
-        raise ValueError(f"its {what} is no JSON") from None
+        raise ValueError(f"its {what} is not JSON") from None
     except ValueError as error:
-        raise ValueError(f"its {what} is no JSON: {error}") from None
+        raise ValueError(f"its {what} is not JSON: {error}") from None
 
 
-def _checked_places(table: Any, size: int) -> list[tuple[str, int]]:
-    """Return the entries in the order of the file with their sizes, which add up to what is there."""
-    about = table.get("__metadata__") if isinstance(table, dict) else None
+class _Span(NamedTuple):
+    """Where an entry's bytes are, counted from the end of the header."""
+
+    start: int
+    end: int
+    name: str
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+
+def _checked_spans(table: Any, size: int) -> list[_Span]:
+    """Return the entries of a header in the order of the file, checked against the `size` of what follows it."""
+    _check_version(table)
+    spans = [_span(name, entry) for name, entry in table.items() if name != METADATA]
+    _check_gapless(spans, size)
+    trees = [span for span in spans if span.name == TREE]
+    if not trees or spans[-1].name != DIGEST or spans[-1].size != _DIGEST_SIZE:
+        raise ValueError("it lacks its tree or its SHA-256")
+    if trees[0].size > _LARGEST_TREE:
+        raise ValueError(f"its tree is larger than {_LARGEST_TREE >> 20} MB")
+    return spans
+
+
+def _check_version(table: Any) -> None:
+    about = table.get(METADATA) if isinstance(table, dict) else None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ValueError("it is not one of lucid_train")
+        raise ValueError("it was not written by lucid_train")
     if about.get("version") != VERSION:
-        raise ValueError(f"it is of version {about.get('version')!r}, and this is a reader of version {VERSION!r}")
-    places = []
-    for name, entry in table.items():
-        if name == "__metadata__":
-            continue
-        span = entry.get("data_offsets") if isinstance(entry, dict) else None
-        if not (isinstance(span, list) and len(span) == 2 and all(type(offset) is int for offset in span)):
-            raise ValueError(f"{name!r} has no place in it")
-        places.append((span[0], span[1], name))
+        raise ValueError(f"it is of version {about.get('version')!r}, and this release reads version {VERSION!r}")
+
+
+def _span(name: str, entry: Any) -> _Span:
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(offset) is int for offset in offsets)):
+        raise ValueError(f"{name!r} has no place in it")
+    return _Span(offsets[0], offsets[1], name)
+
+
+def _check_gapless(spans: list[_Span], size: int) -> None:
+    """Refuse spans that overlap, leave a gap, are not in the order of the header, or do not fill the file."""
     end = 0
-    for first, last, name in sorted(places):
-        if first != end or last < first:
-            raise ValueError(f"{name!r} has a wrong place in it")
-        end = last
+    for span in sorted(spans):
+        if span.start != end or span.size < 0:
+            raise ValueError(f"{span.name!r} has a wrong place in it")
+        end = span.end
     if end != size:
         raise ValueError(f"it is cut short or too long: {size} bytes follow the header, and not {end}")
-    # Of entries without bytes, several share a place: the order of the header is that of the file.
-    if [place[:2] for place in places] != sorted(place[:2] for place in places):
+    # Several empty entries may share a place, so only the places are compared.
+    places = [span[:2] for span in spans]
+    if places != sorted(places):
         raise ValueError("its entries are out of order")
-    named = [(name, last - first) for first, last, name in places]
-    if not named or named[-1] != (_DIGEST, _DIGEST_SIZE) or dict(named).get(_TREE, _LARGEST_TREE + 1) > _LARGEST_TREE:
-        raise ValueError("it lacks its tree or its SHA-256")
-    return named
 
 
-def _declared(leaf: Leaf) -> tuple[str, tuple[int, ...]]:
+def _safetensors_type(leaf: Leaf) -> tuple[str, tuple[int, ...]]:
     name = _SAFETENSORS.get(leaf.dtype.removeprefix("torch."))
-    return ("U8", (leaf.octets.nbytes,)) if name is None else (name, leaf.shape)
+    return ("U8", (leaf.data.nbytes,)) if name is None else (name, leaf.shape)
 
 
-def _enter(table: dict[str, Any], name: str, dtype: str, shape: tuple[int, ...], place: int, size: int) -> int:
-    table[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [place, place + size]}
-    return place + size
+def _declare(table: dict[str, Any], name: str, dtype: str, shape: tuple[int, ...], start: int, size: int) -> int:
+    """Enter an array into the header and return where it ends."""
+    table[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, start + size]}
+    return start + size

@@ -1,4 +1,4 @@
-"""A thread that writes one checkpoint while training goes on."""
+"""A thread that writes one checkpoint while training continues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attrs import define, field
 
 @define(eq=False)
 class Writer:
-    """Does one piece of work at a time in a thread, and hands on what it raised.
+    """Runs one job at a time in a thread, and raises the job's error in the thread that waits for it.
 
     >>> writer, written = Writer(), []
     >>> writer.begin(lambda: written.append("whole"))
@@ -24,20 +24,20 @@ class Writer:
 
     @property
     def busy(self) -> bool:
-        """Whether the last piece of work is not done yet."""
+        """Whether the last job is still running."""
         return self._thread is not None and self._thread.is_alive()
 
-    def begin(self, work: Callable[[], object]) -> None:
-        """Start a piece of work, once the one before is done.
+    def begin(self, job: Callable[[], object]) -> None:
+        """Wait for the previous job and start this one.
 
         Raises:
-            BaseException: What the one before raised; this one is not started then.
+            BaseException: What the previous job raised; this one is not started then.
         """
         self.wait()
 
         def run() -> None:
             try:
-                work()
+                job()
             except BaseException as error:
                 self._error = error
 
@@ -45,10 +45,10 @@ class Writer:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the work in hand, if any.
+        """Wait for the running job, if there is one.
 
         Raises:
-            BaseException: What it raised, once.
+            BaseException: What the job raised. It is raised once.
         """
         if self._thread is not None:
             self._thread.join()

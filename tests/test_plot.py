@@ -33,7 +33,7 @@ def test_the_metrics_that_are_named_are_drawn(tmp_path: Path) -> None:
     assert list(drawn(figure.axes[0])) == ["val_loss"]
     figure.savefig(tmp_path / "run.png")
     assert (tmp_path / "run.png").stat().st_size > 1000
-    with pytest.raises(KeyError, match="no metric 'accuracy' among loss, val_loss"):
+    with pytest.raises(KeyError, match="'name' must be one of the metrics, loss, val_loss: 'accuracy'"):
         History(RECORDS).plot("accuracy")
 
 

@@ -53,8 +53,12 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         RandomState().write(state)
     with pytest.raises(ValueError, match="the random state does not fit: 'numpy' is missing"):
         chance.write({name: value for name, value in state.items() if name != "numpy"})
-    with pytest.raises(ValueError, match="does not fit: 'own' must not be 3"):
+    with pytest.raises(ValueError, match="the random state of the run's own generators must be a dict: 3"):
         chance.write({**state, "own": 3})
+    with pytest.raises(ValueError, match="the random state must be a dict: None"):
+        chance.write(None)  # type: ignore[arg-type]  # as a damaged file may have it
+    with pytest.raises(ValueError, match="the random state does not fit: 'alien' is unknown"):
+        chance.write({**state, "alien": 3})
     with pytest.raises(ValueError, match="the random state does not fit"):
         chance.write({**state, "python": [1]})
     with pytest.raises(ValueError, match="the random state does not fit: KeyError: 'bit_generator'"):

@@ -1,0 +1,66 @@
+"""The process that writes a log: which it is, and whether it still exists."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lucid_train.recording.lines import read_log
+
+
+def last_writer(path: Path) -> Any:
+    """Return the process that wrote to a log last, as the log has it, or None if the log does not say."""
+    writer = None
+    with suppress(ValueError):
+        for line in read_log(path):
+            if line.event == "FitStart":
+                writer = line.fields.get("writer")
+    return writer
+
+
+def this_process() -> dict[str, Any]:
+    """Return what identifies this process, for a log to hold."""
+    pid = os.getpid()
+    _, started = _state_and_start(pid)
+    return {"pid": pid, "host": socket.gethostname(), "namespace": _namespace(), "started": started}
+
+
+def is_gone(writer: Any) -> bool:
+    """Return whether a process that wrote a log is known to have ended: it ran on this machine, and no longer does."""
+    if not isinstance(writer, dict) or os.name != "posix":
+        return False  # os.kill would end the process on Windows
+    pid = writer.get("pid")
+    here = writer.get("host") == socket.gethostname() and writer.get("namespace") == _namespace()
+    if not here or type(pid) is not int or not 0 < pid < 2**31:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's process
+        pass
+    state, started = _state_and_start(pid)
+    zombie = state in ("Z", "X")  # it has ended, and its parent has not asked for its exit code yet
+    another = None not in (started, writer.get("started")) and started != writer["started"]  # of the same number
+    return zombie or another
+
+
+def _state_and_start(pid: int) -> tuple[str | None, int | None]:
+    """Return the state of a process and when it started, in clock ticks since boot; None where there is no /proc."""
+    try:
+        # The name before it, in parentheses, may hold spaces and parentheses itself.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return fields[0].decode(), int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return None, None
+
+
+def _namespace() -> str | None:
+    # Containers may share the machine's name, and each numbers its processes for itself.
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None

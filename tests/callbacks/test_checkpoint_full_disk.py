@@ -1,0 +1,74 @@
+"""Checkpoint when the disk is full: the run ends or goes on, and the last good file stays."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lucid_train import Trainer, nn, optims
+from lucid_train.callbacks import Checkpoint
+from lucid_train.saving.checkpoint import Directory, read_checkpoint
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """No file may become larger than this, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def trainer(directory: Path, **settings: Any) -> Trainer:
+    model = nn.Linear(100, 100, rng=0)
+    optimizer = optims.SGD(model.parameters(), lr=0.5)
+    callbacks = [Checkpoint(directory, **settings)]
+    return Trainer(epochs=4, model=model, optimizer=optimizer, callbacks=callbacks)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_full_disk_ends_the_fit_naming_the_file(tmp_path: Path, background: bool) -> None:
+    trainer(tmp_path).fit(epochs=2)
+    good = Directory(tmp_path).files()
+    with small_disk(10_000), pytest.raises(OSError, match=r"File too large.*checkpoint-000003") as caught:
+        trainer(tmp_path, background=background).fit(resume="auto", accept="epochs")
+    assert caught.value.errno == errno.EFBIG
+    assert Directory(tmp_path).files() == good
+    assert read_checkpoint(good[-1])["progress"]["epoch"] == 2
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_training_goes_on_with_a_full_disk_if_asked_to(tmp_path: Path, background: bool) -> None:
+    trainer(tmp_path).fit(epochs=2)
+    good = Directory(tmp_path).files()
+    resumed = trainer(tmp_path, failure="warn", background=background)
+    with small_disk(10_000), pytest.warns(UserWarning, match="File too large.*checkpoint-000003.*training goes on"):
+        history = resumed.fit(resume="auto", accept="epochs")
+    assert [record.epoch for record in history] == [1, 2, 3, 4]
+    assert Directory(tmp_path).files() == good
+    assert Directory(tmp_path).newest()["progress"]["epoch"] == 2
+
+
+def test_once_there_is_room_again_the_next_checkpoint_is_written(tmp_path: Path) -> None:
+    training = trainer(tmp_path, failure="warn")
+    with small_disk(10_000), pytest.warns(UserWarning, match="there is no other"):
+        training.fit(epochs=2)
+    training.fit(epochs=3)
+    assert Directory(tmp_path).newest()["progress"]["epoch"] == 3
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    steps: list[object] = []
+    with pytest.raises(FileExistsError, match="taken"):
+        Trainer(steps.append, [1, 2], callbacks=[Checkpoint(tmp_path / "taken")]).fit()
+    assert steps == []

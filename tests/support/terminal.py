@@ -1,0 +1,89 @@
+"""Programs in a pseudo-terminal, looked at through a terminal emulator."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import pexpect
+import pyte
+
+PRELUDE = """
+import logging, sys, time, warnings
+from lucid_train import Callback, Trainer
+from lucid_train.callbacks import ExponentialLRCallback, RichLogger
+from lucid_train.nn import Linear
+from lucid_train.optims import SGD
+
+model = Linear(1, 1)
+optimizer = SGD(model.parameters(), lr=0.1)
+schedule = ExponentialLRCallback(gamma=0.5)
+
+def train(step, epochs=2, steps=4, logger=None):
+    def stepped(number):
+        optimizer.step()
+        return step(number)
+    logger = logger or RichLogger()
+    return Trainer(stepped, range(1, steps + 1), optimizer=optimizer, epochs=epochs, callbacks=[schedule, logger]).fit()
+"""
+
+
+class Terminal:
+    """A program in a pseudo-terminal, and the screen that a person would see."""
+
+    def __init__(self, program: str, columns: int = 80, **environment: str) -> None:
+        self.screen = pyte.HistoryScreen(columns, 40, history=10_000)
+        self.screen.set_mode(pyte.modes.LNM)
+        self.stream = pyte.Stream(self.screen)
+        self.raw = ""
+        self.child = pexpect.spawn(
+            sys.executable,
+            ["-W", "default", "-c", PRELUDE + program],
+            dimensions=(40, columns),
+            env={"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "PATH": os.environ["PATH"], **environment},
+            encoding="utf-8",
+            timeout=30,
+        )
+
+    def read(self) -> bool:
+        """Return whether there was anything to read; a pause means that a picture is complete."""
+        try:
+            text = self.child.read_nonblocking(65536, timeout=0.03)
+        except pexpect.TIMEOUT:
+            return False
+        self.raw += text
+        self.stream.feed(text)
+        return True
+
+    def until(self, seen: Callable[[list[str]], bool]) -> list[str]:
+        for _ in range(1000):
+            try:
+                if not self.read() and seen(self.lines()):
+                    return self.lines()
+            except pexpect.EOF:
+                break
+        raise AssertionError("\n".join(self.lines()))
+
+    def end(self) -> list[str]:
+        while True:
+            try:
+                self.read()
+            except pexpect.EOF:
+                break
+        self.child.close()
+        return self.lines()
+
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self.screen.display]
+
+    @property
+    def code(self) -> int | None:
+        """The exit code as a shell reports it."""
+        return self.child.exitstatus if self.child.signalstatus is None else 128 + int(self.child.signalstatus)
+
+    @property
+    def sane(self) -> bool:
+        return not self.screen.cursor.hidden and self.screen.cursor.x == 0
+
+
+def has(*texts: str) -> Callable[[list[str]], bool]:
+    return lambda lines: all(any(text in " ".join(line.split()) for line in lines) for text in texts)
