@@ -9,7 +9,7 @@ from attrs import define
 
 from lucid_train.callback import Callback
 from lucid_train.description import hook_name
-from lucid_train.events import FitEnd, FitError, event_classes
+from lucid_train.events import EvaluateEnd, EvaluateStart, FitEnd, FitError, event_classes
 from lucid_train.optims.lr_scheduler.ledger import Ledger
 from lucid_train.optims.param_groups import read_rates
 from lucid_train.progress import Progress
@@ -106,6 +106,8 @@ def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int,
     callbacks = list(listeners)
     found = {}
     for event in event_classes():
+        if trainer.evaluate is None and event in (EvaluateStart, EvaluateEnd):
+            continue
         names = [hook_name(hook) for callback in callbacks for hook in callback.hooks(event)]
         if names:
             found[event.__name__] = tuple(reversed(names) if event in _REVERSED else names)
