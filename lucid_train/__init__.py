@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from lucid_train import callbacks, checkpoint, data, nn, optims, testing
+    from lucid_train import callbacks, checkpoint, data, nn, optims, schedules, testing
     from lucid_train.callback import TRANSIENT, Callback, on
     from lucid_train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
     from lucid_train.events import (
@@ -64,11 +64,12 @@ __all__ = [
     "optims",
     "read_checkpoint",
     "replay",
+    "schedules",
     "testing",
     "write_checkpoint",
 ]
 
-_MODULES = ("callbacks", "checkpoint", "data", "nn", "optims", "testing")
+_MODULES = ("callbacks", "checkpoint", "data", "nn", "optims", "schedules", "testing")
 _HOMES = {
     "TRANSIENT": "callback",
     "Callback": "callback",
