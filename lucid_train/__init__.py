@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
+<<<<<<< HEAD
     from lucid_train import callbacks, data, nn, optims, testing
+=======
+    from typing import Any
+
+    from lucid_train import callbacks, checkpoint, data, nn, optims, schedules, testing
+>>>>>>> values
     from lucid_train.callback import TRANSIENT, Callback, on
     from lucid_train.events import (
         EpochEnd,
@@ -63,10 +69,30 @@ __all__ = [
     "optims",
     "read_checkpoint",
     "replay",
+    "schedules",
     "testing",
     "write_checkpoint",
 ]
 
+<<<<<<< HEAD
+=======
+_MODULES = ("callbacks", "checkpoint", "data", "nn", "optims", "schedules", "testing")
+_HOMES = {
+    "TRANSIENT": "callback",
+    "Callback": "callback",
+    "CheckpointError": "checkpoint",
+    "EpochRecord": "history",
+    "History": "history",
+    "NoUpdate": "metrics",
+    "Run": "run",
+    "Trainer": "trainer",
+    "on": "callback",
+    "read_checkpoint": "checkpoint",
+    "replay": "playback",
+    "write_checkpoint": "checkpoint",
+}
+
+>>>>>>> values
 if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
     # A checkout, where callbacks/ stands beside this folder. If the package is installed as well, the catalogue is
     # found there although the checkout shadows the engine, as it does for whoever starts Python in its root.

@@ -1,0 +1,376 @@
+"""Schedule: what a number is at time `t`, as a value."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from copy import copy
+from functools import cached_property, partial
+from inspect import get_annotations
+from math import isfinite, isinf
+from typing import TYPE_CHECKING, ClassVar, overload
+
+from attrs import NOTHING, define, fields
+
+from lucid_train.validation import real_number, whole_number
+from lucid_train.schedules.length import Missing, Span, count_or_share, rounded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lucid_train.schedules.compose import Product, Sequence, Until
+    from lucid_train.schedules.length import Place
+
+# How a constructor, or `sized` on a fresh copy, sets a field of a frozen class.
+store = object.__setattr__
+
+
+def stored(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any], None]:
+    """Return an attrs validator that stores what `check` returns; None passes where it is the default.
+
+    It replaces a converter, which does not know the name of its field, so that a float stays a float whether 1,
+    `np.float32(1)` or a 0-d array was given.
+    """
+
+    def validator(instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None or attribute.default is not None:
+            store(instance, attribute.name, check(attribute.name, value, **rule))
+
+    return validator
+
+
+def function(name: str, value: Any) -> Any:
+    """Return a function, or refuse what is none.
+
+    Raises:
+        TypeError: If it cannot be called, or is a class.
+    """
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{name!r} must be a function of t: {value!r}")
+    return value
+
+
+@define(repr=False, unsafe_hash=True)
+class Schedule(ABC):
+    """What a number is at time `t`: the base of all schedules.
+
+    A schedule is a value. It knows no optimizer and has no state, equals every schedule of its class with the same
+    settings, and can be evaluated at any time. Time is counted from 0, in whatever the schedule is used for: epochs or
+    steps. Almost every schedule is a line in its base value, so a schedule of your own is one method, `affine`. One
+    with settings is decorated with `@attrs.frozen`, and its settings are fields.
+
+    A field that is a length may be a count, in the schedule's own time; a share of the whole run, such as "5%", rounded
+    half up and at least 1; or None where that means as long as its part of the run. `sized` makes counts of them: for
+    each such field of your own, declare a private one for the count,
+    `_half_life: int = attrs.field(init=False, repr=False, eq=False)` for `half_life`, and read that in `affine`.
+
+    >>> class Inverse(Schedule):
+    ...     def affine(self, t):
+    ...         return 1 / (1 + t), 0.0
+    >>> Inverse()(3)
+    0.25
+    >>> Inverse().table(4, base=0.2)
+    [0.2, 0.1, 0.06666666666666667, 0.05]
+    >>> Inverse().warmup(2, start=0.5).table(4)
+    [0.5, 0.75, 1.0, 0.5]
+    """
+
+    # The field that says when the schedule ends, for one that does.
+    duration: ClassVar[str | None] = None
+    # Whether `t` may lie between two whole times.
+    fractional: ClassVar[bool] = False
+
+    def __attrs_post_init__(self) -> None:
+        self._fill(Span())
+
+    @abstractmethod
+    def affine(self, t: int) -> tuple[float, float]:
+        """Return the scale and the shift at time `t >= 0`: the value is `base * scale + shift`.
+
+        It must be a pure function of `t`. It does not check its argument; calling the schedule does.
+        """
+
+    @overload
+    def __call__(self, t: float, base: float = 1.0) -> float: ...
+
+    @overload
+    def __call__(self, t: NDArray[np.integer[Any]], base: float = 1.0) -> NDArray[np.float64]: ...
+
+    def __call__(self, t: Any, base: float = 1.0) -> Any:
+        """Return the value at time `t`.
+
+        Args:
+            t: An int, at least 0, or an integer array of shape (n,). WarmRestarts takes a float too.
+            base: What the schedule scales, such as a base rate.
+
+        Returns:
+            A float, or a float64 array of shape (n,), each value equal to that of the int to the last bit.
+
+        Raises:
+            ValueError: If `t` is negative, a length is not known yet, or the value is NaN.
+            OverflowError: If the value is beyond the largest float.
+        """
+        base = real_number("base", base)
+        if getattr(t, "shape", ()):
+            import numpy as np
+
+            times = np.asarray(t)
+            if times.dtype.kind not in "iu":
+                raise TypeError(f"'t' must be an int or an integer array: {t!r}")
+            if times.ndim != 1 or times.min(initial=0) < 0:
+                raise ValueError(f"'t' must be {'one-dimensional' if times.ndim != 1 else '>= 0'}: {t!r}")
+            return np.array([self._value(each, base) for each in times.tolist()], dtype=np.float64)
+        if self.fractional and not hasattr(t, "__index__"):
+            return self._value(real_number("t", t, least=0), base)
+        return self._value(whole_number("t", t, least=0), base)
+
+    def with_base(self, base: float) -> Callable[[float], float]:
+        """Return the schedule as a function of `t` alone.
+
+        >>> from lucid_train.schedules import Exponential
+        >>> Exponential(0.5).with_base(0.1)(1)
+        0.05
+        """
+        self.check_sized()
+        return partial(self, base=real_number("base", base))
+
+    def table(self, n: int, base: float = 1.0) -> list[float]:
+        """Return the first `n` values."""
+        n, base = whole_number("n", n, least=0), real_number("base", base)
+        return [self._value(t, base) for t in range(n)]
+
+    @property
+    def absolute(self) -> bool:
+        """Whether the value never depends on the base: the scale is 0 at all times."""
+        return False
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether the value may be more than a multiple of the base."""
+        return self.absolute
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether all lengths are known, so that the schedule can be called."""
+        return self._missing() is None
+
+    def check_sized(self) -> None:
+        """Raise the ValueError that names the first length which is not known yet, if there is one."""
+        if (missing := self._missing()) is not None:
+            missing.refuse()
+
+    def sized(self, length: int) -> Self:
+        """Return the schedule with its lengths known, for a run of so many epochs or steps.
+
+        It equals this one and has the same settings. A schedule whose lengths are known is returned as it is.
+
+        Raises:
+            ValueError: If the run is too short for a part of it.
+
+        >>> from lucid_train.schedules import Polynomial
+        >>> Polynomial().sized(4).table(5)
+        [1.0, 0.75, 0.5, 0.25, 0.0]
+        """
+        run = whole_number("length", length, least=1)
+        return self._within(Span(run=run, start=0, end=run))
+
+    def until(self, end: int | str) -> Until:
+        """Return the schedule with an end; say with `then` what comes from there on.
+
+        Args:
+            end: The first time that is no longer its own, counted from its beginning; or a share of the run.
+
+        Raises:
+            ValueError: If it is below 1 or no share, or not after the ends before it.
+
+        >>> from lucid_train.schedules import Constant, Polynomial
+        >>> Constant().until("50%").then(Polynomial()).sized(8).table(8)
+        [1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+        """
+        from lucid_train.schedules.compose import Until
+
+        return Until(self, end)
+
+    def then(self, following: Schedule) -> Sequence:
+        """Return this schedule followed by another one, which starts from its own beginning.
+
+        Raises:
+            ValueError: If this one does not end by itself and has no end from `until`.
+
+        >>> from lucid_train.schedules import Exponential, Linear
+        >>> Linear(0.5, total_iters=2).then(Exponential(0.5)).table(5)
+        [0.5, 0.75, 1.0, 0.5, 0.25]
+        """
+        from lucid_train.schedules.compose import joined
+
+        if not self._ends:
+            raise ValueError(f"'then' must follow an end, as in .until('5%').then(...): {self!r}")
+        return joined(self, None, following)
+
+    def warmup(self, length: int | str, start: float = 0.1) -> Schedule:
+        """Return the schedule after a warm-up: a line from a share of the base to the whole, then this schedule.
+
+        Args:
+            length: Length of the warm-up; everything in this schedule comes so much later. 0 is none at all.
+            start: The share of the base at time 0, from 0 to 1.
+
+        >>> from lucid_train.schedules import Step
+        >>> Step(2, gamma=0.5).warmup(2, start=0.0).table(5)
+        [0.0, 0.5, 1.0, 1.0, 0.5]
+        """
+        from lucid_train.schedules.warmup import Linear
+
+        length = count_or_share("length", length, least=0)
+        start = real_number("start", start, least=0, most=1)
+        return self if length == 0 else Linear(start, 1.0, length).then(self)
+
+    def __mul__(self, factor: Schedule) -> Product:
+        if not isinstance(factor, Schedule):
+            return NotImplemented
+        from lucid_train.schedules.compose import Product
+
+        return Product(self, factor)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings by name, as plain JSON, for states, logs and comparisons.
+
+        Functions are left out. A schedule within a schedule is a dict with the name of its class under "class".
+
+        Raises:
+            TypeError: If a setting is neither plain JSON nor a function.
+
+        >>> from lucid_train.schedules import Step
+        >>> Step(5).settings()
+        {'step_size': 5, 'gamma': 0.1}
+        """
+        settings = {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
+        return {
+            name: _plain(f"{type(self).__name__}.{name}", value)
+            for name, value in settings.items()
+            if isinstance(value, Schedule) or not callable(value)
+        }
+
+    def check_base(self, name: str, base: float) -> None:
+        """Refuse a base value that the settings do not fit; a binder asks this once for each of its bases.
+
+        Args:
+            name: What the base is, for the error, such as "the base rate of group 0".
+            base: The base value.
+        """
+        for part in self._parts():
+            part.check_base(name, base)
+
+    def __repr__(self) -> str:
+        shown = []
+        for each in fields(type(self)):
+            if not each.init or (value := getattr(self, each.name)) == each.default:
+                continue
+            text = getattr(value, "__qualname__", None) or repr(value)
+            shown.append(text if each.default is NOTHING else f"{each.name}={text}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _value(self, t: Any, base: float) -> float:
+        try:
+            scale, shift = self.affine(t)
+            value = base * scale + shift
+        except OverflowError:
+            value = float("inf")
+        if not isfinite(value):
+            if isinf(value):
+                raise OverflowError(f"{self!r} exceeds the largest float at {t}")
+            raise ValueError(f"{self!r} must be a number at {t}: {value}")
+        return value
+
+    @property
+    def _ends(self) -> bool:
+        return self.duration is not None and getattr(self, self.duration) is not None
+
+    def _extent(self, span: Span) -> Place | None:
+        """Return how long the schedule lasts if it ends by itself, exactly; None while that is not known."""
+        return span.extent(getattr(self, self.duration)) if self.duration is not None and self._ends else None
+
+    def _within(self, span: Span) -> Self:
+        if self.is_sized:
+            return self
+        sized = copy(self)
+        sized._fill(span)
+        return sized
+
+    def _fill(self, span: Span) -> None:
+        """Set the private count of every length, and size the schedules among the fields, as far as a span says."""
+        names = [each.name for each in fields(type(self))]
+        for name in names:
+            value = getattr(self, name, None)
+            if isinstance(value, Schedule):
+                store(self, name, value._within(span))
+            elif isinstance(value, tuple) and any(isinstance(item, Schedule) for item in value):
+                store(self, name, tuple(item._within(span) if isinstance(item, Schedule) else item for item in value))
+            elif f"_{name}" in names:
+                store(self, f"_{name}", self._count(name, value, span))
+
+    def _count(self, name: str, value: Any, span: Span) -> Any:
+        """Return the count that a field for a length, or for a tuple of places, stands for."""
+        if isinstance(value, tuple):
+            counts = [self._count(name, place, span) for place in value]
+            missing = [count for count in counts if isinstance(count, Missing)]
+            return missing[0] if missing else tuple(sorted(counts))
+        begin = rounded(span.start)
+        if value is None and span.end is not None:
+            if span.end <= begin:
+                raise ValueError(f"{name!r} of {self!r} must be given: its part would begin at {begin}, where it ends")
+            return span.end - begin
+        if value is None or (extent := span.extent(value)) is None:
+            return Missing(repr(name), self)
+        if not isinstance(value, str):
+            return value
+        is_place = name == self.duration or isinstance(getattr(self, name), tuple)
+        return max(1, rounded(span.start + extent) - begin if is_place else rounded(extent))
+
+    def _parts(self) -> list[Schedule]:
+        values = [getattr(self, each.name, None) for each in fields(type(self)) if each.init]
+        several = [value if isinstance(value, tuple) else (value,) for value in values]
+        return [item for items in several for item in items if isinstance(item, Schedule)]
+
+    def _missing(self) -> Missing | None:
+        own = (getattr(self, each.name) for each in fields(type(self)) if not each.init)
+        return next(
+            (found for found in (*(part._missing() for part in self._parts()), *own) if isinstance(found, Missing)),
+            None,
+        )
+
+
+def check_is_value(schedule: object, name: str = "schedule") -> None:
+    """Refuse what is no schedule, and a schedule with settings that are no fields: it would not be saved or compared.
+
+    Raises:
+        TypeError: If it is no Schedule, or its class is not decorated with `@attrs.frozen` and has settings.
+    """
+    if not isinstance(schedule, Schedule):
+        cure = "; say with .then(...) what follows" if hasattr(schedule, "then") else ""
+        raise TypeError(f"{name!r} must be a Schedule: {schedule!r}{cure}")
+    kind = type(schedule)
+    plain = [cls for cls in kind.__mro__ if issubclass(cls, Schedule) and "__attrs_attrs__" not in vars(cls)]
+    annotations = [each for cls in plain for each in get_annotations(cls).items()]
+    unknown = {each for each, annotation in annotations if "ClassVar" not in str(annotation)}
+    unknown |= {
+        each for each in getattr(schedule, "__dict__", ()) if not isinstance(getattr(kind, each, None), cached_property)
+    }
+    unknown -= {each.name for each in fields(kind)}
+    if unknown or kind.__hash__ is None:
+        which = f", for its settings {', '.join(sorted(unknown))}" if unknown else ""
+        raise TypeError(f"{kind.__name__} must be decorated with @attrs.frozen{which}: {schedule!r}")
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, Schedule):
+        return {"class": type(value).__name__, **value.settings()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(name, item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{name!r} must be plain JSON, or a function: {value!r}")
