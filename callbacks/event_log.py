@@ -12,7 +12,6 @@ from typing import IO, Any, final
 from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, listening_to
-from lucid_train.callbacks.lr_scheduler import ScheduleCallback
 from lucid_train.callbacks.stopping import EarlyStopping
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
@@ -214,7 +213,7 @@ def _told(callback: Callback) -> dict[str, Any]:
         function = callback.function
         return {"name": getattr(function, "__name__", type(function).__name__)}
     told: dict[str, Any] = {"name": type(callback).__name__, "repr": short_text(callback)}
-    if isinstance(callback, ScheduleCallback):
+    if callback.schedules():
         told["schedule"] = True
     return told
 

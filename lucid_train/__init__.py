@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
-    from lucid_train import callbacks, data, nn, optims, testing
-=======
-    from typing import Any
-
-    from lucid_train import callbacks, checkpoint, data, nn, optims, schedules, testing
->>>>>>> values
+    from lucid_train import callbacks, data, nn, optims, schedules, testing
     from lucid_train.callback import TRANSIENT, Callback, on
     from lucid_train.events import (
         EpochEnd,
@@ -74,25 +68,6 @@ __all__ = [
     "write_checkpoint",
 ]
 
-<<<<<<< HEAD
-=======
-_MODULES = ("callbacks", "checkpoint", "data", "nn", "optims", "schedules", "testing")
-_HOMES = {
-    "TRANSIENT": "callback",
-    "Callback": "callback",
-    "CheckpointError": "checkpoint",
-    "EpochRecord": "history",
-    "History": "history",
-    "NoUpdate": "metrics",
-    "Run": "run",
-    "Trainer": "trainer",
-    "on": "callback",
-    "read_checkpoint": "checkpoint",
-    "replay": "playback",
-    "write_checkpoint": "checkpoint",
-}
-
->>>>>>> values
 if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
     # A checkout, where callbacks/ stands beside this folder. If the package is installed as well, the catalogue is
     # found there although the checkout shadows the engine, as it does for whoever starts Python in its root.
@@ -126,5 +101,5 @@ __getattr__, __dir__ = lazy_names(
         "training.run": ("Run",),
         "training.trainer": ("Trainer",),
     },
-    modules=("callbacks", "data", "nn", "optims", "testing"),
+    modules=("callbacks", "data", "nn", "optims", "schedules", "testing"),
 )

@@ -8,7 +8,7 @@ import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import attrs
 from attrs import define
@@ -22,6 +22,28 @@ F = TypeVar("F", bound=Callable[..., object])
 
 # Metadata of a field that is neither a setting nor state: a thread, a display, an open file. It is not copied.
 TRANSIENT = {"transient": True}
+
+
+@define(frozen=True)
+class Scheduled:
+    """What a callback schedules: the rates of an optimizer.
+
+    Args:
+        schedule: The schedule, or a tuple, list or mapping with one per group; None where the rates are not known
+            beforehand: they follow a metric, or a scheduler that is not of this library.
+        optimizer: The optimizer, or None for the run's.
+        interval: What the schedule counts, "epoch" or "step".
+        length: The epochs or steps of the run, where they are not those of the fit.
+        at: How many of them are done.
+        bases: The base rates, one per group, or None for those of the optimizer's groups.
+    """
+
+    schedule: Any = None
+    optimizer: Any = None
+    interval: Literal["epoch", "step"] = "epoch"
+    length: int | None = None
+    at: int = 0
+    bases: tuple[float, ...] | None = None
 
 
 @define(frozen=True)
@@ -210,6 +232,10 @@ class Callback:
     def monitored(self) -> Monitor | None:
         """Return the metric by which this callback judges the run, or None if it goes by none."""
         return None
+
+    def schedules(self) -> tuple[Scheduled, ...]:
+        """Return what this callback schedules, for the plan, the log and the display; nothing by default."""
+        return ()
 
     def reset(self) -> None:
         """Bring the state back to what it was before the first fit.

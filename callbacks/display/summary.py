@@ -81,8 +81,7 @@ def before(run: Run) -> list[Fact]:
     if lr := run.last_lr:
         groups = f" ({len(lr)} groups)" if len(lr) > 2 and len(set(lr)) > 1 else ""
         facts.append(Fact("lr", [formatting.rates(lr) + groups]))
-    # What can foresee rates is a schedule, as it is to Trainer.plan.
-    facts += [Fact("schedule", [_shown(each)]) for each in run.callbacks if hasattr(each, "foreseen")]
+    facts += [Fact("schedule", [_shown(each)]) for each in run.callbacks if each.schedules()]
     if run.callbacks:
         facts.append(Fact("callbacks", [", ".join(_name(callback) for callback in run.callbacks)]))
     return facts

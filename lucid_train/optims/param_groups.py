@@ -92,3 +92,22 @@ def snapshot_lrs(optimizer: Any) -> list[Any]:
         rate if type(rate) is float else rate.detach().clone() if hasattr(rate, "detach") else float(rate)
         for rate in (group["lr"] for group in optimizer.param_groups)
     ]
+
+
+def numbers_per_group(name: str, value: Any, count: int, **rule: float) -> float | list[float]:
+    """Return a number as a float, or a list with one per group as a list of floats, or refuse it.
+
+    Args:
+        name: The argument's name, for the error.
+        value: A number that holds for every group, those added later too, or a list or tuple with one per group.
+        count: How many groups there are.
+        **rule: What `real_number` takes: least, above, most, below.
+
+    Raises:
+        ValueError: If a number is out of bounds, or the list has not one per group.
+    """
+    if not isinstance(value, (list, tuple)):
+        return real_number(name, value, **rule)
+    if len(value) != count:
+        raise ValueError(f"{name!r} must be one number or one per group, {count}: {value!r}")
+    return [real_number(f"{name}[{index}]", number, **rule) for index, number in enumerate(value)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from attrs import define, field
 
-from lucid_train.callback import Callback
+from lucid_train.callback import Callback, Scheduled
 from lucid_train.events import Status
 from lucid_train.history import EpochRecord
 from lucid_train.monitor import Mode
@@ -29,11 +29,10 @@ class RecordedCallback(Callback):
 
 
 class RecordedSchedule(RecordedCallback):
-    """Stands for a callback that advanced a schedule: it has the method by which one is known."""
+    """Stands for a callback that advanced a schedule, of which no more is known."""
 
-    def foreseen(self, run: Run, stand_in: Any) -> tuple[Any, int]:
-        """Return that nothing is known of the rates to come."""
-        return None, 0
+    def schedules(self) -> tuple[Scheduled, ...]:
+        return (Scheduled(),)
 
 
 class RecordedModel:

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from lucid_train.optims.param_groups import read_rates, write_rate
+from lucid_train.optims.param_groups import read_rates, write_value
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import configuration, differences, is_accepted, labels
 from lucid_train.training.run import OpenEpoch, Run
@@ -235,7 +235,7 @@ def _load_optimizer(optimizer: Any, state: Any) -> None:
         return
     check_entries("the state of the optimizer", dict(state), ["rates"])
     for group, rate in zip(optimizer.param_groups, state["rates"], strict=True):
-        write_rate(group, float(rate))
+        write_value(group, "lr", float(rate))
 
 
 def _refuse_form(state: Any) -> None:

@@ -104,12 +104,12 @@ class Sequence(Schedule):
 
     parts: tuple[Schedule | None, ...] = field(validator=_parts)
     milestones: tuple[Length, ...] = field(validator=_milestones)
-    _joints: tuple[int, ...] = field(init=False, repr=False, eq=False)
+    _milestones: tuple[int, ...] = field(init=False, repr=False, eq=False)
     _starts: tuple[int, ...] = field(init=False, repr=False, eq=False)
     _affines: tuple[Affine, ...] = field(init=False, repr=False, eq=False)
 
     def affine(self, t: int) -> tuple[float, float]:
-        index = bisect_right(self._joints, t)
+        index = bisect_right(self._milestones, t)
         return self._affines[index](t - self._starts[index])
 
     @property
@@ -159,7 +159,7 @@ class Sequence(Schedule):
         joints: Any = tuple(end - begin for end in ends[:-1] if end is not None)
         if None in ends[:-1]:
             joints = Missing(f"'milestones[{ends.index(None)}]'", self)
-        store(self, "_joints", joints)
+        store(self, "_milestones", joints)
         starts = (0, *([] if isinstance(joints, Missing) else joints))
         store(self, "_starts", starts)
         affines: list[Affine] = []

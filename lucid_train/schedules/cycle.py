@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from attrs import field, frozen
 
-from lucid_train.validation import one_of, real_number
 from lucid_train.schedules.length import Missing, count_or_share
 from lucid_train.schedules.schedule import Schedule, function, store, stored
+from lucid_train.validation import one_of, real_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,8 +84,8 @@ class Cyclic(Schedule):
     def absolute(self) -> bool:
         return True
 
-    def settings(self) -> dict[str, Any]:
-        settings = super().settings()
+    def settings(self, *, resolved: bool = False) -> dict[str, Any]:
+        settings = super().settings(resolved=resolved)
         settings.pop("scale_fn", None)
         return settings
 

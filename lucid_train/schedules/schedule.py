@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, overload
 
 from attrs import NOTHING, define, fields
 
-from lucid_train.validation import real_number, whole_number
 from lucid_train.schedules.length import Missing, Span, count_or_share, rounded
+from lucid_train.validation import real_number, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,24 +234,28 @@ class Schedule(ABC):
 
         return Product(self, factor)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, *, resolved: bool = False) -> dict[str, Any]:
         """Return the settings by name, as plain JSON, for states, logs and comparisons.
 
         Functions are left out. A schedule within a schedule is a dict with the name of its class under "class".
 
+        Args:
+            resolved: Give the counts that `sized` has found in place of shares and lengths left out.
+
         Raises:
             TypeError: If a setting is neither plain JSON nor a function.
 
-        >>> from lucid_train.schedules import Step
-        >>> Step(5).settings()
-        {'step_size': 5, 'gamma': 0.1}
+        >>> from lucid_train.schedules import Cosine
+        >>> Cosine().settings(), Cosine().sized(9).settings(resolved=True)
+        ({'T_max': None, 'eta_min': 0.0, 'after': 'restart'}, {'T_max': 9, 'eta_min': 0.0, 'after': 'restart'})
         """
-        settings = {each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}
-        return {
-            name: _plain(f"{type(self).__name__}.{name}", value)
-            for name, value in settings.items()
-            if isinstance(value, Schedule) or not callable(value)
-        }
+        own = {each.name for each in fields(type(self))}
+        settings = {}
+        for name in (each.name for each in fields(type(self)) if each.init):
+            value = getattr(self, f"_{name}" if resolved and f"_{name}" in own else name)
+            if isinstance(value, Schedule) or not callable(value):
+                settings[name] = _plain(f"{type(self).__name__}.{name}", value, resolved)
+        return settings
 
     def check_base(self, name: str, base: float) -> None:
         """Refuse a base value that the settings do not fit; a binder asks this once for each of its bases.
@@ -364,13 +368,13 @@ def check_is_value(schedule: object, name: str = "schedule") -> None:
         raise TypeError(f"{kind.__name__} must be decorated with @attrs.frozen{which}: {schedule!r}")
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: Any, resolved: bool) -> Any:
     if isinstance(value, Schedule):
-        return {"class": type(value).__name__, **value.settings()}
+        return {"class": type(value).__name__, **value.settings(resolved=resolved)}
     if isinstance(value, (list, tuple)):
-        return [_plain(name, item) for item in value]
+        return [_plain(name, item, resolved) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(name, item) for key, item in value.items()}
+        return {key: _plain(name, item, resolved) for key, item in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"{name!r} must be plain JSON, or a function: {value!r}")

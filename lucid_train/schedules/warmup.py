@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from attrs import field, frozen
 
-from lucid_train.validation import real_number, whole_number
 from lucid_train.schedules.length import count_or_share
 from lucid_train.schedules.schedule import Schedule, stored
+from lucid_train.validation import real_number, whole_number
 
 if TYPE_CHECKING:
     from typing import Any

@@ -25,7 +25,7 @@ from lucid_train.events import (
 )
 from lucid_train.history import History
 from lucid_train.metrics import NoUpdate, detached, evaluation
-from lucid_train.optims.param_groups import hold_rates
+from lucid_train.optims.param_groups import snapshot_lrs
 from lucid_train.saving.random_state import RandomState
 from lucid_train.saving.state import capture, find, go_on, names, restore, warn_if_nothing_is_left
 from lucid_train.training import arguments as given
@@ -313,13 +313,13 @@ class Trainer:
                     updated = updated or type(output) is not NoUpdate
                 if heard:
                     if run.optimizer is not None and type(output) is not NoUpdate:
-                        part.rates = hold_rates(run.optimizer)
+                        part.rates = snapshot_lrs(run.optimizer)
                     if ends:
                         call(ends, StepEnd(run, epoch, run.step, detached(output)))
                 if requests:
                     part.means.floats = total, count
                     if updated and not heard and run.optimizer is not None:
-                        part.rates = hold_rates(run.optimizer)
+                        part.rates = snapshot_lrs(run.optimizer)
                     run.settle()
                 if run.stopping and run.epoch_step != run.steps_per_epoch:  # else the pass comes to its own end
                     run.left_pass = self.data is not None
@@ -332,7 +332,7 @@ class Trainer:
             part.means.floats = total, count
             # Without a listener nothing changes the rates between two updates, and one look at the end will do.
             if updated and not heard and run.optimizer is not None:
-                part.rates = hold_rates(run.optimizer)
+                part.rates = snapshot_lrs(run.optimizer)
         if run.stopping and run.epoch_step != run.steps_per_epoch:
             return False
         self.passes.refuse_shortage(run, part)
