@@ -6,8 +6,14 @@ import sys
 
 import pytest
 
-PACKAGES = ["lucid_train", "lucid_train.optims", "lucid_train.callbacks", "lucid_train.optims.lr_scheduler"]
-LAZY = PACKAGES[:3]
+PACKAGES = [
+    "lucid_train",
+    "lucid_train.optims",
+    "lucid_train.callbacks",
+    "lucid_train.schedules",
+    "lucid_train.optims.lr_scheduler",
+]
+LAZY = PACKAGES[:4]
 WATCHED = {"pkgutil", "numpy", "rich", "attr", "attrs", "lucid_train.trainer", "lucid_train.callback", "lucid_train.nn"}
 
 STEPPING = """
