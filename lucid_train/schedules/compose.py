@@ -12,6 +12,7 @@ from lucid_train.schedules.length import Missing, Span, count_or_share, later, r
 from lucid_train.schedules.schedule import Schedule, check_is_value, store
 
 if TYPE_CHECKING:
+    from collections import abc
     from collections.abc import Callable
     from typing import Any
 
@@ -29,6 +30,7 @@ class Until:
     end: int | str
 
     def __attrs_post_init__(self) -> None:
+        check_is_value(self.schedule)
         store(self, "end", count_or_share("end", self.end))
         before = self.schedule.milestones if isinstance(self.schedule, Sequence) else ()
         if not _rise((*before, self.end)):
@@ -75,7 +77,7 @@ def _milestones(instance: Any, attribute: Any, value: Any) -> None:
     store(instance, name, milestones)
 
 
-def _rise(milestones: tuple[Length, ...]) -> bool:
+def _rise(milestones: abc.Sequence[Length]) -> bool:
     """Whether the counts rise, and the shares; how the ones lie to the others is known when the run is."""
     counts: list[Place] = [each for each in milestones if isinstance(each, int)]
     shares: list[Place] = [share(each) for each in milestones if isinstance(each, str)]
@@ -102,8 +104,8 @@ class Sequence(Schedule):
     [0.5, 0.75, 1.0, 0.5, 0.25]
     """
 
-    parts: tuple[Schedule | None, ...] = field(validator=_parts)
-    milestones: tuple[Length, ...] = field(validator=_milestones)
+    parts: abc.Sequence[Schedule | None] = field(validator=_parts)
+    milestones: abc.Sequence[Length] = field(validator=_milestones)
     _milestones: tuple[int, ...] = field(init=False, repr=False, eq=False)
     _starts: tuple[int, ...] = field(init=False, repr=False, eq=False)
     _affines: tuple[Affine, ...] = field(init=False, repr=False, eq=False)
@@ -158,7 +160,10 @@ class Sequence(Schedule):
         begin = rounded(span.start)
         joints: Any = tuple(end - begin for end in ends[:-1] if end is not None)
         if None in ends[:-1]:
-            joints = Missing(f"'milestones[{ends.index(None)}]'", self)
+            index = ends.index(None)
+            part = parts[index] if self.milestones[index] is None else None
+            own = None if part is None else part._missing()
+            joints = Missing(f"'milestones[{index}]'", self) if own is None else own
         store(self, "_milestones", joints)
         starts = (0, *([] if isinstance(joints, Missing) else joints))
         store(self, "_starts", starts)
@@ -220,7 +225,7 @@ class Chain(Schedule):
     [0.25, 0.125, 0.25, 0.125]
     """
 
-    parts: tuple[Schedule, ...] = field(validator=_parts)
+    parts: abc.Sequence[Schedule] = field(validator=_parts)
     _first: Affine = field(init=False, repr=False, eq=False)
     _others: tuple[Affine, ...] = field(init=False, repr=False, eq=False)
 

@@ -39,7 +39,8 @@ class Cyclic(Schedule):
     The value is `base_lr * (1 - a) + max_lr * a`, within 4 ulp; `a` climbs from 0 to 1 in `step_size_up` epochs or
     steps, falls back in `step_size_down`, and so on, times the mode's scale: 1 for "triangular", `0.5 ** (cycle - 1)`
     for "triangular2", `gamma ** t` for "exp_range", for which it is 6 ulp. Smith, Cyclical Learning Rates (2017). With
-    `max_lr` below `base_lr` it goes down first, as the momentum does that is cycled along with a rate.
+    `max_lr` below `base_lr` it goes down first, as a momentum does that is cycled along with a rate; the bounds are
+    then in ulp of `base_lr`.
 
     Args:
         base_lr: Where it starts. At least 0.
@@ -169,6 +170,18 @@ class OneCycle(Schedule):
         return tuple(zip(starts, ends, corners, corners[1:], strict=False))
 
 
+def _one_cycle(instance: Any, attribute: Any, value: Any) -> None:
+    if not isinstance(value, OneCycle):
+        raise TypeError(f"{attribute.name!r} must be a OneCycle: {value!r}")
+
+
+def _max_momentum(instance: Any, attribute: Any, value: Any) -> None:
+    value = real_number(attribute.name, value, least=0, below=1)
+    if instance.base_momentum > value:
+        raise ValueError(f"'base_momentum' must be <= 'max_momentum', {value}: {instance.base_momentum}")
+    store(instance, attribute.name, value)
+
+
 @final
 @frozen(repr=False)
 class OneCycleMomentum(Schedule):
@@ -177,12 +190,12 @@ class OneCycleMomentum(Schedule):
     Args:
         cycle: The schedule of the rate.
         base_momentum: The momentum at the highest rate. At least 0 and below 1.
-        max_momentum: The momentum at either end. At least 0 and below 1.
+        max_momentum: The momentum at either end. At least `base_momentum` and below 1.
     """
 
-    cycle: OneCycle
+    cycle: OneCycle = field(validator=_one_cycle)
     base_momentum: float = field(default=0.85, validator=stored(real_number, least=0, below=1))
-    max_momentum: float = field(default=0.95, validator=stored(real_number, least=0, below=1))
+    max_momentum: float = field(default=0.95, validator=_max_momentum)
     _phases: tuple[Phase, ...] = field(init=False, repr=False, eq=False)
 
     def affine(self, t: int) -> tuple[float, float]:

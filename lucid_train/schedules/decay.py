@@ -12,6 +12,7 @@ from lucid_train.schedules.schedule import Schedule, store, stored
 from lucid_train.validation import real_number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from lucid_train.schedules.length import Length
@@ -62,7 +63,7 @@ class MultiStep(Schedule):
     [1.0, 1.0, 0.5, 0.25, 0.25]
     """
 
-    milestones: tuple[int | str, ...] = field(validator=_in_order)
+    milestones: Sequence[int | str] = field(validator=_in_order)
     gamma: float = field(default=0.1, validator=stored(real_number, above=0))
     _milestones: tuple[int, ...] = field(init=False, repr=False, eq=False)
 

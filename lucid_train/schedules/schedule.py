@@ -269,11 +269,10 @@ class Schedule(ABC):
 
     def __repr__(self) -> str:
         shown = []
-        for each in fields(type(self)):
-            if not each.init or (value := getattr(self, each.name)) == each.default:
-                continue
-            text = getattr(value, "__qualname__", None) or repr(value)
-            shown.append(text if each.default is NOTHING else f"{each.name}={text}")
+        for index, each in enumerate(fields(type(self))):
+            if each.init and (value := getattr(self, each.name)) != each.default:
+                text = getattr(value, "__qualname__", None) or repr(value)
+                shown.append(text if index == 0 or each.default is NOTHING else f"{each.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _value(self, t: Any, base: float) -> float:
@@ -324,7 +323,7 @@ class Schedule(ABC):
         begin = rounded(span.start)
         if value is None and span.end is not None:
             if span.end <= begin:
-                raise ValueError(f"{name!r} of {self!r} must be given: its part would begin at {begin}, where it ends")
+                raise ValueError(f"{name!r} of {self!r} must be given: its part begins at {begin}, ends at {span.end}")
             return span.end - begin
         if value is None or (extent := span.extent(value)) is None:
             return Missing(repr(name), self)
@@ -334,16 +333,18 @@ class Schedule(ABC):
         return max(1, rounded(span.start + extent) - begin if is_place else rounded(extent))
 
     def _parts(self) -> list[Schedule]:
-        values = [getattr(self, each.name, None) for each in fields(type(self)) if each.init]
-        several = [value if isinstance(value, tuple) else (value,) for value in values]
-        return [item for items in several for item in items if isinstance(item, Schedule)]
+        """Return the schedules among the fields."""
+        values = [getattr(self, each.name) for each in fields(type(self)) if each.init]
+        items = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+        return [item for item in items if isinstance(item, Schedule)]
 
     def _missing(self) -> Missing | None:
-        own = (getattr(self, each.name) for each in fields(type(self)) if not each.init)
-        return next(
-            (found for found in (*(part._missing() for part in self._parts()), *own) if isinstance(found, Missing)),
-            None,
-        )
+        """Return what stands for the first length that is not known, or None."""
+        for part in self._parts():
+            if (missing := part._missing()) is not None:
+                return missing
+        own = [getattr(self, each.name) for each in fields(type(self)) if not each.init]
+        return next((value for value in own if isinstance(value, Missing)), None)
 
 
 def check_is_value(schedule: object, name: str = "schedule") -> None:
