@@ -126,7 +126,9 @@ def test_every_callback_of_the_catalogue_takes_part() -> None:
     assert sorted([*SCHEDULES, *OTHERS]) == sorted(lucid_train.callbacks.__all__)
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["before the hook", "after the hook"])
+@pytest.mark.parametrize(
+    "late", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["before the hook", "after the hook"]
+)
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("name", [*SCHEDULES, *OTHERS])
 def test_the_exception_leaves_fit_and_all_are_closed_once(

@@ -114,6 +114,7 @@ def without_given_up(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "data": None} if state["data"]["left"] else state
 
 
+@pytest.mark.slow
 @given(
     data=st.sampled_from(sorted(DATA)),
     schedule=st.sampled_from(sorted(CALLBACKS)),

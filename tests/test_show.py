@@ -151,7 +151,7 @@ STOPPER = EarlyStopping("val_accuracy", mode="max")
 
 
 @pytest.mark.parametrize("callbacks", [(DISPLAY,), (STOPPER,), (EarlyStopping("loss"), DISPLAY), (DISPLAY, STOPPER)])
-@pytest.mark.parametrize("name", ["show", "watch", "replay"])
+@pytest.mark.parametrize("name", ["show", pytest.param("watch", marks=pytest.mark.slow), "replay"])
 def test_a_recorded_run_is_judged_by_what_it_was_judged_by_live(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, callbacks: tuple[Callback, ...]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.processes import assert_survives
 
 # The numpy layers on the digits, in a shuffled order; the step draws from numpy's own generator and from Python's.
@@ -50,5 +52,6 @@ write_checkpoint(result, trainer.state_dict())
 """
 
 
-def test_a_run_that_is_killed_forty_times_ends_as_one_that_is_not(tmp_path: Path) -> None:
-    assert_survives(PROGRAM, tmp_path, kills=40, longest=0.12)
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_at_random_moments_ends_as_one_that_is_not(tmp_path: Path, kills: int) -> None:
+    assert_survives(PROGRAM, tmp_path, kills=kills, longest=0.12)

@@ -76,8 +76,9 @@ def test_so_it_does_after_one_in_the_clean_up_too(at: type[Event]) -> None:
     assert dropped(built(RateWitness, lambda: Fails(at), lambda: Fails(StepEnd)), fails=True) == []
 
 
-def test_a_million_steps_leave_nothing_behind() -> None:
-    trainer = Trainer(step=lambda batch: 0.5, data=range(1_000_000))
+@pytest.mark.parametrize("steps", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_steps_leave_nothing_behind(steps: int) -> None:
+    trainer = Trainer(step=lambda batch: 0.5, data=range(steps))
     Trainer(step=lambda batch: 0.5, data=range(10)).fit()
     tracemalloc.start()
     try:

@@ -118,6 +118,7 @@ def test_a_watcher_may_be_started_before_during_and_after(writer: Writer) -> Non
         assert "completed" in text.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_watcher_may_be_killed_and_started_again(writer: Writer) -> None:
     writer.start(3)
     writer.allow(1)
@@ -151,6 +152,7 @@ def test_a_run_that_was_killed_is_said_to_have_died(writer: Writer) -> None:
     assert "the run died in epoch 2, at step 7" in run("show", writer.log).stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_earlier_is_followed_again(writer: Writer) -> None:
     writer.allow(1, 2, 3)
     writer.start(5)
@@ -226,6 +228,7 @@ def test_a_follower_reads_a_line_when_it_is_whole(tmp_path: Path) -> None:
     assert [line.number for line in seen] == list(range(1, len(log.read_bytes().splitlines()) + 1))
 
 
+@pytest.mark.slow
 def test_silence_is_said_once_and_taken_back(writer: Writer) -> None:
     writer.start(2)
     writer.allow(1)
@@ -242,6 +245,7 @@ def test_silence_is_said_once_and_taken_back(writer: Writer) -> None:
     assert re.search(r"lucid-train: no word of the run for \d+ s, its longest pause before was \d+ s: it may ", text)
 
 
+@pytest.mark.slow
 def test_what_is_piped_is_plain(writer: Writer) -> None:
     writer.allow(1, 2)
     writer.start(2)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 PROGRAM = """
@@ -52,6 +53,7 @@ def test_a_notebook_shows_one_picture_that_is_updated_in_place() -> None:
     assert 3 <= len(pictures) <= 8
 
 
+@pytest.mark.slow
 def test_a_notebook_cell_that_fails_shows_what_there_was() -> None:
     program = PROGRAM.replace("time.sleep(0.15)", "assert number < 3").replace("history =", "try:\n    history =")
     outputs, _ = run(program + "\nexcept AssertionError:\n    pass")

@@ -49,8 +49,8 @@ def test_the_best_value_is_marked(settings: dict[str, Any], others: list[Callbac
 
 def test_a_heartbeat_is_heard_in_long_epochs_only() -> None:
     console = pipe()
-    logger = RichLogger(console, heartbeat=0.1, header=False, summary=False)
-    train(logger, step=lambda number: time.sleep(0.1 * number / 4), data=[1, 2, 4, 8, 16])
+    logger = RichLogger(console, heartbeat=0.05, header=False, summary=False)
+    train(logger, step=lambda number: time.sleep(0.05 * number / 4), data=[1, 2, 4, 8, 16])
     lines = shown(console).splitlines()
     beats = [line for line in lines if "step " in line]
     assert [line.split()[1] for line in lines if line not in beats] == ["1/3", "2/3", "3/3"]

@@ -90,7 +90,9 @@ def has(*texts: str) -> Callable[[list[str]], bool]:
 STEP = "train(lambda number: (time.sleep(0.1), 1 / number)[1])"
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize(
+    "columns", [pytest.param(40, marks=pytest.mark.slow), 80, pytest.param(200, marks=pytest.mark.slow)]
+)
 def test_the_screen_shows_rows_that_stay_and_two_bars(columns: int) -> None:
     terminal = Terminal(STEP, columns)
     live = terminal.until(
@@ -192,6 +194,7 @@ logging.getLogger("late").warning("logged after")
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 def test_a_debugger_prompt_stays_usable_and_the_bars_come_back() -> None:
     terminal = Terminal(
         """
@@ -227,6 +230,7 @@ assert builtins.input.__module__ == "builtins"
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 def test_input_is_asked_without_bars() -> None:
     terminal = Terminal(
         """
@@ -245,6 +249,7 @@ train(step, epochs=1, steps=9)
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 def test_pdb_set_trace_is_asked_without_bars() -> None:
     terminal = Terminal("import pdb\ntrain(lambda number: (time.sleep(0.1), number == 2 and pdb.set_trace(), 1.0)[2])")
     assert not has("━")(terminal.until(has("(Pdb)")))
@@ -263,13 +268,14 @@ def test_no_color_is_obeyed() -> None:
 
 
 def test_a_dumb_terminal_gets_plain_lines() -> None:
-    terminal = Terminal(STEP, TERM="dumb")
+    terminal = Terminal("train(lambda number: 1 / number)", TERM="dumb")
     lines = terminal.end()
     assert "\x1b" not in terminal.raw
     assert has("epoch 1/2 loss 0.5208* lr 0.1 -> 0.05")(lines)
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", ["Live('the user shows this')", "Progress()"])
 def test_it_goes_on_inside_a_live_display_of_the_user(outer: str) -> None:
     terminal = Terminal(
@@ -291,6 +297,7 @@ with {outer} as live:
     assert terminal.child.exitstatus == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "inner",
     [

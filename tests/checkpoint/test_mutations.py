@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 MUTATIONS = '''
 import faulthandler, hashlib, json, os, random, resource, sys, warnings
 import numpy as np
@@ -16,7 +18,7 @@ from lucid_train.callbacks import Checkpoint, EarlyStopping, ExponentialLRCallba
 from lucid_train.data import batches
 from lucid_train.testing import differing
 
-folder, = sys.argv[1:]
+folder, files = sys.argv[1], int(sys.argv[2])
 os.chdir(folder)
 
 def build():
@@ -117,7 +119,7 @@ resource.setrlimit(resource.RLIMIT_CPU, (100, 100))
 faulthandler.enable()
 sys.addaudithook(audit)
 counts = {"refused": 0, "loaded": 0, "unfit": 0, "fit": 0}
-for number in range(10_000):
+for number in range(files):
     content, unsigned = mutated()
     with open("bad", "wb") as file:
         file.write(content)
@@ -148,16 +150,21 @@ print(json.dumps(counts))
 '''
 
 
-def test_ten_thousand_mutated_files_are_refused_or_load_and_none_does_harm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutated_files_are_refused_or_load_and_none_does_harm(tmp_path: Path, files: int) -> None:
     program = tmp_path / "program.py"
     program.write_text(MUTATIONS)
     folder = tmp_path / "files"
     folder.mkdir()
     done = subprocess.run(
-        [sys.executable, str(program), str(folder)], capture_output=True, text=True, timeout=110, check=False
+        [sys.executable, str(program), str(folder), str(files)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(done.stdout)
-    assert counts["refused"] + counts["loaded"] == 10_000
+    assert counts["refused"] + counts["loaded"] == files
     assert min(counts.values()) > 0
     assert sorted(os.listdir(folder)) == ["bad", "good"]

@@ -106,7 +106,9 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "error", "message"), CASES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("name", "arguments", "error", "message"), CASES, ids=[f"{name} {message}" for name, _, _, message in CASES]
+)
 def test_refused_and_nothing_written(name: str, arguments: dict[str, Any], error: Any, message: str) -> None:
     optimizer = Bare(0.4, 0.2, momentum=0.9)
     with pytest.raises(error, match=re.escape(message)):

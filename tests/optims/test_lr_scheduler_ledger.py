@@ -152,3 +152,12 @@ def test_a_schedule_built_after_a_copied_one_starts_from_the_base_rate(copied: C
     first = ExponentialLR(Bare(0.5, 0.25), 0.5)
     first.step()
     assert StepLR(copied(first).optimizer, 2).last_lr == [0.5, 0.25]
+
+
+def test_a_schedule_built_after_a_cycle_that_was_loaded_starts_where_the_cycle_did() -> None:
+    optimizer = with_momentum(9.0)
+    first = CyclicLR(optimizer, 0.25, 1.0, 4)
+    for _ in range(3):
+        first.step()
+    first.load_state_dict({**first.state_dict(), "last_epoch": 2})
+    assert (first.last_lr, StepLR(optimizer, 2).last_lr) == ([0.625], [0.25])

@@ -244,3 +244,15 @@ def test_a_group_added_later_is_scheduled_from_its_own_rate() -> None:
         first, second = scheduler.lr_at(epoch)
         assert scheduler.last_lr == [first, second]
         assert second == pytest.approx(4 * first, rel=1e-12)
+
+
+@pytest.mark.parametrize("added", [False, True], ids=["as it was", "with another group"])
+def test_a_loaded_schedule_is_silent_when_it_is_stepped_before_the_first_update(added: bool) -> None:
+    optimizer = sgd(0.1)
+    scheduler = ours.StepLR(optimizer, 2, 0.5)
+    scheduler.load_state_dict({**scheduler.state_dict(), "last_epoch": 3})
+    if added:
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.4})
+    scheduler.step()  # a warning would be an error
+    assert scheduler.last_lr == [0.025, 0.1][: 1 + added]
+    assert len(optimizer._optimizer_step_post_hooks) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.support.processes import assert_survives
@@ -60,6 +61,8 @@ write_checkpoint(result, trainer.state_dict())
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # some twenty processes that import PyTorch
 def test_a_run_that_is_killed_twelve_times_ends_as_one_that_is_not(tmp_path: Path) -> None:
     assert torch.__version__
     assert_survives(PROGRAM, tmp_path, kills=12, longest=0.25)
