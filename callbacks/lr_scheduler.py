@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
@@ -39,10 +39,8 @@ def _schedule_or_scheduler(instance: object, attribute: Any, value: Any) -> None
     if isinstance(value, type):
         cure = "pass an instance, a schedule such as Cosine() or a scheduler that is built on its optimizer"
         raise TypeError(f"{attribute.name!r} must be a schedule or a scheduler, {cure}: {value!r}")
-    parts = (
-        list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else [value]
-    )
-    for part in parts:
+    parts = value.values() if isinstance(value, Mapping) else value
+    for part in [value] if isinstance(value, Schedule) or not isinstance(parts, Iterable) else parts:
         check_is_value(part, attribute.name)
 
 
@@ -121,12 +119,10 @@ class LRSchedulerCallback(Callback):
             return (Scheduled(scheduler.schedule, optimizer, self.interval, at=at, bases=tuple(bases)),)
         if scheduler is not None:
             return (Scheduled(None, getattr(scheduler, "optimizer", None), self.interval),)
-        bases = self._bases if self._saved is None else saved.get("base_lrs")
-        at = saved.get("last_epoch", 0)
+        known: list[float] | None = self._bases if self._saved is None else saved["base_lrs"]
+        start = None if known is None else tuple(known)
         return (
-            Scheduled(
-                self.schedule, self.optimizer, self.interval, self.length, at, None if bases is None else tuple(bases)
-            ),
+            Scheduled(self.schedule, self.optimizer, self.interval, self.length, saved.get("last_epoch") or 0, start),
         )
 
     def monitored(self) -> Monitor | None:
@@ -139,9 +135,8 @@ class LRSchedulerCallback(Callback):
             return
         optimizer = run.optimizer if self.optimizer is None else self.optimizer
         if optimizer is None:
-            raise ValueError(
-                "LRSchedulerCallback needs an optimizer: pass Trainer(optimizer=...) or LRSchedulerCallback(..., optimizer=...)"
-            )
+            cure = "pass Trainer(optimizer=...) or LRSchedulerCallback(..., optimizer=...)"
+            raise ValueError(f"LRSchedulerCallback needs an optimizer: {cure}")
         run.claim(optimizer, self)
         bound = self.scheduler is not None and self.scheduler.optimizer is optimizer
         if bound or (run.epochs == 0 and self._saved is None):  # nothing to train, and no length to take shares of
@@ -237,7 +232,7 @@ class LRSchedulerCallback(Callback):
 
 @define(eq=False)
 class _NamedSchedule(Callback):
-    """The base of the callbacks that have a schedule's name: each holds one LRSchedulerCallback, which does the work."""
+    """The base of the callbacks that have a schedule's name; the LRSchedulerCallback that each holds does the work."""
 
     optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, repr=False)
     interval: Interval = field(default="epoch", kw_only=True, validator=_interval)

@@ -87,7 +87,7 @@ def read_rates(optimizer: Any) -> list[float]:
 
 
 def snapshot_lrs(optimizer: Any) -> list[Any]:
-    """Return the rates that the optimizer has now, to be read as floats later: tensors as copies, so that none waits."""
+    """Return the rates that the optimizer has now, tensors as copies: nothing waits for a device before they are read."""
     return [
         rate if type(rate) is float else rate.detach().clone() if hasattr(rate, "detach") else float(rate)
         for rate in (group["lr"] for group in optimizer.param_groups)

@@ -8,44 +8,17 @@
 Linear(0.5, total_iters='20%').then(Cosine())
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from typing import Any
+from lucid_train.lazy import lazy_names
 
-    from lucid_train.schedules.compose import Chain, Product, Sequence, Until
+if TYPE_CHECKING:
     from lucid_train.schedules.cosine import Cosine, WarmRestarts
     from lucid_train.schedules.cycle import Cyclic, OneCycle, OneCycleMomentum
     from lucid_train.schedules.decay import Exponential, MultiStep, Polynomial, Step
     from lucid_train.schedules.function import Function, Multiplicative
-    from lucid_train.schedules.length import Length
-    from lucid_train.schedules.schedule import Schedule, check_is_value
-    from lucid_train.schedules.warmup import Constant, Linear, Noam
-
-_HOMES = {
-    "Chain": "compose",
-    "Constant": "warmup",
-    "Cosine": "cosine",
-    "Cyclic": "cycle",
-    "Exponential": "decay",
-    "Function": "function",
-    "Length": "length",
-    "Linear": "warmup",
-    "MultiStep": "decay",
-    "Multiplicative": "function",
-    "Noam": "warmup",
-    "OneCycle": "cycle",
-    "OneCycleMomentum": "cycle",
-    "Polynomial": "decay",
-    "Product": "compose",
-    "Schedule": "schedule",
-    "Sequence": "compose",
-    "Step": "decay",
-    "Until": "compose",
-    "WarmRestarts": "cosine",
-    "check_is_value": "schedule",
-}
+    from lucid_train.schedules.schedule import Chain, Linear, Product, Schedule, Sequence
+    from lucid_train.schedules.warmup import Constant, Noam
 
 __all__ = [
     "Chain",
@@ -54,7 +27,6 @@ __all__ = [
     "Cyclic",
     "Exponential",
     "Function",
-    "Length",
     "Linear",
     "MultiStep",
     "Multiplicative",
@@ -66,18 +38,17 @@ __all__ = [
     "Schedule",
     "Sequence",
     "Step",
-    "Until",
     "WarmRestarts",
-    "check_is_value",
 ]
 
-
-def __getattr__(name: str) -> "Any":
-    # Loaded when asked for, so that one schedule costs no more than itself (PEP 562).
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "cosine": ("Cosine", "WarmRestarts"),
+        "cycle": ("Cyclic", "OneCycle", "OneCycleMomentum"),
+        "decay": ("Exponential", "MultiStep", "Polynomial", "Step"),
+        "function": ("Function", "Multiplicative"),
+        "schedule": ("Chain", "Linear", "Product", "Schedule", "Sequence"),
+        "warmup": ("Constant", "Noam"),
+    },
+)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from math import pi, sin
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.length import count_or_share
+from lucid_train.schedules.length import Length, count_or_share
 from lucid_train.schedules.schedule import Schedule, stored
 from lucid_train.validation import one_of, real_number, whole_number
-
-if TYPE_CHECKING:
-    from lucid_train.schedules.length import Length
 
 
 @final

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import pi, sin
-from typing import TYPE_CHECKING, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, TypeAlias, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.length import Missing, count_or_share
+from lucid_train.schedules.length import Length, Missing, Span, count_or_share
 from lucid_train.schedules.schedule import Schedule, function, store, stored
-from lucid_train.validation import one_of, real_number
+from lucid_train.validation import flag, one_of, real_number
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeAlias
-
-    from lucid_train.schedules.length import Length, Span
-
-    # Start and end of a phase, whole or not, and the values there.
-    Phase: TypeAlias = tuple[float, float, float, float]
+# Start and end of a phase, whole or not, and the values there.
+Phase: TypeAlias = tuple[float, float, float, float]
 
 
 def _step_size_down(instance: Any, attribute: Any, value: Any) -> None:
@@ -91,11 +86,6 @@ class Cyclic(Schedule):
         return settings
 
 
-def _flag(instance: Any, attribute: Any, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{attribute.name!r} must be True or False: {value!r}")
-
-
 @final
 @frozen(repr=False)
 class OneCycle(Schedule):
@@ -129,7 +119,7 @@ class OneCycle(Schedule):
     )
     div_factor: float = field(default=25.0, validator=stored(real_number, above=0))
     final_div_factor: float = field(default=1e4, validator=stored(real_number, above=0))
-    three_phase: bool = field(default=False, validator=_flag)
+    three_phase: bool = field(default=False, validator=stored(flag))
     _total_steps: int = field(init=False, repr=False, eq=False)
     _phases: tuple[Phase, ...] = field(init=False, repr=False, eq=False)
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, ClassVar, final
+from collections.abc import Sequence
+from typing import Any, ClassVar, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.length import count_or_share
+from lucid_train.schedules.length import Length, count_or_share
 from lucid_train.schedules.schedule import Schedule, store, stored
 from lucid_train.validation import real_number
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    from lucid_train.schedules.length import Length
 
 
 @final

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections.abc import Callable
+from typing import Any, final
 
 from attrs import field, frozen
 
 from lucid_train.schedules.schedule import Schedule, function, stored
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
 
 # How far apart the products lie that are remembered, so that going back costs at most as many factors.
 _STRIDE = 1024

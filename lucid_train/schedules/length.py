@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from attrs import frozen
 
@@ -11,12 +11,10 @@ from lucid_train.validation import whole_number
 
 if TYPE_CHECKING:
     from fractions import Fraction
-    from typing import Any
 
-    # A place in a run: exact, so that the rounding of one part does not move the next.
-    Place: TypeAlias = int | Fraction
-
-Length: TypeAlias = "int | str | None"
+# A place in a run: exact, so that the rounding of one part does not move the next.
+Place: TypeAlias = "int | Fraction"
+Length: TypeAlias = int | str | None
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%")
 

@@ -1,28 +1,28 @@
-"""Schedule: what a number is at time `t`, as a value."""
+"""Schedule: what a number is at time `t`, as a value; and what schedules are joined, chained and multiplied to."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections import abc
+from collections.abc import Callable
 from copy import copy
 from functools import cached_property, partial
 from inspect import get_annotations
+from itertools import pairwise
 from math import isfinite, isinf
-from typing import TYPE_CHECKING, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final, overload
 
-from attrs import NOTHING, define, fields
+from attrs import NOTHING, define, evolve, field, fields, frozen
 
-from lucid_train.schedules.length import Missing, Span, count_or_share, rounded
+from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, later, rounded, share
 from lucid_train.validation import real_number, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, Self
-
     import numpy as np
     from numpy.typing import NDArray
 
-    from lucid_train.schedules.compose import Product, Sequence, Until
-    from lucid_train.schedules.length import Place
+Affine: TypeAlias = Callable[[int], tuple[float, float]]
 
 # How a constructor, or `sized` on a fresh copy, sets a field of a frozen class.
 store = object.__setattr__
@@ -65,7 +65,8 @@ class Schedule(ABC):
     A field that is a length may be a count, in the schedule's own time; a share of the whole run, such as "5%", rounded
     half up and at least 1; or None where that means as long as its part of the run. `sized` makes counts of them: for
     each such field of your own, declare a private one for the count,
-    `_half_life: int = attrs.field(init=False, repr=False, eq=False)` for `half_life`, and read that in `affine`.
+    `_half_life: int = attrs.field(init=False, repr=False, eq=False)` for `half_life`, and read that in `affine`. A
+    schedule that ends names the field that says when in `duration`, so that `then` may follow it.
 
     >>> class Inverse(Schedule):
     ...     def affine(self, t):
@@ -190,8 +191,6 @@ class Schedule(ABC):
         >>> Constant().until("50%").then(Polynomial()).sized(8).table(8)
         [1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
         """
-        from lucid_train.schedules.compose import Until
-
         return Until(self, end)
 
     def then(self, following: Schedule) -> Sequence:
@@ -204,8 +203,6 @@ class Schedule(ABC):
         >>> Linear(0.5, total_iters=2).then(Exponential(0.5)).table(5)
         [0.5, 0.75, 1.0, 0.5, 0.25]
         """
-        from lucid_train.schedules.compose import joined
-
         if not self._ends:
             raise ValueError(f"'then' must follow an end, as in .until('5%').then(...): {self!r}")
         return joined(self, None, following)
@@ -221,8 +218,6 @@ class Schedule(ABC):
         >>> Step(2, gamma=0.5).warmup(2, start=0.0).table(5)
         [0.0, 0.5, 1.0, 1.0, 0.5]
         """
-        from lucid_train.schedules.warmup import Linear
-
         length = count_or_share("length", length, least=0)
         start = real_number("start", start, least=0, most=1)
         return self if length == 0 else Linear(start, 1.0, length).then(self)
@@ -230,7 +225,6 @@ class Schedule(ABC):
     def __mul__(self, factor: Schedule) -> Product:
         if not isinstance(factor, Schedule):
             return NotImplemented
-        from lucid_train.schedules.compose import Product
 
         return Product(self, factor)
 
@@ -379,3 +373,329 @@ def _plain(name: str, value: Any, resolved: bool) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"{name!r} must be plain JSON, or a function: {value!r}")
+
+
+@final
+@frozen(repr=False)
+class Linear(Schedule):
+    """Go along a line from one share of the base to another: the usual warm-up.
+
+    The value is `base * (start_factor * (n - t) + end_factor * t) / n` with `n = total_iters`, within 4 ulp; from
+    `total_iters` on exactly `base * end_factor`.
+
+    Args:
+        start_factor: The share at 0, from 0 to 1.
+        end_factor: The share from `total_iters` on, from 0 to 1.
+        total_iters: Epochs or steps from one to the other, at least 1; a share of the run; or as long as its part of
+            it.
+
+    >>> Linear(0.5, total_iters=2).table(4)
+    [0.5, 0.75, 1.0, 1.0]
+    """
+
+    duration: ClassVar[str] = "total_iters"
+
+    start_factor: float = field(validator=stored(real_number, least=0, most=1))
+    end_factor: float = field(default=1.0, validator=stored(real_number, least=0, most=1))
+    total_iters: Length = field(default=None, validator=stored(count_or_share))
+    _total_iters: int = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        n = self._total_iters
+        if t >= n:
+            return self.end_factor, 0.0
+        # Not start + (end - start) * t / n, which cancels where the end is much lower.
+        return self.start_factor * ((n - t) / n) + self.end_factor * (t / n), 0.0
+
+
+@final
+@frozen(repr=False)
+class Until:
+    """A schedule with an end, as `until` returns it. It is no schedule before `then` has said what follows."""
+
+    schedule: Schedule
+    end: int | str
+
+    def __attrs_post_init__(self) -> None:
+        check_is_value(self.schedule)
+        store(self, "end", count_or_share("end", self.end))
+        before = self.schedule.milestones if isinstance(self.schedule, Sequence) else ()
+        if not _rise((*before, self.end)):
+            raise ValueError(f"'end' must be after the ends before it, {list(before)}: {self.end!r}")
+
+    def then(self, following: Schedule) -> Sequence:
+        """Return the schedule followed by another one, which starts from its own beginning."""
+        return joined(self.schedule, self.end, following)
+
+    def __call__(self, *_: object) -> float:
+        raise ValueError(f"a schedule must not end before the run; say what comes then: {self!r}.then(...)")
+
+    def __repr__(self) -> str:
+        text = f"({self.schedule!r})" if isinstance(self.schedule, Product) else repr(self.schedule)
+        return f"{text}.until({self.end!r})"
+
+
+def _check_parts(instance: Any, attribute: Any, value: Any) -> None:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{attribute.name!r} must be a list of schedules: {value!r}")
+    parts = tuple(value)
+    if not any(part is not None for part in parts):
+        raise ValueError(f"{attribute.name!r} must hold at least one schedule: {list(parts)}")
+    for index, part in enumerate(parts):
+        if part is not None or not isinstance(instance, Sequence):
+            check_is_value(part, f"{attribute.name}[{index}]")
+    store(instance, attribute.name, parts)
+
+
+def _check_milestones(instance: Any, attribute: Any, value: Any) -> None:
+    name, parts = attribute.name, instance.parts
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name!r} must be a list of places: {value!r}")
+    milestones = tuple(
+        None if each is None else count_or_share(f"{name}[{index}]", each) for index, each in enumerate(tuple(value))
+    )
+    if len(milestones) != len(parts) - 1:
+        raise ValueError(f"{name!r} must be one less than the {len(parts)} parts: {list(milestones)}")
+    for index, (part, milestone) in enumerate(zip(parts, milestones, strict=False)):
+        if milestone is None and (part is None or not part._ends):
+            raise ValueError(f"'{name}[{index}]' must be given, as this part does not end by itself: {part!r}")
+    if not _rise(milestones):
+        raise ValueError(f"{name!r} must rise: {list(milestones)}")
+    store(instance, name, milestones)
+
+
+def _rise(milestones: abc.Sequence[Length]) -> bool:
+    """Whether the counts rise, and the shares; how the ones lie to the others is known when the run is."""
+    counts: list[Place] = [each for each in milestones if isinstance(each, int)]
+    shares: list[Place] = [share(each) for each in milestones if isinstance(each, str)]
+    return all(one < other for places in (counts, shares) for one, other in pairwise(places))
+
+
+@final
+@frozen(repr=False)
+class Sequence(Schedule):
+    """One schedule after the other, each from its own beginning: what `then` makes.
+
+    From `milestones[i - 1]` on, the value at `t` is that of `parts[i]` at `t - milestones[i - 1]`, as exact as it is
+    alone. Shares are rounded where the places lie in the run, so that the parts add up to it, and a part lasts at
+    least 1.
+
+    Args:
+        parts: The schedules. None is a part that leaves the value standing: the base, if it comes first, or else the
+            last value of the part before it.
+        milestones: Where all but the first of them begin, from the beginning of the first: counts, shares of the run,
+            or None where the part before says itself how long it lasts. One less than parts.
+
+    >>> from lucid_train.schedules import Exponential, Linear
+    >>> Sequence([Linear(0.5, total_iters=2), Exponential(0.5)], milestones=[2]).table(5)
+    [0.5, 0.75, 1.0, 0.5, 0.25]
+    """
+
+    parts: abc.Sequence[Schedule | None] = field(validator=_check_parts)
+    milestones: abc.Sequence[Length] = field(validator=_check_milestones)
+    _milestones: tuple[int, ...] = field(init=False, repr=False, eq=False)
+    _starts: tuple[int, ...] = field(init=False, repr=False, eq=False)
+    _affines: tuple[Affine, ...] = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        index = bisect_right(self._milestones, t)
+        return self._affines[index](t - self._starts[index])
+
+    @property
+    def absolute(self) -> bool:
+        return self.parts[0] is not None and all(part is None or part.absolute for part in self.parts)
+
+    @property
+    def has_shift(self) -> bool:
+        return any(part is not None and part.has_shift for part in self.parts)
+
+    @property
+    def _ends(self) -> bool:
+        return self.parts[-1] is not None and self.parts[-1]._ends
+
+    def _extent(self, span: Span) -> Place | None:
+        start, last = self._places(span)[-1], self.parts[-1]
+        extent = None if start is None or last is None else last._extent(evolve(span, start=start))
+        return None if start is None or extent is None else later(start, start + extent) - span.start
+
+    def _places(self, span: Span) -> list[Place | None]:
+        """Return where in the run each part begins, exactly; None where that is not known."""
+        places: list[Place | None] = [span.start]
+        for part, milestone in zip(self.parts, self.milestones, strict=False):
+            before, place = places[-1], None
+            if milestone is not None:
+                extent = span.extent(milestone)
+                place = None if extent is None else span.start + extent
+            elif before is not None and part is not None:
+                extent = part._extent(evolve(span, start=before))
+                place = None if extent is None else before + extent
+            if place is not None and before is not None:
+                if place <= before:
+                    raise ValueError(f"{part!r} must end after it begins, at {float(before):g}: {float(place):g}")
+                place = later(before, place)
+            places.append(place)
+        return places
+
+    def _fill(self, span: Span) -> None:
+        places = self._places(span)
+        ends = [*(None if place is None else rounded(place) for place in places[1:]), span.end]
+        parts = []
+        for part, start, end in zip(self.parts, places, ends, strict=True):
+            known = Span() if start is None else Span(span.run, start, end)
+            parts.append(None if part is None else part._within(known))
+        begin = rounded(span.start)
+        joints = tuple(end - begin for end in ends[:-1] if end is not None)
+        is_known = len(joints) == len(self.milestones)
+        store(self, "parts", tuple(parts))
+        store(self, "_milestones", joints if is_known else self._unknown(ends.index(None)))
+        store(self, "_starts", (0, *joints))
+        store(self, "_affines", self._affines_of_parts() if is_known else ())
+
+    def _unknown(self, index: int) -> Missing:
+        """Return what is missing for a joint: the length of the part before, or the share itself."""
+        part = self.parts[index] if self.milestones[index] is None else None
+        missing = None if part is None else part._missing()
+        return Missing(f"'milestones[{index}]'", self) if missing is None else missing
+
+    def _affines_of_parts(self) -> tuple[Affine, ...]:
+        affines: list[Affine] = []
+        for part, start, before in zip(self.parts, self._starts, (0, *self._starts), strict=False):
+            if part is not None:
+                affines.append(part.affine)
+            else:
+                affines.append(_Standing(affines[-1], start - 1 - before).affine if affines else _base)
+        return tuple(affines)
+
+    def __repr__(self) -> str:
+        first = self.parts[0]
+        if None in self.parts or isinstance(first, Sequence):  # which no sentence says
+            return f"Sequence({list(self.parts)!r}, {list(self.milestones)!r})"
+        text = f"({first!r})" if isinstance(first, Product) else repr(first)
+        for end, part in zip(self.milestones, self.parts[1:], strict=True):
+            text += f".then({part!r})" if end is None else f".until({end!r}).then({part!r})"
+        return text
+
+
+def joined(first: Schedule, end: Length, following: Schedule) -> Sequence:
+    """Return `first` up to `end`, None for as long as it lasts by itself, and from there on `following`."""
+    if isinstance(first, Sequence):
+        return Sequence((*first.parts, following), (*first.milestones, end))
+    return Sequence((first, following), (end,))
+
+
+@frozen
+class _Standing:
+    """The value of a part at one time, for as long as the next one leaves it standing."""
+
+    part: Affine
+    at: int
+
+    def affine(self, t: int) -> tuple[float, float]:
+        return self.part(self.at)
+
+
+def _base(t: int) -> tuple[float, float]:
+    return 1.0, 0.0
+
+
+@final
+@frozen(repr=False)
+class Chain(Schedule):
+    """Schedules on top of one another: the value of each is the base of the next.
+
+    The value is `s_n(... s_2(s_1(base, t), t) ..., t)`. Where each is a multiple of its base, that is the product of
+    the factors in any order. Each part adds its own bound and 1 ulp.
+
+    Args:
+        parts: The schedules; all but the first must depend on their base.
+
+    >>> from lucid_train.schedules import Constant, Exponential
+    >>> Chain([Constant(0.25, total_iters=2), Exponential(0.5)]).table(4)
+    [0.25, 0.125, 0.25, 0.125]
+    """
+
+    parts: abc.Sequence[Schedule] = field(validator=_check_parts)
+    _first: Affine = field(init=False, repr=False, eq=False)
+    _others: tuple[Affine, ...] = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        scale, shift = self._first(t)
+        for part in self._others:
+            more, base = part(t)
+            scale *= more
+            shift = shift * more + base
+        return scale, shift
+
+    @property
+    def absolute(self) -> bool:
+        return self.parts[0].absolute
+
+    @property
+    def has_shift(self) -> bool:
+        return any(part.has_shift for part in self.parts)
+
+    def _fill(self, span: Span) -> None:
+        for index, part in enumerate(self.parts[1:], 1):
+            if part.absolute:
+                raise ValueError(f"'parts[{index}]' must depend on its base, or come first: {part!r}")
+        super()._fill(span)
+        first, *others = [part.affine for part in self.parts]
+        store(self, "_first", first)
+        store(self, "_others", tuple(others))
+
+    def __repr__(self) -> str:
+        return f"Chain({list(self.parts)!r})"
+
+
+def _is_schedule(instance: Any, attribute: Any, value: Any) -> None:
+    check_is_value(value, attribute.name)
+
+
+def _is_multiple(instance: Any, attribute: Any, value: Any) -> None:
+    check_is_value(value, attribute.name)
+    if value.has_shift:
+        raise ValueError(f"{attribute.name!r} must be a multiple of its base, without a shift: {value!r}")
+
+
+@final
+@frozen(repr=False)
+class Product(Schedule):
+    """A schedule times the scale of another: what `a * b` makes.
+
+    Args:
+        schedule: Any schedule.
+        factor: One that is a multiple of its base at all times.
+
+    >>> from lucid_train.schedules import Constant, Step
+    >>> (Step(1, gamma=0.5) * Constant(0.5, total_iters=2)).table(4)
+    [0.5, 0.25, 0.25, 0.125]
+    """
+
+    schedule: Schedule = field(validator=_is_schedule)
+    factor: Schedule = field(validator=_is_multiple)
+    _first: Affine = field(init=False, repr=False, eq=False)
+    _second: Affine = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        scale, shift = self._first(t)
+        factor, extra = self._second(t)
+        if extra:  # of a schedule of the user's own, which need not say that it has one
+            raise ValueError(f"'factor' must be a multiple of its base, without a shift: {self.factor!r} at {t}")
+        return scale * factor, shift * factor
+
+    @property
+    def absolute(self) -> bool:
+        return self.schedule.absolute
+
+    @property
+    def has_shift(self) -> bool:
+        return self.schedule.has_shift
+
+    def _fill(self, span: Span) -> None:
+        super()._fill(span)
+        store(self, "_first", self.schedule.affine)
+        store(self, "_second", self.factor.affine)
+
+    def __repr__(self) -> str:
+        factor = f"({self.factor!r})" if isinstance(self.factor, Product) else repr(self.factor)
+        return f"{self.schedule!r} * {factor}"

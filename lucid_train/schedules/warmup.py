@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import Any, ClassVar, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.length import count_or_share
+from lucid_train.schedules.length import Length, Span, count_or_share
 from lucid_train.schedules.schedule import Schedule, stored
 from lucid_train.validation import real_number, whole_number
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from lucid_train.schedules.length import Length, Span
 
 
 @final
@@ -42,39 +37,6 @@ class Constant(Schedule):
 
     def _count(self, name: str, value: Any, span: Span) -> Any:
         return inf if value is None else super()._count(name, value, span)
-
-
-@final
-@frozen(repr=False)
-class Linear(Schedule):
-    """Go along a line from one share of the base to another: the usual warm-up.
-
-    The value is `base * (start_factor * (n - t) + end_factor * t) / n` with `n = total_iters`, within 4 ulp; from
-    `total_iters` on exactly `base * end_factor`.
-
-    Args:
-        start_factor: The share at 0, from 0 to 1.
-        end_factor: The share from `total_iters` on, from 0 to 1.
-        total_iters: Epochs or steps from one to the other, at least 1; a share of the run; or as long as its part of
-            it.
-
-    >>> Linear(0.5, total_iters=2).table(4)
-    [0.5, 0.75, 1.0, 1.0]
-    """
-
-    duration: ClassVar[str] = "total_iters"
-
-    start_factor: float = field(validator=stored(real_number, least=0, most=1))
-    end_factor: float = field(default=1.0, validator=stored(real_number, least=0, most=1))
-    total_iters: Length = field(default=None, validator=stored(count_or_share))
-    _total_iters: int = field(init=False, repr=False, eq=False)
-
-    def affine(self, t: int) -> tuple[float, float]:
-        n = self._total_iters
-        if t >= n:
-            return self.end_factor, 0.0
-        # Not start + (end - start) * t / n, which cancels where the end is much lower.
-        return self.start_factor * ((n - t) / n) + self.end_factor * (t / n), 0.0
 
 
 @final

@@ -111,7 +111,7 @@ def loaded(build: Build, steps: int) -> dict[str, Any]:
 
 
 def recipe(expression: str, length: int) -> Any:
-    """Return the rates of a run of so many epochs, and a few beyond it, for each of two groups, or why it is too short."""
+    """Return the rates of a run of so many epochs and a few beyond, for each of two groups, or why it is too short."""
     schedule = eval(expression, {**{name: getattr(schedules, name) for name in schedules.__all__}, "power": power})
     try:
         schedule = schedule.sized(length)

@@ -47,14 +47,14 @@ DIFFERENCES: dict[str, Difference] = {
 
 # What was frozen again when the schedulers became bindings of values, and why.
 FROZEN_AGAIN = {
-    "states: Chained*: after *": "the state of a composition is that of its value: parts with their classes, no base rates",
+    "states: Chained*: after *": "the state of a composition is its value's: parts by class, without base rates",
     "states: SequentialLR*: after *": "as above",
     "states: CyclicLR*: after *": "a scheduler of several keys has the settings of each, and base values by key",
     "states: OneCycleLR*: after *": "as above",
     "states: LambdaLR, a list: after *": "a scheduler with one schedule per group has them in a list",
     "states: MultiplicativeLR, a list: after *": "as above",
     "states: ReduceLROnPlateau*: after *": "it multiplies the rates that stand in the groups: there are no base rates",
-    "states: SequentialLR, momentum first: loaded after 29": "a momentum that a part left standing is written when loaded",
+    "states: SequentialLR, momentum first: loaded after 29": "a momentum left standing is written when loaded",
     "recipes: Constant(0.5): *": "a Constant without a length lasts, it does not end with the run",
     "recipes: Constant(1.0).until('80%').then(Linear(1.0, 0.0)).warmup('5%'): *": "a warm-up shifts all that follows",
     "recipes: MultiStep(['50%', 6]).warmup('5%'): 33": "shares are rounded as places in the run",

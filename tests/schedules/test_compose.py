@@ -25,9 +25,9 @@ from lucid_train.schedules import (
     Schedule,
     Sequence,
     Step,
-    Until,
     WarmRestarts,
 )
+from lucid_train.schedules.schedule import Until
 
 endless = st.one_of(
     st.builds(Exponential, st.floats(0.5, 1)),
@@ -93,11 +93,12 @@ def test_a_warm_up_of_length_0_is_none(schedule: Schedule) -> None:
     assert schedule.warmup(0) is schedule
 
 
-@given(first=shares, second=shares, run=runs)
-def test_it_does_not_matter_how_parts_that_end_by_themselves_are_grouped(first: str, second: str, run: int) -> None:
-    a, b, c = Linear(0.1, 0.9, first), Polynomial(second), Cosine()
-    one, other = a.then(b).then(c).sized(run), a.then(b.then(c)).sized(run)
-    assert one.table(run) == other.table(run)
+@given(places=st.tuples(*[st.one_of(shares, lengths)] * 3), run=st.integers(3, 300))
+def test_it_does_not_matter_how_parts_that_end_by_themselves_are_grouped(places: Any, run: int) -> None:
+    a, b, c, d = Linear(0.1, 0.9, places[0]), Polynomial(places[1]), Constant(0.3, places[2]), Exponential(0.5)
+    expected = a.then(b).then(c).then(d).sized(run).table(run)
+    for grouped in (a.then(b.then(c).then(d)), a.then(b.then(c)).then(d), a.then(b.then(c.then(d)))):
+        assert grouped.sized(run).table(run) == expected
 
 
 @given(parts=st.lists(shares, min_size=1, max_size=6), run=runs)
@@ -118,9 +119,9 @@ def test_joints_are_rounded_as_places_so_that_the_parts_add_up_to_the_run(parts:
 @given(first=shares, second=shares, run=st.integers(3, 60))
 def test_a_share_is_at_least_1_however_short_the_run(first: str, second: str, run: int) -> None:
     sized = Constant(0.5).until(first).then(Constant(0.25, second)).then(Exponential(0.5)).sized(run)
-    place = max(Fraction(1), fraction(first) * run)
+    place = fraction(first) * run if fraction(first) * run >= 0.5 else Fraction(1)
     start = half_up(place)
-    end = max(start + 1, half_up((place if place > 1 else Fraction(start)) + fraction(second) * run))
+    end = max(start + 1, half_up(place + fraction(second) * run))
     values = [0.5] * start + [0.25] * (end - start) + [1.0, 0.5]
     assert sized.table(end + 2) == values
 
@@ -175,6 +176,7 @@ def test_a_schedule_that_ends_by_itself_needs_no_until() -> None:
         OneCycle(1.0),
         OneCycle(1.0).momentum(),
         Linear(0.1, 1.0, 5).then(Cosine()),
+        Linear(0.1, 1.0, "5%").then(Exponential(0.5)),
         Sequence([Step(2), None], [5]),
         Chain([Cosine(5)]),
         Cosine(5) * Step(2),

@@ -20,7 +20,6 @@ from lucid_train.schedules import (
     Cyclic,
     Exponential,
     Function,
-    Length,
     Linear,
     Multiplicative,
     MultiStep,
@@ -31,8 +30,9 @@ from lucid_train.schedules import (
     Sequence,
     Step,
     WarmRestarts,
-    check_is_value,
 )
+from lucid_train.schedules.length import Length
+from lucid_train.schedules.schedule import check_is_value
 
 
 def halves(t: float) -> float:
@@ -290,6 +290,20 @@ def test_a_length_of_the_users_own_is_sized_like_ours() -> None:
     assert HalfLife("20%").sized(10) == HalfLife("20%") != HalfLife(2)
     with pytest.raises(ValueError, match=r"'half_life' of HalfLife\(half_life=None\) needs the length of the run"):
         HalfLife()(0)
+
+
+def test_a_schedule_of_the_users_own_may_end_by_itself() -> None:
+    @attrs.frozen
+    class Ramp(Schedule):
+        duration: ClassVar[str] = "length"
+        length: Length = None
+        _length: int = attrs.field(init=False, repr=False, eq=False)
+
+        def affine(self, t: int) -> tuple[float, float]:
+            return t / self._length, 0.0
+
+    assert Ramp(2).then(Exponential(0.5)).table(4) == [0.0, 0.5, 1.0, 0.5]
+    assert Ramp("50%").then(Ramp()).sized(8).table(8) == [0.0, 0.25, 0.5, 0.75] * 2
 
 
 def test_a_schedule_within_one_of_the_users_own_is_sized_with_it() -> None:

@@ -8,14 +8,13 @@ from typing import Any, Literal, TypeVar
 
 from lucid_train.optims.lr_scheduler.scheduler import LRScheduler
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, stored_under
-from lucid_train.schedules.compose import Chain
-from lucid_train.schedules.compose import Sequence as SequenceOf
 from lucid_train.schedules.cosine import Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle
 from lucid_train.schedules.decay import Exponential, MultiStep, Polynomial, Step
 from lucid_train.schedules.function import Function, Multiplicative
-from lucid_train.schedules.schedule import Schedule
-from lucid_train.schedules.warmup import Constant, Linear, Noam
+from lucid_train.schedules.schedule import Chain, Linear, Schedule
+from lucid_train.schedules.schedule import Sequence as SequenceOf
+from lucid_train.schedules.warmup import Constant, Noam
 from lucid_train.validation import flag, real_number, whole_number
 
 T = TypeVar("T")
@@ -111,7 +110,7 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """Lower the rates along half a cosine, again and again, each time `T_mult` times as slowly: `schedules.WarmRestarts`.
+    """Lower the rates along half a cosine, again and again, each time more slowly: `schedules.WarmRestarts`.
 
     `step(epoch)` goes to an epoch that may lie between two whole ones, as PyTorch's does; `step()` then goes on from
     there by 1.
@@ -353,7 +352,7 @@ class OneCycleLR(LRScheduler):
 class SequentialLR(LRScheduler):
     """Run the schedules of other schedulers one after the other: `schedules.Sequence`, what `then` makes.
 
-    From `milestones[i - 1]` on, the rates of epoch `t` are what `schedulers[i]` gives for epoch `t - milestones[i - 1]`.
+    From `milestones[i - 1]` on, the rates of epoch `t` are those of `schedulers[i]` in epoch `t - milestones[i - 1]`.
     A part that leaves the momentum alone leaves it as it stands.
 
     Args:
@@ -398,7 +397,8 @@ class ChainedScheduler(LRScheduler):
 
     >>> from lucid_train import nn, optims
     >>> optimizer = optims.SGD(nn.Linear(10, 1).parameters(), lr=1.0)
-    >>> scheduler = ChainedScheduler([ConstantLR(optimizer, factor=0.25, total_iters=2), ExponentialLR(optimizer, gamma=0.5)])
+    >>> parts = [ConstantLR(optimizer, factor=0.25, total_iters=2), ExponentialLR(optimizer, gamma=0.5)]
+    >>> scheduler = ChainedScheduler(parts)
     >>> [scheduler.lr_at(epoch) for epoch in range(4)]
     [[0.25], [0.125], [0.25], [0.125]]
     """
@@ -511,7 +511,9 @@ def _composed(
         if not all(each.absolute for each in part._binding("lr").distinct()):
             bases = next(p.base_lrs for p in parts if not all(each.absolute for each in p._binding("lr").distinct()))
             if part.base_lrs != bases:
-                raise ValueError(f"'schedulers[{index}]' must have the base rates of those before it, {bases}: {part!r}")
+                raise ValueError(
+                    f"'schedulers[{index}]' must have the base rates of those before it, {bases}: {part!r}"
+                )
     joined: dict[str, Schedule | list[Schedule]] = {}
     for key in dict.fromkeys(binding.key for part in parts for binding in part._bindings):
         bindings = [next((each for each in part._bindings if each.key == key), None) for part in parts]

@@ -177,7 +177,7 @@ class ReduceLROnPlateau(LRScheduler):
         gain = self._settings["threshold"] * (1 if least else -1)
         best = (math.inf if least else -math.inf) if self.best is None else self.best
         limit = best * (1 - gain) if self._settings["threshold_mode"] == "rel" else best - gain
-        return value < limit if least else value > limit
+        return bool(value < limit if least else value > limit)
 
 
 def _checked_settings(settings: Mapping[str, Any], groups: int) -> dict[str, Any]:

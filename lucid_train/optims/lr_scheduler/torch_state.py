@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lucid_train.optims.lr_scheduler.scheduler import LRScheduler
-from lucid_train.schedules.compose import Chain
-from lucid_train.schedules.compose import Sequence as SequenceOf
 from lucid_train.schedules.cosine import Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle, OneCycleMomentum
 from lucid_train.schedules.decay import MultiStep
 from lucid_train.schedules.function import Function, Multiplicative
-from lucid_train.schedules.schedule import Schedule
+from lucid_train.schedules.schedule import Chain, Schedule
+from lucid_train.schedules.schedule import Sequence as SequenceOf
 from lucid_train.validation import real_number, whole_number
 
 # What PyTorch's and Lucid's schedulers keep beside their settings; a pure function needs none of it.
@@ -35,7 +34,7 @@ def translated(scheduler: LRScheduler, state: Mapping[str, Any]) -> dict[str, An
         return _plateau(state)
     whole = state if "base_lrs" in state else _first_part(state)
     bases = list(whole.get("base_lrs", ()))
-    epoch = state.get("last_epoch", whole.get("last_epoch"))
+    epoch: Any = state.get("last_epoch", whole.get("last_epoch"))
     found: dict[str, Any] = {"last_epoch": epoch}
     bindings = scheduler._bindings
     for binding in bindings:
