@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +15,9 @@ from attrs import define, field
 from lucid_train.callback import Callback, Hook, Scheduled
 from lucid_train.events import EpochEnd, Event, FitStart, StepEnd
 from lucid_train.monitor import Monitor
-from lucid_train.optims.lr_scheduler.scheduler import LRScheduler, schedules_sized
+from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, schedules_sized
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
-from lucid_train.optims.param_groups import param_groups, stored_under, write_value
+from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
 from lucid_train.schedules.cosine import Cosine
 from lucid_train.schedules.decay import Exponential, Step
 from lucid_train.schedules.schedule import Schedule, check_is_value
@@ -85,7 +86,7 @@ class LRSchedulerCallback(Callback):
     _resumed: bool = field(default=False, init=False, repr=False)
     # What `reset` goes back to: the base rates of a schedule, or the state of a scheduler and what its groups held.
     _bases: list[float] | None = field(default=None, init=False, repr=False)
-    _first: tuple[Any, list[dict[str, Any]]] | None = field(default=None, init=False, repr=False)
+    _first: tuple[Any, list[dict[str, float]]] | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.monitor is not None and self.interval == "step":
@@ -113,17 +114,17 @@ class LRSchedulerCallback(Callback):
         return [] if event is (StepEnd if self.interval == "epoch" else EpochEnd) else super().hooks(event)
 
     def schedules(self) -> tuple[Scheduled, ...]:
-        scheduler, saved = self.scheduler, self._saved or {}
+        scheduler = self.scheduler
         if isinstance(scheduler, LRScheduler) and not scheduler.follows_metric:
-            optimizer, at, bases = scheduler.optimizer, scheduler.last_epoch, scheduler.base_lrs
-            return (Scheduled(scheduler.schedule, optimizer, self.interval, at=at, bases=tuple(bases)),)
+            if "lr" not in scheduler.schedules:
+                return ()
+            at, bases = scheduler.last_epoch, tuple(scheduler.base_lrs)
+            return (Scheduled(scheduler.schedule, scheduler.optimizer, self.interval, at=at, bases=bases),)
         if scheduler is not None:
             return (Scheduled(None, getattr(scheduler, "optimizer", None), self.interval),)
-        known: list[float] | None = self._bases if self._saved is None else saved["base_lrs"]
-        start = None if known is None else tuple(known)
-        return (
-            Scheduled(self.schedule, self.optimizer, self.interval, self.length, saved.get("last_epoch") or 0, start),
-        )
+        saved = self._saved or {"last_epoch": None, "base_lrs": self._bases}
+        at, bases = saved["last_epoch"] or 0, tuple(saved["base_lrs"] or ())
+        return (Scheduled(self.schedule, self.optimizer, self.interval, self.length, at, bases or None),)
 
     def monitored(self) -> Monitor | None:
         return None if self.monitor is None else Monitor(self.monitor)
@@ -165,7 +166,7 @@ class LRSchedulerCallback(Callback):
         if _is_steppable(self.schedule):
             return {"scheduler": copy.deepcopy(self.scheduler.state_dict())}
         if self.scheduler is None:
-            return self._saved or {"last_epoch": None, "base_lrs": []}
+            return copy.deepcopy(self._saved) or {"last_epoch": None, "base_lrs": []}
         return {"last_epoch": self.scheduler.last_epoch, "base_lrs": self.scheduler.base_lrs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -177,7 +178,9 @@ class LRSchedulerCallback(Callback):
         check_entries(f"the state of {type(self).__name__}", state, names)
         self._accepted, self._resumed = accepted, True
         self._saved = copy.deepcopy(state)
-        if not given:
+        if given:
+            self._remember_first()  # before the optimizer is restored
+        else:
             self.scheduler = None  # it is built again when the fit starts, on an optimizer that is restored by then
 
     def settings(self) -> dict[str, Any]:
@@ -185,41 +188,45 @@ class LRSchedulerCallback(Callback):
         return {**super().settings(), "schedule": given}
 
     def reset(self) -> None:
-        self._saved = None
+        saved, self._saved = self._saved, None
         if not _is_steppable(self.schedule):
-            self._bases = None if self.scheduler is None else self.scheduler.base_lrs
+            if self.scheduler is not None:
+                self._bases = self.scheduler.base_lrs
+            elif saved is not None:
+                self._bases = saved["base_lrs"] or None
             self.scheduler = None
         elif self._first is not None:
             state, held = self._first
-            with _without_order_warning():
-                self.scheduler.load_state_dict(copy.deepcopy(state))
+            self.scheduler.load_state_dict(copy.deepcopy(state))
             for group, values in zip(self.scheduler.optimizer.param_groups, held, strict=False):
                 for key, value in values.items():
-                    if stored_under(group, key) == key and isinstance(value, float):
-                        write_value(group, key, value)
-                    else:
-                        group[key] = value
+                    write_value(group, key, value)
+
+    def _remember_first(self) -> None:
+        """Remember where a scheduler stands that was given, and what it may have written, for `reset`."""
+        optimizer = getattr(self.scheduler, "optimizer", None)
+        if self._first is None and optimizer is not None and hasattr(self.scheduler, "state_dict"):
+            held = [
+                {key: read_value(group, key) for key in ("lr", "momentum") if stored_under(group, key) in group}
+                for group in optimizer.param_groups
+            ]
+            self._first = copy.deepcopy(self.scheduler.state_dict()), held
 
     def _take_scheduler(self, run: Run) -> None:
-        """Take up the scheduler that was given."""
-        optimizer = getattr(self.scheduler, "optimizer", None)
-        if optimizer is not None:
-            run.claim(optimizer, self)
-            if self._first is None and hasattr(self.scheduler, "state_dict"):
-                self._first = (
-                    copy.deepcopy(self.scheduler.state_dict()),
-                    [_held(group) for group in optimizer.param_groups],
-                )
-        saved, self._saved = self._saved, None
+        """Begin with the scheduler that was given, or go on with it from a state."""
+        scheduler, saved, self._saved = self.scheduler, self._saved, None
+        if getattr(scheduler, "optimizer", None) is not None:
+            run.claim(scheduler.optimizer, self, getattr(scheduler, "schedules", None) or ("lr",))
+        self._remember_first()
         if saved is None:
             return
         state = saved["scheduler"]
         if not self._accepted:
-            self.scheduler.load_state_dict(state)
-        elif isinstance(self.scheduler, LRScheduler):
-            self.scheduler.load_state_dict(state, prefer="constructor")
+            scheduler.load_state_dict(state)
+        elif isinstance(scheduler, LRScheduler):
+            scheduler.load_state_dict(state, prefer="constructor")
         else:  # PyTorch's take over every setting that is in the state
-            self.scheduler.load_state_dict(progress(state))
+            scheduler.load_state_dict(progress(state))
 
     def _advance(self, *metric: float) -> None:
         if not self._resumed:
@@ -350,18 +357,10 @@ def _is_steppable(value: Any) -> bool:
     return callable(getattr(value, "step", None)) and not isinstance(value, (type, Schedule))
 
 
-def _held(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hyperparameters that a group holds; tensors, which are filled in place, as floats."""
-    return {
-        key: float(value) if hasattr(value, "fill_") else value
-        for key, value in group.items()
-        if key != "params" and (hasattr(value, "fill_") or isinstance(value, (bool, int, float, tuple)))
-    }
-
-
 @contextmanager
 def _without_order_warning() -> Iterator[None]:
-    """Do not let PyTorch's schedulers miss an update that was performed before the checkpoint."""
+    """Let no scheduler miss an update that was performed before the checkpoint, PyTorch's or ours."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
+        for message in (WRONG_ORDER, "Detected call of `lr_scheduler.step()` before"):
+            warnings.filterwarnings("ignore", re.escape(message), UserWarning)
         yield

@@ -37,7 +37,7 @@ def check_group(group: Any, index: int, keys: Sequence[str]) -> None:
         name = stored_under(group, key)
         if name not in group:
             raise TypeError(f"'optimizer.param_groups[{index}]' must have {key!r} to be scheduled: {sorted(group)}")
-        value = group[name][0] if name == "betas" else group[name]
+        value = _held(group, name)
         for entry, held in ((name, value), (f"initial_{key}", group.get(f"initial_{key}", 0.0))):
             real_number(f"optimizer.param_groups[{index}][{entry!r}]", held, least=0 if key == "lr" else None)
         if hasattr(value, "__setitem__") and "int" in str(getattr(value, "dtype", "")):
@@ -51,34 +51,28 @@ def stored_under(group: Group, key: str) -> str:
 
 def read_value(group: Group, key: str) -> float:
     """Return a value as a float; this waits for a tensor's device."""
-    name = stored_under(group, key)
-    return float(group[name][0] if name == "betas" else group[name])
+    return float(_held(group, stored_under(group, key)))
 
 
 def write_value(group: Group, key: str, value: float) -> Any:
-    """Set a value and return what the group holds now; a tensor or 0-d array is filled in place and keeps identity."""
+    """Set a value; return what the group holds then, or None for what is filled in place, as tensors and 0-d arrays.
+
+    A number that equals the value already stays the object that it is.
+    """
     name = stored_under(group, key)
-    held = group[name]
-    if name == "betas":
-        first = _replaced(held[0], value)
-        if first is not held[0]:
-            held = group[name] = (first, *held[1:])
-    else:
-        new = _replaced(held, value)
-        if new is not held:
-            held = group[name] = new
-    return held
-
-
-def _replaced(held: Any, value: float) -> Any:
-    if type(held) is not float:
-        if hasattr(held, "fill_"):
-            held.fill_(value)
-            return held
+    held = _held(group, name)
+    if hasattr(held, "fill_"):  # not compared: that would wait for a tensor's device
+        held.fill_(value)
+    elif held != value:
         if hasattr(held, "__setitem__"):
             held[()] = value
-            return held
-    return value
+        else:
+            group[name] = (value, *group[name][1:]) if name == "betas" else value
+    return group[name] if type(_held(group, name)) is float else None
+
+
+def _held(group: Group, name: str) -> Any:
+    return group[name][0] if name == "betas" else group[name]
 
 
 def read_rates(optimizer: Any) -> list[float]:
@@ -87,7 +81,7 @@ def read_rates(optimizer: Any) -> list[float]:
 
 
 def snapshot_lrs(optimizer: Any) -> list[Any]:
-    """Return the rates that the optimizer has now, tensors as copies: nothing waits for a device before they are read."""
+    """Return the rates that the optimizer has now, tensors as copies, so that no device is waited for."""
     return [
         rate if type(rate) is float else rate.detach().clone() if hasattr(rate, "detach") else float(rate)
         for rate in (group["lr"] for group in optimizer.param_groups)

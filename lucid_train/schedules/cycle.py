@@ -12,8 +12,11 @@ from lucid_train.schedules.length import Length, Missing, Span, count_or_share
 from lucid_train.schedules.schedule import Schedule, function, store, stored
 from lucid_train.validation import flag, one_of, real_number
 
-# Start and end of a phase, whole or not, and the values there.
-Phase: TypeAlias = tuple[float, float, float, float]
+# The last time at which a phase is looked at; its start, end and length, whole or not; and the values at its ends.
+Phase: TypeAlias = tuple[float, float, float, float, float, float]
+
+# A quarter of a turn.
+_QUARTER = pi / 2
 
 
 def _step_size_down(instance: Any, attribute: Any, value: Any) -> None:
@@ -86,9 +89,38 @@ class Cyclic(Schedule):
         return settings
 
 
+class _Phased:
+    """The way from corner to corner, along half cosines or lines, that a rate and its momentum share."""
+
+    __slots__ = ()
+    _phases: tuple[Phase, ...]
+    _is_linear: bool
+
+    def affine(self, t: float) -> tuple[float, float]:
+        # The first phase that has not ended, though a phase may end before the one that it follows.
+        for last, start, end, length, first, second in self._phases:  # noqa: B007  # looked at below
+            if t <= last:
+                break
+        else:
+            t = last
+        done, left = (t - start) / length, (end - t) / length
+        if self._is_linear:
+            return 0.0, first * left + second * done
+        # From the nearer corner, as the cosine of an angle close to pi / 2 loses what the angle was rounded by.
+        if done < left:
+            root = sin(_QUARTER * done)
+            return 0.0, first * (1.0 - root * root) + second * (root * root)
+        root = sin(_QUARTER * left)
+        return 0.0, first * (root * root) + second * (1.0 - root * root)
+
+    @property
+    def absolute(self) -> bool:
+        return True
+
+
 @final
 @frozen(repr=False)
-class OneCycle(Schedule):
+class OneCycle(_Phased, Schedule):
     """Go up to `max_lr` once and then far down, whatever the base.
 
     It starts at `max_lr / div_factor`, is highest at `pct_start * total_steps - 1`, and ends, at `total_steps - 1`, at
@@ -122,9 +154,7 @@ class OneCycle(Schedule):
     three_phase: bool = field(default=False, validator=stored(flag))
     _total_steps: int = field(init=False, repr=False, eq=False)
     _phases: tuple[Phase, ...] = field(init=False, repr=False, eq=False)
-
-    def affine(self, t: int) -> tuple[float, float]:
-        return 0.0, _between(self._phases, self.anneal_strategy, t)
+    _is_linear: bool = field(init=False, repr=False, eq=False)
 
     def momentum(self, base_momentum: float = 0.85, max_momentum: float = 0.95) -> OneCycleMomentum:
         """Return the momentum that goes with it: lowest where this is highest.
@@ -135,12 +165,9 @@ class OneCycle(Schedule):
         """
         return OneCycleMomentum(self, base_momentum, max_momentum)
 
-    @property
-    def absolute(self) -> bool:
-        return True
-
     def _fill(self, span: Span) -> None:
         super()._fill(span)
+        store(self, "_is_linear", self.anneal_strategy == "linear")
         first = self.max_lr / self.div_factor
         store(self, "_phases", self._corners(first, self.max_lr, first / self.final_div_factor))
 
@@ -155,9 +182,14 @@ class OneCycle(Schedule):
             corners, ends = [first, highest, first, last], [up - 1, 2 * up - 2, total - 1.0]
         else:
             corners, ends = [first, highest, last], [up - 1, total - 1.0]
-        # A phase without length, at the start of which PyTorch divides by 0, is at its end.
-        starts = [start if start < end else end - 1 for start, end in zip([0.0, *ends], ends, strict=False)]
-        return tuple(zip(starts, ends, corners, corners[1:], strict=False))
+        phases = []
+        for start, end, first, second in zip([0.0, *ends], ends, corners, corners[1:], strict=False):
+            # A phase without length, at the start of which PyTorch divides by 0, is at its end.
+            start = start if start < end else end - 1
+            phases.append((min(end, ends[-1]), start, end, end - start, first, second))
+            if end >= ends[-1]:  # what would follow lies beyond the end of the curve
+                break
+        return tuple(phases)
 
 
 def _one_cycle(instance: Any, attribute: Any, value: Any) -> None:
@@ -174,7 +206,7 @@ def _max_momentum(instance: Any, attribute: Any, value: Any) -> None:
 
 @final
 @frozen(repr=False)
-class OneCycleMomentum(Schedule):
+class OneCycleMomentum(_Phased, Schedule):
     """The momentum that goes with a OneCycle: from `max_momentum` down to `base_momentum` and back.
 
     Args:
@@ -187,13 +219,7 @@ class OneCycleMomentum(Schedule):
     base_momentum: float = field(default=0.85, validator=stored(real_number, least=0, below=1))
     max_momentum: float = field(default=0.95, validator=_max_momentum)
     _phases: tuple[Phase, ...] = field(init=False, repr=False, eq=False)
-
-    def affine(self, t: int) -> tuple[float, float]:
-        return 0.0, _between(self._phases, self.cycle.anneal_strategy, t)
-
-    @property
-    def absolute(self) -> bool:
-        return True
+    _is_linear: bool = field(init=False, repr=False, eq=False)
 
     @property
     def _ends(self) -> bool:
@@ -204,25 +230,5 @@ class OneCycleMomentum(Schedule):
 
     def _fill(self, span: Span) -> None:
         super()._fill(span)
+        store(self, "_is_linear", self.cycle._is_linear)
         store(self, "_phases", self.cycle._corners(self.max_momentum, self.base_momentum, self.max_momentum))
-
-
-def _between(phases: tuple[Phase, ...], strategy: str, t: float) -> float:
-    """Return the value at time `t` on the way from corner to corner."""
-    last = phases[-1][1]
-    if t > last:
-        t = last
-    # The first phase that has not ended, though a phase may end before the one that it follows.
-    for start, end, first, second in phases:  # noqa: B007  # looked at below
-        if t <= end:
-            break
-    length = end - start
-    done, left = (t - start) / length, (end - t) / length
-    if strategy == "linear":
-        return first * left + second * done
-    # From the nearer corner, as the cosine of an angle close to pi / 2 loses what the angle was rounded by.
-    if done < left:
-        far = sin(pi * done / 2) ** 2
-        return first * (1.0 - far) + second * far
-    near = sin(pi * left / 2) ** 2
-    return first * near + second * (1.0 - near)

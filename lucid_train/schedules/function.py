@@ -35,6 +35,8 @@ class Function(Schedule):
 class _Products:
     """The products of the factors so far: the last one, and every 1024th. A copy starts without any."""
 
+    __slots__ = ("last", "marks")
+
     def __init__(self) -> None:
         self.last = 0, 1.0
         self.marks = [1.0]
@@ -63,16 +65,15 @@ class Multiplicative(Schedule):
 
     def affine(self, t: int) -> tuple[float, float]:
         products = self._products
-        marks = products.marks
         at, product = products.last
-        if not t - _STRIDE <= at <= t:
-            mark = min(t // _STRIDE, len(marks) - 1)
+        if at > t or t - at > _STRIDE:
+            mark = min(t // _STRIDE, len(products.marks) - 1)
             if not mark * _STRIDE <= at <= t:
-                at, product = mark * _STRIDE, marks[mark]
+                at, product = mark * _STRIDE, products.marks[mark]
         while at < t:
             at += 1
             product *= float(self.f(at))
-            if at == len(marks) * _STRIDE:
-                marks.append(product)
-        products.last = at, product
+            if at % _STRIDE == 0 and at == len(products.marks) * _STRIDE:
+                products.marks.append(product)
+        products.last = t, product
         return product, 0.0

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from inspect import get_annotations
 from itertools import pairwise
 from math import isfinite, isinf
+from re import sub
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final, overload
 
 from attrs import NOTHING, define, evolve, field, fields, frozen
@@ -265,7 +266,8 @@ class Schedule(ABC):
         shown = []
         for index, each in enumerate(fields(type(self))):
             if each.init and (value := getattr(self, each.name)) != each.default:
-                text = getattr(value, "__qualname__", None) or repr(value)
+                # Without the places in memory that are in the repr of most objects that can be called.
+                text = getattr(value, "__qualname__", None) or sub(r"( object)? at 0x[0-9A-Fa-f]+", "", repr(value))
                 shown.append(text if index == 0 or each.default is NOTHING else f"{each.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
 

@@ -35,6 +35,10 @@ class Constant(Schedule):
     def affine(self, t: int) -> tuple[float, float]:
         return (self.factor if t < self._total_iters else 1.0), 0.0
 
+    def settings(self, *, resolved: bool = False) -> dict[str, Any]:
+        # No length is one that no number of JSON says.
+        return super().settings(resolved=resolved and self.total_iters is not None)
+
     def _count(self, name: str, value: Any, span: Span) -> Any:
         return inf if value is None else super()._count(name, value, span)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from types import SimpleNamespace
+from itertools import count
 from typing import Any
 
 from attrs import define
@@ -22,7 +22,7 @@ from lucid_train.events import (
     StepEnd,
     StepStart,
 )
-from lucid_train.optims.lr_scheduler.scheduler import LRScheduler, schedules_sized
+from lucid_train.optims.lr_scheduler.scheduler import Binding, schedules_sized
 from lucid_train.optims.param_groups import read_rates
 from lucid_train.training.run import Run
 
@@ -157,16 +157,11 @@ def _scheduled(scheduled: Scheduled, optimizer: Any, run: Run, epochs: range) ->
     if scheduled.schedule is None or steps is None or not length:
         yield from (PlannedEpoch(epoch, None, None) for epoch in epochs)
         return
-    # On groups of its own: nothing is written to the optimizer.
-    groups = [
-        {name: group[name] for name in ("lr", "initial_lr", "name") if name in group}
-        for group in optimizer.param_groups
-    ]
-    copied = SimpleNamespace(param_groups=[{**group, "lr": float(group["lr"])} for group in groups])
-    scheduler = LRScheduler(copied, schedules_sized(scheduled.schedule, length), base_lrs=scheduled.bases)
-    for first in (scheduled.at + index * steps for index in range(len(epochs))):
-        rates = tuple(scheduler.lr_at(first)), tuple(scheduler.lr_at(first + steps - 1))
-        yield PlannedEpoch(epochs[(first - scheduled.at) // steps], *rates)
+    schedule = schedules_sized(scheduled.schedule, length)
+    binding = Binding.of("lr", schedule, optimizer.param_groups, scheduled.bases or ())  # which writes nothing
+    for epoch, first in zip(epochs, count(scheduled.at, steps), strict=False):
+        rates = [tuple(binding.checked_values(t, scheduled.schedule)) for t in (first, first + steps - 1)]
+        yield PlannedEpoch(epoch, *rates)
 
 
 def _own_events(event: type[Event]) -> Iterator[type[Event]]:

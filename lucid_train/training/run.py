@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from time import monotonic
 from types import GeneratorType
@@ -101,7 +101,7 @@ class Run:
     _endings: list[Callable[[], object]] = field(factory=list, init=False, repr=False)
     _state: Callable[[], dict[str, Any]] | None = field(default=None, init=False, repr=False)
     _dispatcher: Dispatcher | None = field(default=None, init=False, repr=False)
-    _claims: list[tuple[Any, Callback]] = field(factory=list, init=False, repr=False)
+    _claims: list[tuple[Any, str, Callback]] = field(factory=list, init=False, repr=False)
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
@@ -200,19 +200,20 @@ class Run:
         """The seconds spent so far in each hook, as "EarlyStopping.on_epoch_end"; {} unless they are measured."""
         return {} if self._dispatcher is None or self._dispatcher.seconds is None else dict(self._dispatcher.seconds)
 
-    def claim(self, optimizer: Any, callback: Callback) -> None:
-        """Say that `callback` sets the rates of `optimizer`, which becomes the run's if it has none.
+    def claim(self, optimizer: Any, callback: Callback, keys: Iterable[str] = ("lr",)) -> None:
+        """Say that `callback` sets these keys of `optimizer`'s groups; it becomes the run's if the run has none.
 
         Raises:
-            ValueError: If another callback of this fit does so already.
+            ValueError: If another callback of this fit sets one of them already.
         """
-        for claimed, owner in self._claims:
-            if claimed is optimizer and owner is not callback:
-                raise ValueError(
-                    f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same rates; "
-                    "join them in one: LRSchedulerCallback(Recipe(...).until(5).then(...)) or a ChainedScheduler"
-                )
-        self._claims.append((optimizer, callback))
+        for key in keys:
+            for claimed, name, owner in self._claims:
+                if claimed is optimizer and name == key and owner is not callback:
+                    raise ValueError(
+                        f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same "
+                        f"{'rates' if key == 'lr' else key}; join them in one: first.until(5).then(second)"
+                    )
+            self._claims.append((optimizer, key, callback))
         if self.optimizer is None:
             self.optimizer = optimizer
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
-from lucid_train.optims.lr_scheduler.scheduler import LRScheduler
+from lucid_train.optims.lr_scheduler.scheduler import ATTENTIVE, Binding, Call, LRScheduler
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, stored_under
 from lucid_train.schedules.cosine import Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle
@@ -22,7 +22,7 @@ PerGroup = float | Sequence[float]
 Factor = Callable[[int], float]
 
 
-class StepLR(LRScheduler):
+class StepLR(LRScheduler, of=Step):
     """Multiply the rates by `gamma` once every `step_size` epochs: `schedules.Step`.
 
     >>> from lucid_train import nn, optims
@@ -44,7 +44,7 @@ class StepLR(LRScheduler):
         super().__init__(optimizer, Step(step_size, gamma), last_epoch, base_lrs=base_lrs)
 
 
-class MultiStepLR(LRScheduler):
+class MultiStepLR(LRScheduler, of=MultiStep):
     """Multiply the rates by `gamma` at every milestone: `schedules.MultiStep`."""
 
     def __init__(
@@ -59,7 +59,7 @@ class MultiStepLR(LRScheduler):
         super().__init__(optimizer, MultiStep(milestones, gamma), last_epoch, base_lrs=base_lrs)  # type: ignore[arg-type]  # made a tuple
 
 
-class ExponentialLR(LRScheduler):
+class ExponentialLR(LRScheduler, of=Exponential):
     """Multiply the rates by `gamma` every epoch: `schedules.Exponential`."""
 
     def __init__(
@@ -68,7 +68,7 @@ class ExponentialLR(LRScheduler):
         super().__init__(optimizer, Exponential(gamma), last_epoch, base_lrs=base_lrs)
 
 
-class PolynomialLR(LRScheduler):
+class PolynomialLR(LRScheduler, of=Polynomial):
     """Lower the rates to 0 along a polynomial: `schedules.Polynomial`."""
 
     def __init__(
@@ -84,7 +84,7 @@ class PolynomialLR(LRScheduler):
         super().__init__(optimizer, Polynomial(total_iters, power), last_epoch, base_lrs=base_lrs)
 
 
-class CosineAnnealingLR(LRScheduler):
+class CosineAnnealingLR(LRScheduler, of=Cosine):
     """Lower the rates along half a cosine, from the base rates to `eta_min` at `T_max`: `schedules.Cosine`.
 
     By default the next epoch is at the base rates again; with `after="mirror"` it climbs back, as PyTorch's does.
@@ -109,7 +109,7 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer, Cosine(T_max, eta_min, after), last_epoch, base_lrs=base_lrs)
 
 
-class CosineAnnealingWarmRestarts(LRScheduler):
+class CosineAnnealingWarmRestarts(LRScheduler, of=WarmRestarts):
     """Lower the rates along half a cosine, again and again, each time more slowly: `schedules.WarmRestarts`.
 
     `step(epoch)` goes to an epoch that may lie between two whole ones, as PyTorch's does; `step()` then goes on from
@@ -129,24 +129,25 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         base_lrs: Sequence[float] | None = None,
     ) -> None:
         T_0 = whole_number("T_0", T_0, least=1)
-        self._t: float | None = None
         super().__init__(optimizer, WarmRestarts(T_0, T_mult, eta_min), last_epoch, base_lrs=base_lrs)
-
-    def step(self, epoch: float | None = None) -> None:
-        """Go on by one epoch, or to the epoch given, at least 0, and write its values to the optimizer."""
-        if epoch is None and self._t is None:
-            super().step()
-        else:
-            t = real_number("epoch", epoch, least=0) if epoch is not None else (self._t or 0.0) + 1
-            self._step_attentively(int(t) if t.is_integer() else t)
-
-    def _go_to(self, t: float) -> None:
-        super()._go_to(t)
-        self.last_epoch, self._t = int(t), None if isinstance(t, int) else t
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the base values and `last_epoch`; between two epochs also `t`, the exact place."""
         return super().state_dict() | ({} if self._t is None else {"t": self._t})
+
+    def _go_to(self, t: float, values: Sequence[Sequence[float]]) -> None:
+        super()._go_to(t, values)
+        self._t = None if isinstance(t, int) else t
+
+    def _planned(self, known: int) -> tuple[int, list[Call]]:
+        return super()._planned(known) if self._t is None else ATTENTIVE
+
+    def _next(self) -> float:
+        return (self.last_epoch if self._t is None else self._t) + 1
+
+    def _checked_epoch(self, epoch: float) -> float:
+        t = real_number("epoch", epoch, least=0)
+        return int(t) if t.is_integer() else t
 
     def _place(self, state: Mapping[str, Any], epoch: int) -> float:
         t = real_number("t", state.get("t", epoch), least=0)
@@ -155,7 +156,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         return epoch if t == epoch else t
 
 
-class ConstantLR(LRScheduler):
+class ConstantLR(LRScheduler, of=Constant):
     """Multiply the base rates by `factor` for the first `total_iters` epochs: `schedules.Constant`."""
 
     def __init__(
@@ -171,7 +172,7 @@ class ConstantLR(LRScheduler):
         super().__init__(optimizer, Constant(factor, total_iters), last_epoch, base_lrs=base_lrs)
 
 
-class LinearLR(LRScheduler):
+class LinearLR(LRScheduler, of=Linear):
     """Lead the rates along a line from one factor to another, the usual warm-up: `schedules.Linear`."""
 
     def __init__(
@@ -189,7 +190,7 @@ class LinearLR(LRScheduler):
         super().__init__(optimizer, Linear(start_factor, end_factor, total_iters), last_epoch, base_lrs=base_lrs)
 
 
-class NoamLR(LRScheduler):
+class NoamLR(LRScheduler, of=Noam):
     """Raise the rates along a line, then let them fall with the inverse square root of the step: `schedules.Noam`.
 
     With a base rate of 1 the rates are the paper's. Made for steps: pass interval="step" in a Trainer.
@@ -242,7 +243,7 @@ class MultiplicativeLR(LRScheduler):
         super().__init__(optimizer, _of_functions(Multiplicative, lr_lambda, optimizer), last_epoch, base_lrs=base_lrs)
 
 
-class CyclicLR(LRScheduler):
+class CyclicLR(LRScheduler, of=Cyclic):
     """Lead the rates up and down between two bounds, and the momentum the other way: `schedules.Cyclic`.
 
     Args:
@@ -298,7 +299,7 @@ class CyclicLR(LRScheduler):
         self._bind(optimizer, schedules, last_epoch)
 
 
-class OneCycleLR(LRScheduler):
+class OneCycleLR(LRScheduler, of=OneCycle):
     """Lead the rates up to `max_lr` and then far down, and the momentum the other way: `schedules.OneCycle`.
 
     Args:
@@ -413,10 +414,10 @@ class ChainedScheduler(LRScheduler):
             raise ValueError(f"'schedulers' must hold at least one scheduler: {schedulers!r}")
         parts = _checked_parts(optimizer, found, -1)
         for index, part in enumerate(parts[1:], 1):
-            if any(each.absolute for binding in part._bindings for each in binding.distinct()):
+            if any(each.absolute for binding in part._bindings for each in binding.per_group()):
                 raise TypeError(f"'schedulers[{index}]' must depend on its base rates alone, or come first: {part!r}")
-            if any(binding.key != "lr" for binding in part._bindings):
-                raise TypeError(f"'schedulers[{index}]' must leave the momentum alone, or come first: {part!r}")
+            if list(part.schedules) != ["lr"]:
+                raise TypeError(f"'schedulers[{index}]' must set the rates alone, or come first: {part!r}")
         schedules = _composed(parts, lambda found: Chain(tuple(each for each in found if each is not None)))
         self._bind(optimizer, schedules, -1, parts=parts)
 
@@ -444,10 +445,10 @@ def _pairs(*values: float | list[float]) -> list[tuple[float, ...]]:
 
 
 def _spread(make: Callable[..., T], *values: float | list[float]) -> T | list[T]:
-    """Return what is made of the numbers: one for all groups, or one per group where a number differs by group."""
-    if not any(isinstance(each, list) for each in values):
-        return make(*values)
-    return [make(*row) for row in _pairs(*values)]
+    """Return what is made of the numbers: one for all groups, or one per group, the same for groups with the same."""
+    rows = _pairs(*values)
+    made = {row: make(*row) for row in rows}
+    return [made[row] for row in rows] if any(isinstance(each, list) for each in values) else made[rows[0]]
 
 
 def _momenta(low: PerGroup, high: PerGroup, count: int) -> tuple[float | list[float], float | list[float]]:
@@ -507,21 +508,25 @@ def _composed(
     parts: tuple[LRScheduler, ...], join: Callable[[list[Schedule | None]], Schedule]
 ) -> dict[str, Schedule | list[Schedule]]:
     """Return by key what the schedules of the parts are joined to; a part without one for a key stands as None."""
-    for index, part in enumerate(parts):
-        if not all(each.absolute for each in part._binding("lr").distinct()):
-            bases = next(p.base_lrs for p in parts if not all(each.absolute for each in p._binding("lr").distinct()))
-            if part.base_lrs != bases:
-                raise ValueError(
-                    f"'schedulers[{index}]' must have the base rates of those before it, {bases}: {part!r}"
-                )
     joined: dict[str, Schedule | list[Schedule]] = {}
-    for key in dict.fromkeys(binding.key for part in parts for binding in part._bindings):
+    for key in dict.fromkeys(key for part in parts for key in part.schedules):
         bindings = [next((each for each in part._bindings if each.key == key), None) for part in parts]
+        _check_same_bases(bindings, parts)
         if all(binding is None or isinstance(binding.schedules, Schedule) for binding in bindings):
-            joined[key] = join([None if each is None else each.schedule_of(0) for each in bindings])
+            joined[key] = join([None if binding is None else binding.schedules for binding in bindings])  # type: ignore[misc]  # as checked
         else:
-            groups = range(len(parts[0].optimizer.param_groups))
-            joined[key] = [
-                join([None if each is None else each.schedule_of(group) for each in bindings]) for group in groups
-            ]
+            count = len(parts[0].optimizer.param_groups)
+            rows = zip(*([None] * count if each is None else each.per_group() for each in bindings), strict=True)
+            joined[key] = [join(list(row)) for row in rows]
     return joined
+
+
+def _check_same_bases(bindings: list[Binding | None], parts: tuple[LRScheduler, ...]) -> None:
+    known: list[float] | None = None
+    for index, binding in enumerate(bindings):
+        if binding is None or all(each.absolute for each in binding.per_group()):
+            continue
+        if known is not None and binding.bases != known:
+            what = f"base {'rates' if binding.key == 'lr' else binding.key} of those before it, {known}"
+            raise ValueError(f"'schedulers[{index}]' must have the {what}: {parts[index]!r}")
+        known = binding.bases

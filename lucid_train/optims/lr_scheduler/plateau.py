@@ -5,13 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, Literal, SupportsFloat
 
-from lucid_train.optims.lr_scheduler.scheduler import LRScheduler, UpdateWatch, check_names, check_same, checked_bases
+from lucid_train.optims.lr_scheduler.scheduler import (
+    WRONG_ORDER,
+    LRScheduler,
+    UpdateWatch,
+    check_names,
+    check_same,
+    checked_bases,
+    checked_state,
+)
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, read_rates, write_value
 from lucid_train.validation import one_of, real_number, whole_number
 
-_PROGRESS = ("best", "num_bad_epochs", "cooldown_counter", "current_lrs", "last_epoch")
+_SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
+_COUNTS = ("num_bad_epochs", "cooldown_counter", "last_epoch")
+_PROGRESS = ("best", *_COUNTS, "current_lrs")
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -60,17 +71,9 @@ class ReduceLROnPlateau(LRScheduler):
         min_lr: float | Sequence[float] = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        settings = {
-            "mode": mode,
-            "factor": factor,
-            "patience": patience,
-            "threshold": threshold,
-            "threshold_mode": threshold_mode,
-            "cooldown": cooldown,
-            "min_lr": min_lr,
-            "eps": eps,
-        }
-        self._settings = _checked_settings(settings, len(param_groups(optimizer)))
+        settings = (mode, factor, patience, threshold, threshold_mode, cooldown, min_lr, eps)
+        groups = param_groups(optimizer)
+        vars(self).update(_checked_settings(dict(zip(_SETTINGS, settings, strict=True)), len(groups)))
         self._bindings = ()
         self.optimizer = optimizer
         self.best: float | None = None
@@ -86,7 +89,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings as plain JSON."""
-        return {name: list(value) if isinstance(value, list) else value for name, value in self._settings.items()}
+        return {name: copy(getattr(self, name)) for name in _SETTINGS}
 
     def lr_at(self, t: Any) -> Any:
         """Return the rates of the present epoch, the only one whose rates are known.
@@ -108,10 +111,8 @@ class ReduceLROnPlateau(LRScheduler):
             raise TypeError(f"'metrics' must be a number: {metrics!r}")
         value = float(metrics)
         groups = param_groups(self.optimizer)
-        lowest = numbers_per_group("min_lr", self._settings["min_lr"], len(groups), least=0)
-        if not self._stop_watching():
-            message = "scheduler.step() was called before optimizer.step(): no update has used the first rate"
-            warnings.warn(message, UserWarning, stacklevel=2)
+        lowest = numbers_per_group("min_lr", self.min_lr, len(groups), least=0)
+        in_order = self._stop_watching()
         if self._is_better(value):
             self.best, self.num_bad_epochs = value, 0
         else:
@@ -119,64 +120,50 @@ class ReduceLROnPlateau(LRScheduler):
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
-        if self.num_bad_epochs > self._settings["patience"]:
+        if self.num_bad_epochs > self.patience:
             rates = read_rates(self.optimizer)
             floors = lowest if isinstance(lowest, list) else [lowest] * len(rates)
-            reduced = [max(rate * self._settings["factor"], floor) for rate, floor in zip(rates, floors, strict=True)]
-            self._write(
-                [new if rate - new > self._settings["eps"] else rate for rate, new in zip(rates, reduced, strict=True)]
-            )
-            self.cooldown_counter, self.num_bad_epochs = self._settings["cooldown"], 0
+            reduced = [max(rate * self.factor, floor) for rate, floor in zip(rates, floors, strict=True)]
+            self._write([new if rate - new > self.eps else rate for rate, new in zip(rates, reduced, strict=True)])
+            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
         self.last_epoch += 1
+        if not in_order:
+            warnings.warn(WRONG_ORDER, UserWarning, stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the progress, and the rates that all reductions so far have led to."""
-        progress = {name: getattr(self, name) for name in _PROGRESS if name != "current_lrs"}
-        return {**self.settings(), **progress, "current_lrs": self.last_lr}
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return {**self.settings(), "best": self.best, **counts, "current_lrs": self.last_lr}
 
     def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
         """Go on from a state, ours or PyTorch's, and write its rates; see LRScheduler."""
-        if prefer is not None:
-            one_of("prefer", prefer, ("constructor", "state"))
-        if not hasattr(state, "items"):
-            raise TypeError(f"'state' must be a dict: {state!r}")
-        state = self._translated(dict(state))
-        groups, settings = self.optimizer.param_groups, self._settings
-        saved = {name: value for name, value in state.items() if name not in _PROGRESS}
-        check_names(type(self).__name__, [*settings, *_PROGRESS], state)
-        if prefer == "state":
-            settings = _checked_settings(saved, len(groups))
-        elif prefer is None:
+        state = checked_state(self, state, prefer)
+        check_names(type(self).__name__, [*_SETTINGS, *_PROGRESS], state)
+        groups = self.optimizer.param_groups
+        saved = {name: state[name] for name in _SETTINGS}
+        settings = _checked_settings(saved, len(groups)) if prefer == "state" else self.settings()
+        if prefer is None:
             check_same(settings, saved)
         best = None if state["best"] is None else float(state["best"])
-        counts = [
-            whole_number(name, state[name], least=0) for name in ("num_bad_epochs", "cooldown_counter", "last_epoch")
-        ]
+        counts = {name: whole_number(name, state[name], least=0) for name in _COUNTS}
         rates = checked_bases("current_lrs", state["current_lrs"])
         if len(rates) > len(groups):
             raise ValueError(f"'optimizer' must have the {len(rates)} groups that the schedule knows: {len(groups)}")
-        self._settings, self.best = settings, best
-        self.num_bad_epochs, self.cooldown_counter, self.last_epoch = counts
+        vars(self).update(settings, best=best, **counts)
         self._write(rates)
         self._stop_watching()
 
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name in self._settings:
-            return self._settings[name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
     def _write(self, rates: Sequence[float]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
-            if float(group["lr"]) != rate:
-                write_value(group, "lr", rate)
+            write_value(group, "lr", rate)
         if (sync := getattr(self.optimizer, "_sync_hyperparams", None)) is not None:
             sync()
 
     def _is_better(self, value: float) -> bool:
-        least = self._settings["mode"] == "min"
-        gain = self._settings["threshold"] * (1 if least else -1)
+        least = self.mode == "min"
+        gain = self.threshold * (1 if least else -1)
         best = (math.inf if least else -math.inf) if self.best is None else self.best
-        limit = best * (1 - gain) if self._settings["threshold_mode"] == "rel" else best - gain
+        limit = best * (1 - gain) if self.threshold_mode == "rel" else best - gain
         return bool(value < limit if least else value > limit)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
-from attrs import evolve, fields
+from attrs import define, evolve, field, fields
 
 from lucid_train.optims.param_groups import (
     Group,
@@ -18,7 +20,7 @@ from lucid_train.optims.param_groups import (
     stored_under,
     write_value,
 )
-from lucid_train.schedules.schedule import Schedule, check_is_value
+from lucid_train.schedules.schedule import Affine, Schedule, check_is_value
 from lucid_train.validation import one_of, real_number, whole_number
 
 if TYPE_CHECKING:
@@ -28,8 +30,20 @@ if TYPE_CHECKING:
 # One schedule for every group, groups that come later included; or one per group, in order or by the group's "name".
 Schedules: TypeAlias = Schedule | Sequence[Schedule] | Mapping[str, Schedule]
 
+# One evaluation of a schedule in a step: its formula, the entry of the groups that it sets, which groups these are, and
+# the base values and the objects written last of all groups.
+Call: TypeAlias = tuple[Affine, str, Sequence[int], list[float], list[Any]]
+
 # A scale up to here cannot make a value overflow, for any base that is not absurd; above it, each value is checked.
 _SAFE = 1e200
+
+# For no number of groups is there anything to call: the next step looks at everything.
+ATTENTIVE: tuple[int, list[Call]] = (-1, [])
+
+# Says which of several schedulers was built first.
+_serials = count()
+
+WRONG_ORDER = "scheduler.step() was called before optimizer.step(): no update has used the first rate"
 
 
 class LRScheduler:
@@ -38,6 +52,10 @@ class LRScheduler:
     The constructor stands at `last_epoch == 0` and writes the values of time 0; after `n` steps `last_epoch == n`. An
     epoch is whatever one `step` stands for. A schedule that starts from a base value leaves it in each group, as
     "initial_lr", where PyTorch and timm look for it too; nothing else is added, nothing is patched.
+
+    The scheduler warns, at a step and once, if a rate is neither what the schedule starts from nor what it starts with,
+    if `optimizer.step()` has not been called before, and if somebody else has written a rate since the last step. It
+    can know the latter of Python's floats only, and of optimizers that count their steps or have hooks for them.
 
     Args:
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
@@ -64,6 +82,16 @@ class LRScheduler:
     follows_metric = False
     """Whether `step` takes a metric; the rates are then not a function of the epoch."""
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # the settings of the classes in `names`
+
+    def __init_subclass__(cls, of: type[Schedule] | None = None) -> None:
+        """Give a class that binds one kind of schedule that kind's settings, to be read."""
+        # Not by __getattr__: a class that has one reads all of its attributes more slowly.
+        for name in () if of is None else (each.name for each in fields(of) if each.init):
+            setattr(cls, name, _setting(name))
+
     def __init__(
         self,
         optimizer: Any,
@@ -86,32 +114,39 @@ class LRScheduler:
         """Bind a schedule per key; `parts` are the schedulers, built on the optimizer before, that it is made of."""
         done = whole_number("last_epoch", last_epoch, least=-1)
         groups = param_groups(optimizer, tuple(schedules))
-        self.optimizer = optimizer
-        given = None if base_lrs is None else checked_bases("base_lrs", base_lrs)
-        if given is not None and len(given) != len(groups):
+        given = [] if base_lrs is None else checked_bases("base_lrs", base_lrs)
+        if base_lrs is not None and len(given) != len(groups):
             raise ValueError(f"'base_lrs' must have one rate per group, {len(groups)}: {base_lrs!r}")
+        self.optimizer = optimizer
+        self.last_epoch = done + 1
         self._bindings = tuple(
-            Binding(key, chosen, groups, done, given if key == "lr" else None) for key, chosen in schedules.items()
+            Binding.of(key, chosen, groups, given if key == "lr" else [], done) for key, chosen in schedules.items()
         )
+        values = self._values(self._bindings, self.last_epoch)
+        self._serial = next(_serials)
         self._trap: str | None = None
-        if parts:
-            self._trap = parts[0]._trap  # what stood in the groups before the first of them was built
+        if parts:  # what stood in the groups before the first of them was built is what may surprise
+            first = min(parts, key=lambda part: part._serial)
+            self._serial, self._trap = first._serial, first._trap
             for part in parts:
                 part._stop_watching()
         elif done < 0 and base_lrs is None:
-            self._trap = next(filter(None, (binding.trap(groups) for binding in self._bindings)), None)
-        self.last_epoch = done + 1
-        self._values_checked(self._bindings, self.last_epoch)
+            found = (binding.trap(groups, start) for binding, start in zip(self._bindings, values, strict=True))
+            self._trap = next(filter(None, found), None)
         self._watch: UpdateWatch | None = UpdateWatch(optimizer)
-        self._attentive = True  # the first step looks at the order, and at what stood in the groups
-        self._go_to(self.last_epoch)
-        if given is not None:
+        self._go_to(self.last_epoch, values)
+        if given:
             self._binding("lr").leave_bases(groups)
 
     @property
-    def schedule(self) -> Any:
+    def schedule(self) -> Schedule | tuple[Schedule, ...]:
         """The schedule of the rates: one for all groups, or a tuple with one per group."""
         return self._binding("lr").schedules
+
+    @property
+    def schedules(self) -> dict[str, Schedule | tuple[Schedule, ...]]:
+        """The schedules of all keys that it sets, "lr" and others."""
+        return {binding.key: binding.schedules for binding in self._bindings}
 
     @property
     def base_lrs(self) -> list[float]:
@@ -148,7 +183,7 @@ class LRScheduler:
         self._meet_new_groups()
         binding = self._binding("lr")
         if hasattr(t, "__index__") and not getattr(t, "shape", ()):
-            return self._checked(binding, whole_number("t", t, least=0))
+            return binding.checked_values(whole_number("t", t, least=0), self)
         import numpy as np
 
         epochs = np.asarray(t)
@@ -156,62 +191,83 @@ class LRScheduler:
             raise TypeError(f"'t' must be an int or an integer array: {t!r}")
         if epochs.ndim != 1 or epochs.min(initial=0) < 0:
             raise ValueError(f"'t' must be {'one-dimensional' if epochs.ndim != 1 else '>= 0'}: {t!r}")
-        rows = [self._checked(binding, epoch) for epoch in epochs.tolist()]
+        rows = [binding.checked_values(epoch, self) for epoch in epochs.tolist()]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(binding.bases))
 
-    def step(self, epoch: None = None) -> None:
+    def step(self, epoch: float | None = None) -> None:
         """Go on to the next epoch and write its values to the optimizer; call it after `optimizer.step()`.
 
         Args:
-            epoch: Not to be given. `lr_at(epoch)` is the rate of any epoch, and `last_epoch=` of the constructor stands
-                at one.
+            epoch: Not to be given, except to CosineAnnealingWarmRestarts. `lr_at(epoch)` is the rate of any epoch, and
+                `last_epoch=` of the constructor stands at one.
 
         Raises:
-            OverflowError: If a value is beyond the largest float.
+            OverflowError: If a value is beyond the largest float. Nothing has changed then.
         """
-        if epoch is not None:
-            cure = "lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at one"
-            raise TypeError(f"'epoch' must not be given, {cure}: {epoch!r}")
-        t = self.last_epoch + 1
         groups = self.optimizer.param_groups
-        if self._plain is not None:
-            affine, bases, written = self._plain
+        t = self.last_epoch + 1
+        try:
+            if epoch is None and self._advance(groups, t):
+                self.last_epoch = t
+                return
+            self._step_attentively(self._next() if epoch is None else self._checked_epoch(epoch))
+        except Exception:
+            self._advance(groups, self.last_epoch)  # one key of several may have gone on already
+            raise
+
+    def _advance(self, groups: Sequence[Group], t: int) -> bool:
+        """Write the values of time `t`; return False, and leave the rest, where anything is unusual.
+
+        Usual are Python's floats that are the objects which were written last: nobody else has written since.
+        """
+        known, calls = self._plan
+        if len(groups) != known:
+            return False
+        for affine, entry, members, bases, written in calls:
             try:
                 scale, shift = affine(t)
             except OverflowError:
-                return self._step_attentively(t)
-            if 0.0 <= scale < _SAFE and 0.0 <= shift < _SAFE and len(groups) == len(written):
-                index = 0  # counted by hand: zip and enumerate would make up a third of this method's time
-                for group in groups:
-                    if group["lr"] is not written[index]:  # somebody else has written since
-                        break
-                    group["lr"] = written[index] = bases[index] * scale + shift
-                    index += 1  # noqa: SIM113
-                else:
-                    self.last_epoch = t
-                    return None
-        elif not self._attentive and all(binding.advance(groups, t) for binding in self._bindings):
-            self.last_epoch = t
-            return None
-        return self._step_attentively(t)
+                return False
+            if not (0.0 <= scale < _SAFE and 0.0 <= shift < _SAFE):
+                return False
+            if entry == "betas":
+                for index in members:
+                    group = groups[index]
+                    betas = group[entry]
+                    if betas is not written[index]:
+                        return False
+                    group[entry] = written[index] = (bases[index] * scale + shift, *betas[1:])
+                continue
+            for index in members:
+                group = groups[index]
+                if group[entry] is not written[index]:
+                    return False
+                group[entry] = written[index] = bases[index] * scale + shift
+        return True
 
     def _step_attentively(self, t: float) -> None:
-        """Take a step of an unusual kind: the first one, of a tensor's rate, or after somebody else wrote a value."""
+        """Take any step: the first one, that of a tensor's rate, or the one after somebody else has written a value."""
         self._meet_new_groups()
-        self._values_checked(self._bindings, t)
-        self._attentive = False
-        if self._watch is not None:
-            if self._trap is not None:
-                warnings.warn(self._trap, UserWarning, stacklevel=3)
-            if not self._stop_watching():
-                message = "scheduler.step() was called before optimizer.step(): no update has used the first rate"
-                warnings.warn(message, UserWarning, stacklevel=3)
-        self._trap = None
         groups = self.optimizer.param_groups
+        values = self._values(self._bindings, t)
+        surprises = [self._trap, None if self._stop_watching() else WRONG_ORDER]
         for binding in self._bindings:
             if (found := binding.written_by_others(groups)) is not None:
-                warnings.warn(f"{found}; {self!r} overwrites it", UserWarning, stacklevel=3)
-        self._go_to(t)
+                surprises.append(f"{found}; {self!r} overwrites it")
+        self._trap = None
+        self._go_to(t, values)
+        if getattr(self.optimizer, "_sync_hyperparams", None) is None:
+            self._plan = self._planned(len(groups))
+        # Last, so that the step is done where a warning is an error.
+        for message in filter(None, surprises):
+            warnings.warn(message, UserWarning, stacklevel=3)
+
+    def _next(self) -> float:
+        return self.last_epoch + 1
+
+    def _checked_epoch(self, epoch: float) -> float:
+        cure = "lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at one"
+        raise TypeError(f"'epoch' must not be given, {cure}: {epoch!r}")
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of the schedule as plain JSON; of several keys or groups, by key and in a list."""
@@ -223,7 +279,7 @@ class LRScheduler:
         """Return the settings, the base values and `last_epoch` as plain JSON; functions are left out."""
         return {
             **self.settings(),
-            **{b.bases_name: list(b.bases) for b in self._bindings},
+            **{binding.bases_name: list(binding.bases) for binding in self._bindings},
             "last_epoch": self.last_epoch,
         }
 
@@ -240,52 +296,34 @@ class LRScheduler:
             ValueError: If entries are missing, unknown, out of range or in conflict.
             OverflowError: If a value is beyond the largest float.
         """
-        if prefer is not None:
-            one_of("prefer", prefer, ("constructor", "state"))
-        if not hasattr(state, "items"):
-            raise TypeError(f"'state' must be a dict: {state!r}")
-        state = self._translated(dict(state))
+        state = checked_state(self, state, prefer)
         own, names = self.settings(), [*(binding.bases_name for binding in self._bindings), "last_epoch"]
         saved = {name: value for name, value in state.items() if name not in (*names, *self._extras)}
         here, there = (own, saved) if prefer == "constructor" else (flat(own), flat(saved))
         check_names(type(self).__name__, [*here, *names], [*there, *(name for name in names if name in state)])
-        bindings = self._bindings
-        if prefer == "state":
-            bindings = tuple(binding.with_settings(saved, alone=len(bindings) == 1) for binding in bindings)
-        elif prefer is None:
+        if prefer is None:
             check_same(own, saved)
         epoch = whole_number("last_epoch", state["last_epoch"], least=0)
         groups = self.optimizer.param_groups
-        bindings = tuple(b.with_bases(checked_bases(b.bases_name, state[b.bases_name]), groups) for b in bindings)
+        bindings = []
+        for binding in self._bindings:
+            schedules: Schedules = binding.schedules
+            if prefer == "state":
+                schedules = binding.evolved(saved.get(binding.key, saved))
+            bases = checked_bases(binding.bases_name, state[binding.bases_name])
+            # A group that the state does not know keeps its own base.
+            bindings.append(Binding.of(binding.key, schedules, groups, [*bases, *binding.bases[len(bases) :]]))
         place = self._place(state, epoch)
-        self._values_checked(bindings, place)
-        self._bindings, self._trap = bindings, None
+        values = self._values(bindings, place)
+        self._bindings, self._trap = tuple(bindings), None
         for binding in bindings:
             binding.leave_bases(groups)
-        self._go_to(place)
+        self._go_to(place, values)
         self._stop_watching()
 
     def _place(self, state: Mapping[str, Any], epoch: int) -> float:
         """Return where a state stands: in an epoch, or between two where time is fractional."""
         return epoch
-
-    def _translated(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return a state in our form; PyTorch's is known by the entries that only it has."""
-        if "_last_lr" not in state and "_step_count" not in state:
-            return state
-        from lucid_train.optims.lr_scheduler.torch_state import translated
-
-        return translated(self, state)
-
-    def __getattr__(self, name: str) -> Any:
-        # The settings, under the names that they have in PyTorch's schedulers.
-        bindings = () if name.startswith("_") else self._bindings
-        for binding in bindings:
-            schedules = binding.schedules
-            values = [getattr(each, name) for each in binding.distinct() if hasattr(each, name)]
-            if values:
-                return values[0] if isinstance(schedules, Schedule) or len(values) == 1 else values
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         settings = self.settings()
@@ -296,53 +334,48 @@ class LRScheduler:
         return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
 
     def __getstate__(self) -> dict[str, Any]:
-        bindings = tuple(binding.copied() for binding in self._bindings)
-        return {**vars(self), "_watch": None, "_bindings": bindings, "_plain": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        # A copy watches nobody; its first step looks at everything, as the objects that it holds may be others.
+        return {**vars(self), "_watch": None, "_plan": ATTENTIVE, "_bindings": tuple(map(copy, self._bindings))}
 
     def _binding(self, key: str) -> Binding:
-        return next(binding for binding in self._bindings if binding.key == key)
+        for binding in self._bindings:
+            if binding.key == key:
+                return binding
+        raise AttributeError(f"{self!r} has no schedule for {key!r}")
 
     def _meet_new_groups(self) -> None:
         """Take the groups that were added into account, or refuse them; nothing has changed then."""
         groups, known = self.optimizer.param_groups, len(self._bindings[0].bases)
-        if len(groups) < known:
-            raise ValueError(f"'optimizer' must have the {known} groups that the schedule knows: {len(groups)}")
-        if len(groups) > known:
+        if len(groups) != known:
             for index in range(known, len(groups)):
                 check_group(groups[index], index, [binding.key for binding in self._bindings])
-            self._bindings = tuple(binding.with_groups(groups) for binding in self._bindings)
+            self._bindings = tuple(binding.extended(groups) for binding in self._bindings)
 
-    def _go_to(self, t: float) -> None:
-        """Stand at epoch `t` and write its values, for any schedule and any optimizer."""
-        groups = self.optimizer.param_groups
-        for binding in self._bindings:
-            binding.write(groups, binding.values(t))
+    def _values(self, bindings: Iterable[Binding], t: float) -> list[list[float]]:
+        return [binding.checked_values(t, self) for binding in bindings]
+
+    def _go_to(self, t: float, values: Sequence[Sequence[float]]) -> None:
+        """Stand at time `t` and write its values, for any schedule and any optimizer."""
+        for binding, each in zip(self._bindings, values, strict=True):
+            binding.write(self.optimizer.param_groups, each)
         self.last_epoch = int(t)
+        self._plan = ATTENTIVE
         if (sync := getattr(self.optimizer, "_sync_hyperparams", None)) is not None:
             sync()
-        self._attentive = self._attentive or sync is not None
-        self._plain = None if self._attentive or len(self._bindings) > 1 else self._bindings[0].plain()
 
-    def _values_checked(self, bindings: Iterable[Binding], t: float) -> None:
-        for binding in bindings:
-            self._checked(binding, t)
-
-    def _checked(self, binding: Binding, t: float) -> list[float]:
-        try:
-            values = binding.values(t)
-        except OverflowError:
-            values = [math.inf]
-        if any(value == math.inf for value in values):
-            raise OverflowError(f"the {binding.plural} of {self!r} exceed the largest float in epoch {t}")
-        if not all(math.isfinite(value) and (value >= 0.0 or binding.key != "lr") for value in values):
-            rule = ">= 0 and finite" if binding.key == "lr" else "finite"
-            raise ValueError(f"the {binding.plural} of {self!r} must be {rule}: {values} in epoch {t}")
-        return values
+    def _planned(self, known: int) -> tuple[int, list[Call]]:
+        """Return what a usual step needs, or ATTENTIVE if a value is filled in place or stored under several names."""
+        if any(None in binding.written or len(set(binding.entries)) > 1 for binding in self._bindings):
+            return ATTENTIVE
+        return known, [
+            (affine, binding.entries[members[0]], members, binding.bases, binding.written)
+            for binding in self._bindings
+            for affine, members in binding.calls
+            if members
+        ]
 
     def _stop_watching(self) -> bool:
+        """Return False if it is certain that the optimizer was not stepped since the scheduler was put on it."""
         watch, self._watch = self._watch, None
         return watch is None or watch.close(self.optimizer)
 
@@ -370,117 +403,140 @@ class ParamScheduler(LRScheduler):
         self._bind(optimizer, schedules, last_epoch)
 
 
+@define(eq=False)
 class Binding:
-    """What drives one key of the groups: the schedules, the base values, and the objects that were written last.
+    """What drives one key of the groups.
 
     Args:
         key: The key.
-        schedules: One schedule for all groups, or one per group.
-        groups: The groups.
-        done: The last epoch already done, or -1.
-        bases: The base values, where they are given.
+        schedules: One schedule for all groups, or a tuple with one per group.
+        bases: The base values, one per group.
+
+    Attributes:
+        entries: What each group calls the key.
+        written: What each group held after the last `write`; None for what is filled in place.
+        calls: The formula of each distinct schedule, and the groups that it is for.
     """
 
-    __slots__ = ("_calls", "bases", "entries", "key", "schedules", "written")
+    key: str
+    schedules: Schedule | tuple[Schedule, ...]
+    bases: list[float]
+    entries: list[str] = field(factory=list, init=False)
+    written: list[Any] = field(factory=list, init=False)
+    calls: list[tuple[Affine, Sequence[int]]] = field(init=False)
 
-    def __init__(
-        self, key: str, schedules: Schedules, groups: Sequence[Group], done: int, bases: list[float] | None
-    ) -> None:
-        self.key = key
-        self.schedules = schedules_per_group(key, schedules, groups)
-        self.bases: list[float] = [] if bases is None else bases
-        self._complete(groups, done)
+    def __attrs_post_init__(self) -> None:
+        # Bound once: calling a schedule through its class costs more than the formula.
+        if isinstance(self.schedules, Schedule):
+            self.calls = [(self.schedules.affine, range(len(self.bases)))]
+            return
+        members: dict[int, list[int]] = {}
+        for index, schedule in enumerate(self.schedules):
+            members.setdefault(id(schedule), []).append(index)
+        self.calls = [(self.schedules[indices[0]].affine, indices) for indices in members.values()]
+
+    @classmethod
+    def of(
+        cls, key: str, schedules: Schedules, groups: Sequence[Group], bases: Sequence[float] = (), done: int = -1
+    ) -> Binding:
+        """Return the binding of a key, or refuse what does not fit.
+
+        Args:
+            key: The key.
+            schedules: One schedule for all groups, or one per group.
+            groups: The groups.
+            bases: The base values that are known; the others are found in the groups.
+            done: The last epoch already done, or -1.
+
+        Raises:
+            ValueError: If schedules, bases and groups do not fit to one another, or a base is not known.
+        """
+        if len(bases) > len(groups):
+            raise ValueError(f"'optimizer' must have the {len(bases)} groups that the schedule knows: {len(groups)}")
+        bound = schedules_per_group(key, schedules, groups)
+        each = [bound] * len(groups) if isinstance(bound, Schedule) else bound
+        found = [_base(key, each[index], groups[index], index, done) for index in range(len(bases), len(groups))]
+        what = "rate" if key == "lr" else key
+        for index, (schedule, base) in enumerate(zip(each, [*bases, *found], strict=True)):
+            schedule.check_base(f"the base {what} of group {index}", base)
+        return cls(key, bound, [*bases, *found])
+
+    def extended(self, groups: Sequence[Group]) -> Binding:
+        """Return the same with the groups that were added."""
+        new = Binding.of(self.key, self.schedules, groups, self.bases)
+        new.entries, new.written = self.entries, self.written
+        return new
 
     @property
     def bases_name(self) -> str:
         """What the base values are called in a state."""
         return "base_lrs" if self.key == "lr" else f"base_{self.key}"
 
-    @property
-    def plural(self) -> str:
-        """What several values are called, for errors."""
-        return "rates" if self.key == "lr" else f"values of {self.key!r}"
+    def per_group(self) -> Sequence[Schedule]:
+        """Return the schedule of each group."""
+        return [self.schedules] * len(self.bases) if isinstance(self.schedules, Schedule) else self.schedules
 
-    def distinct(self) -> tuple[Schedule, ...]:
-        """Return the schedules, or the one of all groups."""
-        return (self.schedules,) if isinstance(self.schedules, Schedule) else self.schedules
-
-    def schedule_of(self, index: int) -> Schedule:
-        """Return the schedule of a group."""
-        return self.schedules if isinstance(self.schedules, Schedule) else self.schedules[index]
-
-    def values(self, t: float) -> list[float]:
+    def values(self, t: Any) -> list[float]:
         """Return the values of time `t`, one per group."""
         values = list(self.bases)
-        for affine, members in self._calls:
+        for affine, members in self.calls:
             scale, shift = affine(t)
             for index in members:
                 values[index] = self.bases[index] * scale + shift
         return values
 
-    def advance(self, groups: Sequence[Group], t: int) -> bool:
-        """Write the values of time `t`; return False if something is unusual: the step has to be taken attentively.
+    def checked_values(self, t: float, owner: object) -> list[float]:
+        """Return the values of time `t`, one per group, or refuse what is none; `owner` is whose they are.
 
-        Usual are floats that are the objects which were written last: nobody else has written since.
+        Raises:
+            OverflowError: If a value is beyond the largest float.
+            ValueError: If a value is not a number, or a rate below 0.
         """
-        written, bases, entries = self.written, self.bases, self.entries
-        if len(groups) != len(written):
-            return False
-        for affine, members in self._calls:
-            try:
-                scale, shift = affine(t)
-            except OverflowError:
-                return False
-            if not 0.0 <= scale < _SAFE or not 0.0 <= shift < _SAFE:
-                return False
-            for index in members:
-                group, entry = groups[index], entries[index]
-                held = group[entry]
-                if held is not written[index]:
-                    return False
-                value = bases[index] * scale + shift
-                group[entry] = written[index] = value if entry != "betas" else (value, *held[1:])
-        return True
-
-    def plain(self) -> tuple[Callable[[Any], tuple[float, float]], list[float], list[Any]] | None:
-        """Return what a step needs in the plain case, the rates of all groups as floats under one schedule, or None."""
-        plain = self.key == "lr" and isinstance(self.schedules, Schedule) and None not in self.written
-        return (self._calls[0][0], self.bases, self.written) if plain else None
+        try:
+            values = self.values(t)
+        except OverflowError:
+            values = [math.inf]
+        what = "rates" if self.key == "lr" else f"values of {self.key!r}"
+        if math.inf in values:
+            raise OverflowError(f"the {what} of {owner!r} exceed the largest float in epoch {t}")
+        if not all(math.isfinite(value) and (value >= 0.0 or self.key != "lr") for value in values):
+            rule = ">= 0 and finite" if self.key == "lr" else "finite"
+            raise ValueError(f"the {what} of {owner!r} must be {rule}: {values} in epoch {t}")
+        return values
 
     def write(self, groups: Sequence[Group], values: Sequence[float]) -> None:
-        """Write values, one per group, by what each group holds; a value that stands already stays the same object."""
+        """Write values, one per group; a base value that a group lacks is left in it."""
+        for group, schedule, base in zip(groups, self.per_group(), self.bases, strict=True):
+            if f"initial_{self.key}" not in group and not schedule.absolute:
+                group[f"initial_{self.key}"] = base
         self.entries = [stored_under(group, self.key) for group in groups]
-        self.written: list[Any] = []
-        for index, (group, value) in enumerate(zip(groups, values, strict=True)):
-            if not self.schedule_of(index).absolute:
-                group.setdefault(f"initial_{self.key}", self.bases[index])
-            held = group[stored_under(group, self.key)]
-            first = held[0] if stored_under(group, self.key) == "betas" else held
-            if hasattr(first, "fill_") or read_value(group, self.key) != value:
-                held = write_value(group, self.key, value)
-                first = held[0] if stored_under(group, self.key) == "betas" else held
-            # None is never in a group: what is filled in place, and numbers of other types, take the attentive way.
-            self.written.append(held if type(first) is float else None)
+        self.written = [write_value(group, self.key, value) for group, value in zip(groups, values, strict=True)]
+
+    def leave_bases(self, groups: Sequence[Group]) -> None:
+        """Leave the base values in the groups, in place of those that are there."""
+        for group, schedule, base in zip(groups, self.per_group(), self.bases, strict=True):
+            if not schedule.absolute:
+                group[f"initial_{self.key}"] = base
 
     def written_by_others(self, groups: Sequence[Group]) -> str | None:
         """Return what somebody else has written since, in words; only Python's floats are looked at."""
-        for index, (group, ours) in enumerate(zip(groups, self.written, strict=False)):
-            held: Any = group.get(stored_under(group, self.key))
+        for index, (group, entry, ours) in enumerate(zip(groups, self.entries, self.written, strict=False)):
+            held = group.get(entry)
             if ours is not None and held is not None and held is not ours:
-                now, before = (each[0] if isinstance(each, tuple) else each for each in (held, ours))
+                now, before = (each[0] if entry == "betas" else each for each in (held, ours))
                 if type(now) is float and now != before:
                     return (
                         f"the {self.key!r} of group {index} was {before} and is {now} now, somebody else has written it"
                     )
         return None
 
-    def trap(self, groups: Sequence[Group]) -> str | None:
-        """Return what is surprising about the value that a group has before the first step, in words."""
-        for index, (group, start) in enumerate(zip(groups, self.values(0), strict=True)):
-            value, initial = read_value(group, self.key), f"initial_{self.key}"
-            if initial in group and not self.schedule_of(index).absolute:
-                base = float(group[initial])
-                if not (math.isclose(value, base, rel_tol=1e-6) or math.isclose(value, start, rel_tol=1e-6)):
+    def trap(self, groups: Sequence[Group], start: Sequence[float]) -> str | None:
+        """Return what is surprising about the value that a group has before the values of time 0, `start`, in words."""
+        initial = f"initial_{self.key}"
+        for index, (group, schedule, first) in enumerate(zip(groups, self.per_group(), start, strict=True)):
+            if initial in group and not schedule.absolute:
+                value, base = read_value(group, self.key), float(group[initial])
+                if not (math.isclose(value, base, rel_tol=1e-6) or math.isclose(value, first, rel_tol=1e-6)):
                     return (
                         f"the {self.key!r} of group {index} was {value}, but its {initial!r}, from which the schedule "
                         f"starts, is {base}; to start from {value}, remove {initial!r} from the group"
@@ -489,103 +545,30 @@ class Binding:
 
     def settings(self) -> Any:
         """Return the settings of the schedules, with the name of each one's class."""
-        found = [{"class": type(each).__name__, **each.settings(resolved=True)} for each in self.distinct()]
-        return found[0] if isinstance(self.schedules, Schedule) else found
+        if isinstance(self.schedules, Schedule):
+            return _named_settings(self.schedules)
+        return [_named_settings(schedule) for schedule in self.schedules]
+
+    def evolved(self, saved: Any) -> Schedule | tuple[Schedule, ...]:
+        """Return the schedules with the settings in a state."""
+        if isinstance(self.schedules, Schedule):
+            return evolved(self.schedules, saved)
+        return tuple(evolved(schedule, each) for schedule, each in zip(self.schedules, saved, strict=True))
 
     def shown(self) -> str:
         """Return the schedules as one would write them."""
         return repr(self.schedules if isinstance(self.schedules, Schedule) else list(self.schedules))
 
-    def with_settings(self, state: Mapping[str, Any], *, alone: bool) -> Binding:
-        """Return the same for the settings in a state."""
-        new = self.copied()
+    def setting(self, name: str) -> Any:
+        """Return a setting of the schedule, or a list with that of each group's."""
         if isinstance(self.schedules, Schedule):
-            new.schedules = evolved(self.schedules, state if alone and self.key not in state else state[self.key])
-        else:
-            pairs = zip(self.schedules, state[self.key], strict=True)
-            new.schedules = tuple(evolved(schedule, saved) for schedule, saved in pairs)
-        new._bind_calls()
+            return getattr(self.schedules, name)
+        return [getattr(schedule, name) for schedule in self.schedules]
+
+    def __copy__(self) -> Binding:
+        new = Binding(self.key, self.schedules, list(self.bases))
+        new.entries, new.written = list(self.entries), list(self.written)
         return new
-
-    def with_bases(self, bases: list[float], groups: Sequence[Group]) -> Binding:
-        """Return the same for other base values; a group that they do not include keeps its own."""
-        new = self.copied()
-        new.bases = bases + self.bases[len(bases) :]
-        if len(new.bases) > len(groups):
-            raise ValueError(
-                f"'optimizer' must have the {len(new.bases)} groups that the schedule knows: {len(groups)}"
-            )
-        new._complete(groups, -1)
-        return new
-
-    def leave_bases(self, groups: Sequence[Group]) -> None:
-        """Leave the base values in the groups, in place of those that are there."""
-        for index, (group, base) in enumerate(zip(groups, self.bases, strict=True)):
-            if not self.schedule_of(index).absolute:
-                group[f"initial_{self.key}"] = base
-
-    def with_groups(self, groups: Sequence[Group]) -> Binding:
-        """Return the same with the groups that were added."""
-        new = self.copied()
-        new._complete(groups, -1)
-        return new
-
-    def copied(self) -> Binding:
-        """Return the same, with lists of its own."""
-        new = Binding.__new__(Binding)
-        for name in Binding.__slots__:
-            value = getattr(self, name, None)
-            setattr(new, name, list(value) if isinstance(value, list) else value)
-        return new
-
-    def __getstate__(self) -> Any:
-        return {name: getattr(self, name) for name in Binding.__slots__ if name != "_calls"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
-        # A copy holds objects of its own, and which of them were written last is told by their values.
-        self._bind_calls()
-
-    def _complete(self, groups: Sequence[Group], done: int) -> None:
-        """Find the base values of the groups that have none yet, and bind the schedules' formulas."""
-        if isinstance(self.schedules, tuple) and len(self.schedules) != len(groups):
-            raise ValueError(f"{self.key!r} must have one schedule per group, {len(groups)}: {len(self.schedules)}")
-        for index in range(len(self.bases), len(groups)):
-            group, schedule = groups[index], self.schedule_of(index)
-            initial = f"initial_{self.key}"
-            if schedule.absolute:
-                base = schedule(0)
-            elif initial in group:
-                base = float(group[initial])
-            elif done >= 0:
-                raise ValueError(
-                    f"'base_lrs' must be given with last_epoch={done}: "
-                    f"the rate {read_value(group, self.key)} of group {index} may be a decayed one"
-                )
-            else:
-                base = read_value(group, self.key)
-            self.bases.append(base)
-        what = "rate" if self.key == "lr" else self.key
-        for index, base in enumerate(self.bases):
-            self.schedule_of(index).check_base(f"the base {what} of group {index}", base)
-        self._bind_calls()
-
-    def _bind_calls(self) -> None:
-        # Bound once: calling a schedule through its class costs more than the formula.
-        if isinstance(self.schedules, Schedule):
-            self._calls: list[tuple[Callable[[Any], tuple[float, float]], Sequence[int]]] = [
-                (self.schedules.affine, range(len(self.bases)))
-            ]
-            return
-        members: list[tuple[Schedule, list[int]]] = []
-        for index, schedule in enumerate(self.schedules):
-            same = next((indices for other, indices in members if other is schedule), None)
-            if same is None:
-                members.append((schedule, [index]))
-            else:
-                same.append(index)
-        self._calls = [(schedule.affine, indices) for schedule, indices in members]
 
 
 class UpdateWatch:
@@ -603,9 +586,8 @@ class UpdateWatch:
         count = getattr(optimizer, "step_count", None)
         self._count: int | None = count if isinstance(count, int) else None
         register = getattr(optimizer, "register_step_post_hook", None)
-        # A `step` of the instance's own need not call the hooks. What the hook refers to, the optimizer keeps alive:
-        # neither the scheduler nor this watch.
-        if self._count is None and callable(register) and "step" not in getattr(optimizer, "__dict__", ()):
+        if self._count is None and callable(register):
+            # What the hook refers to, the optimizer keeps alive: neither the scheduler nor this watch.
             try:
                 self._handle = register(lambda *_: stepped.add(True))
             except AttributeError:  # a wrapper that never called its base's constructor has no list of hooks
@@ -616,10 +598,12 @@ class UpdateWatch:
 
     def close(self, optimizer: Any) -> bool:
         """Stop watching; return False if it is certain that the optimizer was not stepped meanwhile."""
-        replaced = "step" in getattr(optimizer, "__dict__", ())
-        if self._remove_hook():
-            return replaced or bool(self._stepped)
-        return self._count is None or bool(optimizer.step_count != self._count)
+        if "step" in getattr(optimizer, "__dict__", ()):  # a `step` of the instance's own, which need not tell
+            self._remove_hook()
+            return True
+        if self._count is not None:
+            return bool(optimizer.step_count != self._count)
+        return not self._remove_hook() or bool(self._stepped)
 
     def _remove_hook(self) -> bool:
         handle, self._handle = self._handle, None
@@ -672,6 +656,42 @@ def schedules_sized(schedules: Any, length: int | None) -> Any:
             f"the length of the run must be known for {schedules!r}; pass LRSchedulerCallback(..., length=...)"
         )
     return schedules
+
+
+def _base(key: str, schedule: Schedule, group: Group, index: int, done: int) -> float:
+    """Return the base value of a group: what its scheduler has left in it, or what it has now."""
+    initial = f"initial_{key}"
+    if schedule.absolute:
+        return schedule(0)
+    if initial in group:
+        return float(group[initial])
+    value = read_value(group, key)
+    if done >= 0:
+        what = "'base_lrs' must be given" if key == "lr" else f"{initial!r} must be in group {index}"
+        named = "rate" if key == "lr" else key
+        raise ValueError(f"{what} with last_epoch={done}: the {named} {value} of group {index} may be a decayed one")
+    return value
+
+
+def _setting(name: str) -> property:
+    return property(lambda scheduler: scheduler._binding("lr").setting(name))
+
+
+def _named_settings(schedule: Schedule) -> dict[str, Any]:
+    return {"class": type(schedule).__name__, **schedule.settings(resolved=True)}
+
+
+def checked_state(scheduler: LRScheduler, state: Any, prefer: str | None) -> dict[str, Any]:
+    """Return a state in our form: PyTorch's is known by the entries that only it has, and translated."""
+    if prefer is not None:
+        one_of("prefer", prefer, ("constructor", "state"))
+    if not hasattr(state, "items"):
+        raise TypeError(f"'state' must be a dict: {state!r}")
+    if "_last_lr" not in state and "_step_count" not in state:
+        return dict(state)
+    from lucid_train.optims.lr_scheduler.torch_state import translated
+
+    return translated(scheduler, state)
 
 
 def checked_bases(name: str, value: Any) -> list[float]:

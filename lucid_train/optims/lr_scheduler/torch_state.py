@@ -38,9 +38,9 @@ def translated(scheduler: LRScheduler, state: Mapping[str, Any]) -> dict[str, An
     found: dict[str, Any] = {"last_epoch": epoch}
     bindings = scheduler._bindings
     for binding in bindings:
-        settings = [_settings(binding.schedule_of(g), state, g, binding.key) for g in range(len(binding.bases))]
-        kinds = [type(binding.schedule_of(g)).__name__ for g in range(len(binding.bases))]
-        named = [{"class": kind, **each} for kind, each in zip(kinds, settings, strict=True)]
+        each = list(enumerate(binding.per_group()))
+        settings = [_settings(schedule, state, group, binding.key) for group, schedule in each]
+        named = [{"class": type(schedule).__name__, **settings[group]} for group, schedule in each]
         if not isinstance(binding.schedules, Schedule):
             found[binding.key] = named
         elif any(each != named[0] for each in named):
