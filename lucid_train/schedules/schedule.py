@@ -350,7 +350,7 @@ def check_is_value(schedule: object, name: str = "schedule") -> None:
         TypeError: If it is no Schedule, or its class is not decorated with `@attrs.frozen` and has settings.
     """
     if not isinstance(schedule, Schedule):
-        cure = "; say with .then(...) what follows" if hasattr(schedule, "then") else ""
+        cure = "; say with .then(...) what follows" if isinstance(schedule, Until) else ""
         raise TypeError(f"{name!r} must be a Schedule: {schedule!r}{cure}")
     kind = type(schedule)
     plain = [cls for cls in kind.__mro__ if issubclass(cls, Schedule) and "__attrs_attrs__" not in vars(cls)]

@@ -153,6 +153,10 @@ class ReduceLROnPlateau(LRScheduler):
         self._write(rates)
         self._stop_watching()
 
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in self.settings().items()]
+        return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
+
     def _write(self, rates: Sequence[float]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
             write_value(group, "lr", rate)

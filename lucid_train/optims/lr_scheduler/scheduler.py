@@ -76,6 +76,9 @@ class LRScheduler:
     ([0.010000000000000002], [0.1])
     """
 
+    _of: type[Schedule] | None = None
+    """The kind of schedule that all schedulers of a class bind, or None."""
+
     _extras: tuple[str, ...] = ()
     """What a state may have beside settings, base values and `last_epoch`."""
 
@@ -88,9 +91,11 @@ class LRScheduler:
 
     def __init_subclass__(cls, of: type[Schedule] | None = None) -> None:
         """Give a class that binds one kind of schedule that kind's settings, to be read."""
-        # Not by __getattr__: a class that has one reads all of its attributes more slowly.
-        for name in () if of is None else (each.name for each in fields(of) if each.init):
-            setattr(cls, name, _setting(name))
+        if of is not None:
+            cls._of = of
+            # Not by __getattr__: a class that has one reads all of its attributes more slowly.
+            for name in (each.name for each in fields(of) if each.init):
+                setattr(cls, name, _setting(name))
 
     def __init__(
         self,
@@ -326,11 +331,10 @@ class LRScheduler:
         return epoch
 
     def __repr__(self) -> str:
-        settings = self.settings()
-        if any(isinstance(value, (dict, list)) and "class" in str(value) for value in settings.values()):
+        if self._of is None or len(self.schedules) != 1 or not isinstance(self.schedule, Schedule):
             shown = [f"{binding.key}={binding.shown()}" for binding in self._bindings]
         else:
-            shown = [f"{name}={value!r}" for name, value in settings.items()]
+            shown = [f"{name}={value!r}" for name, value in self.settings().items()]
         return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -524,7 +528,7 @@ class Binding:
             held = group.get(entry)
             if ours is not None and held is not None and held is not ours:
                 now, before = (each[0] if entry == "betas" else each for each in (held, ours))
-                if type(now) is float and now != before:
+                if type(now) is float and not _is_close(now, before):
                     return (
                         f"the {self.key!r} of group {index} was {before} and is {now} now, somebody else has written it"
                     )
@@ -536,7 +540,7 @@ class Binding:
         for index, (group, schedule, first) in enumerate(zip(groups, self.per_group(), start, strict=True)):
             if initial in group and not schedule.absolute:
                 value, base = read_value(group, self.key), float(group[initial])
-                if not (math.isclose(value, base, rel_tol=1e-6) or math.isclose(value, first, rel_tol=1e-6)):
+                if not _is_close(value, base) and not _is_close(value, first):
                     return (
                         f"the {self.key!r} of group {index} was {value}, but its {initial!r}, from which the schedule "
                         f"starts, is {base}; to start from {value}, remove {initial!r} from the group"
@@ -671,6 +675,11 @@ def _base(key: str, schedule: Schedule, group: Group, index: int, done: int) -> 
         named = "rate" if key == "lr" else key
         raise ValueError(f"{what} with last_epoch={done}: the {named} {value} of group {index} may be a decayed one")
     return value
+
+
+def _is_close(value: float, other: float) -> bool:
+    """Whether two values are one: a rate of 0.01 may read as 0.0099999998 in float32, and as a sum it may have erred."""
+    return math.isclose(value, other, rel_tol=1e-6)
 
 
 def _setting(name: str) -> property:
