@@ -12,7 +12,6 @@ from typing import IO, Any, final
 from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, Subscription
-from lucid_train.callbacks.lr_scheduler import ScheduleCallback
 from lucid_train.description import object_name, parameter_count
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
@@ -217,11 +216,7 @@ def _described(callback: Callback) -> dict[str, Any]:
     if isinstance(callback, FunctionListener):
         return {"name": object_name(callback)}
     described: dict[str, Any] = {"name": object_name(callback), "repr": short_text(callback)}
-    return {**described, "schedule": True} if _is_schedule(callback) else described
-
-
-def _is_schedule(callback: Callback) -> bool:
-    return isinstance(callback, ScheduleCallback)
+    return {**described, "schedule": True} if callback.schedules() else described
 
 
 def _monitored(callbacks: Iterable[Callback]) -> Monitor | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from lucid_train import callbacks, data, nn, optims, testing
+    from lucid_train import callbacks, data, nn, optims, schedules, testing
     from lucid_train.callback import TRANSIENT, Callback, Hook, on
     from lucid_train.events import (
         EpochEnd,
@@ -65,6 +65,7 @@ __all__ = [
     "optims",
     "read_checkpoint",
     "replay",
+    "schedules",
     "testing",
     "write_checkpoint",
 ]
@@ -102,5 +103,5 @@ __getattr__, __dir__ = lazy_names(
         "training.run": ("Run",),
         "training.trainer": ("Trainer",),
     },
-    modules=("callbacks", "data", "nn", "optims", "testing"),
+    modules=("callbacks", "data", "nn", "optims", "schedules", "testing"),
 )

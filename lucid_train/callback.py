@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import attrs
 from attrs import define, field
@@ -56,6 +56,28 @@ def _as_counts(at: Iterable[int] | int | None) -> frozenset[int] | None:
         raise TypeError(f"'at' must be a set of counts: {at!r}")
     counts = [at] if isinstance(at, int) else at
     return None if counts is None else frozenset(whole_number("at", count, least=1) for count in counts)
+
+
+@define(frozen=True)
+class Scheduled:
+    """What a callback schedules: the rates of an optimizer.
+
+    Args:
+        schedule: The schedule, or a tuple, list or mapping with one per group; None where the rates are not known
+            beforehand: they follow a metric, or a scheduler that is not of this library.
+        optimizer: The optimizer, or None for the run's.
+        interval: What the schedule counts, "epoch" or "step".
+        length: The epochs or steps of the run, where they are not those of the fit.
+        at: How many of them are done.
+        bases: The base rates, one per group, or None for those of the optimizer's groups.
+    """
+
+    schedule: Any = None
+    optimizer: Any = None
+    interval: Literal["epoch", "step"] = "epoch"
+    length: int | None = None
+    at: int = 0
+    bases: tuple[float, ...] | None = None
 
 
 @define(frozen=True)
@@ -285,6 +307,10 @@ class Callback:
     def monitored(self) -> Monitor | None:
         """Return the metric by which this callback judges the run, or None if there is none."""
         return None
+
+    def schedules(self) -> tuple[Scheduled, ...]:
+        """Return what this callback schedules, for the plan, the log and the display; nothing by default."""
+        return ()
 
     def reset(self) -> None:
         """Set the state back to what it was before the first fit.

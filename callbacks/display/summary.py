@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from attrs import define
 from rich.text import Text
 
-from lucid_train.callback import Callback
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.table import Record
 from lucid_train.callbacks.display.theme import Theme
@@ -80,7 +79,7 @@ def header_entries(run: Run) -> list[Entry]:
     if lr := run.last_lr:
         groups = f" ({len(lr)} groups)" if len(lr) > 2 and len(set(lr)) > 1 else ""
         entries.append(Entry("lr", [formatting.rates(lr) + groups]))
-    entries += [Entry("schedule", [text_without_addresses(repr(each))]) for each in run.callbacks if _is_schedule(each)]
+    entries += [Entry("schedule", [text_without_addresses(repr(each))]) for each in run.callbacks if each.schedules()]
     if run.callbacks:
         entries.append(Entry("callbacks", [", ".join(map(object_name, run.callbacks))]))
     return entries
@@ -129,7 +128,3 @@ def summary_entries(event: FitEnd, throughput: Throughput, monitor: Monitor | No
     if timings := sorted(run.hook_seconds.items(), key=lambda item: -item[1]):
         entries.append(Entry("callbacks", [f"{name} {formatting.seconds(spent)}" for name, spent in timings]))
     return entries
-
-
-def _is_schedule(callback: Callback) -> bool:
-    return hasattr(callback, "foreseen")

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from attrs import NOTHING, fields
 from rich.console import Console
 from rich.text import Text
 
-from lucid_train.optims import lr_scheduler
-from lucid_train.optims.lr_scheduler import Recipe
-from lucid_train.validation import whole_number
+from lucid_train.schedules.cosine import Cosine, WarmRestarts
+from lucid_train.schedules.cycle import Cyclic, OneCycle
+from lucid_train.schedules.decay import Exponential, MultiStep, Polynomial, Step
+from lucid_train.schedules.schedule import Linear, Schedule
+from lucid_train.schedules.warmup import Constant, Noam
+from lucid_train.validation import real_number, whole_number
 
-SCHEDULES = {
-    "constant": "ConstantLR",
-    "cosine": "CosineAnnealingLR",
-    "cosine-restarts": "CosineAnnealingWarmRestarts",
-    "cyclic": "CyclicLR",
-    "exponential": "ExponentialLR",
-    "linear": "LinearLR",
-    "multistep": "MultiStepLR",
-    "noam": "NoamLR",
-    "one-cycle": "OneCycleLR",
-    "polynomial": "PolynomialLR",
-    "step": "StepLR",
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "cosine": Cosine,
+    "cosine-restarts": WarmRestarts,
+    "cyclic": Cyclic,
+    "exponential": Exponential,
+    "linear": Linear,
+    "multistep": MultiStep,
+    "noam": Noam,
+    "one-cycle": OneCycle,
+    "polynomial": Polynomial,
+    "step": Step,
 }
 
-# Arguments that say nothing of the curve, or cannot be typed.
-_LEFT_OUT = {"optimizer", "last_epoch", "base_lrs", "scale_fn", "scale_mode", "epochs", "steps_per_epoch"} | {
-    f"{name}_momentum" for name in ("cycle", "base", "max")
-}
+# Functions cannot be typed on a command line.
+_LEFT_OUT = ("scale_fn", "scale_mode")
 
 _HEIGHT = 12
 _BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -43,36 +45,35 @@ def add_command(commands: Any) -> None:
     """Add `preview` to what argparse's `add_subparsers` returned."""
     parser = commands.add_parser("preview", help="draw a schedule's curve", description="Draw a schedule's curve.")
     schedules = parser.add_subparsers(required=True, metavar="schedule")
-    for name, schedule in SCHEDULES.items():
-        kind = getattr(lr_scheduler, schedule)
-        summary = inspect.getdoc(kind).partition("\n")[0]  # type: ignore[union-attr]  # all have one
-        one = schedules.add_parser(name, help=summary, description=f"{schedule}: {summary}")
+    for name, kind in SCHEDULES.items():
+        summary = (inspect.getdoc(kind) or "").partition("\n")[0]
+        one = schedules.add_parser(name, help=summary, description=f"{kind.__name__}: {summary}")
         for option, settings in options(kind).items():
             one.add_argument(option, **settings)
         _add_common(one)
         one.set_defaults(command=preview, schedule=kind)
 
 
-def options(kind: Callable[..., Any]) -> dict[str, dict[str, Any]]:
-    """Return a schedule's arguments as argparse takes them: `T_max` becomes `--T-max`."""
+def options(kind: type[Schedule]) -> dict[str, dict[str, Any]]:
+    """Return a schedule's settings as argparse takes them: `T_max` becomes `--T-max`."""
     found: dict[str, dict[str, Any]] = {}
-    for name, parameter in inspect.signature(kind).parameters.items():
-        if name in _LEFT_OUT:
-            continue
-        # Without a word the schedule's own default holds; a length left out is as long as its part of the run.
-        settings: dict[str, Any] = {"dest": f"set_{name}", "default": argparse.SUPPRESS}
-        if parameter.default is parameter.empty and name != "T_max":
+    types = get_type_hints(kind)
+    for each in (each for each in fields(kind) if each.init and each.name not in _LEFT_OUT):
+        of = types[each.name]
+        # Left out, the schedule's own default holds.
+        settings: dict[str, Any] = {"dest": f"set_{each.name}", "default": argparse.SUPPRESS}
+        if each.default is NOTHING:
             settings |= {"default": None, "required": True}
-        written = str(parameter.annotation)
-        if written == "bool":
+        if of is bool:
             settings["action"] = argparse.BooleanOptionalAction
-        elif written.startswith("Literal"):
-            settings["choices"] = [choice.strip(" \"'") for choice in written[len("Literal[") : -1].split(",")]
-        elif "Iterable[int]" in written:
-            settings |= {"type": _length, "nargs": "+", "metavar": "N"}
+        elif get_origin(of) is Literal:
+            settings["choices"] = get_args(of)
+        elif of is float:
+            settings |= {"type": float, "metavar": "X"}
         else:
-            settings |= {"type": _length, "metavar": "N"} if "int" in written else {"type": float, "metavar": "X"}
-        found[f"--{name.replace('_', '-')}"] = settings
+            several = {"nargs": "+"} if get_origin(of) not in (None, type(int | str)) else {}
+            settings |= {"type": _length, "metavar": "N", **several}
+        found[f"--{each.name.replace('_', '-')}"] = settings
     return found
 
 
@@ -80,29 +81,17 @@ def preview(chosen: argparse.Namespace) -> int:
     """Draw, or write, what the command line asks for."""
     settings = {name[4:]: value for name, value in vars(chosen).items() if name.startswith("set_")}
     epochs = whole_number("epochs", chosen.epochs, least=1)
-    recipe = Recipe(chosen.schedule, **settings)
-    if chosen.schedule.__name__ in ("CyclicLR", "OneCycleLR"):
-        recipe = Recipe(chosen.schedule, **settings, cycle_momentum=False)
+    schedule: Schedule = chosen.schedule(**settings)
     if chosen.warmup is not None:
-        recipe = recipe.warmup(chosen.warmup, start_factor=chosen.warmup_start)
-    rates = curve(recipe, chosen.lr, epochs)
+        schedule = schedule.warmup(chosen.warmup, chosen.warmup_start)
+    rates = schedule.sized(epochs).table(epochs, base=real_number("lr", chosen.lr, least=0))
     if chosen.csv is not None:
         Path(chosen.csv).write_text("".join(["epoch,lr\n", *(f"{t},{rate!r}\n" for t, rate in enumerate(rates))]))
     if chosen.svg is not None:
-        Path(chosen.svg).write_text(svg(rates, repr(recipe)), encoding="utf-8")
+        Path(chosen.svg).write_text(svg(rates, repr(schedule)), encoding="utf-8")
     if chosen.csv is None and chosen.svg is None:
-        draw(Console(), rates, repr(recipe))
+        draw(Console(), rates, repr(schedule))
     return 0
-
-
-def curve(recipe: Recipe, lr: float, epochs: int) -> list[float]:
-    """Return the rates of a recipe's epochs from 0 on, for one group with the base rate `lr`."""
-
-    class Optimizer:
-        param_groups = [{"lr": lr}]  # noqa: RUF012  # one of its own for every call
-
-    scheduler = recipe(Optimizer(), length=epochs)
-    return [scheduler.lr_at(epoch)[0] for epoch in range(epochs)]
 
 
 def draw(console: Console, rates: Sequence[float], title: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from attrs import define, field
 
-from lucid_train.callback import Callback
+from lucid_train.callback import Callback, Scheduled
 from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.monitor import Monitor
 from lucid_train.recording.lines import RUN_FIELDS, read_fields, read_record
@@ -29,11 +29,10 @@ class RecordedCallback(Callback):
 
 
 class RecordedSchedule(RecordedCallback):
-    """Placeholder for a callback that advanced a schedule, known by the method that such a callback has."""
+    """Stands for a callback that advanced a schedule, of which no more is known."""
 
-    def foreseen(self, run: Run, stand_in: Any) -> tuple[Any, int]:
-        """Return that nothing is known of the rates to come."""
-        return None, 0
+    def schedules(self) -> tuple[Scheduled, ...]:
+        return (Scheduled(),)
 
 
 class RecordedModel:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import fields, frozen
-
-# Settings in spite of their names, and entries that only say where a scheduler stands.
-_SETTINGS = ("_milestones", "_schedule_phases")
-_PROGRESS = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")
 
 
 @frozen
@@ -60,34 +56,6 @@ def differences(here: Setup, there: Setup) -> dict[str, str]:
 def is_accepted(name: str, accept: Iterable[str]) -> bool:
     """Return whether a difference is among those that are accepted; a callback's label stands for all of its own."""
     return any(choice in ("all", name) or name.startswith(f"{choice}.") for choice in accept)
-
-
-def is_progress(name: str) -> bool:
-    """Return whether an entry of a scheduler's state, ours or PyTorch's, is no setting of it."""
-    return name in _PROGRESS or (name.startswith("_") and name not in _SETTINGS)
-
-
-def scheduler_settings(scheduler: Any) -> dict[str, Any]:
-    """Return the class of a scheduler and its settings, those of the parts of a composite included."""
-    state = scheduler.state_dict() if hasattr(scheduler, "state_dict") else {}
-    return {"class": type(scheduler).__name__, **_settings(state)}
-
-
-def _settings(state: Mapping[str, Any]) -> dict[str, Any]:
-    # PyTorch's composites keep the states of their parts under this name, their settings among them.
-    names = [name for name in state if name == "_schedulers" or not is_progress(name)]
-    return {name: plain for name in names if (plain := _plain(state[name])) is not None}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as plain JSON, or None if it is not made of numbers and strings."""
-    if isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):  # PyTorch's milestones count themselves; a part of a composite has settings
-        return _settings({str(name): held for name, held in value.items()})
-    if isinstance(value, (list, tuple)):
-        return [_plain(held) for held in value]
-    return None
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from lucid_train.callback import Callback
 from lucid_train.description import class_labels
-from lucid_train.optims.param_groups import read_rates, write_rate
+from lucid_train.optims.param_groups import read_rates, write_value
 from lucid_train.progress import Progress, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import Setup, differences, is_accepted
@@ -143,7 +143,7 @@ def load_optimizer(optimizer: Any, state: Any) -> None:
         return
     rates = structure(_Rates, state, "state.optimizer").rates
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        write_rate(group, rate)
+        write_value(group, "lr", rate)
 
 
 def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) -> Any:

@@ -1,16 +1,17 @@
-"""The plan of a fit: who hears what in which order, and the rate of every epoch, before anything is trained."""
+"""The plan of a fit: who receives what in which order, and the rate of every epoch, before anything is trained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 from typing import Any
 
 from attrs import define
 
-from lucid_train.callback import Callback
+from lucid_train.callback import Callback, Scheduled
 from lucid_train.description import hook_name
 from lucid_train.events import EvaluateEnd, EvaluateStart, FitEnd, FitError, event_classes
-from lucid_train.optims.lr_scheduler.ledger import Ledger
+from lucid_train.optims.lr_scheduler.scheduler import Binding, schedules_sized
 from lucid_train.optims.param_groups import read_rates
 from lucid_train.progress import Progress
 from lucid_train.training.run import Run
@@ -95,7 +96,7 @@ def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int,
     Args:
         trainer: The Trainer; what it has is only read.
         done: The run so far; it is only read.
-        listeners: The callbacks and functions that hear, in their order.
+        listeners: The callbacks and functions that listen, in their order.
         epochs: The last epoch.
         length: Batches in a pass of the data, or None if that is unknown.
     """
@@ -115,54 +116,33 @@ def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int,
     return Plan(found, tuple(rates), schedule)
 
 
-class StandIn:
-    """An optimizer with the groups of another, copied, so that a schedule may be built and nothing is written."""
-
-    def __init__(self, optimizer: Any) -> None:
-        ledger = Ledger.of(optimizer)
-        self.param_groups = []
-        for index, group in enumerate(optimizer.param_groups):
-            copied = {name: group[name] for name in group if name in ("momentum", "betas", "initial_lr")}
-            copied["lr"] = float(group["lr"])
-            if "initial_lr" in copied:
-                copied["initial_lr"] = float(copied["initial_lr"])
-            elif ledger is not None and (remembered := ledger.base_lr(index, group)) is not None:
-                copied["initial_lr"] = remembered
-            self.param_groups.append(copied)
-
-
 def _rates(run: Run, callbacks: Sequence[Callback], epochs: range) -> tuple[str, list[PlannedEpoch]]:
     """Return what sets the rates of the run's optimizer, and the rates of the epochs."""
     optimizer = run.optimizer
     for callback in callbacks:
-        foresee = getattr(callback, "foreseen", None)
-        if foresee is None:
-            continue
-        own = getattr(callback, "optimizer", None)
-        if own is None:
-            own = getattr(getattr(callback, "scheduler", None), "optimizer", None)
-        if optimizer is None:
-            optimizer = own
-        if optimizer is None or (own is not None and own is not optimizer):
-            continue  # it schedules another optimizer than the run's
-        scheduler, at = foresee(run, StandIn(optimizer))
-        each = run.steps_per_epoch if getattr(callback, "interval", "epoch") == "step" else 1
-        return repr(callback), list(_foreseen(scheduler, at, each, epochs))
+        for scheduled in callback.schedules():
+            optimizer = scheduled.optimizer if optimizer is None else optimizer
+            if optimizer is not None and (scheduled.optimizer is None or scheduled.optimizer is optimizer):
+                return repr(callback), list(_scheduled(scheduled, optimizer, run, epochs))
     if optimizer is None:
         return "there is no optimizer", [PlannedEpoch(epoch, None, None) for epoch in epochs]
     rates = tuple(read_rates(optimizer))
     return "no schedule", [PlannedEpoch(epoch, rates, rates) for epoch in epochs]
 
 
-def _foreseen(scheduler: Any, at: int, each: int | None, epochs: range) -> Iterator[PlannedEpoch]:
-    """Return the epochs of a scheduler that stands at `at` and does `each` steps in an epoch."""
-    known = scheduler is not None and not getattr(scheduler, "follows_metric", False)
-    for index, epoch in enumerate(epochs):
-        if not known or each is None:
-            yield PlannedEpoch(epoch, None, None)
-            continue
-        first = at + index * each
-        yield PlannedEpoch(epoch, tuple(scheduler.lr_at(first)), tuple(scheduler.lr_at(first + each - 1)))
+def _scheduled(scheduled: Scheduled, optimizer: Any, run: Run, epochs: range) -> Iterator[PlannedEpoch]:
+    """Return the rates of the epochs under a schedule."""
+    by_step = scheduled.interval == "step"
+    steps = run.steps_per_epoch if by_step else 1
+    length = scheduled.length or (steps and steps * run.epochs)
+    if scheduled.schedule is None or steps is None or not length:
+        yield from (PlannedEpoch(epoch, None, None) for epoch in epochs)
+        return
+    schedule = schedules_sized(scheduled.schedule, length)
+    binding = Binding.of("lr", schedule, optimizer.param_groups, scheduled.bases or ())  # which writes nothing
+    for epoch, first in zip(epochs, count(scheduled.at, steps), strict=False):
+        rates = [tuple(binding.checked_values(t, scheduled.schedule)) for t in (first, first + steps - 1)]
+        yield PlannedEpoch(epoch, *rates)
 
 
 def _shown(planned: PlannedEpoch) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -31,7 +31,7 @@ class Control:
         interruption: What is to leave the fit when all else is done, or None.
         deferred: What to call at the next safe point.
         endings: What to call when the loop is over.
-        claims: The optimizers that callbacks schedule, each with its callback.
+        claims: The keys of optimizers' groups that callbacks schedule, each with its callback.
     """
 
     dispatcher: Dispatcher
@@ -41,7 +41,7 @@ class Control:
     interruption: BaseException | None = field(default=None, init=False)
     deferred: list[Callable[[], object]] = field(factory=list, init=False)
     endings: list[Callable[[], object]] = field(factory=list, init=False)
-    claims: list[tuple[Any, Callback]] = field(factory=list, init=False)
+    claims: list[tuple[Any, str, Callback]] = field(factory=list, init=False)
 
 
 @define(eq=False)
@@ -218,21 +218,22 @@ class Run:
         """The seconds spent so far in each hook, as "EarlyStopping.on_epoch_end"; {} unless they are measured."""
         return {} if self._fit is None else dict(self._fit.dispatcher.seconds or {})
 
-    def claim(self, optimizer: Any, callback: Callback) -> None:
-        """Say that `callback` sets the rates of `optimizer`, which becomes the run's if it has none.
+    def claim(self, optimizer: Any, callback: Callback, keys: Iterable[str] = ("lr",)) -> None:
+        """Say that `callback` sets these keys of `optimizer`'s groups; it becomes the run's if the run has none.
 
         Raises:
             RuntimeError: If no fit is running.
-            ValueError: If another callback of this fit does so already.
+            ValueError: If another callback of this fit sets one of them already.
         """
         claims = self._running("schedule an optimizer").claims
-        for claimed, owner in claims:
-            if claimed is optimizer and owner is not callback:
-                raise ValueError(
-                    f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same rates; "
-                    "join them in one: LRSchedulerCallback(Recipe(...).until(5).then(...)) or a ChainedScheduler"
-                )
-        claims.append((optimizer, callback))
+        for key in keys:
+            for claimed, name, owner in claims:
+                if claimed is optimizer and name == key and owner is not callback:
+                    raise ValueError(
+                        f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same "
+                        f"{'rates' if key == 'lr' else key}; join them in one: first.until(5).then(second)"
+                    )
+            claims.append((optimizer, key, callback))
         if self.optimizer is None:
             self.optimizer = optimizer
 

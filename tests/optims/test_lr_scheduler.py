@@ -1,4 +1,4 @@
-"""What the schedules do on an optimizer that is nothing but groups; its neighbours test the rest, by noun."""
+"""What the schedulers do on an optimizer that is nothing but groups; its neighbours test the rest, by noun."""
 
 import re
 from collections.abc import Callable
@@ -9,27 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+from lucid_train.schedules import Constant, Cosine
 from tests.support.optimizers import Bare
-from tests.support.schedules import InverseLR, walk
-
-
-class LineLR(LRScheduler):
-    """A user's own, in the form that is cheaper to step."""
-
-    def __init__(self, optimizer: Any, drop: float, last_epoch: int = -1) -> None:
-        self.drop = drop
-        super().__init__(optimizer, last_epoch)
-
-    def linear(self, t: int) -> tuple[float, float]:
-        return 1 / (1 + t), self.drop * t
-
+from tests.support.schedules import inverse_lr, line_lr, walk
 
 SCHEDULES: list[Callable[[Any], LRScheduler]] = [
     pytest.param(lambda optimizer: StepLR(optimizer, 2, 0.5), id="step"),  # type: ignore[list-item]  # a named case
     pytest.param(lambda optimizer: ExponentialLR(optimizer, 0.5), id="exponential"),  # type: ignore[list-item]  # same
     pytest.param(lambda optimizer: CosineAnnealingLR(optimizer, 4, 0.01), id="cosine"),  # type: ignore[list-item]  # same
-    pytest.param(InverseLR, id="by rates"),  # type: ignore[list-item]  # same
-    pytest.param(lambda optimizer: LineLR(optimizer, 0.01), id="by linear"),  # type: ignore[list-item]  # same
+    pytest.param(inverse_lr, id="a user's own"),  # type: ignore[list-item]  # same
+    pytest.param(line_lr, id="a user's own with a shift"),  # type: ignore[list-item]  # same
 ]
 rates = st.floats(1e-6, 10)
 
@@ -56,8 +45,8 @@ TABLES = [
         id="cosine: climbs back, 2 T_max epochs in all",
     ),
     pytest.param(lambda optimizer: CosineAnnealingLR(optimizer, 1), [1.0, 0.0, 1.0, 0.0], id="cosine: one epoch"),
-    pytest.param(InverseLR, [1.0, 1 / 2, 1 / 3, 1 / 4], id="by rates"),
-    pytest.param(lambda optimizer: LineLR(optimizer, 0.5), [1.0, 1.0, 1 / 3 + 1.0], id="by linear"),
+    pytest.param(inverse_lr, [1.0, 1 / 2, 1 / 3, 1 / 4], id="a user's own"),
+    pytest.param(lambda optimizer: line_lr(optimizer, 0.5), [1.0, 1.0, 1 / 3 + 1.0], id="a user's own with a shift"),
 ]
 
 
@@ -75,7 +64,7 @@ def test_the_numbering_is_pytorchs(build: Callable[[Any], LRScheduler]) -> None:
     assert (scheduler.last_epoch, scheduler.last_lr, optimizer.param_groups) == (
         0,
         [0.1, 0.05],
-        [{"lr": 0.1}, {"lr": 0.05}],
+        [{"lr": 0.1, "initial_lr": 0.1}, {"lr": 0.05, "initial_lr": 0.05}],
     )
     for steps in range(1, 8):
         scheduler.step()
@@ -112,7 +101,8 @@ def test_a_rate_set_by_hand_lasts_until_the_next_step() -> None:
     optimizer = Bare(0.1)
     scheduler = ExponentialLR(optimizer, 0.5)
     optimizer.param_groups[0]["lr"] = 9.0
-    scheduler.step()
+    with pytest.warns(UserWarning, match="the 'lr' of group 0 was 0.1 and is 9.0 now, somebody else has written it"):
+        scheduler.step()
     assert scheduler.last_lr == [0.05]
 
 
@@ -188,7 +178,7 @@ BAD_ARGUMENTS = [
     (
         lambda: CosineAnnealingLR(Bare(0.5, 0.1), 2, 0.2),
         ValueError,
-        "'eta_min' must be <= the base rate 0.1 of group 1: 0.2",
+        "'eta_min' must be <= the base rate of group 1, 0.1: 0.2",
     ),
     (
         lambda: CosineAnnealingLR(Bare(0.1), 2, after="stop"),  # type: ignore[arg-type]  # meant
@@ -200,7 +190,18 @@ BAD_ARGUMENTS = [
     (lambda: StepLR(Bare(0.1), 2, base_lrs=[-0.1]), ValueError, "'base_lrs[0]' must be >= 0: -0.1"),
     (lambda: StepLR(None, 2), TypeError, "'optimizer' must have param_groups, a sequence of dicts with 'lr': None"),
     (lambda: StepLR([0.1], 2), TypeError, "'optimizer' must have param_groups, a sequence of dicts with 'lr': [0.1]"),
-    (lambda: LRScheduler(Bare(0.1)), TypeError, "LRScheduler must define rates(self, t), the rates of epoch t"),
+    (lambda: LRScheduler(Bare(0.1), 0.1), TypeError, "'schedule' must be a Schedule: 0.1"),  # type: ignore[arg-type]  # meant
+    (lambda: LRScheduler(Bare(0.1), Cosine), TypeError, f"'schedule' must be a Schedule: {Cosine!r}"),  # type: ignore[arg-type]  # meant
+    (
+        lambda: LRScheduler(Bare(0.1), Constant().until(5)),  # type: ignore[arg-type]  # meant
+        TypeError,
+        "'schedule' must be a Schedule: Constant().until(5); say with .then(...) what follows",
+    ),
+    (
+        lambda: LRScheduler(Bare(0.1), Cosine()),
+        ValueError,
+        "'T_max' of Cosine() needs the length of the run: call .sized(n) first",
+    ),
 ]
 
 
@@ -245,12 +246,19 @@ def test_a_decaying_rate_ends_at_zero() -> None:
     assert ExponentialLR(Bare(1.0), 0.5).lr_at(2000) == [0.0]
 
 
-@pytest.mark.parametrize("build", SCHEDULES)
-def test_the_repr_shows_class_settings_and_epoch(build: Callable[[Any], LRScheduler]) -> None:
-    scheduler = build(Bare(0.1))
-    settings = {name: value for name, value in scheduler.state_dict().items() if name != "base_lrs"}
-    shown = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-    assert repr(scheduler) == f"{type(scheduler).__name__}({shown})"
+@pytest.mark.parametrize(
+    ("build", "shown"),
+    [
+        (lambda opt: StepLR(opt, 2, 0.5), "StepLR(step_size=2, gamma=0.5, last_epoch=0)"),
+        (lambda opt: ExponentialLR(opt, 0.5), "ExponentialLR(gamma=0.5, last_epoch=0)"),
+        (inverse_lr, "LRScheduler(lr=Inverse(), last_epoch=0)"),
+        (line_lr, "LRScheduler(lr=Line(drop=0.01), last_epoch=0)"),
+        (lambda opt: LRScheduler(opt, Cosine().warmup("50%").sized(4)), "LRScheduler(lr=%s, last_epoch=0)"),
+        (lambda opt: LRScheduler(opt, [Cosine(4)]), "LRScheduler(lr=[Cosine(4)], last_epoch=0)"),
+    ],
+)
+def test_the_repr_shows_class_settings_and_epoch(build: Callable[[Any], LRScheduler], shown: str) -> None:
+    assert repr(build(Bare(0.1))) == shown.replace("%s", repr(Cosine().warmup("50%")))
 
 
 def test_the_repr_in_full() -> None:
@@ -259,13 +267,35 @@ def test_the_repr_in_full() -> None:
     assert repr(scheduler) == "CosineAnnealingLR(T_max=10, eta_min=0.0, after='mirror', last_epoch=1)"
 
 
+def test_the_settings_are_attributes_that_cannot_be_set() -> None:
+    scheduler = CosineAnnealingLR(Bare(0.1), 10, 0.01, after="mirror")
+    assert (scheduler.T_max, scheduler.eta_min, scheduler.after) == (10, 0.01, "mirror")
+    assert scheduler.schedule == Cosine(10, 0.01, "mirror")
+    assert scheduler.schedules == {"lr": scheduler.schedule}
+    with pytest.raises(AttributeError):
+        scheduler.T_max = 20
+    with pytest.raises(AttributeError, match="'CosineAnnealingLR' object has no attribute 'gamma'"):
+        scheduler.gamma  # noqa: B018  # that there is none is the claim
+
+
 def test_last_epoch_starts_in_the_middle() -> None:
     optimizer = Bare(0.1)
     scheduler = StepLR(optimizer, 2, 0.5, last_epoch=3, base_lrs=[0.4])
     assert (scheduler.last_epoch, scheduler.last_lr, scheduler.base_lrs) == (4, [0.1], [0.4])
+    assert optimizer.param_groups == [{"lr": 0.1, "initial_lr": 0.4}]
 
 
 @pytest.mark.parametrize("done", [0, 1, 3])
 def test_last_epoch_without_known_base_rates_is_refused(done: int) -> None:
     with pytest.raises(ValueError, match=f"'base_lrs' must be given with last_epoch={done}: the rate 0.1 of group 0"):
         StepLR(Bare(0.1), 2, last_epoch=done)
+
+
+def test_an_epoch_is_not_given_to_step_and_the_error_says_what_to_do() -> None:
+    scheduler = StepLR(Bare(0.1), 2)
+    message = (
+        "'epoch' must not be given, lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at"
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)} one: 3$"):
+        scheduler.step(3)
+    assert (scheduler.last_epoch, scheduler.last_lr) == (0, [0.1])

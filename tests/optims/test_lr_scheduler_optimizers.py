@@ -2,6 +2,7 @@
 
 from collections import UserDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -152,6 +153,7 @@ def test_a_group_added_later_is_scheduled_from_its_own_base_rate(build: Callable
         scheduler.step()
         assert scheduler.last_lr == scheduler.lr_at(epoch) == build(Bare(0.1, 0.4)).lr_at(epoch)
     assert scheduler.state_dict()["base_lrs"] == [0.1, 0.4]
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.1, 0.4]
 
 
 def test_a_group_added_later_that_cannot_be_scheduled_is_refused_every_time() -> None:
@@ -160,7 +162,7 @@ def test_a_group_added_later_that_cannot_be_scheduled_is_refused_every_time() ->
     scheduler.step()
     optimizer.param_groups.append({"lr": 0.01})
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"'eta_min' must be <= the base rate 0.01 of group 1: 0.05"):
+        with pytest.raises(ValueError, match=r"'eta_min' must be <= the base rate of group 1, 0.01: 0.05"):
             scheduler.step()
     assert (scheduler.last_epoch, scheduler.base_lrs) == (1, [0.1])
 
@@ -177,13 +179,13 @@ def test_the_groups_are_read_afresh_at_each_write() -> None:
     optimizer = Bare(0.1)
     scheduler = ExponentialLR(optimizer, 0.5)
     scheduler.step()
-    optimizer.param_groups = [{"lr": 0.7}]  # as loading a checkpoint does
+    optimizer.param_groups = [{"lr": 0.05}]  # as loading a checkpoint does, here one without "initial_lr"
     scheduler.step()
-    assert optimizer.param_groups == [{"lr": 0.025}]
+    assert optimizer.param_groups == [{"lr": 0.025, "initial_lr": 0.1}]
 
 
 @each_kind
-def test_the_optimizer_gets_no_attribute_and_its_groups_no_key(build: Callable[[Any], LRScheduler]) -> None:
+def test_the_optimizer_gets_no_attribute_and_its_groups_one_key(build: Callable[[Any], LRScheduler]) -> None:
     optimizer = sgd(0.1, 0.05)
     attributes, keys = set(vars(optimizer)), [list(group) for group in optimizer.param_groups]
     scheduler = build(optimizer)
@@ -191,7 +193,9 @@ def test_the_optimizer_gets_no_attribute_and_its_groups_no_key(build: Callable[[
         optimizer.step()
         scheduler.step()
     scheduler.load_state_dict(scheduler.state_dict())
-    assert (set(vars(optimizer)), [list(group) for group in optimizer.param_groups]) == (attributes, keys)
+    assert set(vars(optimizer)) == attributes
+    assert [list(group) for group in optimizer.param_groups] == [[*own, "initial_lr"] for own in keys]
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.1, 0.05]
 
 
 @each_kind
@@ -237,3 +241,44 @@ def test_a_group_added_later_with_a_bad_rate_is_refused_every_time(
             ask()
     del optimizer.param_groups[1]
     assert (scheduler.state_dict(), scheduler.last_lr) == before
+
+
+class Tupled(Bare):
+    """Its groups are a new tuple whenever they are asked for, as those of some wrappers."""
+
+    @property
+    def param_groups(self) -> Any:
+        return tuple(self.groups)
+
+    @param_groups.setter
+    def param_groups(self, groups: Any) -> None:
+        self.groups = groups
+
+
+def test_groups_that_are_a_new_sequence_each_time_are_written_all_the_same() -> None:
+    optimizer = Tupled(0.1, 0.2)
+    scheduler = ExponentialLR(optimizer, 0.5)
+    for _ in range(3):
+        scheduler.step()
+    assert scheduler.last_lr == scheduler.lr_at(3) == [0.0125, 0.025]
+
+
+@dataclass(slots=True)
+class SlottedDataclass:
+    """Neither weakly referable nor hashable."""
+
+    param_groups: list[dict[str, Any]]
+
+
+@pytest.mark.parametrize("make", [lambda groups: SimpleNamespace(param_groups=groups), SlottedDataclass])
+@each_kind
+def test_what_cannot_be_weakly_referenced_gives_a_new_scheduler_its_base_rates(
+    build: Callable[[Any], LRScheduler], make: Callable[[Any], Any]
+) -> None:
+    optimizer = make([{"lr": 0.1}, {"lr": 0.05}])
+    first = build(optimizer)
+    start = first.last_lr
+    for _ in range(30):
+        first.step()
+    second = build(optimizer)
+    assert (second.base_lrs, second.last_lr) == ([0.1, 0.05], start)

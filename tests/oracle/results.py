@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
+from lucid_train import schedules
+
 from .frozen import read
 from .setups import (
     BETAS,
@@ -26,6 +28,7 @@ from .setups import (
     Build,
     Optimizer,
     lr_scheduler,
+    power,
 )
 from .trace import TRACES
 
@@ -107,10 +110,14 @@ def loaded(build: Build, steps: int) -> dict[str, Any]:
     return walked(optimizer, scheduler, AFTER_LOADING)
 
 
-def recipe(make: Callable[[], Any], length: int) -> list[list[float]]:
-    """Return the rates of a run of so many epochs, and a few beyond it, for each of two groups."""
-    optimizer = Optimizer(2)
-    scheduler = make()(optimizer, length)
+def recipe(expression: str, length: int) -> Any:
+    """Return the rates of a run of so many epochs and a few beyond, for each of two groups, or why it is too short."""
+    schedule = eval(expression, {**{name: getattr(schedules, name) for name in schedules.__all__}, "power": power})
+    try:
+        schedule = schedule.sized(length)
+    except ValueError as error:
+        return str(error)
+    scheduler = lr_scheduler.LRScheduler(Optimizer(2), schedule)
     times = range(length + 4) if length <= 100 else [*range(0, length, 19), length - 1, length, length + 1]
     return columns(rates_at(scheduler, t) for t in times)
 
@@ -170,9 +177,9 @@ def table() -> dict[str, Callable[[], Any]]:
         for steps in STATES_AFTER:
             found[f"states: {name}: after {steps}"] = partial(state, build, steps)
             found[f"states: {name}: loaded after {steps}"] = partial(loaded, build, steps)
-    for name, make in RECIPES.items():
+    for name in RECIPES:
         for length in LENGTHS:
-            found[f"recipes: {name}: {length}"] = partial(recipe, make, length)
+            found[f"recipes: {name}: {length}"] = partial(recipe, name, length)
     for name, make_torch in TORCH.items():
         for epoch in TORCH_EPOCHS:
             found[f"torch: {name}: after {epoch}"] = partial(from_torch, make_torch, name, epoch)

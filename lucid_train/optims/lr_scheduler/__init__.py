@@ -1,4 +1,4 @@
-"""Learning-rate schedules for any optimizer with `param_groups`, usable without anything else of this package.
+"""Learning-rate schedulers for any optimizer with `param_groups`, usable without anything else of this package.
 
 >>> from lucid_train import nn, optims
 >>> optimizer = optims.SGD(nn.Linear(10, 1).parameters(), lr=0.1)
@@ -15,16 +15,25 @@ from typing import TYPE_CHECKING
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from lucid_train.optims.lr_scheduler.base import LRScheduler
-    from lucid_train.optims.lr_scheduler.compose import ChainedScheduler, SequentialLR
-    from lucid_train.optims.lr_scheduler.cosine import CosineAnnealingLR, CosineAnnealingWarmRestarts
-    from lucid_train.optims.lr_scheduler.cyclic import CyclicLR
-    from lucid_train.optims.lr_scheduler.decay import ExponentialLR, MultiStepLR, PolynomialLR, StepLR
-    from lucid_train.optims.lr_scheduler.functions import LambdaLR, MultiplicativeLR
-    from lucid_train.optims.lr_scheduler.one_cycle import OneCycleLR
+    from lucid_train.optims.lr_scheduler.names import (
+        ChainedScheduler,
+        ConstantLR,
+        CosineAnnealingLR,
+        CosineAnnealingWarmRestarts,
+        CyclicLR,
+        ExponentialLR,
+        LambdaLR,
+        LinearLR,
+        MultiplicativeLR,
+        MultiStepLR,
+        NoamLR,
+        OneCycleLR,
+        PolynomialLR,
+        SequentialLR,
+        StepLR,
+    )
     from lucid_train.optims.lr_scheduler.plateau import ReduceLROnPlateau
-    from lucid_train.optims.lr_scheduler.recipe import Recipe
-    from lucid_train.optims.lr_scheduler.warmup import ConstantLR, LinearLR, NoamLR
+    from lucid_train.optims.lr_scheduler.scheduler import LRScheduler, ParamScheduler
 
 __all__ = [
     "ChainedScheduler",
@@ -40,8 +49,8 @@ __all__ = [
     "MultiplicativeLR",
     "NoamLR",
     "OneCycleLR",
+    "ParamScheduler",
     "PolynomialLR",
-    "Recipe",
     "ReduceLROnPlateau",
     "SequentialLR",
     "StepLR",
@@ -50,15 +59,8 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "base": ("LRScheduler",),
-        "compose": ("ChainedScheduler", "SequentialLR"),
-        "cosine": ("CosineAnnealingLR", "CosineAnnealingWarmRestarts"),
-        "cyclic": ("CyclicLR",),
-        "decay": ("ExponentialLR", "MultiStepLR", "PolynomialLR", "StepLR"),
-        "functions": ("LambdaLR", "MultiplicativeLR"),
-        "one_cycle": ("OneCycleLR",),
+        "names": [name for name in __all__ if name not in ("LRScheduler", "ParamScheduler", "ReduceLROnPlateau")],
         "plateau": ("ReduceLROnPlateau",),
-        "recipe": ("Recipe",),
-        "warmup": ("ConstantLR", "LinearLR", "NoamLR"),
+        "scheduler": ("LRScheduler", "ParamScheduler"),
     },
 )

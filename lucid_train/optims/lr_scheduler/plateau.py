@@ -1,26 +1,36 @@
-"""ReduceLROnPlateau: the rate falls when a metric no longer improves."""
+"""ReduceLROnPlateau: the rates fall when a metric no longer improves."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any, Literal, SupportsFloat
 
-from lucid_train.optims.lr_scheduler.base import LRScheduler
-from lucid_train.optims.lr_scheduler.groups import per_group, spread
+from lucid_train.optims.lr_scheduler.scheduler import (
+    WRONG_ORDER,
+    LRScheduler,
+    UpdateWatch,
+    check_names,
+    check_same,
+    checked_bases,
+    checked_state,
+)
+from lucid_train.optims.param_groups import numbers_per_group, param_groups, read_rates, write_value
 from lucid_train.validation import one_of, real_number, whole_number
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Literal, SupportsFloat
-
-    from lucid_train.optims.param_groups import Group
+_SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
+_COUNTS = ("num_bad_epochs", "cooldown_counter", "last_epoch")
+_PROGRESS = ("best", *_COUNTS, "current_lrs")
 
 
 class ReduceLROnPlateau(LRScheduler):
-    """Multiply the rate by `factor` when a metric has not improved for more than `patience` epochs.
+    """Multiply the rates by `factor` when a metric has not improved for more than `patience` epochs.
 
-    The rates follow the metric that `step` is given, so no formula tells them beforehand: `lr_at` knows those of the
-    present epoch alone. In a Trainer: `LRSchedulerCallback(..., monitor="val_loss")`.
+    The rates follow the metric that `step` is given, so no formula gives them beforehand: `lr_at` knows those of the
+    present epoch alone. What is multiplied is the rate that stands in the group. In a Trainer:
+    `LRSchedulerCallback(..., monitor="val_loss")`.
 
     Args:
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
@@ -32,17 +42,11 @@ class ReduceLROnPlateau(LRScheduler):
         cooldown: Epochs after a reduction in which none is counted as bad. At least 0.
         min_lr: The lowest rate, one for all groups or a list with one per group. At least 0.
         eps: A reduction that is not larger is left out. At least 0.
-        base_lrs: The rates to start from, one per group, where the optimizer's own are not meant; see LRScheduler.
 
     Attributes:
         best: The best value of the metric, or None before the first.
         num_bad_epochs: Epochs in a row without an improvement.
         cooldown_counter: Epochs of the cooldown that are left.
-        current_lrs: The rates that all reductions so far have led to.
-
-    Raises:
-        TypeError: If an argument is of the wrong kind.
-        ValueError: If an argument is out of its range.
 
     >>> from lucid_train import nn, optims
     >>> scheduler = ReduceLROnPlateau(optims.SGD(nn.Linear(10, 1).parameters(), lr=1.0), factor=0.5, patience=0)
@@ -53,7 +57,6 @@ class ReduceLROnPlateau(LRScheduler):
     [0.5]
     """
 
-    _progress = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter", "current_lrs")
     follows_metric = True
 
     def __init__(
@@ -67,68 +70,49 @@ class ReduceLROnPlateau(LRScheduler):
         cooldown: int = 0,
         min_lr: float | Sequence[float] = 0.0,
         eps: float = 1e-8,
-        *,
-        base_lrs: Sequence[float] | None = None,
     ) -> None:
-        self.mode: str = mode
-        self.factor = factor
-        self.patience = patience
-        self.threshold = threshold
-        self.threshold_mode: str = threshold_mode
-        self.cooldown = cooldown
-        self.min_lr: Any = min_lr
-        self.eps = eps
+        settings = (mode, factor, patience, threshold, threshold_mode, cooldown, min_lr, eps)
+        groups = param_groups(optimizer)
+        vars(self).update(_checked_settings(dict(zip(_SETTINGS, settings, strict=True)), len(groups)))
+        self._bindings = ()
+        self.optimizer = optimizer
         self.best: float | None = None
         self.num_bad_epochs = 0
         self.cooldown_counter = 0
-        self.current_lrs: list[float] = []
-        super().__init__(optimizer, base_lrs=base_lrs)
+        self.last_epoch = 0
+        self._watch = UpdateWatch(optimizer)
 
-    def validate(self) -> None:
-        one_of("mode", self.mode, ("min", "max"))
-        self.factor = real_number("factor", self.factor, above=0, below=1)
-        self.patience = whole_number("patience", self.patience, least=0)
-        self.threshold = real_number("threshold", self.threshold, least=0)
-        one_of("threshold_mode", self.threshold_mode, ("rel", "abs"))
-        self.cooldown = whole_number("cooldown", self.cooldown, least=0)
-        self.min_lr = per_group("min_lr", self.min_lr, len(self.base_lrs), least=0)
-        self.eps = real_number("eps", self.eps, least=0)
-        self.best = None if self.best is None else float(self.best)
-        self.num_bad_epochs = whole_number("num_bad_epochs", self.num_bad_epochs, least=0)
-        self.cooldown_counter = whole_number("cooldown_counter", self.cooldown_counter, least=0)
-        rates = [real_number("current_lrs", rate, least=0) for rate in self.current_lrs]
-        self.current_lrs = rates + self.base_lrs[len(rates) :]
+    @property
+    def base_lrs(self) -> list[float]:
+        """The rates that the optimizer has now: the next reduction starts from them."""
+        return self.last_lr
 
-    def rates(self, t: int) -> list[float]:
-        return list(self.current_lrs)
+    def settings(self) -> dict[str, Any]:
+        """Return the settings as plain JSON."""
+        return {name: copy(getattr(self, name)) for name in _SETTINGS}
 
     def lr_at(self, t: Any) -> Any:
         """Return the rates of the present epoch, the only one whose rates are known.
 
         Raises:
-            TypeError: If `t` is no int.
-            ValueError: If it is another epoch.
+            ValueError: If `t` is another epoch.
         """
         if whole_number("t", t, least=0) != self.last_epoch:
             raise ValueError(f"'t' must be {self.last_epoch}, as ReduceLROnPlateau follows a metric: {t}")
-        return list(self.current_lrs)
+        return self.last_lr
 
     def step(self, metrics: SupportsFloat) -> None:  # type: ignore[override]  # what it follows has to be given
         """Go on to the next epoch with the metric of this one, and write the rates to the optimizer.
 
         Args:
             metrics: The metric's value; NaN is no improvement.
-
-        Raises:
-            TypeError: If it is no number.
-            RuntimeError: If another schedule has been put on the optimizer since.
         """
         if isinstance(metrics, (str, bytes)) or not hasattr(metrics, "__float__"):
             raise TypeError(f"'metrics' must be a number: {metrics!r}")
         value = float(metrics)
-        if len(self.optimizer.param_groups) != self._listed:
-            self._attend()
-        self._meet_new_groups(self.optimizer.param_groups)
+        groups = param_groups(self.optimizer)
+        lowest = numbers_per_group("min_lr", self.min_lr, len(groups), least=0)
+        in_order = self._stop_watching()
         if self._is_better(value):
             self.best, self.num_bad_epochs = value, 0
         else:
@@ -137,34 +121,66 @@ class ReduceLROnPlateau(LRScheduler):
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
-            self._reduce()
+            rates = read_rates(self.optimizer)
+            floors = lowest if isinstance(lowest, list) else [lowest] * len(rates)
+            reduced = [max(rate * self.factor, floor) for rate, floor in zip(rates, floors, strict=True)]
+            self._write([new if rate - new > self.eps else rate for rate, new in zip(rates, reduced, strict=True)])
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
-        self._go_to(self.last_epoch + 1)
+        self.last_epoch += 1
+        if not in_order:
+            warnings.warn(WRONG_ORDER, UserWarning, stacklevel=2)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the settings, the progress, and the rates that all reductions so far have led to."""
+        counts = {name: getattr(self, name) for name in _COUNTS}
+        return {**self.settings(), "best": self.best, **counts, "current_lrs": self.last_lr}
+
+    def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
+        """Go on from a state, ours or PyTorch's, and write its rates; see LRScheduler."""
+        state = checked_state(self, state, prefer)
+        check_names(type(self).__name__, [*_SETTINGS, *_PROGRESS], state)
+        groups = self.optimizer.param_groups
+        saved = {name: state[name] for name in _SETTINGS}
+        settings = _checked_settings(saved, len(groups)) if prefer == "state" else self.settings()
+        if prefer is None:
+            check_same(settings, saved)
+        best = None if state["best"] is None else float(state["best"])
+        counts = {name: whole_number(name, state[name], least=0) for name in _COUNTS}
+        rates = checked_bases("current_lrs", state["current_lrs"])
+        if len(rates) > len(groups):
+            raise ValueError(f"'optimizer' must have the {len(rates)} groups that the schedule knows: {len(groups)}")
+        vars(self).update(settings, best=best, **counts)
+        self._write(rates)
+        self._stop_watching()
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in self.settings().items()]
+        return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
+
+    def _write(self, rates: Sequence[float]) -> None:
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
+            write_value(group, "lr", rate)
+        if (sync := getattr(self.optimizer, "_sync_hyperparams", None)) is not None:
+            sync()
 
     def _is_better(self, value: float) -> bool:
-        sign = 1 if self.mode == "min" else -1
-        best = sign * math.inf if self.best is None else self.best
-        gain = sign * self.threshold
+        least = self.mode == "min"
+        gain = self.threshold * (1 if least else -1)
+        best = (math.inf if least else -math.inf) if self.best is None else self.best
         limit = best * (1 - gain) if self.threshold_mode == "rel" else best - gain
-        return value < limit if self.mode == "min" else value > limit
+        return bool(value < limit if least else value > limit)
 
-    def _reduce(self) -> None:
-        lowest = spread(self.min_lr, len(self.current_lrs))
-        for index, (rate, least) in enumerate(zip(self.current_lrs, lowest, strict=True)):
-            reduced = max(rate * self.factor, least)
-            if rate - reduced > self.eps:
-                self.current_lrs[index] = reduced
 
-    def _meet_new_groups(self, groups: Sequence[Group]) -> None:
-        super()._meet_new_groups(groups)
-        self.current_lrs += self.base_lrs[len(self.current_lrs) :]
-
-    def _translated(self, state: dict[str, Any]) -> dict[str, Any]:
-        if "mode_worse" not in state:
-            return state
-        every, lowest = state.pop("default_min_lr"), state.pop("min_lrs")
-        state["min_lr"] = lowest if every is None else every
-        if state["best"] == state.pop("mode_worse"):
-            state["best"] = None
-        state["current_lrs"] = [float(rate) for rate in state["_last_lr"]]
-        return {"base_lrs": list(self.base_lrs), **state}
+def _checked_settings(settings: Mapping[str, Any], groups: int) -> dict[str, Any]:
+    one_of("mode", settings["mode"], ("min", "max"))
+    one_of("threshold_mode", settings["threshold_mode"], ("rel", "abs"))
+    return {
+        "mode": settings["mode"],
+        "factor": real_number("factor", settings["factor"], above=0, below=1),
+        "patience": whole_number("patience", settings["patience"], least=0),
+        "threshold": real_number("threshold", settings["threshold"], least=0),
+        "threshold_mode": settings["threshold_mode"],
+        "cooldown": whole_number("cooldown", settings["cooldown"], least=0),
+        "min_lr": numbers_per_group("min_lr", settings["min_lr"], groups, least=0),
+        "eps": real_number("eps", settings["eps"], least=0),
+    }

@@ -1,0 +1,773 @@
+"""LRScheduler: a schedule bound to an optimizer. It counts, writes, and saves a count."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+from attrs import define, evolve, field, fields
+
+from lucid_train.optims.param_groups import (
+    Group,
+    check_group,
+    param_groups,
+    read_rates,
+    read_value,
+    stored_under,
+    write_value,
+)
+from lucid_train.schedules.schedule import Affine, Schedule, check_is_value
+from lucid_train.validation import one_of, real_number, whole_number
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# One schedule for every group, groups that come later included; or one per group, in order or by the group's "name".
+Schedules: TypeAlias = Schedule | Sequence[Schedule] | Mapping[str, Schedule]
+
+# One evaluation of a schedule in a step: its formula, the entry of the groups that it sets, which groups these are, and
+# the base values and the objects written last of all groups.
+Call: TypeAlias = tuple[Affine, str, Sequence[int], list[float], list[Any]]
+
+# A scale up to here cannot make a value overflow, for any base that is not absurd; above it, each value is checked.
+_SAFE = 1e200
+
+# For no number of groups is there anything to call: the next step looks at everything.
+ATTENTIVE: tuple[int, list[Call]] = (-1, [])
+
+# Says which of several schedulers was built first.
+_serials = count()
+
+WRONG_ORDER = "scheduler.step() was called before optimizer.step(): no update has used the first rate"
+
+
+class LRScheduler:
+    """Set the learning rates of an optimizer to a schedule's values, one `step` at a time.
+
+    The constructor stands at `last_epoch == 0` and writes the values of time 0; after `n` steps `last_epoch == n`. An
+    epoch is whatever one `step` stands for. A schedule that starts from a base value leaves it in each group, as
+    "initial_lr", where PyTorch and timm look for it too; nothing else is added, nothing is patched.
+
+    The scheduler warns, at a step and once, if a rate is neither what the schedule starts from nor what it starts with,
+    if `optimizer.step()` has not been called before, and if somebody else has written a rate since the last step. It
+    can know the latter of Python's floats only, and of optimizers that count their steps or have hooks for them.
+
+    Args:
+        optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
+        schedule: A schedule whose lengths are known; or one per group, as a list in the order of the groups or as a
+            mapping by their "name".
+        last_epoch: The last epoch that is already done. -1 starts from the beginning; with `k` the scheduler stands at
+            `k + 1`, for which every base rate has to be known.
+        base_lrs: The base rates, one per group. By default each group's "initial_lr", else the rate that it has.
+
+    Raises:
+        ValueError: If a base rate is not known, or one that a schedule cannot start from.
+        OverflowError: If a rate is beyond the largest float.
+
+    >>> from lucid_train import nn, optims, schedules
+    >>> optimizer = optims.SGD(nn.Linear(10, 1).parameters(), lr=0.1)
+    >>> scheduler = LRScheduler(optimizer, schedules.Cosine(T_max=95).warmup(5))
+    >>> scheduler.last_lr, scheduler.lr_at(5)
+    ([0.010000000000000002], [0.1])
+    """
+
+    _of: type[Schedule] | None = None
+    """The kind of schedule that all schedulers of a class bind, or None."""
+
+    _extras: tuple[str, ...] = ()
+    """What a state may have beside settings, base values and `last_epoch`."""
+
+    follows_metric = False
+    """Whether `step` takes a metric; the rates are then not a function of the epoch."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # the settings of the classes in `names`
+
+    def __init_subclass__(cls, of: type[Schedule] | None = None) -> None:
+        """Give a class that binds one kind of schedule that kind's settings, to be read."""
+        if of is not None:
+            cls._of = of
+            # Not by __getattr__: a class that has one reads all of its attributes more slowly.
+            for name in (each.name for each in fields(of) if each.init):
+                setattr(cls, name, _setting(name))
+
+    def __init__(
+        self,
+        optimizer: Any,
+        schedule: Schedules,
+        last_epoch: int = -1,
+        *,
+        base_lrs: Sequence[float] | None = None,
+    ) -> None:
+        self._bind(optimizer, {"lr": schedule}, last_epoch, base_lrs)
+
+    def _bind(
+        self,
+        optimizer: Any,
+        schedules: Mapping[str, Schedules],
+        last_epoch: int,
+        base_lrs: Sequence[float] | None = None,
+        *,
+        parts: Sequence[LRScheduler] = (),
+    ) -> None:
+        """Bind a schedule per key; `parts` are the schedulers, built on the optimizer before, that it is made of."""
+        done = whole_number("last_epoch", last_epoch, least=-1)
+        groups = param_groups(optimizer, tuple(schedules))
+        given = [] if base_lrs is None else checked_bases("base_lrs", base_lrs)
+        if base_lrs is not None and len(given) != len(groups):
+            raise ValueError(f"'base_lrs' must have one rate per group, {len(groups)}: {base_lrs!r}")
+        self.optimizer = optimizer
+        self.last_epoch = done + 1
+        self._bindings = tuple(
+            Binding.of(key, chosen, groups, given if key == "lr" else [], done) for key, chosen in schedules.items()
+        )
+        values = self._values(self._bindings, self.last_epoch)
+        self._serial = next(_serials)
+        self._trap: str | None = None
+        if parts:  # what stood in the groups before the first of them was built is what may surprise
+            first = min(parts, key=lambda part: part._serial)
+            self._serial, self._trap = first._serial, first._trap
+            for part in parts:
+                part._stop_watching()
+        elif done < 0 and base_lrs is None:
+            found = (binding.trap(groups, start) for binding, start in zip(self._bindings, values, strict=True))
+            self._trap = next(filter(None, found), None)
+        self._watch: UpdateWatch | None = UpdateWatch(optimizer)
+        self._go_to(self.last_epoch, values)
+        if given:
+            self._binding("lr").leave_bases(groups)
+
+    @property
+    def schedule(self) -> Schedule | tuple[Schedule, ...]:
+        """The schedule of the rates: one for all groups, or a tuple with one per group."""
+        return self._binding("lr").schedules
+
+    @property
+    def schedules(self) -> dict[str, Schedule | tuple[Schedule, ...]]:
+        """The schedules of all keys that it sets, "lr" and others."""
+        return {binding.key: binding.schedules for binding in self._bindings}
+
+    @property
+    def base_lrs(self) -> list[float]:
+        """The base rates, a fresh list with one float per group."""
+        return list(self._binding("lr").bases)
+
+    @property
+    def last_lr(self) -> list[float]:
+        """The rates that the optimizer has now, for the next update: a fresh list, one float per group."""
+        return read_rates(self.optimizer)
+
+    def get_last_lr(self) -> list[float]:
+        """Return `last_lr`, under PyTorch's name."""
+        return self.last_lr
+
+    @overload
+    def lr_at(self, t: int) -> list[float]: ...
+
+    @overload
+    def lr_at(self, t: NDArray[np.integer[Any]]) -> NDArray[np.float64]: ...
+
+    def lr_at(self, t: Any) -> Any:
+        """Return the rates of any epoch; nothing is written and nothing moves.
+
+        Args:
+            t: An epoch, at least 0, or an integer array of shape (n,).
+
+        Returns:
+            For an int a list of one float per group; for an array a float64 array of shape (n, groups).
+
+        Raises:
+            OverflowError: If a rate is beyond the largest float.
+        """
+        self._meet_new_groups()
+        binding = self._binding("lr")
+        if hasattr(t, "__index__") and not getattr(t, "shape", ()):
+            return binding.checked_values(whole_number("t", t, least=0), self)
+        import numpy as np
+
+        epochs = np.asarray(t)
+        if epochs.dtype.kind not in "iu":
+            raise TypeError(f"'t' must be an int or an integer array: {t!r}")
+        if epochs.ndim != 1 or epochs.min(initial=0) < 0:
+            raise ValueError(f"'t' must be {'one-dimensional' if epochs.ndim != 1 else '>= 0'}: {t!r}")
+        rows = [binding.checked_values(epoch, self) for epoch in epochs.tolist()]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(binding.bases))
+
+    def step(self, epoch: float | None = None) -> None:
+        """Go on to the next epoch and write its values to the optimizer; call it after `optimizer.step()`.
+
+        Args:
+            epoch: Not to be given, except to CosineAnnealingWarmRestarts. `lr_at(epoch)` is the rate of any epoch, and
+                `last_epoch=` of the constructor stands at one.
+
+        Raises:
+            OverflowError: If a value is beyond the largest float. Nothing has changed then.
+        """
+        groups = self.optimizer.param_groups
+        t = self.last_epoch + 1
+        try:
+            if epoch is None and self._advance(groups, t):
+                self.last_epoch = t
+                return
+            self._step_attentively(self._next() if epoch is None else self._checked_epoch(epoch))
+        except Exception:
+            self._advance(groups, self.last_epoch)  # one key of several may have gone on already
+            raise
+
+    def _advance(self, groups: Sequence[Group], t: int) -> bool:
+        """Write the values of time `t`; return False, and leave the rest, where anything is unusual.
+
+        Usual are Python's floats that are the objects which were written last: nobody else has written since.
+        """
+        known, calls = self._plan
+        if len(groups) != known:
+            return False
+        for affine, entry, members, bases, written in calls:
+            try:
+                scale, shift = affine(t)
+            except OverflowError:
+                return False
+            if not (0.0 <= scale < _SAFE and 0.0 <= shift < _SAFE):
+                return False
+            if entry == "betas":
+                for index in members:
+                    group = groups[index]
+                    betas = group[entry]
+                    if betas is not written[index]:
+                        return False
+                    group[entry] = written[index] = (bases[index] * scale + shift, *betas[1:])
+                continue
+            for index in members:
+                group = groups[index]
+                if group[entry] is not written[index]:
+                    return False
+                group[entry] = written[index] = bases[index] * scale + shift
+        return True
+
+    def _step_attentively(self, t: float) -> None:
+        """Take any step: the first one, that of a tensor's rate, or the one after somebody else has written a value."""
+        self._meet_new_groups()
+        groups = self.optimizer.param_groups
+        values = self._values(self._bindings, t)
+        surprises = [self._trap, None if self._stop_watching() else WRONG_ORDER]
+        for binding in self._bindings:
+            if (found := binding.written_by_others(groups)) is not None:
+                surprises.append(f"{found}; {self!r} overwrites it")
+        self._trap = None
+        self._go_to(t, values)
+        if getattr(self.optimizer, "_sync_hyperparams", None) is None:
+            self._plan = self._planned(len(groups))
+        # Last, so that the step is done where a warning is an error.
+        for message in filter(None, surprises):
+            warnings.warn(message, UserWarning, stacklevel=3)
+
+    def _next(self) -> float:
+        return self.last_epoch + 1
+
+    def _checked_epoch(self, epoch: float) -> float:
+        cure = "lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at one"
+        raise TypeError(f"'epoch' must not be given, {cure}: {epoch!r}")
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the schedule as plain JSON; of several keys or groups, by key and in a list."""
+        if len(self._bindings) == 1 and isinstance(self._bindings[0].schedules, Schedule):
+            return self._bindings[0].schedules.settings(resolved=True)
+        return {binding.key: binding.settings() for binding in self._bindings}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the settings, the base values and `last_epoch` as plain JSON; functions are left out."""
+        return {
+            **self.settings(),
+            **{binding.bases_name: list(binding.bases) for binding in self._bindings},
+            "last_epoch": self.last_epoch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
+        """Go on from a state, ours or that of the PyTorch scheduler of the same name, and write its values.
+
+        Args:
+            state: What `state_dict` returned.
+            prefer: Which side wins where a setting differs: "constructor" or "state". By default such a state is
+                refused.
+
+        Raises:
+            TypeError: If `state` or an entry is of the wrong kind. Nothing has changed then, as with all of these.
+            ValueError: If entries are missing, unknown, out of range or in conflict.
+            OverflowError: If a value is beyond the largest float.
+        """
+        state = checked_state(self, state, prefer)
+        own, names = self.settings(), [*(binding.bases_name for binding in self._bindings), "last_epoch"]
+        saved = {name: value for name, value in state.items() if name not in (*names, *self._extras)}
+        here, there = (own, saved) if prefer == "constructor" else (flat(own), flat(saved))
+        check_names(type(self).__name__, [*here, *names], [*there, *(name for name in names if name in state)])
+        if prefer is None:
+            check_same(own, saved)
+        epoch = whole_number("last_epoch", state["last_epoch"], least=0)
+        groups = self.optimizer.param_groups
+        bindings = []
+        for binding in self._bindings:
+            schedules: Schedules = binding.schedules
+            if prefer == "state":
+                schedules = binding.evolved(saved.get(binding.key, saved))
+            bases = checked_bases(binding.bases_name, state[binding.bases_name])
+            # A group that the state does not know keeps its own base.
+            bindings.append(Binding.of(binding.key, schedules, groups, [*bases, *binding.bases[len(bases) :]]))
+        place = self._place(state, epoch)
+        values = self._values(bindings, place)
+        self._bindings, self._trap = tuple(bindings), None
+        for binding in bindings:
+            binding.leave_bases(groups)
+        self._go_to(place, values)
+        self._stop_watching()
+
+    def _place(self, state: Mapping[str, Any], epoch: int) -> float:
+        """Return where a state stands: in an epoch, or between two where time is fractional."""
+        return epoch
+
+    def __repr__(self) -> str:
+        if self._of is None or len(self.schedules) != 1 or not isinstance(self.schedule, Schedule):
+            shown = [f"{binding.key}={binding.shown()}" for binding in self._bindings]
+        else:
+            shown = [f"{name}={value!r}" for name, value in self.settings().items()]
+        return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy watches nobody; its first step looks at everything, as the objects that it holds may be others.
+        return {**vars(self), "_watch": None, "_plan": ATTENTIVE, "_bindings": tuple(map(copy, self._bindings))}
+
+    def _binding(self, key: str) -> Binding:
+        for binding in self._bindings:
+            if binding.key == key:
+                return binding
+        raise AttributeError(f"{self!r} has no schedule for {key!r}")
+
+    def _meet_new_groups(self) -> None:
+        """Take the groups that were added into account, or refuse them; nothing has changed then."""
+        groups, known = self.optimizer.param_groups, len(self._bindings[0].bases)
+        if len(groups) != known:
+            for index in range(known, len(groups)):
+                check_group(groups[index], index, [binding.key for binding in self._bindings])
+            self._bindings = tuple(binding.extended(groups) for binding in self._bindings)
+
+    def _values(self, bindings: Iterable[Binding], t: float) -> list[list[float]]:
+        return [binding.checked_values(t, self) for binding in bindings]
+
+    def _go_to(self, t: float, values: Sequence[Sequence[float]]) -> None:
+        """Stand at time `t` and write its values, for any schedule and any optimizer."""
+        for binding, each in zip(self._bindings, values, strict=True):
+            binding.write(self.optimizer.param_groups, each)
+        self.last_epoch = int(t)
+        self._plan = ATTENTIVE
+        if (sync := getattr(self.optimizer, "_sync_hyperparams", None)) is not None:
+            sync()
+
+    def _planned(self, known: int) -> tuple[int, list[Call]]:
+        """Return what a usual step needs, or ATTENTIVE if a value is filled in place or stored under several names."""
+        if any(None in binding.written or len(set(binding.entries)) > 1 for binding in self._bindings):
+            return ATTENTIVE
+        return known, [
+            (affine, binding.entries[members[0]], members, binding.bases, binding.written)
+            for binding in self._bindings
+            for affine, members in binding.calls
+            if members
+        ]
+
+    def _stop_watching(self) -> bool:
+        """Return False if it is certain that the optimizer was not stepped since the scheduler was put on it."""
+        watch, self._watch = self._watch, None
+        return watch is None or watch.close(self.optimizer)
+
+
+class ParamScheduler(LRScheduler):
+    """Set any hyperparameters of an optimizer's groups to the values of schedules.
+
+    Args:
+        optimizer: Anything with `param_groups`.
+        last_epoch: The last epoch that is already done, or -1; see LRScheduler.
+        **schedules: A schedule, or one per group, by the key in the groups. "momentum" is the first of the betas where
+            a group has them.
+
+    >>> from lucid_train import nn, optims, schedules
+    >>> optimizer = optims.SGD(nn.Linear(10, 1).parameters(), lr=0.1, weight_decay=0.01)
+    >>> scheduler = ParamScheduler(optimizer, weight_decay=schedules.Step(1, gamma=0.5))
+    >>> optimizer.step(); scheduler.step()
+    >>> optimizer.param_groups[0]["weight_decay"]
+    0.005
+    """
+
+    def __init__(self, optimizer: Any, last_epoch: int = -1, **schedules: Schedules) -> None:
+        if not schedules:
+            raise ValueError("'schedules' must name at least one key of the groups, as in weight_decay=...: {}")
+        self._bind(optimizer, schedules, last_epoch)
+
+
+@define(eq=False)
+class Binding:
+    """What drives one key of the groups.
+
+    Args:
+        key: The key.
+        schedules: One schedule for all groups, or a tuple with one per group.
+        bases: The base values, one per group.
+
+    Attributes:
+        entries: What each group calls the key.
+        written: What each group held after the last `write`; None for what is filled in place.
+        calls: The formula of each distinct schedule, and the groups that it is for.
+    """
+
+    key: str
+    schedules: Schedule | tuple[Schedule, ...]
+    bases: list[float]
+    entries: list[str] = field(factory=list, init=False)
+    written: list[Any] = field(factory=list, init=False)
+    calls: list[tuple[Affine, Sequence[int]]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Bound once: calling a schedule through its class costs more than the formula.
+        if isinstance(self.schedules, Schedule):
+            self.calls = [(self.schedules.affine, range(len(self.bases)))]
+            return
+        members: dict[int, list[int]] = {}
+        for index, schedule in enumerate(self.schedules):
+            members.setdefault(id(schedule), []).append(index)
+        self.calls = [(self.schedules[indices[0]].affine, indices) for indices in members.values()]
+
+    @classmethod
+    def of(
+        cls, key: str, schedules: Schedules, groups: Sequence[Group], bases: Sequence[float] = (), done: int = -1
+    ) -> Binding:
+        """Return the binding of a key, or refuse what does not fit.
+
+        Args:
+            key: The key.
+            schedules: One schedule for all groups, or one per group.
+            groups: The groups.
+            bases: The base values that are known; the others are found in the groups.
+            done: The last epoch already done, or -1.
+
+        Raises:
+            ValueError: If schedules, bases and groups do not fit to one another, or a base is not known.
+        """
+        if len(bases) > len(groups):
+            raise ValueError(f"'optimizer' must have the {len(bases)} groups that the schedule knows: {len(groups)}")
+        bound = schedules_per_group(key, schedules, groups)
+        each = [bound] * len(groups) if isinstance(bound, Schedule) else bound
+        found = [_base(key, each[index], groups[index], index, done) for index in range(len(bases), len(groups))]
+        what = "rate" if key == "lr" else key
+        for index, (schedule, base) in enumerate(zip(each, [*bases, *found], strict=True)):
+            schedule.check_base(f"the base {what} of group {index}", base)
+        return cls(key, bound, [*bases, *found])
+
+    def extended(self, groups: Sequence[Group]) -> Binding:
+        """Return the same with the groups that were added."""
+        new = Binding.of(self.key, self.schedules, groups, self.bases)
+        new.entries, new.written = self.entries, self.written
+        return new
+
+    @property
+    def bases_name(self) -> str:
+        """What the base values are called in a state."""
+        return "base_lrs" if self.key == "lr" else f"base_{self.key}"
+
+    def per_group(self) -> Sequence[Schedule]:
+        """Return the schedule of each group."""
+        return [self.schedules] * len(self.bases) if isinstance(self.schedules, Schedule) else self.schedules
+
+    def values(self, t: Any) -> list[float]:
+        """Return the values of time `t`, one per group."""
+        values = list(self.bases)
+        for affine, members in self.calls:
+            scale, shift = affine(t)
+            for index in members:
+                values[index] = self.bases[index] * scale + shift
+        return values
+
+    def checked_values(self, t: float, owner: object) -> list[float]:
+        """Return the values of time `t`, one per group, or refuse what is none; `owner` is whose they are.
+
+        Raises:
+            OverflowError: If a value is beyond the largest float.
+            ValueError: If a value is not a number, or a rate below 0.
+        """
+        try:
+            values = self.values(t)
+        except OverflowError:
+            values = [math.inf]
+        what = "rates" if self.key == "lr" else f"values of {self.key!r}"
+        if math.inf in values:
+            raise OverflowError(f"the {what} of {owner!r} exceed the largest float in epoch {t}")
+        if not all(math.isfinite(value) and (value >= 0.0 or self.key != "lr") for value in values):
+            rule = ">= 0 and finite" if self.key == "lr" else "finite"
+            raise ValueError(f"the {what} of {owner!r} must be {rule}: {values} in epoch {t}")
+        return values
+
+    def write(self, groups: Sequence[Group], values: Sequence[float]) -> None:
+        """Write values, one per group; a base value that a group lacks is left in it."""
+        for group, schedule, base in zip(groups, self.per_group(), self.bases, strict=True):
+            if f"initial_{self.key}" not in group and not schedule.absolute:
+                group[f"initial_{self.key}"] = base
+        self.entries = [stored_under(group, self.key) for group in groups]
+        self.written = [write_value(group, self.key, value) for group, value in zip(groups, values, strict=True)]
+
+    def leave_bases(self, groups: Sequence[Group]) -> None:
+        """Leave the base values in the groups, in place of those that are there."""
+        for group, schedule, base in zip(groups, self.per_group(), self.bases, strict=True):
+            if not schedule.absolute:
+                group[f"initial_{self.key}"] = base
+
+    def written_by_others(self, groups: Sequence[Group]) -> str | None:
+        """Return what somebody else has written since, in words; only Python's floats are looked at."""
+        for index, (group, entry, ours) in enumerate(zip(groups, self.entries, self.written, strict=False)):
+            held = group.get(entry)
+            if ours is not None and held is not None and held is not ours:
+                now, before = (each[0] if entry == "betas" else each for each in (held, ours))
+                if type(now) is float and not _is_close(now, before):
+                    return (
+                        f"the {self.key!r} of group {index} was {before} and is {now} now, somebody else has written it"
+                    )
+        return None
+
+    def trap(self, groups: Sequence[Group], start: Sequence[float]) -> str | None:
+        """Return what is surprising about the value that a group has before the values of time 0, `start`, in words."""
+        initial = f"initial_{self.key}"
+        for index, (group, schedule, first) in enumerate(zip(groups, self.per_group(), start, strict=True)):
+            if initial in group and not schedule.absolute:
+                value, base = read_value(group, self.key), float(group[initial])
+                if not _is_close(value, base) and not _is_close(value, first):
+                    return (
+                        f"the {self.key!r} of group {index} was {value}, but its {initial!r}, from which the schedule "
+                        f"starts, is {base}; to start from {value}, remove {initial!r} from the group"
+                    )
+        return None
+
+    def settings(self) -> Any:
+        """Return the settings of the schedules, with the name of each one's class."""
+        if isinstance(self.schedules, Schedule):
+            return _named_settings(self.schedules)
+        return [_named_settings(schedule) for schedule in self.schedules]
+
+    def evolved(self, saved: Any) -> Schedule | tuple[Schedule, ...]:
+        """Return the schedules with the settings in a state."""
+        if isinstance(self.schedules, Schedule):
+            return evolved(self.schedules, saved)
+        return tuple(evolved(schedule, each) for schedule, each in zip(self.schedules, saved, strict=True))
+
+    def shown(self) -> str:
+        """Return the schedules as one would write them."""
+        return repr(self.schedules if isinstance(self.schedules, Schedule) else list(self.schedules))
+
+    def setting(self, name: str) -> Any:
+        """Return a setting of the schedule, or a list with that of each group's."""
+        if isinstance(self.schedules, Schedule):
+            return getattr(self.schedules, name)
+        return [getattr(schedule, name) for schedule in self.schedules]
+
+    def __copy__(self) -> Binding:
+        new = Binding(self.key, self.schedules, list(self.bases))
+        new.entries, new.written = list(self.entries), list(self.written)
+        return new
+
+
+class UpdateWatch:
+    """Tells whether an optimizer has been stepped since a scheduler was put on it, without patching the optimizer.
+
+    PyTorch's optimizers tell it by a step hook, removed again by `close`; an optimizer with a `step_count`, as ours
+    have, by the count. Of any other optimizer nothing can be known, and nothing is claimed. A scheduler that is dropped
+    before its first step takes the watch with it, hook and all.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        self._handle: Any = None
+        stepped: set[bool] = set()
+        self._stepped = stepped
+        count = getattr(optimizer, "step_count", None)
+        self._count: int | None = count if isinstance(count, int) else None
+        register = getattr(optimizer, "register_step_post_hook", None)
+        if self._count is None and callable(register):
+            # What the hook refers to, the optimizer keeps alive: neither the scheduler nor this watch.
+            try:
+                self._handle = register(lambda *_: stepped.add(True))
+            except AttributeError:  # a wrapper that never called its base's constructor has no list of hooks
+                self._handle = None
+
+    def __del__(self) -> None:
+        self._remove_hook()
+
+    def close(self, optimizer: Any) -> bool:
+        """Stop watching; return False if it is certain that the optimizer was not stepped meanwhile."""
+        if "step" in getattr(optimizer, "__dict__", ()):  # a `step` of the instance's own, which need not tell
+            self._remove_hook()
+            return True
+        if self._count is not None:
+            return bool(optimizer.step_count != self._count)
+        return not self._remove_hook() or bool(self._stepped)
+
+    def _remove_hook(self) -> bool:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.remove()
+        return handle is not None
+
+
+def schedules_per_group(key: str, schedules: Any, groups: Sequence[Group]) -> Schedule | tuple[Schedule, ...]:
+    """Return one schedule for all groups, or a tuple with one per group, or refuse what is neither.
+
+    Raises:
+        TypeError: If it is not a schedule, nor schedules.
+        ValueError: If the schedules do not fit to the groups, or a length is not known.
+    """
+    name = "schedule" if key == "lr" else key
+    if isinstance(schedules, Mapping):
+        names = [group.get("name") for group in groups]
+        if None in names or set(names) != set(schedules) or len(set(names)) != len(names):
+            raise ValueError(f"{name!r} must name the groups, {names}: {list(schedules)}")
+        schedules = [schedules[each] for each in names]
+    if isinstance(schedules, (list, tuple)):
+        if len(schedules) != len(groups):
+            raise ValueError(f"{name!r} must be one schedule or one per group, {len(groups)}: {len(schedules)}")
+        found = tuple(schedules)
+        for index, schedule in enumerate(found):
+            check_is_value(schedule, f"{name}[{index}]")
+            schedule.check_sized()
+        return found
+    check_is_value(schedules, name)
+    schedules.check_sized()
+    bound: Schedule = schedules
+    return bound
+
+
+def schedules_sized(schedules: Any, length: int | None) -> Any:
+    """Return schedules, in the form that they are given in, with their lengths known for a run.
+
+    Raises:
+        ValueError: If a length has to be known and is not.
+    """
+    if isinstance(schedules, Mapping):
+        return {name: schedules_sized(each, length) for name, each in schedules.items()}
+    if isinstance(schedules, (list, tuple)):
+        return [schedules_sized(each, length) for each in schedules]
+    if length is not None:
+        return schedules.sized(length)
+    if not schedules.is_sized:
+        raise ValueError(
+            f"the length of the run must be known for {schedules!r}; pass LRSchedulerCallback(..., length=...)"
+        )
+    return schedules
+
+
+def _base(key: str, schedule: Schedule, group: Group, index: int, done: int) -> float:
+    """Return the base value of a group: what its scheduler has left in it, or what it has now."""
+    initial = f"initial_{key}"
+    if schedule.absolute:
+        return schedule(0)
+    if initial in group:
+        return float(group[initial])
+    value = read_value(group, key)
+    if done >= 0:
+        what = "'base_lrs' must be given" if key == "lr" else f"{initial!r} must be in group {index}"
+        named = "rate" if key == "lr" else key
+        raise ValueError(f"{what} with last_epoch={done}: the {named} {value} of group {index} may be a decayed one")
+    return value
+
+
+def _is_close(value: float, other: float) -> bool:
+    """Whether two values are one: a rate of 0.01 may read as 0.0099999998 in float32, and as a sum it may have erred."""
+    return math.isclose(value, other, rel_tol=1e-6)
+
+
+def _setting(name: str) -> property:
+    return property(lambda scheduler: scheduler._binding("lr").setting(name))
+
+
+def _named_settings(schedule: Schedule) -> dict[str, Any]:
+    return {"class": type(schedule).__name__, **schedule.settings(resolved=True)}
+
+
+def checked_state(scheduler: LRScheduler, state: Any, prefer: str | None) -> dict[str, Any]:
+    """Return a state in our form: PyTorch's is known by the entries that only it has, and translated."""
+    if prefer is not None:
+        one_of("prefer", prefer, ("constructor", "state"))
+    if not hasattr(state, "items"):
+        raise TypeError(f"'state' must be a dict: {state!r}")
+    if "_last_lr" not in state and "_step_count" not in state:
+        return dict(state)
+    from lucid_train.optims.lr_scheduler.torch_state import translated
+
+    return translated(scheduler, state)
+
+
+def checked_bases(name: str, value: Any) -> list[float]:
+    """Return base values as a new list of floats, or refuse them."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+        raise TypeError(f"{name!r} must be a list with one rate per group: {value!r}")
+    least = 0 if name == "base_lrs" else None
+    return [real_number(f"{name}[{index}]", base, least=least) for index, base in enumerate(value)]
+
+
+def evolved(schedule: Schedule, settings: Mapping[str, Any]) -> Schedule:
+    """Return the schedule with the settings in a state, as `settings(resolved=True)` gave them; functions stay."""
+    kind = type(schedule).__name__
+    if settings.get("class", kind) != kind:
+        raise ValueError(f"the state must be one of a {kind}: {settings['class']!r}")
+    changes: dict[str, Any] = {}
+    for name in (each.name for each in fields(type(schedule)) if each.init):
+        value = getattr(schedule, name)
+        if name not in settings:
+            continue
+        if isinstance(value, Schedule):
+            changes[name] = evolved(value, settings[name])
+        elif isinstance(value, tuple) and any(isinstance(item, Schedule) for item in value):
+            pairs = zip(value, settings[name], strict=True)
+            changes[name] = tuple(evolved(item, saved) if isinstance(item, Schedule) else item for item, saved in pairs)
+        else:
+            changes[name] = settings[name]
+    return evolve(schedule, **changes)
+
+
+def check_names(kind: str, expected: Iterable[str], found: Iterable[str]) -> None:
+    """Refuse a state whose entries are not those expected.
+
+    Raises:
+        ValueError: Naming what is missing and what is unknown.
+    """
+    expected, found = set(expected), set(found)
+    wrong = [f"lacks {name!r}" for name in sorted(expected - found)]
+    wrong += [f"has {name!r}" for name in sorted(found - expected)]
+    if wrong:
+        raise ValueError(f"the state is not one of class {kind}: it {', '.join(wrong)}")
+
+
+def check_same(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Refuse settings that differ.
+
+    Raises:
+        ValueError: Naming each of them with both values.
+    """
+    here, there = flat(own), flat(saved)
+    differing = [name for name in here if here[name] != there[name]]
+    if differing:
+        conflicts = ", ".join(f"{name!r} is {here[name]!r} here and {there[name]!r} there" for name in differing)
+        raise ValueError(f"the state contradicts the constructor: {conflicts}; pass prefer= to say which wins")
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings by names such as "parts[1].gamma"."""
+    return dict(_leaves(settings, ""))
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{name}[{index}]")
+    else:
+        yield name, list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,79 @@
+"""Schedules that are given as functions of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from attrs import field, frozen
+
+from lucid_train.schedules.schedule import Schedule, function, stored
+
+# How far apart the products lie that are remembered, so that going back costs at most as many factors.
+_STRIDE = 1024
+
+
+@final
+@frozen(repr=False)
+class Function(Schedule):
+    """Multiply the base by a function of the time: `base * f(t)`, within 1 ulp of the function's value.
+
+    Args:
+        f: A pure function of `t`, an int from 0. Settings and states leave it out.
+
+    >>> Function(lambda t: 1 / (1 + t)).table(3)
+    [1.0, 0.5, 0.3333333333333333]
+    """
+
+    # Left out of the hash, as a callable object need not have one.
+    f: Callable[[int], float] = field(validator=stored(function), hash=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        return float(self.f(t)), 0.0
+
+
+class _Products:
+    """The products of the factors so far: the last one, and every 1024th. A copy starts without any."""
+
+    __slots__ = ("last", "marks")
+
+    def __init__(self) -> None:
+        self.last = 0, 1.0
+        self.marks = [1.0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Products, ()
+
+
+@final
+@frozen(repr=False)
+class Multiplicative(Schedule):
+    """Multiply the value by a function of the time, again at every time: `base * f(1) * f(2) * ... * f(t)`.
+
+    The product is within `t` ulp. It goes on from the last time that was asked for; a time far ahead asks the function
+    for every time on the way.
+
+    Args:
+        f: A pure function of `t`, an int from 1. Settings and states leave it out.
+
+    >>> Multiplicative(lambda t: 0.5).table(3)
+    [1.0, 0.5, 0.25]
+    """
+
+    f: Callable[[int], float] = field(validator=stored(function), hash=False)
+    _products: _Products = field(factory=_Products, init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        products = self._products
+        at, product = products.last
+        if at > t or t - at > _STRIDE:
+            mark = min(t // _STRIDE, len(products.marks) - 1)
+            if not mark * _STRIDE <= at <= t:
+                at, product = mark * _STRIDE, products.marks[mark]
+        while at < t:
+            at += 1
+            product *= float(self.f(at))
+            if at % _STRIDE == 0 and at == len(products.marks) * _STRIDE:
+                products.marks.append(product)
+        products.last = t, product
+        return product, 0.0

@@ -1,0 +1,88 @@
+"""The lengths of schedules: a count, a share of the run, or as long as the schedule's part of the run."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from attrs import frozen
+
+from lucid_train.validation import whole_number
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+# A place in a run: exact, so that the rounding of one part does not move the next.
+Place: TypeAlias = "int | Fraction"
+Length: TypeAlias = int | str | None
+
+_SHARE = re.compile(r"(\d+(?:\.\d+)?) ?%")
+
+
+def count_or_share(name: str, value: Any, *, least: int = 1) -> int | str:
+    """Return `value` as a count or, unchanged, as a share of the run such as "5%", or refuse it.
+
+    Raises:
+        TypeError: If it is neither an int nor a string.
+        ValueError: If it is a count below `least`, or no share above 0% and at most 100%.
+    """
+    if not isinstance(value, str):
+        return whole_number(name, value, least=least)
+    match = _SHARE.fullmatch(value)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(f"{name!r} must be a share of the run, above 0% and at most 100%, such as '5%': {value!r}")
+    return value
+
+
+def share(text: str) -> Fraction:
+    """Return a share such as "5%" as an exact fraction."""
+    from fractions import Fraction  # loads decimal, which most schedules do without
+
+    return Fraction(text.rstrip("% ")) / 100
+
+
+def rounded(place: Place) -> int:
+    """Return the nearest whole place, the later one of two."""
+    return int((2 * place + 1) // 2)
+
+
+def later(before: Place, after: Place) -> Place:
+    """Return `after`, or the next whole place where both are rounded to the same: a part lasts at least 1."""
+    return after if rounded(after) > rounded(before) else rounded(before) + 1
+
+
+@frozen
+class Span:
+    """The part of a run that a schedule covers, as far as it is known.
+
+    Args:
+        run: Length of the whole run, in epochs or steps; None if it is not known.
+        start: Where in the run the part begins.
+        end: Where the next part begins, or the run ends; None if it is not known.
+    """
+
+    run: int | None = None
+    start: Place = 0
+    end: int | None = None
+
+    def extent(self, length: int | str) -> Place | None:
+        """Return a length in epochs or steps, exactly; None for a share of a run whose length is not known."""
+        if not isinstance(length, str):
+            return length
+        return None if self.run is None else share(length) * self.run
+
+
+class Missing:
+    """Stands where `sized` has to put a number: whatever is computed with it raises, so `affine` need not check."""
+
+    def __init__(self, what: str, schedule: object) -> None:
+        self.reason = f"{what} of {schedule!r} needs the length of the run: call .sized(n) first"
+
+    def refuse(self, *_: object) -> NoReturn:
+        """Raise the error that names what is missing."""
+        raise ValueError(self.reason)
+
+    __lt__ = __le__ = __gt__ = __ge__ = refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = refuse
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __rdivmod__ = __pow__ = __rpow__ = refuse
+    __len__ = __iter__ = __getitem__ = __float__ = __index__ = refuse

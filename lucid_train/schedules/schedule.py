@@ -1,0 +1,703 @@
+"""Schedule: what a number is at time `t`, as a value; and what schedules are joined, chained and multiplied to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections import abc
+from collections.abc import Callable
+from copy import copy
+from functools import cached_property, partial
+from inspect import get_annotations
+from itertools import pairwise
+from math import isfinite, isinf
+from re import sub
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final, overload
+
+from attrs import NOTHING, define, evolve, field, fields, frozen
+
+from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, later, rounded, share
+from lucid_train.validation import real_number, whole_number
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Affine: TypeAlias = Callable[[int], tuple[float, float]]
+
+# How a constructor, or `sized` on a fresh copy, sets a field of a frozen class.
+store = object.__setattr__
+
+
+def stored(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any], None]:
+    """Return an attrs validator that stores what `check` returns; None passes where it is the default.
+
+    It replaces a converter, which does not know the name of its field, so that a float stays a float whether 1,
+    `np.float32(1)` or a 0-d array was given.
+    """
+
+    def validator(instance: Any, attribute: Any, value: Any) -> None:
+        if value is not None or attribute.default is not None:
+            store(instance, attribute.name, check(attribute.name, value, **rule))
+
+    return validator
+
+
+def function(name: str, value: Any) -> Any:
+    """Return a function, or refuse what is none.
+
+    Raises:
+        TypeError: If it cannot be called, or is a class.
+    """
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{name!r} must be a function of t: {value!r}")
+    return value
+
+
+@define(repr=False, unsafe_hash=True)
+class Schedule(ABC):
+    """What a number is at time `t`: the base of all schedules.
+
+    A schedule is a value. It knows no optimizer and has no state, equals every schedule of its class with the same
+    settings, and can be evaluated at any time. Time is counted from 0, in whatever the schedule is used for: epochs or
+    steps. Almost every schedule is a line in its base value, so a schedule of your own is one method, `affine`. One
+    with settings is decorated with `@attrs.frozen`, and its settings are fields.
+
+    A field that is a length may be a count, in the schedule's own time; a share of the whole run, such as "5%", rounded
+    half up and at least 1; or None where that means as long as its part of the run. `sized` makes counts of them: for
+    each such field of your own, declare a private one for the count,
+    `_half_life: int = attrs.field(init=False, repr=False, eq=False)` for `half_life`, and read that in `affine`. A
+    schedule that ends names the field that says when in `duration`, so that `then` may follow it.
+
+    >>> class Inverse(Schedule):
+    ...     def affine(self, t):
+    ...         return 1 / (1 + t), 0.0
+    >>> Inverse()(3)
+    0.25
+    >>> Inverse().table(4, base=0.2)
+    [0.2, 0.1, 0.06666666666666667, 0.05]
+    >>> Inverse().warmup(2, start=0.5).table(4)
+    [0.5, 0.75, 1.0, 0.5]
+    """
+
+    # The field that says when the schedule ends, for one that does.
+    duration: ClassVar[str | None] = None
+    # Whether `t` may lie between two whole times.
+    fractional: ClassVar[bool] = False
+
+    def __attrs_post_init__(self) -> None:
+        self._fill(Span())
+
+    @abstractmethod
+    def affine(self, t: int) -> tuple[float, float]:
+        """Return the scale and the shift at time `t >= 0`: the value is `base * scale + shift`.
+
+        It must be a pure function of `t`. It does not check its argument; calling the schedule does.
+        """
+
+    @overload
+    def __call__(self, t: float, base: float = 1.0) -> float: ...
+
+    @overload
+    def __call__(self, t: NDArray[np.integer[Any]], base: float = 1.0) -> NDArray[np.float64]: ...
+
+    def __call__(self, t: Any, base: float = 1.0) -> Any:
+        """Return the value at time `t`.
+
+        Args:
+            t: An int, at least 0, or an integer array of shape (n,). WarmRestarts takes a float too.
+            base: What the schedule scales, such as a base rate.
+
+        Returns:
+            A float, or a float64 array of shape (n,), each value equal to that of the int to the last bit.
+
+        Raises:
+            ValueError: If `t` is negative, a length is not known yet, or the value is NaN.
+            OverflowError: If the value is beyond the largest float.
+        """
+        base = real_number("base", base)
+        if getattr(t, "shape", ()):
+            import numpy as np
+
+            times = np.asarray(t)
+            if times.dtype.kind not in "iu":
+                raise TypeError(f"'t' must be an int or an integer array: {t!r}")
+            if times.ndim != 1 or times.min(initial=0) < 0:
+                raise ValueError(f"'t' must be {'one-dimensional' if times.ndim != 1 else '>= 0'}: {t!r}")
+            return np.array([self._value(each, base) for each in times.tolist()], dtype=np.float64)
+        if self.fractional and not hasattr(t, "__index__"):
+            return self._value(real_number("t", t, least=0), base)
+        return self._value(whole_number("t", t, least=0), base)
+
+    def with_base(self, base: float) -> Callable[[float], float]:
+        """Return the schedule as a function of `t` alone.
+
+        >>> from lucid_train.schedules import Exponential
+        >>> Exponential(0.5).with_base(0.1)(1)
+        0.05
+        """
+        self.check_sized()
+        return partial(self, base=real_number("base", base))
+
+    def table(self, n: int, base: float = 1.0) -> list[float]:
+        """Return the first `n` values."""
+        n, base = whole_number("n", n, least=0), real_number("base", base)
+        return [self._value(t, base) for t in range(n)]
+
+    @property
+    def absolute(self) -> bool:
+        """Whether the value never depends on the base: the scale is 0 at all times."""
+        return False
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether the value may be more than a multiple of the base."""
+        return self.absolute
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether all lengths are known, so that the schedule can be called."""
+        return self._missing() is None
+
+    def check_sized(self) -> None:
+        """Raise the ValueError that names the first length which is not known yet, if there is one."""
+        if (missing := self._missing()) is not None:
+            missing.refuse()
+
+    def sized(self, length: int) -> Self:
+        """Return the schedule with its lengths known, for a run of so many epochs or steps.
+
+        It equals this one and has the same settings. A schedule whose lengths are known is returned as it is.
+
+        Raises:
+            ValueError: If the run is too short for a part of it.
+
+        >>> from lucid_train.schedules import Polynomial
+        >>> Polynomial().sized(4).table(5)
+        [1.0, 0.75, 0.5, 0.25, 0.0]
+        """
+        run = whole_number("length", length, least=1)
+        return self._within(Span(run=run, start=0, end=run))
+
+    def until(self, end: int | str) -> Until:
+        """Return the schedule with an end; say with `then` what comes from there on.
+
+        Args:
+            end: The first time that is no longer its own, counted from its beginning; or a share of the run.
+
+        Raises:
+            ValueError: If it is below 1 or no share, or not after the ends before it.
+
+        >>> from lucid_train.schedules import Constant, Polynomial
+        >>> Constant().until("50%").then(Polynomial()).sized(8).table(8)
+        [1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+        """
+        return Until(self, end)
+
+    def then(self, following: Schedule) -> Sequence:
+        """Return this schedule followed by another one, which starts from its own beginning.
+
+        Raises:
+            ValueError: If this one does not end by itself and has no end from `until`.
+
+        >>> from lucid_train.schedules import Exponential, Linear
+        >>> Linear(0.5, total_iters=2).then(Exponential(0.5)).table(5)
+        [0.5, 0.75, 1.0, 0.5, 0.25]
+        """
+        if not self._ends:
+            raise ValueError(f"'then' must follow an end, as in .until('5%').then(...): {self!r}")
+        return joined(self, None, following)
+
+    def warmup(self, length: int | str, start: float = 0.1) -> Schedule:
+        """Return the schedule after a warm-up: a line from a share of the base to the whole, then this schedule.
+
+        Args:
+            length: Length of the warm-up; everything in this schedule comes so much later. 0 is none at all.
+            start: The share of the base at time 0, from 0 to 1.
+
+        >>> from lucid_train.schedules import Step
+        >>> Step(2, gamma=0.5).warmup(2, start=0.0).table(5)
+        [0.0, 0.5, 1.0, 1.0, 0.5]
+        """
+        length = count_or_share("length", length, least=0)
+        start = real_number("start", start, least=0, most=1)
+        return self if length == 0 else Linear(start, 1.0, length).then(self)
+
+    def __mul__(self, factor: Schedule) -> Product:
+        if not isinstance(factor, Schedule):
+            return NotImplemented
+
+        return Product(self, factor)
+
+    def settings(self, *, resolved: bool = False) -> dict[str, Any]:
+        """Return the settings by name, as plain JSON, for states, logs and comparisons.
+
+        Functions are left out. A schedule within a schedule is a dict with the name of its class under "class".
+
+        Args:
+            resolved: Give the counts that `sized` has found in place of shares and lengths left out.
+
+        Raises:
+            TypeError: If a setting is neither plain JSON nor a function.
+
+        >>> from lucid_train.schedules import Cosine
+        >>> Cosine().settings(), Cosine().sized(9).settings(resolved=True)
+        ({'T_max': None, 'eta_min': 0.0, 'after': 'restart'}, {'T_max': 9, 'eta_min': 0.0, 'after': 'restart'})
+        """
+        own = {each.name for each in fields(type(self))}
+        settings = {}
+        for name in (each.name for each in fields(type(self)) if each.init):
+            value = getattr(self, f"_{name}" if resolved and f"_{name}" in own else name)
+            if isinstance(value, Schedule) or not callable(value):
+                settings[name] = _plain(f"{type(self).__name__}.{name}", value, resolved)
+        return settings
+
+    def check_base(self, name: str, base: float) -> None:
+        """Refuse a base value that the settings do not fit; a binder asks this once for each of its bases.
+
+        Args:
+            name: What the base is, for the error, such as "the base rate of group 0".
+            base: The base value.
+        """
+        for part in self._parts():
+            part.check_base(name, base)
+
+    def __repr__(self) -> str:
+        shown = []
+        for index, each in enumerate(fields(type(self))):
+            if each.init and (value := getattr(self, each.name)) != each.default:
+                # Without the places in memory that are in the repr of most objects that can be called.
+                text = getattr(value, "__qualname__", None) or sub(r"( object)? at 0x[0-9A-Fa-f]+", "", repr(value))
+                shown.append(text if index == 0 or each.default is NOTHING else f"{each.name}={text}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _value(self, t: Any, base: float) -> float:
+        try:
+            scale, shift = self.affine(t)
+            value = base * scale + shift
+        except OverflowError:
+            value = float("inf")
+        if not isfinite(value):
+            if isinf(value):
+                raise OverflowError(f"{self!r} exceeds the largest float at {t}")
+            raise ValueError(f"{self!r} must be a number at {t}: {value}")
+        return value
+
+    @property
+    def _ends(self) -> bool:
+        return self.duration is not None and getattr(self, self.duration) is not None
+
+    def _extent(self, span: Span) -> Place | None:
+        """Return how long the schedule lasts if it ends by itself, exactly; None while that is not known."""
+        return span.extent(getattr(self, self.duration)) if self.duration is not None and self._ends else None
+
+    def _within(self, span: Span) -> Self:
+        if self.is_sized:
+            return self
+        sized = copy(self)
+        sized._fill(span)
+        return sized
+
+    def _fill(self, span: Span) -> None:
+        """Set the private count of every length, and size the schedules among the fields, as far as a span says."""
+        names = [each.name for each in fields(type(self))]
+        for name in names:
+            value = getattr(self, name, None)
+            if isinstance(value, Schedule):
+                store(self, name, value._within(span))
+            elif isinstance(value, tuple) and any(isinstance(item, Schedule) for item in value):
+                store(self, name, tuple(item._within(span) if isinstance(item, Schedule) else item for item in value))
+            elif f"_{name}" in names:
+                store(self, f"_{name}", self._count(name, value, span))
+
+    def _count(self, name: str, value: Any, span: Span) -> Any:
+        """Return the count that a field for a length, or for a tuple of places, stands for."""
+        if isinstance(value, tuple):
+            counts = [self._count(name, place, span) for place in value]
+            missing = [count for count in counts if isinstance(count, Missing)]
+            return missing[0] if missing else tuple(sorted(counts))
+        begin = rounded(span.start)
+        if value is None and span.end is not None:
+            if span.end <= begin:
+                raise ValueError(f"{name!r} of {self!r} must be given: its part begins at {begin}, ends at {span.end}")
+            return span.end - begin
+        if value is None or (extent := span.extent(value)) is None:
+            return Missing(repr(name), self)
+        if not isinstance(value, str):
+            return value
+        is_place = name == self.duration or isinstance(getattr(self, name), tuple)
+        return max(1, rounded(span.start + extent) - begin if is_place else rounded(extent))
+
+    def _parts(self) -> list[Schedule]:
+        """Return the schedules among the fields."""
+        values = [getattr(self, each.name) for each in fields(type(self)) if each.init]
+        items = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+        return [item for item in items if isinstance(item, Schedule)]
+
+    def _missing(self) -> Missing | None:
+        """Return what stands for the first length that is not known, or None."""
+        for part in self._parts():
+            if (missing := part._missing()) is not None:
+                return missing
+        own = [getattr(self, each.name) for each in fields(type(self)) if not each.init]
+        return next((value for value in own if isinstance(value, Missing)), None)
+
+
+def check_is_value(schedule: object, name: str = "schedule") -> None:
+    """Refuse what is no schedule, and a schedule with settings that are no fields: it would not be saved or compared.
+
+    Raises:
+        TypeError: If it is no Schedule, or its class is not decorated with `@attrs.frozen` and has settings.
+    """
+    if not isinstance(schedule, Schedule):
+        cure = "; say with .then(...) what follows" if isinstance(schedule, Until) else ""
+        raise TypeError(f"{name!r} must be a Schedule: {schedule!r}{cure}")
+    kind = type(schedule)
+    plain = [cls for cls in kind.__mro__ if issubclass(cls, Schedule) and "__attrs_attrs__" not in vars(cls)]
+    annotations = [each for cls in plain for each in get_annotations(cls).items()]
+    unknown = {each for each, annotation in annotations if "ClassVar" not in str(annotation)}
+    unknown |= {
+        each for each in getattr(schedule, "__dict__", ()) if not isinstance(getattr(kind, each, None), cached_property)
+    }
+    unknown -= {each.name for each in fields(kind)}
+    if unknown or kind.__hash__ is None:
+        which = f", for its settings {', '.join(sorted(unknown))}" if unknown else ""
+        raise TypeError(f"{kind.__name__} must be decorated with @attrs.frozen{which}: {schedule!r}")
+
+
+def _plain(name: str, value: Any, resolved: bool) -> Any:
+    if isinstance(value, Schedule):
+        return {"class": type(value).__name__, **value.settings(resolved=resolved)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, item, resolved) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(name, item, resolved) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{name!r} must be plain JSON, or a function: {value!r}")
+
+
+@final
+@frozen(repr=False)
+class Linear(Schedule):
+    """Go along a line from one share of the base to another: the usual warm-up.
+
+    The value is `base * (start_factor * (n - t) + end_factor * t) / n` with `n = total_iters`, within 4 ulp; from
+    `total_iters` on exactly `base * end_factor`.
+
+    Args:
+        start_factor: The share at 0, from 0 to 1.
+        end_factor: The share from `total_iters` on, from 0 to 1.
+        total_iters: Epochs or steps from one to the other, at least 1; a share of the run; or as long as its part of
+            it.
+
+    >>> Linear(0.5, total_iters=2).table(4)
+    [0.5, 0.75, 1.0, 1.0]
+    """
+
+    duration: ClassVar[str] = "total_iters"
+
+    start_factor: float = field(validator=stored(real_number, least=0, most=1))
+    end_factor: float = field(default=1.0, validator=stored(real_number, least=0, most=1))
+    total_iters: Length = field(default=None, validator=stored(count_or_share))
+    _total_iters: int = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        n = self._total_iters
+        if t >= n:
+            return self.end_factor, 0.0
+        # Not start + (end - start) * t / n, which cancels where the end is much lower.
+        return self.start_factor * ((n - t) / n) + self.end_factor * (t / n), 0.0
+
+
+@final
+@frozen(repr=False)
+class Until:
+    """A schedule with an end, as `until` returns it. It is no schedule before `then` has said what follows."""
+
+    schedule: Schedule
+    end: int | str
+
+    def __attrs_post_init__(self) -> None:
+        check_is_value(self.schedule)
+        store(self, "end", count_or_share("end", self.end))
+        before = self.schedule.milestones if isinstance(self.schedule, Sequence) else ()
+        if not _rise((*before, self.end)):
+            raise ValueError(f"'end' must be after the ends before it, {list(before)}: {self.end!r}")
+
+    def then(self, following: Schedule) -> Sequence:
+        """Return the schedule followed by another one, which starts from its own beginning."""
+        return joined(self.schedule, self.end, following)
+
+    def __call__(self, *_: object) -> float:
+        raise ValueError(f"a schedule must not end before the run; say what comes then: {self!r}.then(...)")
+
+    def __repr__(self) -> str:
+        text = f"({self.schedule!r})" if isinstance(self.schedule, Product) else repr(self.schedule)
+        return f"{text}.until({self.end!r})"
+
+
+def _check_parts(instance: Any, attribute: Any, value: Any) -> None:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{attribute.name!r} must be a list of schedules: {value!r}")
+    parts = tuple(value)
+    if not any(part is not None for part in parts):
+        raise ValueError(f"{attribute.name!r} must hold at least one schedule: {list(parts)}")
+    for index, part in enumerate(parts):
+        if part is not None or not isinstance(instance, Sequence):
+            check_is_value(part, f"{attribute.name}[{index}]")
+    store(instance, attribute.name, parts)
+
+
+def _check_milestones(instance: Any, attribute: Any, value: Any) -> None:
+    name, parts = attribute.name, instance.parts
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name!r} must be a list of places: {value!r}")
+    milestones = tuple(
+        None if each is None else count_or_share(f"{name}[{index}]", each) for index, each in enumerate(tuple(value))
+    )
+    if len(milestones) != len(parts) - 1:
+        raise ValueError(f"{name!r} must be one less than the {len(parts)} parts: {list(milestones)}")
+    for index, (part, milestone) in enumerate(zip(parts, milestones, strict=False)):
+        if milestone is None and (part is None or not part._ends):
+            raise ValueError(f"'{name}[{index}]' must be given, as this part does not end by itself: {part!r}")
+    if not _rise(milestones):
+        raise ValueError(f"{name!r} must rise: {list(milestones)}")
+    store(instance, name, milestones)
+
+
+def _rise(milestones: abc.Sequence[Length]) -> bool:
+    """Whether the counts rise, and the shares; how the ones lie to the others is known when the run is."""
+    counts: list[Place] = [each for each in milestones if isinstance(each, int)]
+    shares: list[Place] = [share(each) for each in milestones if isinstance(each, str)]
+    return all(one < other for places in (counts, shares) for one, other in pairwise(places))
+
+
+@final
+@frozen(repr=False)
+class Sequence(Schedule):
+    """One schedule after the other, each from its own beginning: what `then` makes.
+
+    From `milestones[i - 1]` on, the value at `t` is that of `parts[i]` at `t - milestones[i - 1]`, as exact as it is
+    alone. Shares are rounded where the places lie in the run, so that the parts add up to it, and a part lasts at
+    least 1.
+
+    Args:
+        parts: The schedules. None is a part that leaves the value standing: the base, if it comes first, or else the
+            last value of the part before it.
+        milestones: Where all but the first of them begin, from the beginning of the first: counts, shares of the run,
+            or None where the part before says itself how long it lasts. One less than parts.
+
+    >>> from lucid_train.schedules import Exponential, Linear
+    >>> Sequence([Linear(0.5, total_iters=2), Exponential(0.5)], milestones=[2]).table(5)
+    [0.5, 0.75, 1.0, 0.5, 0.25]
+    """
+
+    parts: abc.Sequence[Schedule | None] = field(validator=_check_parts)
+    milestones: abc.Sequence[Length] = field(validator=_check_milestones)
+    _milestones: tuple[int, ...] = field(init=False, repr=False, eq=False)
+    _starts: tuple[int, ...] = field(init=False, repr=False, eq=False)
+    _affines: tuple[Affine, ...] = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        index = bisect_right(self._milestones, t)
+        return self._affines[index](t - self._starts[index])
+
+    @property
+    def absolute(self) -> bool:
+        return self.parts[0] is not None and all(part is None or part.absolute for part in self.parts)
+
+    @property
+    def has_shift(self) -> bool:
+        return any(part is not None and part.has_shift for part in self.parts)
+
+    @property
+    def _ends(self) -> bool:
+        return self.parts[-1] is not None and self.parts[-1]._ends
+
+    def _extent(self, span: Span) -> Place | None:
+        start, last = self._places(span)[-1], self.parts[-1]
+        extent = None if start is None or last is None else last._extent(evolve(span, start=start))
+        return None if start is None or extent is None else later(start, start + extent) - span.start
+
+    def _places(self, span: Span) -> list[Place | None]:
+        """Return where in the run each part begins, exactly; None where that is not known."""
+        places: list[Place | None] = [span.start]
+        for part, milestone in zip(self.parts, self.milestones, strict=False):
+            before, place = places[-1], None
+            if milestone is not None:
+                extent = span.extent(milestone)
+                place = None if extent is None else span.start + extent
+            elif before is not None and part is not None:
+                extent = part._extent(evolve(span, start=before))
+                place = None if extent is None else before + extent
+            if place is not None and before is not None:
+                if place <= before:
+                    raise ValueError(f"{part!r} must end after it begins, at {float(before):g}: {float(place):g}")
+                place = later(before, place)
+            places.append(place)
+        return places
+
+    def _fill(self, span: Span) -> None:
+        places = self._places(span)
+        ends = [*(None if place is None else rounded(place) for place in places[1:]), span.end]
+        parts = []
+        for part, start, end in zip(self.parts, places, ends, strict=True):
+            known = Span() if start is None else Span(span.run, start, end)
+            parts.append(None if part is None else part._within(known))
+        begin = rounded(span.start)
+        joints = tuple(end - begin for end in ends[:-1] if end is not None)
+        is_known = len(joints) == len(self.milestones)
+        store(self, "parts", tuple(parts))
+        store(self, "_milestones", joints if is_known else self._unknown(ends.index(None)))
+        store(self, "_starts", (0, *joints))
+        store(self, "_affines", self._affines_of_parts() if is_known else ())
+
+    def _unknown(self, index: int) -> Missing:
+        """Return what is missing for a joint: the length of the part before, or the share itself."""
+        part = self.parts[index] if self.milestones[index] is None else None
+        missing = None if part is None else part._missing()
+        return Missing(f"'milestones[{index}]'", self) if missing is None else missing
+
+    def _affines_of_parts(self) -> tuple[Affine, ...]:
+        affines: list[Affine] = []
+        for part, start, before in zip(self.parts, self._starts, (0, *self._starts), strict=False):
+            if part is not None:
+                affines.append(part.affine)
+            else:
+                affines.append(_Standing(affines[-1], start - 1 - before).affine if affines else _base)
+        return tuple(affines)
+
+    def __repr__(self) -> str:
+        first = self.parts[0]
+        if None in self.parts or isinstance(first, Sequence):  # which no sentence says
+            return f"Sequence({list(self.parts)!r}, {list(self.milestones)!r})"
+        text = f"({first!r})" if isinstance(first, Product) else repr(first)
+        for end, part in zip(self.milestones, self.parts[1:], strict=True):
+            text += f".then({part!r})" if end is None else f".until({end!r}).then({part!r})"
+        return text
+
+
+def joined(first: Schedule, end: Length, following: Schedule) -> Sequence:
+    """Return `first` up to `end`, None for as long as it lasts by itself, and from there on `following`."""
+    if isinstance(first, Sequence):
+        return Sequence((*first.parts, following), (*first.milestones, end))
+    return Sequence((first, following), (end,))
+
+
+@frozen
+class _Standing:
+    """The value of a part at one time, for as long as the next one leaves it standing."""
+
+    part: Affine
+    at: int
+
+    def affine(self, t: int) -> tuple[float, float]:
+        return self.part(self.at)
+
+
+def _base(t: int) -> tuple[float, float]:
+    return 1.0, 0.0
+
+
+@final
+@frozen(repr=False)
+class Chain(Schedule):
+    """Schedules on top of one another: the value of each is the base of the next.
+
+    The value is `s_n(... s_2(s_1(base, t), t) ..., t)`. Where each is a multiple of its base, that is the product of
+    the factors in any order. Each part adds its own bound and 1 ulp.
+
+    Args:
+        parts: The schedules; all but the first must depend on their base.
+
+    >>> from lucid_train.schedules import Constant, Exponential
+    >>> Chain([Constant(0.25, total_iters=2), Exponential(0.5)]).table(4)
+    [0.25, 0.125, 0.25, 0.125]
+    """
+
+    parts: abc.Sequence[Schedule] = field(validator=_check_parts)
+    _first: Affine = field(init=False, repr=False, eq=False)
+    _others: tuple[Affine, ...] = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        scale, shift = self._first(t)
+        for part in self._others:
+            more, base = part(t)
+            scale *= more
+            shift = shift * more + base
+        return scale, shift
+
+    @property
+    def absolute(self) -> bool:
+        return self.parts[0].absolute
+
+    @property
+    def has_shift(self) -> bool:
+        return any(part.has_shift for part in self.parts)
+
+    def _fill(self, span: Span) -> None:
+        for index, part in enumerate(self.parts[1:], 1):
+            if part.absolute:
+                raise ValueError(f"'parts[{index}]' must depend on its base, or come first: {part!r}")
+        super()._fill(span)
+        first, *others = [part.affine for part in self.parts]
+        store(self, "_first", first)
+        store(self, "_others", tuple(others))
+
+    def __repr__(self) -> str:
+        return f"Chain({list(self.parts)!r})"
+
+
+def _is_schedule(instance: Any, attribute: Any, value: Any) -> None:
+    check_is_value(value, attribute.name)
+
+
+def _is_multiple(instance: Any, attribute: Any, value: Any) -> None:
+    check_is_value(value, attribute.name)
+    if value.has_shift:
+        raise ValueError(f"{attribute.name!r} must be a multiple of its base, without a shift: {value!r}")
+
+
+@final
+@frozen(repr=False)
+class Product(Schedule):
+    """A schedule times the scale of another: what `a * b` makes.
+
+    Args:
+        schedule: Any schedule.
+        factor: One that is a multiple of its base at all times.
+
+    >>> from lucid_train.schedules import Constant, Step
+    >>> (Step(1, gamma=0.5) * Constant(0.5, total_iters=2)).table(4)
+    [0.5, 0.25, 0.25, 0.125]
+    """
+
+    schedule: Schedule = field(validator=_is_schedule)
+    factor: Schedule = field(validator=_is_multiple)
+    _first: Affine = field(init=False, repr=False, eq=False)
+    _second: Affine = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        scale, shift = self._first(t)
+        factor, extra = self._second(t)
+        if extra:  # of a schedule of the user's own, which need not say that it has one
+            raise ValueError(f"'factor' must be a multiple of its base, without a shift: {self.factor!r} at {t}")
+        return scale * factor, shift * factor
+
+    @property
+    def absolute(self) -> bool:
+        return self.schedule.absolute
+
+    @property
+    def has_shift(self) -> bool:
+        return self.schedule.has_shift
+
+    def _fill(self, span: Span) -> None:
+        super()._fill(span)
+        store(self, "_first", self.schedule.affine)
+        store(self, "_second", self.factor.affine)
+
+    def __repr__(self) -> str:
+        factor = f"({self.factor!r})" if isinstance(self.factor, Product) else repr(self.factor)
+        return f"{self.schedule!r} * {factor}"
