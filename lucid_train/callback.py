@@ -126,13 +126,11 @@ def _check_signature(name: str, function: Callable[..., object], *arguments: Non
     if any(kind(function) for kind in never_run):
         raise TypeError(f"{name} must be a plain function, neither async nor with yield: its body would never run")
     try:
-        signature = inspect.signature(function)
-    except ValueError:  # some functions written in C have none
-        return
-    try:
-        signature.bind(*arguments)
+        inspect.signature(function).bind(*arguments)
     except TypeError:
-        raise TypeError(f"{name} must take one argument, the event: {name}{signature}") from None
+        raise TypeError(f"{name} must take one argument, the event: {name}{inspect.signature(function)}") from None
+    except ValueError:  # some functions written in C have no signature
+        return
 
 
 @define(eq=False)

@@ -14,6 +14,7 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
 
     The names are those that its source imports under an alias, `from home import Name as Name`. It does so under
     `if TYPE_CHECKING`: to type checkers this form means that a name is public, and here it says where to find it.
+    So the source must be installed, not only its bytecode.
 
     Args:
         package: The package's `__name__`.
