@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 from attrs import define, field
@@ -152,6 +152,9 @@ class Callback:
     ...         self.epochs += 1
     """
 
+    # The methods marked with `on` and their subscriptions, in the order of definition, those of the bases first.
+    _marked: ClassVar[list[tuple[str, Subscription[Any]]]] = []
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name, method in vars(cls).items():
@@ -165,6 +168,8 @@ class Callback:
         # and nothing else; it does not where the class itself has one of the two.
         if "__setstate__" not in vars(cls):
             cls.__setstate__ = cls.__setstate__  # type: ignore[method-assign]  # what is inherited becomes its own
+        names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
+        cls._marked = [(name, each) for name in names for each in _subscriptions(getattr(cls, name, None))]
 
     def on_fit_start(self, event: events.FitStart) -> None:
         """A fit begins; nothing has been trained in it yet."""
@@ -201,10 +206,7 @@ class Callback:
         named = getattr(self, event.hook, None)
         inherited = getattr(named, "__func__", named) is getattr(Callback, event.hook, None)
         found: list[Hook] = [] if named is None or inherited or _subscriptions(named) else [named]
-        for name in dict.fromkeys(name for base in reversed(type(self).__mro__) for name in vars(base)):
-            subscriptions = _subscriptions(getattr(type(self), name, None))
-            found += [each.wrap(getattr(self, name)) for each in subscriptions if each.event is event]
-        return found
+        return found + [each.wrap(getattr(self, name)) for name, each in self._marked if each.event is event]
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the state: the fields with `init=False`, without their underscores.
