@@ -13,42 +13,23 @@ from typing import TYPE_CHECKING
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from lucid_train.schedules.cosine import Cosine, WarmRestarts
-    from lucid_train.schedules.cycle import Cyclic, OneCycle, OneCycleMomentum
-    from lucid_train.schedules.decay import Exponential, MultiStep, Polynomial, Step
-    from lucid_train.schedules.function import Function, Multiplicative
-    from lucid_train.schedules.schedule import Chain, Linear, Product, Schedule, Sequence
-    from lucid_train.schedules.warmup import Constant, Noam
-
-__all__ = [
-    "Chain",
-    "Constant",
-    "Cosine",
-    "Cyclic",
-    "Exponential",
-    "Function",
-    "Linear",
-    "MultiStep",
-    "Multiplicative",
-    "Noam",
-    "OneCycle",
-    "OneCycleMomentum",
-    "Polynomial",
-    "Product",
-    "Schedule",
-    "Sequence",
-    "Step",
-    "WarmRestarts",
-]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "cosine": ("Cosine", "WarmRestarts"),
-        "cycle": ("Cyclic", "OneCycle", "OneCycleMomentum"),
-        "decay": ("Exponential", "MultiStep", "Polynomial", "Step"),
-        "function": ("Function", "Multiplicative"),
-        "schedule": ("Chain", "Linear", "Product", "Schedule", "Sequence"),
-        "warmup": ("Constant", "Noam"),
-    },
-)
+    from lucid_train.schedules.cosine import Cosine as Cosine
+    from lucid_train.schedules.cosine import WarmRestarts as WarmRestarts
+    from lucid_train.schedules.cycle import Cyclic as Cyclic
+    from lucid_train.schedules.cycle import OneCycle as OneCycle
+    from lucid_train.schedules.cycle import OneCycleMomentum as OneCycleMomentum
+    from lucid_train.schedules.decay import Exponential as Exponential
+    from lucid_train.schedules.decay import MultiStep as MultiStep
+    from lucid_train.schedules.decay import Polynomial as Polynomial
+    from lucid_train.schedules.decay import Step as Step
+    from lucid_train.schedules.function import Function as Function
+    from lucid_train.schedules.function import Multiplicative as Multiplicative
+    from lucid_train.schedules.schedule import Chain as Chain
+    from lucid_train.schedules.schedule import Linear as Linear
+    from lucid_train.schedules.schedule import Product as Product
+    from lucid_train.schedules.schedule import Schedule as Schedule
+    from lucid_train.schedules.schedule import Sequence as Sequence
+    from lucid_train.schedules.warmup import Constant as Constant
+    from lucid_train.schedules.warmup import Noam as Noam
+else:
+    __getattr__, __dir__, __all__ = lazy_names(__name__)
