@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-from tests.support.optimizers import Bare
 from lucid_train.schedules import Constant, Cosine
+from tests.support.optimizers import Bare
 from tests.support.schedules import inverse_lr, line_lr, walk
-
 
 SCHEDULES: list[Callable[[Any], LRScheduler]] = [
     pytest.param(lambda optimizer: StepLR(optimizer, 2, 0.5), id="step"),  # type: ignore[list-item]  # a named case
