@@ -29,7 +29,8 @@ class Function(Schedule):
     f: Callable[[int], float] = field(validator=stored(function), hash=False)
 
     def affine(self, t: int) -> tuple[float, float]:
-        return float(self.f(t)), 0.0
+        scale = self.f(t)
+        return scale if type(scale) is float else _as_float(scale, t), 0.0
 
 
 class _Products:
@@ -72,8 +73,19 @@ class Multiplicative(Schedule):
                 at, product = mark * _STRIDE, products.marks[mark]
         while at < t:
             at += 1
-            product *= float(self.f(at))
+            factor = self.f(at)
+            product *= factor if type(factor) is float else _as_float(factor, at)
             if at % _STRIDE == 0 and at == len(products.marks) * _STRIDE:
                 products.marks.append(product)
         products.last = t, product
         return product, 0.0
+
+
+def _as_float(value: Any, t: int) -> float:
+    """Return what a function gave at time `t` as a float, or refuse what is no number."""
+    try:
+        if not isinstance(value, (str, bytes)):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"'f({t})' must be a number: {value!r}")

@@ -1,4 +1,4 @@
-"""Schedules made of schedules: what is refused, who drives, the state of the whole, and the rule of the chain."""
+"""Schedulers made of schedulers: what is refused, which values they bind, the state, and the rule of the chain."""
 
 import json
 from typing import Any
@@ -16,12 +16,15 @@ from lucid_train.optims.lr_scheduler import (
     LinearLR,
     LRScheduler,
     MultiplicativeLR,
+    OneCycleLR,
+    ParamScheduler,
     ReduceLROnPlateau,
     SequentialLR,
     StepLR,
 )
-from tests.support.optimizers import with_momentum
-from tests.support.schedules import InverseLR
+from lucid_train.schedules import Chain, Cyclic, Exponential, Linear, Step
+from tests.support.optimizers import Bare, with_momentum
+from tests.support.schedules import inverse_lr
 
 
 def joined(optimizer: Any, gamma: float = 0.5) -> SequentialLR:
@@ -40,11 +43,25 @@ def test_unordered_long_arrays_find_their_parts() -> None:
     assert (scheduler.lr_at(epochs) == np.array([scheduler.lr_at(t) for t in range(9)])[epochs]).all()
 
 
-def test_a_part_no_longer_sets_the_rates_by_itself() -> None:
+def test_what_is_bound_is_the_value_that_the_schedules_of_the_parts_are_joined_to() -> None:
     scheduler = joined(with_momentum(1.0))
-    for part in scheduler.schedulers:
-        with pytest.raises(RuntimeError, match="no longer sets these rates: SequentialLR"):
-            part.step()
+    assert scheduler.schedule == Linear(0.5, total_iters=2).until(2).then(Exponential(0.5))
+    optimizer = with_momentum(1.0)
+    chain = ChainedScheduler([StepLR(optimizer, 2), joined(optimizer)])
+    assert chain.schedule == Chain([Step(2), scheduler.schedule])
+
+
+def test_a_part_that_is_stepped_all_the_same_is_overwritten_and_named() -> None:
+    optimizer = with_momentum(1.0)
+    part = ExponentialLR(optimizer, 0.5)
+    scheduler = SequentialLR(optimizer, [part, StepLR(optimizer, 1)], [5])
+    scheduler.step()
+    with pytest.warns(UserWarning, match="the 'lr' of group 0 was 1.0 and is 0.5 now, .*; ExponentialLR"):
+        part.step()
+    part.step()
+    with pytest.warns(UserWarning, match="the 'lr' of group 0 was 0.5 and is 0.25 now, .*; SequentialLR"):
+        scheduler.step()
+    assert scheduler.last_lr == [0.25]
 
 
 def test_a_stepped_part_is_refused() -> None:
@@ -53,6 +70,43 @@ def test_a_stepped_part_is_refused() -> None:
     first.step()
     with pytest.raises(ValueError, match=r"'schedulers\[0\]' must not have been stepped: StepLR"):
         SequentialLR(optimizer, [first], [])
+    with pytest.raises(ValueError, match=r"'schedulers\[0\]' must not have been stepped: StepLR"):
+        ChainedScheduler([first])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "what"),
+    [
+        (
+            lambda opt: StepLR(opt, 1),
+            lambda opt: StepLR(opt, 1, base_lrs=[2.0]),
+            r"base rates of those before it, \[1.0\]: StepLR",
+        ),
+        (
+            lambda opt: ParamScheduler(opt, momentum=Exponential(0.5)),
+            lambda opt: (
+                opt.param_groups[0].update(initial_momentum=0.5) or ParamScheduler(opt, momentum=Exponential(0.25))
+            ),
+            r"base momentum of those before it, \[0.9\]: ParamScheduler",
+        ),
+    ],
+)
+def test_parts_that_start_from_different_bases_are_refused(first: Any, second: Any, what: str) -> None:
+    optimizer = with_momentum(1.0)
+    parts = [first(optimizer), second(optimizer)]
+    with pytest.raises(ValueError, match=rf"'schedulers\[1\]' must have the {what}"):
+        SequentialLR(optimizer, parts, [3])
+    with pytest.raises((ValueError, TypeError), match=r"'schedulers\[1\]' must (have|set)"):
+        ChainedScheduler(parts)
+
+
+def test_base_rates_given_to_all_parts_are_those_of_the_whole() -> None:
+    optimizer = with_momentum(1.0)
+    parts = [ExponentialLR(optimizer, gamma, base_lrs=[2.0]) for gamma in (0.5, 0.25)]
+    scheduler = SequentialLR(optimizer, parts, [3])
+    assert (scheduler.base_lrs, scheduler.last_lr) == ([2.0], [2.0])
+    scheduler.step()  # a warning would be an error
+    assert scheduler.last_lr == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +116,6 @@ def test_a_stepped_part_is_refused() -> None:
         ([], [], ValueError, r"'schedulers' must hold at least one scheduler: \[\]"),
         ([3], [], TypeError, r"'schedulers\[0\]' must be a scheduler of this library: 3"),
         ("ab", [1], TypeError, r"'schedulers\[0\]' must be a scheduler of this library: 'a'"),
-        (2, 5, TypeError, "'milestones' must be a list of epochs: 5"),
     ],
 )
 def test_wrong_parts_are_refused(parts: Any, milestones: Any, error: Any, message: str) -> None:
@@ -78,6 +131,9 @@ def test_wrong_parts_are_refused(parts: Any, milestones: Any, error: Any, messag
         ([4, 3], ValueError, r"'milestones' must rise: \[4, 3\]"),
         ([0, 3], ValueError, r"'milestones\[0\]' must be >= 1: 0"),
         ([1, 2.5], TypeError, r"'milestones\[1\]' must be an int: 2.5"),
+        ([1, "50%"], TypeError, r"'milestones\[1\]' must be an int: '50%'"),
+        (5, TypeError, "'milestones' must be a list of epochs: 5"),
+        ("12", TypeError, "'milestones' must be a list of epochs: '12'"),
     ],
 )
 def test_wrong_milestones_are_refused(milestones: Any, error: Any, message: str) -> None:
@@ -123,13 +179,37 @@ def test_each_link_starts_from_the_rates_of_the_one_before() -> None:
     assert chain.lr_at(2) == [0.1]
 
 
-@pytest.mark.parametrize("last", [lambda opt: CyclicLR(opt, 0.1, 1.0), InverseLR])
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda opt: CyclicLR(opt, 0.1, 1.0, cycle_momentum=False),
+        lambda opt: OneCycleLR(opt, [1.0], 9),
+        lambda opt: LRScheduler(opt, [Cyclic(0.1, 1.0)]),
+    ],
+)
 def test_what_does_not_start_from_base_rates_comes_first_in_a_chain(last: Any) -> None:
     optimizer = with_momentum(1.0)
     with pytest.raises(TypeError, match=r"'schedulers\[1\]' must depend on its base rates alone, or come first"):
         ChainedScheduler([StepLR(optimizer, 1), last(optimizer)])
     chain = ChainedScheduler([last(optimizer), ExponentialLR(optimizer, 0.5)])
     assert chain.lr_at(1)[0] == last(with_momentum(1.0)).lr_at(1)[0] / 2
+
+
+def test_what_sets_more_than_the_rates_comes_first_in_a_chain() -> None:
+    optimizer = with_momentum(1.0)
+    both = ParamScheduler(optimizer, lr=Exponential(0.5), momentum=Exponential(0.5))
+    with pytest.raises(TypeError, match=r"'schedulers\[1\]' must set the rates alone, or come first: ParamScheduler"):
+        ChainedScheduler([StepLR(optimizer, 1), both])
+    chain = ChainedScheduler([both, ExponentialLR(optimizer, 0.5)])
+    chain.step()
+    chain.step()
+    assert (chain.last_lr, optimizer.param_groups[0]["momentum"]) == ([0.0625], 0.225)
+
+
+def test_a_schedule_of_ones_own_may_be_any_link() -> None:
+    optimizer = with_momentum(1.0)
+    chain = ChainedScheduler([ExponentialLR(optimizer, 0.5), inverse_lr(optimizer)])
+    assert [chain.lr_at(t)[0] for t in range(3)] == [1.0, 0.25, 0.25 / 3]
 
 
 def test_a_sequence_may_be_a_link() -> None:
@@ -149,24 +229,83 @@ def test_the_momentum_of_a_part_is_cycled_while_it_lasts() -> None:
     assert momenta == [0.95, 0.5, 0.5, 0.5]
 
 
+def test_a_momentum_that_a_part_leaves_standing_is_written_by_a_jump_and_by_loading() -> None:
+    def built() -> SequentialLR:
+        optimizer = with_momentum(1.0)
+        parts = [CyclicLR(optimizer, 0.1, 1.0, 1, max_momentum=0.95, base_momentum=0.5), StepLR(optimizer, 9)]
+        return SequentialLR(optimizer, parts, [2])
+
+    scheduler = built()
+    for _ in range(5):
+        scheduler.step()
+    loaded = built()
+    loaded.load_state_dict(scheduler.state_dict())
+    assert loaded.optimizer.param_groups == scheduler.optimizer.param_groups
+    assert loaded.optimizer.param_groups[0]["momentum"] == 0.5
+    optimizer = with_momentum(1.0)
+    parts = [CyclicLR(optimizer, 0.1, 1.0, 1, max_momentum=0.95, base_momentum=0.5), StepLR(optimizer, 9)]
+    SequentialLR(optimizer, parts, [2], last_epoch=7)
+    assert optimizer.param_groups[0]["momentum"] == 0.5
+
+
+def test_a_key_that_comes_with_a_later_part_stands_until_then() -> None:
+    optimizer = Bare(1.0, weight_decay=0.5)
+    parts = [StepLR(optimizer, 1), ParamScheduler(optimizer, weight_decay=Exponential(0.5))]
+    scheduler = SequentialLR(optimizer, parts, [2])
+    seen = []
+    for _ in range(5):
+        seen.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]))
+        scheduler.step()
+    assert seen == [(1.0, 0.5), (0.1, 0.5), (0.1, 0.5), (0.1, 0.25), (0.1, 0.125)]
+
+
 def test_the_state_holds_each_part() -> None:
     assert joined(with_momentum(1.0)).state_dict() == {
         "milestones": [2],
         "last_epoch": 0,
         "base_lrs": [1.0],
-        "schedulers": [
-            {"start_factor": 0.5, "end_factor": 1.0, "total_iters": 2, "base_lrs": [1.0]},
-            {"gamma": 0.5, "base_lrs": [1.0]},
+        "parts": [
+            {"class": "Linear", "start_factor": 0.5, "end_factor": 1.0, "total_iters": 2},
+            {"class": "Exponential", "gamma": 0.5},
         ],
+    }
+    optimizer = with_momentum(1.0)
+    assert ChainedScheduler([StepLR(optimizer, 2), ExponentialLR(optimizer, 0.5)]).state_dict() == {
+        "parts": [{"class": "Step", "step_size": 2, "gamma": 0.1}, {"class": "Exponential", "gamma": 0.5}],
+        "last_epoch": 0,
+        "base_lrs": [1.0],
+    }
+
+
+def test_the_state_of_several_keys_holds_each_by_its_name_and_a_part_without_one_as_none() -> None:
+    optimizer = with_momentum(1.0)
+    parts = [StepLR(optimizer, 2), CyclicLR(optimizer, 0.25, 1.0, 2, max_momentum=0.75, base_momentum=0.5)]
+    scheduler = SequentialLR(optimizer, parts, [4])
+    cyclic = {"class": "Cyclic", "step_size_up": 2, "step_size_down": 2, "mode": "triangular"}
+    cyclic |= {"gamma": 1.0, "scale_mode": "cycle"}
+    step = {"class": "Step", "step_size": 2, "gamma": 0.1}
+    assert scheduler.state_dict() == {
+        "lr": {
+            "class": "Sequence",
+            "parts": [step, {**cyclic, "base_lr": 0.25, "max_lr": 1.0}],
+            "milestones": [4],
+        },
+        "momentum": {
+            "class": "Sequence",
+            "parts": [None, {**cyclic, "base_lr": 0.75, "max_lr": 0.5}],
+            "milestones": [4],
+        },
+        "base_lrs": [1.0],
+        "base_momentum": [0.75],
+        "last_epoch": 0,
     }
 
 
 def test_a_conflict_in_a_part_is_refused_unless_one_side_is_preferred() -> None:
     state = json.loads(json.dumps({**joined(with_momentum(1.0), 0.25).state_dict(), "last_epoch": 3}))
     scheduler = joined(with_momentum(1.0))
-    with pytest.raises(ValueError, match=r"'gamma' is 0.5 here and 0.25 there; pass prefer=") as caught:
+    with pytest.raises(ValueError, match=r"'parts\[1\].gamma' is 0.5 here and 0.25 there; pass prefer="):
         scheduler.load_state_dict(state)
-    assert caught.value.__notes__ == ["in schedulers[1], ExponentialLR(gamma=0.5, last_epoch=0)"]
     assert scheduler.last_lr == [0.5]
     scheduler.load_state_dict(state, prefer="constructor")
     assert (scheduler.last_epoch, scheduler.last_lr) == (3, [0.5])
@@ -178,9 +317,11 @@ def test_a_conflict_in_a_part_is_refused_unless_one_side_is_preferred() -> None:
     ("state", "error", "message"),
     [
         (3, TypeError, "'state' must be a dict: 3"),
-        ({}, ValueError, "the state must have as many schedulers as are composed, 2: none"),
-        ({"schedulers": [{}]}, ValueError, "the state must have as many schedulers as are composed, 2: 1"),
-        ({"schedulers": [{}, {}]}, ValueError, "the state is not one of class LinearLR: it lacks 'base_lrs'"),
+        ({}, ValueError, "the state is not one of class SequentialLR: it lacks 'base_lrs', lacks 'last_epoch', lacks"),
+        ({"parts": [{}]}, ValueError, r"lacks 'parts\[0\].class', lacks 'parts\[0\].end_factor'"),
+        ({"parts": [{}, {}]}, ValueError, r"lacks 'parts\[1\].class', lacks 'parts\[1\].gamma'"),
+        ({"_schedulers": [{}], "_last_lr": [1.0]}, ValueError, "must have as many schedulers as are composed, 2: 1"),
+        ({"_last_lr": [1.0]}, ValueError, "the state must have as many schedulers as are composed, 2: none"),
     ],
 )
 def test_a_state_that_is_none_is_refused(state: Any, error: Any, message: str) -> None:
@@ -192,15 +333,18 @@ def test_a_state_with_a_wrong_part_changes_nothing() -> None:
     scheduler = joined(with_momentum(1.0))
     before = scheduler.state_dict()
     state = json.loads(json.dumps(before))
-    state["schedulers"][0]["total_iters"] = 7
-    state["schedulers"][1]["gamma"] = -1
+    state["parts"][0]["total_iters"] = 7
+    state["parts"][1]["gamma"] = -1
     with pytest.raises(ValueError, match="'gamma' must be > 0: -1"):
         scheduler.load_state_dict(state, prefer="state")
     assert scheduler.state_dict() == before
 
 
-def test_the_repr_shows_the_parts() -> None:
+def test_the_repr_shows_what_is_bound() -> None:
+    assert repr(joined(with_momentum(1.0))) == (
+        "SequentialLR(lr=Linear(0.5, total_iters=2).until(2).then(Exponential(0.5)), last_epoch=0)"
+    )
     optimizer = with_momentum(1.0)
-    assert repr(SequentialLR(optimizer, [StepLR(optimizer, 2)], [])) == (
-        "SequentialLR([StepLR(step_size=2, gamma=0.1, last_epoch=0)], milestones=[], last_epoch=0)"
+    assert repr(ChainedScheduler([StepLR(optimizer, 2), ExponentialLR(optimizer, 0.5)])) == (
+        "ChainedScheduler(lr=Chain([Step(2), Exponential(0.5)]), last_epoch=0)"
     )

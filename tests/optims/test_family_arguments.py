@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lucid_train.optims import lr_scheduler as schedules
+from lucid_train.schedules import Step
 from tests.support.optimizers import Bare
 
 NAN, INF = float("nan"), float("inf")
@@ -32,7 +33,8 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("LambdaLR", {"lr_lambda": [abs, 2]}, TypeError, "'lr_lambda[1]' must be a function of the epoch: 2"),
     ("LambdaLR", {"lr_lambda": [abs]}, ValueError, "'lr_lambda' must be one function or one per group, 2: 1"),
     ("LambdaLR", {"lr_lambda": str}, TypeError, "'lr_lambda' must be a function of the epoch: <class 'str'>"),
-    ("LambdaLR", {"lr_lambda": lambda t: "1"}, TypeError, "'lr_lambda(0)' must be a number: '1'"),
+    ("LambdaLR", {"lr_lambda": lambda t: "1"}, TypeError, "'f(0)' must be a number: '1'"),
+    ("LambdaLR", {"lr_lambda": lambda t: None}, TypeError, "'f(0)' must be a number: None"),
     ("MultiplicativeLR", {"lr_lambda": None}, TypeError, "'lr_lambda' must be a function of the epoch: None"),
     ("CosineAnnealingWarmRestarts", {"T_0": 0}, ValueError, "'T_0' must be >= 1: 0"),
     ("CosineAnnealingWarmRestarts", {"T_0": 2, "T_mult": 1.5}, TypeError, "'T_mult' must be an int: 1.5"),
@@ -41,7 +43,7 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         "CosineAnnealingWarmRestarts",
         {"T_0": 2, "eta_min": 0.3},
         ValueError,
-        "'eta_min' must be <= the base rate 0.2 of group 1: 0.3",
+        "'eta_min' must be <= the base rate of group 1, 0.2: 0.3",
     ),
     ("CyclicLR", {"base_lr": -1, "max_lr": 1}, ValueError, "'base_lr' must be >= 0: -1.0"),
     ("CyclicLR", {"base_lr": [1], "max_lr": 1}, ValueError, "'base_lr' must be one number or one per group, 2: [1]"),
@@ -51,7 +53,7 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("CyclicLR", {"base_lr": 1, "max_lr": 2, "step_size_down": -1}, ValueError, "'step_size_down' must be >= 0: -1"),
     ("CyclicLR", {"base_lr": 1, "max_lr": 2, "mode": "saw"}, ValueError, "'mode' must be one of 'triangular'"),
     ("CyclicLR", {"base_lr": 1, "max_lr": 2, "gamma": 1.1}, ValueError, "'gamma' must be > 0 and <= 1: 1.1"),
-    ("CyclicLR", {"base_lr": 1, "max_lr": 2, "scale_fn": 3}, TypeError, "'scale_fn' must be a function: 3"),
+    ("CyclicLR", {"base_lr": 1, "max_lr": 2, "scale_fn": 3}, TypeError, "'scale_fn' must be a function of t: 3"),
     ("CyclicLR", {"base_lr": 1, "max_lr": 2, "scale_mode": "x"}, ValueError, "'scale_mode' must be one of 'cycle'"),
     ("CyclicLR", {"base_lr": 1, "max_lr": 2, "cycle_momentum": 1}, TypeError, "'cycle_momentum' must be True or Fal"),
     ("CyclicLR", {"base_lr": 1, "max_lr": 2, "max_momentum": 1}, ValueError, "'max_momentum' must be >= 0 and < 1: 1"),
@@ -116,7 +118,7 @@ def test_refused_and_nothing_written(name: str, arguments: dict[str, Any], error
     assert optimizer.param_groups == [{"lr": 0.4, "momentum": 0.9}, {"lr": 0.2, "momentum": 0.9}]
 
 
-@pytest.mark.parametrize("name", [name for name in schedules.__all__ if name not in ("LRScheduler", "Recipe")])
+@pytest.mark.parametrize("name", schedules.__all__)
 def test_what_is_no_optimizer_is_refused(name: str) -> None:
     arguments: dict[str, Any] = {
         "ChainedScheduler": ([schedules.StepLR(Bare(0.1), 1)], object()),
@@ -124,6 +126,7 @@ def test_what_is_no_optimizer_is_refused(name: str) -> None:
         "CosineAnnealingWarmRestarts": (object(), 1),
         "CyclicLR": (object(), 0.1, 1),
         "ExponentialLR": (object(), 0.5),
+        "LRScheduler": (object(), Step(1)),
         "LambdaLR": (object(), abs),
         "MultiStepLR": (object(), [1]),
         "MultiplicativeLR": (object(), abs),
@@ -132,8 +135,9 @@ def test_what_is_no_optimizer_is_refused(name: str) -> None:
         "SequentialLR": (object(), [schedules.StepLR(Bare(0.1), 1)], []),
         "StepLR": (object(), 1),
     }
+    options: dict[str, Any] = {"lr": Step(1)} if name == "ParamScheduler" else {}
     with pytest.raises(TypeError, match="'optimizer' must have param_groups"):
-        getattr(schedules, name)(*arguments.get(name, (object(),)))
+        getattr(schedules, name)(*arguments.get(name, (object(),)), **options)
 
 
 @pytest.mark.parametrize("name", ["CyclicLR", "OneCycleLR"])

@@ -285,7 +285,7 @@ def test_what_stood_before_the_first_part_surprises_in_a_composition_once(order:
 
 def test_the_step_is_done_where_its_warning_is_an_error() -> None:
     scheduler = ExponentialLR(trapped(), 0.5)
-    with pytest.raises(UserWarning, match="the 'lr' of group 1 was 0.03"):
+    with pytest.raises(UserWarning, match=r"the 'lr' of group 1 was 0\.03,"):
         scheduler.step()
     assert (scheduler.last_epoch, scheduler.last_lr) == (1, [0.05, 0.1])
     scheduler.step()

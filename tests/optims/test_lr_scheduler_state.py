@@ -6,23 +6,29 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from attrs import field, frozen
+from attrs.validators import ge
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+from lucid_train.schedules import Constant, Cosine, Linear, Schedule, Step
 from tests.support.optimizers import Bare
-from tests.support.schedules import InverseLR, walk
+from tests.support.schedules import inverse_lr, walk
 
 
-class MilestoneLR(LRScheduler):
+@frozen
+class Milestones(Schedule):
     """A user's own with a setting that JSON has another type for."""
 
-    def __init__(self, optimizer: Any, milestones: Sequence[int]) -> None:
-        self.milestones = milestones
-        super().__init__(optimizer)
+    milestones: Sequence[int] = field(converter=tuple)
 
-    def linear(self, t: int) -> tuple[float, float]:
+    def affine(self, t: int) -> tuple[float, float]:
         return 0.1 ** sum(t >= milestone for milestone in self.milestones), 0.0
+
+
+def milestone_lr(optimizer: Any, milestones: Sequence[int] = (3, 9)) -> LRScheduler:
+    return LRScheduler(optimizer, Milestones(milestones))
 
 
 Build = Callable[[Any], LRScheduler]
@@ -32,10 +38,18 @@ KINDS: dict[str, Build] = {
     "cosine, restart": lambda optimizer: CosineAnnealingLR(optimizer, 7, 1e-3),
     "cosine, hold": lambda optimizer: CosineAnnealingLR(optimizer, 7, 1e-3, after="hold"),
     "cosine, mirror": lambda optimizer: CosineAnnealingLR(optimizer, 7, after="mirror"),
-    "by rates": InverseLR,
-    "milestones": lambda optimizer: MilestoneLR(optimizer, (3, 9)),
+    "a user's own": inverse_lr,
+    "a user's own with a setting": milestone_lr,
+    "joined": lambda optimizer: LRScheduler(optimizer, Cosine(eta_min=1e-3).warmup("20%").sized(15)),
+    "per group": lambda optimizer: LRScheduler(optimizer, [Step(3, 0.7), Linear(0.5).sized(9)][: len_of(optimizer)]),
 }
 EPOCHS = 24
+
+
+def len_of(optimizer: Any) -> int:
+    return len(optimizer.param_groups)
+
+
 each_kind = pytest.mark.parametrize("build", [pytest.param(build, id=name) for name, build in KINDS.items()])
 
 
@@ -92,15 +106,33 @@ def test_the_states_in_full() -> None:
         "last_epoch": 0,
         "base_lrs": [0.1],
     }
+    warmed = LRScheduler(Bare(0.1), Cosine().warmup("20%").sized(10))
+    assert warmed.state_dict() == {
+        "parts": [
+            {"class": "Linear", "start_factor": 0.1, "end_factor": 1.0, "total_iters": 2},
+            {"class": "Cosine", "T_max": 8, "eta_min": 0.0, "after": "restart"},
+        ],
+        "milestones": [2],
+        "last_epoch": 0,
+        "base_lrs": [0.1],
+    }
+    assert LRScheduler(Bare(0.1, 0.2), [Step(3), Constant(0.5)]).state_dict() == {
+        "lr": [
+            {"class": "Step", "step_size": 3, "gamma": 0.1},
+            {"class": "Constant", "factor": 0.5, "total_iters": None},
+        ],
+        "last_epoch": 0,
+        "base_lrs": [0.1, 0.2],
+    }
 
 
 def test_a_state_shares_nothing_with_the_schedule() -> None:
-    scheduler = MilestoneLR(Bare(0.1), [3])
+    scheduler = milestone_lr(Bare(0.1), [3])
     state = scheduler.state_dict()
     state["base_lrs"].append(1.0)
     state["milestones"].append(4)
     assert scheduler.state_dict() == {"milestones": [3], "last_epoch": 0, "base_lrs": [0.1]}
-    other = MilestoneLR(Bare(0.1), [7])
+    other = milestone_lr(Bare(0.1), [7])
     state = scheduler.state_dict()
     other.load_state_dict(state, prefer="state")
     state["base_lrs"].append(1.0)
@@ -163,9 +195,13 @@ def changed(**entries: Any) -> dict[str, Any]:
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (None, TypeError, "'state' must be a dict: None"),
     ([("T_max", 7)], TypeError, "'state' must be a dict: [('T_max', 7)]"),
-    ({}, ValueError, "it lacks 'T_max', lacks 'base_lrs', lacks 'eta_min', lacks 'last_epoch'"),
+    ({}, ValueError, "it lacks 'T_max', lacks 'after', lacks 'base_lrs', lacks 'eta_min', lacks 'last_epoch'"),
     (changed(gamma=0.1), ValueError, "the state is not one of class CosineAnnealingLR: it has 'gamma'"),
-    ({**StepLR(Bare(0.1), 3).state_dict()}, ValueError, "lacks 'T_max', lacks 'eta_min', has 'gamma', has 'step_size'"),
+    (
+        {**StepLR(Bare(0.1), 3).state_dict()},
+        ValueError,
+        "lacks 'T_max', lacks 'after', lacks 'eta_min', has 'gamma', has 'step_size'",
+    ),
     (changed(last_epoch=-1), ValueError, "'last_epoch' must be >= 0: -1"),
     (changed(last_epoch=2.5), TypeError, "'last_epoch' must be an int: 2.5"),
     (changed(last_epoch="3"), TypeError, "'last_epoch' must be an int: '3'"),
@@ -179,10 +215,12 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (changed(base_lrs=[0.1, float("nan")]), ValueError, "'base_lrs[1]' must be >= 0 and finite: nan"),
     (changed(base_lrs=[0.1, float("inf")]), ValueError, "'base_lrs[1]' must be >= 0 and finite: inf"),
     (changed(base_lrs=[0.1] * 3), ValueError, "'optimizer' must have the 3 groups that the schedule knows: 2"),
-    (changed(base_lrs=[0.1, 0.001]), ValueError, "'eta_min' must be <= the base rate 0.001 of group 1: 0.01"),
+    (changed(base_lrs=[0.1, 0.001]), ValueError, "'eta_min' must be <= the base rate of group 1, 0.001: 0.01"),
     (changed(T_max=0), ValueError, "'T_max' must be >= 1: 0"),
     (changed(T_max=7.5), TypeError, "'T_max' must be an int: 7.5"),
-    (changed(T_max=None), TypeError, "'T_max' must be an int: None"),
+    (changed(T_max=None), ValueError, "'T_max' of Cosine(eta_min=0.01) needs the length of the run"),
+    (changed(T_max="5%"), ValueError, "'T_max' of Cosine('5%', eta_min=0.01) needs the length of the run"),
+    (changed(T_max="5"), ValueError, "'T_max' must be a share of the run, above 0% and at most 100%"),
     (changed(eta_min=-1), ValueError, "'eta_min' must be >= 0: -1.0"),
     (changed(eta_min=float("nan")), ValueError, "'eta_min' must be >= 0 and finite: nan"),
     (changed(after="stop"), ValueError, "'after' must be one of 'restart', 'hold', 'mirror': 'stop'"),
@@ -225,17 +263,73 @@ def test_the_rate_of_a_loaded_epoch_has_no_history(base_lr: float, gamma: float,
     assert scheduler.last_lr == [base_lr * gamma**t]
 
 
-def test_a_refused_state_leaves_no_attribute_behind() -> None:
-    class Noting(ExponentialLR):
-        def validate(self) -> None:
-            super().validate()
-            if self.gamma > 1:
-                self.growing = True
-                raise ValueError("it would grow")
+def test_a_state_of_several_groups_is_compared_group_by_group() -> None:
+    scheduler = LRScheduler(Bare(0.1, 0.2), [Step(3), Step(4)])
+    state = LRScheduler(Bare(0.1, 0.2), [Step(3), Step(5, 0.5)]).state_dict() | {"last_epoch": 5}
+    message = "'lr[1].step_size' is 4 here and 5 there, 'lr[1].gamma' is 0.1 here and 0.5 there; pass prefer="
+    with pytest.raises(ValueError, match=re.escape(message)):
+        scheduler.load_state_dict(state)
+    assert scheduler.last_lr == [0.1, 0.2]
+    scheduler.load_state_dict(state, prefer="constructor")
+    assert scheduler.last_lr == [0.1 * 0.1**1, 0.2 * 0.1**1]
+    scheduler.load_state_dict(state, prefer="state")
+    assert (scheduler.last_lr, scheduler.schedule) == ([0.1 * 0.1**1, 0.2 * 0.5**1], (Step(3), Step(5, 0.5)))
 
-    scheduler = Noting(Bare(1.0), 0.5)
+
+@pytest.mark.parametrize(
+    ("schedules", "message"),
+    [
+        ([Step(3)], "it lacks 'lr[1].class', lacks 'lr[1].gamma', lacks 'lr[1].step_size'"),
+        ([Step(3), Cosine(4)], "it lacks 'lr[1].gamma', lacks 'lr[1].step_size', has 'lr[1].T_max'"),
+        ([Step(3), Step(4), Step(5)], "it has 'lr[2].class', has 'lr[2].gamma', has 'lr[2].step_size'"),
+        (Step(3), "it lacks 'lr[0].class', lacks 'lr[0].gamma'"),
+    ],
+)
+@pytest.mark.parametrize("prefer", [None, "state"])
+def test_a_state_of_other_groups_is_refused(schedules: Any, message: str, prefer: Any) -> None:
+    scheduler = LRScheduler(Bare(0.1, 0.2), [Step(3), Step(4)])
+    groups = len(schedules) if isinstance(schedules, list) else 2
+    state = LRScheduler(Bare(*[0.1] * groups), schedules).state_dict()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        scheduler.load_state_dict(state, prefer=prefer)
+    assert scheduler.last_lr == [0.1, 0.2]
+
+
+def test_a_state_of_another_class_with_the_same_settings_is_refused_where_classes_are_named() -> None:
+    scheduler = LRScheduler(Bare(0.1), [Milestones([3])])
+    state = json.loads(json.dumps(scheduler.state_dict()).replace("Milestones", "Other"))
+    with pytest.raises(ValueError, match=re.escape("'lr[0].class' is 'Milestones' here and 'Other' there")):
+        scheduler.load_state_dict(state)
+    with pytest.raises(ValueError, match="the state must be one of a Milestones: 'Other'"):
+        scheduler.load_state_dict(state, prefer="state")
+
+
+def test_loading_leaves_the_base_rates_of_the_state_in_the_groups() -> None:
+    optimizer = Bare(0.5, 0.5)
+    StepLR(optimizer, 2).load_state_dict({"step_size": 2, "gamma": 0.1, "last_epoch": 2, "base_lrs": [0.1, 0.2]})
+    assert optimizer.param_groups == [{"lr": 0.1 * 0.1, "initial_lr": 0.1}, {"lr": 0.2 * 0.1, "initial_lr": 0.2}]
+
+
+def test_a_group_added_before_loading_keeps_its_own_base_rate() -> None:
+    optimizer = Bare(0.1)
+    scheduler = ExponentialLR(optimizer, 0.5)
     scheduler.step()
-    before, attributes = scheduler.state_dict(), set(vars(scheduler))
-    with pytest.raises(ValueError, match="it would grow"):
-        scheduler.load_state_dict({**before, "gamma": 2.0}, prefer="state")
-    assert (scheduler.state_dict(), set(vars(scheduler)), scheduler.last_lr) == (before, attributes, [0.5])
+    optimizer.param_groups.append({"lr": 0.8})
+    scheduler.load_state_dict({"gamma": 0.5, "last_epoch": 2, "base_lrs": [0.4]})
+    assert (scheduler.base_lrs, scheduler.last_lr) == ([0.4, 0.8], [0.1, 0.2])
+
+
+def test_a_setting_of_ones_own_that_is_refused_changes_nothing() -> None:
+    @frozen
+    class Bounded(Schedule):
+        drop: float = field(validator=ge(0))
+
+        def affine(self, t: int) -> tuple[float, float]:
+            return 1.0, self.drop * t
+
+    scheduler = LRScheduler(Bare(1.0), Bounded(0.5))
+    scheduler.step()
+    before, attributes = scheduler.state_dict(), dict(vars(scheduler))
+    with pytest.raises(ValueError, match="'drop' must be >= 0: -1"):
+        scheduler.load_state_dict({**before, "drop": -1}, prefer="state")
+    assert (scheduler.state_dict(), dict(vars(scheduler)), scheduler.last_lr) == (before, attributes, [1.5])

@@ -66,7 +66,7 @@ def test_of_several_keys_each_is_named() -> None:
     )
     scheduler.step()
     optimizer.param_groups[0].update(lr=3.0, momentum=0.1)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="somebody else has written it") as caught:
         scheduler.step()
     patterns = [written("lr", 0, 0.25, 3.0), written("momentum", 0, 0.5625, 0.1)]
     assert len(caught) == 2

@@ -1,15 +1,19 @@
 """ReduceLROnPlateau: what counts as a plateau, what the state holds, what cannot be known."""
 
+import copy
 import json
 import math
+import pickle
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import ReduceLROnPlateau
-from tests.support.optimizers import Bare
+from tests.support.optimizers import Bare, LucidLike, Scalar
 
 
 def walk(scheduler: ReduceLROnPlateau, losses: list[float]) -> list[float]:
@@ -50,10 +54,34 @@ def test_any_cut_resumes_to_the_bit(losses: list[float], cut: int) -> None:
     assert seen + walk(scheduler, losses[cut:]) == straight
 
 
-def test_built_anew_it_starts_from_the_base_rate() -> None:
+def test_what_it_multiplies_is_the_rate_that_stands() -> None:
     optimizer = Bare(1.0)
     walk(ReduceLROnPlateau(optimizer, patience=0), [1, 1, 1])
-    assert ReduceLROnPlateau(optimizer).last_lr == [1.0]
+    second = ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    assert (second.last_lr, second.base_lrs) == ([0.010000000000000002], [0.010000000000000002])
+    second.step(1)
+    optimizer.param_groups[0]["lr"] = 0.5  # by somebody else, which is nothing to be warned of
+    second.step(1)
+    assert (second.last_lr, optimizer.param_groups) == ([0.25], [{"lr": 0.25}])
+
+
+@pytest.mark.parametrize("make", [np.array, Scalar], ids=["array", "tensor-like"])
+def test_a_rate_is_filled_in_place(make: Any) -> None:
+    rate = make(1.0)
+    scheduler = ReduceLROnPlateau(Bare(rate), factor=0.5, patience=0)
+    walk(scheduler, [1, 1])
+    assert (scheduler.optimizer.param_groups[0]["lr"] is rate, float(rate)) == (True, 0.5)
+
+
+def test_an_engine_is_told_of_each_reduction_and_of_loading() -> None:
+    optimizer = LucidLike(1.0)
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    for _ in range(3):
+        optimizer.step()
+        scheduler.step(1)
+    scheduler.load_state_dict({**scheduler.state_dict(), "current_lrs": [0.75]})
+    optimizer.step()
+    assert optimizer.used == [[1.0], [1.0], [0.5], [0.75]]
 
 
 def test_a_group_added_later_starts_at_its_own_rate() -> None:
@@ -77,3 +105,109 @@ def test_only_the_present_epoch_is_known() -> None:
 def test_what_is_no_number_is_refused(metric: Any) -> None:
     with pytest.raises(TypeError, match="'metrics' must be a number"):
         ReduceLROnPlateau(Bare(1.0)).step(metric)
+
+
+def test_the_state_and_the_repr_in_full() -> None:
+    scheduler = ReduceLROnPlateau(Bare(1.0, 0.5), factor=0.5, patience=1, cooldown=3, min_lr=[0.1, 0.2])
+    walk(scheduler, [2.0, 1.0, 1.0, 1.0])
+    settings = {
+        "mode": "min",
+        "factor": 0.5,
+        "patience": 1,
+        "threshold": 1e-4,
+        "threshold_mode": "rel",
+        "cooldown": 3,
+        "min_lr": [0.1, 0.2],
+        "eps": 1e-8,
+    }
+    progress = {"best": 1.0, "num_bad_epochs": 0, "cooldown_counter": 3, "last_epoch": 4, "current_lrs": [0.5, 0.25]}
+    assert scheduler.state_dict() == settings | progress
+    state = scheduler.state_dict()
+    state["min_lr"].append(0.3)
+    assert scheduler.min_lr == [0.1, 0.2]
+    assert repr(ReduceLROnPlateau(Bare(1.0))) == (
+        "ReduceLROnPlateau(mode='min', factor=0.1, patience=10, threshold=0.0001, threshold_mode='rel', cooldown=0, "
+        "min_lr=0.0, eps=1e-08, last_epoch=0)"
+    )
+
+
+def test_a_state_writes_its_rates_and_a_group_that_it_does_not_know_keeps_its_own() -> None:
+    first = ReduceLROnPlateau(Bare(1.0), factor=0.5, patience=0)
+    walk(first, [1, 1])
+    second = ReduceLROnPlateau(Bare(3.0, 2.0), factor=0.5, patience=0)
+    second.load_state_dict(first.state_dict())
+    assert (second.last_lr, second.best, second.last_epoch) == ([0.5, 2.0], 1.0, 2)
+
+
+def test_a_conflict_is_refused_unless_the_caller_says_which_side_wins() -> None:
+    scheduler = ReduceLROnPlateau(Bare(1.0), factor=0.5)
+    state = ReduceLROnPlateau(Bare(0.25), "max", factor=0.1).state_dict() | {"last_epoch": 3}
+    message = "'mode' is 'min' here and 'max' there, 'factor' is 0.5 here and 0.1 there; pass prefer= to say which wins"
+    with pytest.raises(ValueError, match=f"^the state contradicts the constructor: {message}$"):
+        scheduler.load_state_dict(state)
+    assert (scheduler.last_lr, scheduler.last_epoch) == ([1.0], 0)
+    scheduler.load_state_dict(state, prefer="constructor")
+    assert (scheduler.mode, scheduler.factor, scheduler.last_lr, scheduler.last_epoch) == ("min", 0.5, [0.25], 3)
+    scheduler.load_state_dict(state, prefer="state")
+    assert (scheduler.mode, scheduler.factor) == ("max", 0.1)
+
+
+STATE = ReduceLROnPlateau(Bare(1.0)).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "message"),
+    [
+        (None, TypeError, "'state' must be a dict: None"),
+        (
+            {},
+            ValueError,
+            "not one of class ReduceLROnPlateau: it lacks 'best', lacks 'cooldown', lacks 'cooldown_counter'",
+        ),
+        ({**STATE, "gamma": 1}, ValueError, "it has 'gamma'"),
+        ({**STATE, "best": "low"}, ValueError, "could not convert string to float: 'low'"),
+        ({**STATE, "last_epoch": -1}, ValueError, "'last_epoch' must be >= 0: -1"),
+        ({**STATE, "num_bad_epochs": 0.5}, TypeError, "'num_bad_epochs' must be an int: 0.5"),
+        ({**STATE, "cooldown_counter": None}, TypeError, "'cooldown_counter' must be an int: None"),
+        ({**STATE, "current_lrs": 1.0}, TypeError, "'current_lrs' must be a list with one rate per group: 1.0"),
+        ({**STATE, "current_lrs": [-1.0]}, ValueError, "'current_lrs[0]' must be >= 0: -1.0"),
+        (
+            {**STATE, "current_lrs": [1.0] * 2},
+            ValueError,
+            "'optimizer' must have the 2 groups that the schedule knows: 1",
+        ),
+        ({**STATE, "factor": 2}, ValueError, "'factor' must be > 0 and < 1: 2.0"),
+        ({**STATE, "min_lr": [0.1, 0.2]}, ValueError, "'min_lr' must be one number or one per group, 1: [0.1, 0.2]"),
+    ],
+)
+def test_a_bad_state_is_refused_and_nothing_has_changed(state: Any, error: type[Exception], message: str) -> None:
+    scheduler = ReduceLROnPlateau(Bare(1.0), patience=0)
+    walk(scheduler, [1, 1])
+    before = scheduler.state_dict()
+    with pytest.raises(error, match=re.escape(message)):
+        scheduler.load_state_dict(state, prefer="state")
+    assert scheduler.state_dict() == before
+
+
+def test_an_unknown_preference_is_refused() -> None:
+    with pytest.raises(ValueError, match="'prefer' must be one of 'constructor', 'state': 'mine'"):
+        ReduceLROnPlateau(Bare(1.0)).load_state_dict(STATE, prefer="mine")
+
+
+@pytest.mark.parametrize(
+    "clone", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))], ids=["copy", "deepcopy", "pickle"]
+)
+def test_a_copy_goes_on_by_itself(clone: Any) -> None:
+    scheduler = ReduceLROnPlateau(Bare(1.0), factor=0.5, patience=1)
+    walk(scheduler, [1, 1])
+    twin = clone(scheduler)
+    before = scheduler.state_dict()
+    assert walk(twin, [1, 1, 1]) == [0.5, 0.5, 0.25]
+    assert scheduler.state_dict() | {"current_lrs": []} == before | {"current_lrs": []}
+
+
+def test_it_has_no_schedule() -> None:
+    scheduler = ReduceLROnPlateau(Bare(1.0))
+    assert scheduler.schedules == {}
+    with pytest.raises(AttributeError, match=r"ReduceLROnPlateau\(.*\) has no schedule for 'lr'"):
+        _ = scheduler.schedule

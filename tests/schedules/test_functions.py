@@ -1,7 +1,12 @@
-"""Schedules that are given as functions: which times the function is asked for."""
+"""Schedules that are given as functions: which times the function is asked for, and what it may give."""
 
 import pickle
+import re
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,3 +68,18 @@ def test_a_function_without_a_hash_can_be_a_setting() -> None:
     assert Function(Table([1.0, 0.5])).table(2) == [1.0, 0.5]
     assert hash(Function(Table([1.0]))) == hash(Function(Table([2.0])))
     assert Function(Table([1.0])) == Function(Table([1.0])) != Function(Table([2.0]))
+
+
+@pytest.mark.parametrize("value", ["1", b"1", None, [1.0], "one"])
+@pytest.mark.parametrize("kind", [Function, Multiplicative])
+def test_what_is_no_number_is_refused_when_it_comes(kind: Any, value: Any) -> None:
+    schedule = kind(lambda t: 0.5 if t < 2 else value)
+    assert schedule(1) == 0.5
+    with pytest.raises(TypeError, match=re.escape(f"'f(2)' must be a number: {value!r}")):
+        schedule(2)
+
+
+@pytest.mark.parametrize("value", [1, True, np.float32(0.5), np.array(0.5), Fraction(1, 2)], ids=repr)
+@pytest.mark.parametrize("kind", [Function, Multiplicative])
+def test_every_number_becomes_a_float(kind: Any, value: Any) -> None:
+    assert repr(kind(lambda t: value)(1)) == repr(float(value))

@@ -678,7 +678,7 @@ def _base(key: str, schedule: Schedule, group: Group, index: int, done: int) -> 
 
 
 def _is_close(value: float, other: float) -> bool:
-    """Whether two values are one: a rate of 0.01 may read as 0.0099999998 in float32, and as a sum it may have erred."""
+    """Whether two values are one, up to the rounding of a float32: a rate of 0.01 may read as 0.0099999998."""
     return math.isclose(value, other, rel_tol=1e-6)
 
 
@@ -704,10 +704,11 @@ def checked_state(scheduler: LRScheduler, state: Any, prefer: str | None) -> dic
 
 
 def checked_bases(name: str, value: Any) -> list[float]:
-    """Return base values as a new list of floats, or refuse them."""
+    """Return the rates or other values in a state, one per group, as a new list of floats, or refuse them."""
+    rates = name in ("base_lrs", "current_lrs")
     if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
-        raise TypeError(f"{name!r} must be a list with one rate per group: {value!r}")
-    least = 0 if name == "base_lrs" else None
+        raise TypeError(f"{name!r} must be a list with one {'rate' if rates else 'value'} per group: {value!r}")
+    least = 0 if rates else None
     return [real_number(f"{name}[{index}]", base, least=least) for index, base in enumerate(value)]
 
 
