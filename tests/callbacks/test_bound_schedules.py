@@ -1,6 +1,5 @@
-"""LRSchedulerCallback with a recipe: built when the fit starts, by epoch or by step, in shares of the run."""
+"""LRSchedulerCallback with a schedule: bound when the fit starts, by epoch or by step, in shares of the run."""
 
-import functools
 import pickle
 from typing import Any
 
@@ -8,22 +7,23 @@ import pytest
 
 from lucid_train import NoUpdate, Trainer, nn, optims
 from lucid_train.callbacks import LRSchedulerCallback, StepLRCallback
-from lucid_train.optims.lr_scheduler import (
-    ConstantLR,
-    CosineAnnealingLR,
-    ExponentialLR,
-    LambdaLR,
-    LinearLR,
-    NoamLR,
-    OneCycleLR,
-    Recipe,
-    ReduceLROnPlateau,
-    StepLR,
+from lucid_train.optims.lr_scheduler import ReduceLROnPlateau, StepLR
+from lucid_train.schedules import (
+    Chain,
+    Constant,
+    Cosine,
+    Exponential,
+    Function,
+    Linear,
+    Noam,
+    OneCycle,
+    Schedule,
+    Step,
 )
 from tests.support.data import Unsized
-from tests.support.optimizers import RateWitness, with_momentum
+from tests.support.optimizers import RateWitness
 
-HALVED = Recipe(StepLR, step_size=1, gamma=0.5)
+HALVED = Step(1, gamma=0.5)
 
 
 def used(optimizer: RateWitness) -> list[float]:
@@ -36,53 +36,64 @@ def run(callback: LRSchedulerCallback, epochs: int = 3, data: Any = range(4), **
     return used(optimizer)
 
 
-def test_a_recipe_is_built_on_the_runs_optimizer() -> None:
+def test_a_schedule_is_bound_to_the_runs_optimizer() -> None:
     callback = LRSchedulerCallback(HALVED)
     assert callback.scheduler is None
     assert run(callback) == [1.0] * 4 + [0.5] * 4 + [0.25] * 4
-    assert repr(callback.scheduler) == "StepLR(step_size=1, gamma=0.5, last_epoch=3)"
+    assert repr(callback.scheduler) == "LRScheduler(lr=Step(1, gamma=0.5), last_epoch=3)"
 
 
-@pytest.mark.parametrize("recipe", [functools.partial(StepLR, step_size=1, gamma=0.5), lambda opt: StepLR(opt, 1, 0.5)])
-def test_any_function_of_an_optimizer_is_a_recipe(recipe: Any) -> None:
-    assert run(LRSchedulerCallback(recipe)) == run(LRSchedulerCallback(HALVED))
-
-
-SCHEDULES = {
-    "constant": Recipe(ConstantLR, factor=0.5, total_iters=2),
-    "cosine": Recipe(CosineAnnealingLR),
-    "noam": Recipe(NoamLR, d_model=16, warmup_steps=2),
-    "one cycle": Recipe(OneCycleLR, max_lr=1.0),
-    "joined": Recipe(LinearLR, start_factor=0.5).until(2).then(ExponentialLR, gamma=0.5),
+SCHEDULES: dict[str, Schedule] = {
+    "constant": Constant(0.5, 2),
+    "cosine": Cosine(),
+    "noam": Noam(16, warmup_steps=2),
+    "one cycle": OneCycle(1.0),
+    "joined": Linear(0.5).until(2).then(Exponential(0.5)),
+    "chained": Chain([Constant(0.5, 2), Exponential(0.5)]),
+    "product": Exponential(0.5) * Constant(0.5, 2),
 }
 
 
-@pytest.mark.parametrize("recipe", SCHEDULES.values(), ids=SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize(("interval", "length"), [("epoch", 3), ("step", 12)])
-def test_every_unit_serves_every_schedule(recipe: Recipe, interval: Any, length: int) -> None:
-    pure = recipe(with_momentum(1.0), length)
-    expected = [pure.lr_at(step if interval == "step" else step // 4)[0] for step in range(12)]
-    assert run(LRSchedulerCallback(recipe, interval)) == expected
+def test_every_unit_serves_every_schedule(schedule: Schedule, interval: Any, length: int) -> None:
+    pure = schedule.sized(length)
+    expected = [pure(step if interval == "step" else step // 4) for step in range(12)]
+    assert run(LRSchedulerCallback(schedule, interval)) == expected
+
+
+def test_groups_may_have_schedules_of_their_own() -> None:
+    optimizer = RateWitness(1.0, 1.0)
+    for group, name in zip(optimizer.param_groups, ("body", "head"), strict=True):
+        group["name"] = name
+    for schedules in ([HALVED, Constant()], {"head": Constant(), "body": HALVED}):
+        callback = LRSchedulerCallback(schedules)
+        history = Trainer(optimizer=optimizer, epochs=3, callbacks=[callback]).fit()
+        assert [record.lr for record in history] == [(1.0, 1.0), (0.5, 1.0), (0.25, 1.0)]
+        for group in optimizer.param_groups:
+            group["lr"] = 1.0
 
 
 def test_shares_are_those_of_the_steps_when_steps_are_counted() -> None:
-    callback = LRSchedulerCallback(Recipe(CosineAnnealingLR).warmup("25%"), "step")
+    callback = LRSchedulerCallback(Cosine().warmup("25%"), "step")
     run(callback)
-    assert (callback.scheduler.milestones, callback.scheduler.schedulers[1].T_max) == ([3], 9)
+    assert callback.scheduler.settings() == Linear(0.1, total_iters=3).then(Cosine(9)).settings(resolved=True) | {
+        "milestones": [3]
+    }
 
 
 def test_an_unknown_length_is_a_clear_error_when_the_fit_starts() -> None:
-    callback = LRSchedulerCallback(Recipe(CosineAnnealingLR).warmup("25%"), "step")
-    with pytest.raises(ValueError, match="the length of the run must be known for until='25%'") as caught:
-        run(callback, data=Unsized())
+    schedule = Cosine().warmup("25%")
+    with pytest.raises(ValueError, match=r"the length of the run must be known for Linear\(.*'25%'\)") as caught:
+        run(LRSchedulerCallback(schedule, "step"), data=Unsized())
     assert "LRSchedulerCallback(..., length=...)" in str(caught.value)
-    assert run(LRSchedulerCallback(callback.recipe, "step", length=12), data=Unsized()) == run(
-        LRSchedulerCallback(callback.recipe, "step")
+    assert run(LRSchedulerCallback(schedule, "step", length=12), data=Unsized()) == run(
+        LRSchedulerCallback(schedule, "step")
     )
 
 
 def test_epochs_are_always_known() -> None:
-    assert len(run(LRSchedulerCallback(Recipe(CosineAnnealingLR).warmup("25%")), data=Unsized())) == 12
+    assert len(run(LRSchedulerCallback(Cosine().warmup("25%")), data=Unsized())) == 12
 
 
 def test_a_step_without_an_update_does_not_advance_the_schedule() -> None:
@@ -101,20 +112,19 @@ def test_a_step_without_an_update_does_not_advance_the_schedule() -> None:
 
 def test_a_plateau_follows_its_metric() -> None:
     optimizer = RateWitness(1.0)
-    recipe = Recipe(ReduceLROnPlateau, patience=0, factor=0.5)
-    callback = LRSchedulerCallback(recipe, monitor="loss")
+    callback = LRSchedulerCallback(ReduceLROnPlateau(optimizer, patience=0, factor=0.5), monitor="loss")
     history = Trainer(lambda batch: 1.0, [0], optimizer=optimizer, epochs=4, callbacks=[callback]).fit()
     assert [record.lr for record in history] == [(1.0,), (1.0,), (0.5,), (0.25,)]
 
 
-def test_a_recipe_that_needs_a_metric_says_so_when_the_fit_starts() -> None:
+def test_a_scheduler_that_needs_a_metric_says_so() -> None:
     with pytest.raises(TypeError, match=r"cannot be stepped, .* if it follows a metric, name it: monitor='val_loss'"):
-        run(LRSchedulerCallback(Recipe(ReduceLROnPlateau)))
+        LRSchedulerCallback(ReduceLROnPlateau(RateWitness(1.0)))
 
 
 def test_two_schedules_on_one_optimizer_are_refused_and_told_how_to_be_joined() -> None:
     callbacks = [StepLRCallback(1), LRSchedulerCallback(HALVED)]
-    with pytest.raises(ValueError, match=r"join them in one: LRSchedulerCallback\(Recipe\(...\).until\(5\).then"):
+    with pytest.raises(ValueError, match=r"set the same rates; join them in one: first.until\(5\).then\(second\)"):
         Trainer(optimizer=RateWitness(1.0), callbacks=callbacks).fit()
 
 
@@ -124,7 +134,7 @@ def test_an_optimizer_of_its_own_is_scheduled() -> None:
     assert own.param_groups[0]["lr"] == 0.25
 
 
-def test_a_later_fit_goes_on_and_a_restart_begins_anew() -> None:
+def test_a_later_fit_continues_and_a_restart_starts_over() -> None:
     optimizer = RateWitness(1.0)
     trainer = Trainer(optimizer=optimizer, epochs=2, callbacks=[LRSchedulerCallback(HALVED)])
     trainer.fit()
@@ -144,19 +154,21 @@ def test_a_state_waits_for_the_scheduler_to_be_built() -> None:
 @pytest.mark.parametrize(
     ("attempt", "error", "message"),
     [
-        (lambda: LRSchedulerCallback(StepLR), TypeError, r"or a recipe such as Recipe\(StepLR, ...\)"),
-        (lambda: LRSchedulerCallback(3), TypeError, r"or a recipe, a function that builds one on an optimizer: 3"),
+        (
+            lambda: LRSchedulerCallback(StepLR),
+            TypeError,
+            "must be a schedule or a scheduler, pass an instance",
+        ),
+        (lambda: LRSchedulerCallback(3), TypeError, "'schedule' must be a Schedule: 3"),
+        (lambda: LRSchedulerCallback([HALVED, 3]), TypeError, "'schedule' must be a Schedule: 3"),
+        (lambda: LRSchedulerCallback(HALVED, monitor="loss"), ValueError, "'monitor' must be None with a schedule"),
+        (lambda: LRSchedulerCallback(HALVED.until(3)), TypeError, r"'schedule' must be a Schedule: .*\.then"),
         (lambda: LRSchedulerCallback(HALVED, length=0), ValueError, "'length' must be >= 1: 0"),
         (lambda: LRSchedulerCallback(HALVED, optimizer=3), TypeError, "'optimizer' must have param_groups"),
         (
             lambda: LRSchedulerCallback(StepLR(RateWitness(1.0), 1), optimizer=RateWitness(1.0)),
             ValueError,
             "'optimizer' must be None with a scheduler that is built",
-        ),
-        (
-            lambda: run(LRSchedulerCallback(lambda opt: opt.param_groups)),
-            TypeError,
-            "'scheduler' must build a scheduler",
         ),
         (
             lambda: Trainer(callbacks=[LRSchedulerCallback(HALVED)]).fit(),
@@ -170,17 +182,15 @@ def test_wrong_settings_are_refused(attempt: Any, error: Any, message: str) -> N
         attempt()
 
 
-def test_the_repr_shows_the_recipe_before_and_after() -> None:
+def test_the_repr_shows_the_schedule_before_and_after() -> None:
     callback = LRSchedulerCallback(HALVED, "step", length=9)
-    shown = (
-        "LRSchedulerCallback(scheduler=Recipe(StepLR, step_size=1, gamma=0.5), interval='step', monitor=None, length=9)"
-    )
+    shown = "LRSchedulerCallback(schedule=Step(1, gamma=0.5), interval='step', length=9)"
     assert repr(callback) == shown
     run(callback)
     assert repr(callback) == shown
     built = LRSchedulerCallback(StepLR(RateWitness(1.0), 1), length=2)
-    assert repr(built).startswith(
-        "LRSchedulerCallback(scheduler=StepLR(step_size=1, gamma=0.1, last_epoch=0), interval="
+    assert repr(built) == (
+        "LRSchedulerCallback(schedule=StepLR(step_size=1, gamma=0.1, last_epoch=0), interval='epoch', length=2)"
     )
 
 
@@ -191,22 +201,22 @@ def test_it_can_be_pickled_before_and_after() -> None:
     assert twin.scheduler.last_lr == callback.scheduler.last_lr == [0.125]
 
 
-def test_the_settings_of_a_recipe_with_functions_are_the_same_in_every_process() -> None:
+def test_the_settings_of_a_schedule_with_functions_are_the_same_in_every_process() -> None:
     def built() -> LRSchedulerCallback:
         def half(t: int) -> float:
             return 0.5**t
 
-        return LRSchedulerCallback(Recipe(LambdaLR, lr_lambda=[half]).until(2).then(LambdaLR, lr_lambda=half))
+        return LRSchedulerCallback(Function(half).until(2).then(Function(half)))
 
     one, other = built(), built()
     assert one.settings() == other.settings()
     assert "0x" not in str(one.settings())
 
 
-def test_a_longer_run_takes_the_recipes_new_length_where_that_is_accepted() -> None:
+def test_a_longer_run_takes_the_new_length_where_that_is_accepted() -> None:
     def built(epochs: int) -> Trainer:
         optimizer = optims.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
-        return Trainer(optimizer=optimizer, epochs=epochs, callbacks=[LRSchedulerCallback(Recipe(CosineAnnealingLR))])
+        return Trainer(optimizer=optimizer, epochs=epochs, callbacks=[LRSchedulerCallback(Cosine())])
 
     short, longer = built(4), built(8)
     short.fit()
