@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -39,28 +40,24 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
     Returns:
         The place, or None if the file is the log of another run, or not a log.
     """
-    epochs = _comparable(map(pack_record, run.history))
-    evaluations = _comparable(map(pack_record, run.history.evaluations))
+    epochs = iter(_comparable(map(pack_record, run.history)))
+    evaluations = iter(_comparable(map(pack_record, run.history.evaluations)))
     found = latest = ResumePoint()
     epoch = step = 0
     try:
         lines = read_log(path)
         for line in lines:
             epoch, step = line.run.get("epoch", epoch), line.run.get("step", step)
-            more_epochs, more_evaluations = _epochs(line), _evaluations(line)
             if _is_ahead(run, epoch, step, line):
-                begins = not run.history and not run.step
-                if begins and (more_epochs or any(map(_epochs, lines))):
-                    return None  # epochs that it has not trained: they are not to be cut off
+                if not run.history and not run.step and any(map(_epochs, chain([line], lines))):
+                    return None  # epochs that a run which begins has not trained: they are not to be cut off
                 break
-            before, latest = (
-                latest,
-                ResumePoint(line.end, latest.epochs + len(more_epochs), latest.evaluations + len(more_evaluations)),
-            )
-            if more_epochs != epochs[before.epochs : latest.epochs]:
+            more_epochs, more_evaluations = _epochs(line), _evaluations(line)
+            if [*islice(epochs, len(more_epochs))] != more_epochs:
                 return None
-            if more_evaluations != evaluations[before.evaluations : latest.evaluations]:
+            if [*islice(evaluations, len(more_evaluations))] != more_evaluations:
                 return None
+            latest = ResumePoint(line.end, latest.epochs + len(more_epochs), latest.evaluations + len(more_evaluations))
             if line.event != "FitStart":  # a fit that was killed before it did anything leaves nothing to keep
                 found = latest
     except (ValueError, TypeError, KeyError, AttributeError):  # not a log, or one with fields of other kinds
