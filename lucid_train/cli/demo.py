@@ -51,10 +51,8 @@ def add_command(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train as the command line asks; return the exit code."""
     settings = {name: value for name, value in vars(arguments).items() if name not in ("command", "log")}
-    callbacks: list[Callback] = [RichLogger(monitor="val_accuracy", mode="max")]
-    if arguments.log is not None:
-        callbacks.append(EventLog(arguments.log))
-    history = train(**settings, callbacks=callbacks)
+    logs = [] if arguments.log is None else [EventLog(arguments.log)]
+    history = train(**settings, callbacks=[RichLogger(monitor="val_accuracy", mode="max"), *logs])
     if history:
         best = history.best("val_accuracy", "max")
         print(f"held-out accuracy {history[-1].metrics['val_accuracy']:.2%}, best {best.metrics['val_accuracy']:.2%}")
@@ -101,19 +99,17 @@ def train(
         return {"loss": criterion(scores, expected), "accuracy": float((scores.argmax(axis=1) == expected).mean())}
 
     def step(batch: tuple[Any, Any]) -> dict[str, float]:
-        x, y = batch
+        images, labels = batch
         optimizer.zero_grad()
-        found = metrics(model(x), y)
+        found = metrics(model(images), labels)
         model.backward(criterion.backward())
         optimizer.step()
         return found
 
+    def evaluate() -> dict[str, float]:
+        return metrics(model(test_images), test_labels)
+
+    data, listed = batches(images, labels, batch_size=batch_size, seed=seed), [schedule, TerminateOnNaN(), *callbacks]
     return Trainer(
-        step=step,
-        data=batches(images, labels, batch_size=batch_size, seed=seed),
-        epochs=epochs,
-        model=model,
-        optimizer=optimizer,
-        evaluate=lambda: metrics(model(test_images), test_labels),
-        callbacks=[schedule, TerminateOnNaN(), *callbacks],
+        step, data, epochs=epochs, model=model, optimizer=optimizer, evaluate=evaluate, callbacks=listed
     ).fit()
