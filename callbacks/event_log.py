@@ -78,7 +78,7 @@ class EventLog(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         run, model, monitor = event.run, event.run.model, _monitored(event.run.callbacks)
         file, point = _opened(self.path, run)
-        self._writer = _Writer(run, file, self.heartbeat)
+        self._writer = _Writer(run, file)
         fields = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
@@ -90,7 +90,7 @@ class EventLog(Callback):
             "history": list(map(pack_record, run.history[point.epochs :])),
             "evaluations": list(map(pack_record, run.history.evaluations[point.evaluations :])),
         }
-        self._writer.open(fields)
+        self._writer.open(fields, self.heartbeat)
 
     def on_fit_end(self, event: FitEnd) -> None:
         writer, self._writer = self._writer, None
@@ -108,7 +108,6 @@ class _Writer:
 
     run: Run
     file: IO[bytes]
-    heartbeat: float | None
     # What the log says of the run so far.
     _known: dict[str, Any] = field(factory=dict, init=False)
     _written: float = field(default=0.0, init=False)
@@ -117,11 +116,11 @@ class _Writer:
     _ended: threading.Event = field(factory=threading.Event, init=False)
     _failure: Exception | None = field(default=None, init=False)
 
-    def open(self, fields: Mapping[str, Any]) -> None:
+    def open(self, fields: Mapping[str, Any], heartbeat: float | None) -> None:
         """Write the first line, and start the thread that notes how far the run has come."""
         self.write("FitStart", fields)
-        if self.heartbeat is not None:
-            self._thread = threading.Thread(target=self._beat, args=(self.heartbeat,), name="EventLog", daemon=True)
+        if heartbeat is not None:
+            self._thread = threading.Thread(target=self._beat, args=(heartbeat,), name="EventLog", daemon=True)
             self._thread.start()
 
     def write(self, event: str, fields: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentDefaultsHelpFormatter, Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,12 +31,10 @@ SCHEDULES: dict[str, Callable[[int], Callback]] = {
 
 def add_command(commands: Any) -> None:
     """Add `demo` to the commands of an argparse parser."""
-    parser = commands.add_parser(
-        "demo",
-        help="train on the handwritten digits that ship with the package",
-        description="Train a multilayer perceptron on 1,198 handwritten digits and test it on 599 others.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    summary = "train on the handwritten digits that ship with the package"
+    description = "Train a multilayer perceptron on 1,198 handwritten digits and test it on 599 others."
+    parser = commands.add_parser("demo", help=summary, description=description)
+    parser.formatter_class = ArgumentDefaultsHelpFormatter
     parser.add_argument("--scheduler", choices=SCHEDULES, default="cosine", help="the schedule of the learning rate")
     parser.add_argument("--lr", type=float, default=0.05, help="the base learning rate")
     parser.add_argument("--epochs", type=int, default=30, help="passes over the training data")
@@ -48,7 +46,7 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(command=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Train as the command line asks; return the exit code."""
     settings = {name: value for name, value in vars(arguments).items() if name not in ("command", "log")}
     logs = [] if arguments.log is None else [EventLog(arguments.log)]
@@ -109,7 +107,7 @@ def train(
     def evaluate() -> dict[str, float]:
         return metrics(model(test_images), test_labels)
 
-    data, listed = batches(images, labels, batch_size=batch_size, seed=seed), [schedule, TerminateOnNaN(), *callbacks]
-    return Trainer(
-        step, data, epochs=epochs, model=model, optimizer=optimizer, evaluate=evaluate, callbacks=listed
-    ).fit()
+    data = batches(images, labels, batch_size=batch_size, seed=seed)
+    listed = [schedule, TerminateOnNaN(), *callbacks]
+    trainer = Trainer(step, data, epochs=epochs, model=model, optimizer=optimizer, evaluate=evaluate, callbacks=listed)
+    return trainer.fit()

@@ -106,12 +106,12 @@ def curve(recipe: Recipe, lr: float, epochs: int) -> list[float]:
 
 
 def draw(console: Console, rates: Sequence[float], title: str) -> None:
-    """Draw a curve: dots of braille where the stream takes them, else ASCII; in colour on a terminal."""
+    """Draw a curve: dots of braille on a terminal that takes them, else ASCII."""
     low, high = min(rates), max(rates)
     labels = [f"{high - (high - low) * row / (_HEIGHT - 1):.3g}" for row in range(_HEIGHT)]
     margin = max(map(len, labels))
     columns = max(min(console.width, 80) - margin - 3, 10)
-    fine = _takes(console, chr(0x2800) + chr(0x2502))
+    fine = console.is_terminal and not console.options.ascii_only
     bar = chr(0x2502) if fine else "|"
     console.print(Text(title, style="bold", overflow="fold"))
     for index, row in enumerate(braille(rates, columns) if fine else plain(rates, columns)):
@@ -181,14 +181,3 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _length(text: str) -> int | str:
     return text if text.endswith("%") else int(text)
-
-
-def _takes(console: Console, text: str) -> bool:
-    """Return whether a terminal is drawn on that shows these characters; a pipe or a file gets ASCII."""
-    if not console.is_terminal:
-        return False
-    try:
-        text.encode(console.encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,9 @@ def _criterion(arguments: argparse.Namespace, histories: Sequence[History], reco
 
 def _best(history: History, monitor: Monitor) -> EpochRecord | None:
     """Return the best epoch, or None if none has the metric."""
-    try:
+    with suppress(KeyError, ValueError):
         return history.best(monitor.name, monitor.mode)
-    except (KeyError, ValueError):
-        return None
+    return None
 
 
 def _print_table(rows: Sequence[Mapping[str, str]], marked: Sequence[bool]) -> None:

@@ -125,20 +125,16 @@ class Watch:
 
     def _step(self) -> bool:
         """Replay the new lines; return whether the run is over."""
-        player = self.player
         # Checked before the log is read, so that the writer's last lines are in it.
-        gone = is_gone(player.run.writer)
+        gone = is_gone(self.player.run.writer)
         rewound, lines = self._follower.poll()
         if rewound:
-            player.close("failed", f"the run died {player.place()}")
-            player = self.player = Player(self.path, tuple(self.callbacks()), muted=True, pace=1.0)
-        is_past = not self._starts
-        for line in lines:
-            self._note(line, is_past)
-            player.play(line)
+            self.player.close("failed", f"the run died {self.player.place()}")
+            self.player = Player(self.path, tuple(self.callbacks()), muted=True, pace=1.0)
         if lines:
+            self._play(lines)
             return False
-        silence = time.monotonic() - self._received
+        player, silence = self.player, time.monotonic() - self._received
         if player.playing and gone:
             player.run.tick(self._last_time, restart=True)  # the time since then is not the run's
             player.close("failed", f"the run died {player.place()}: its process is gone")
@@ -146,21 +142,23 @@ class Watch:
             self._warn_of_silence(silence)
         return bool(self._starts) and not player.playing and not self.stay and (gone or silence > _SECONDS_TO_NEXT_FIT)
 
-    def _note(self, line: Line, is_past: bool) -> None:
-        if line.event == "FitStart":
-            if line.time not in self._starts:
-                self.player.muted = False
-            self._starts.add(line.time)
-            beat = line.fields.get("heartbeat")
-            self._heartbeat, self._pause = float(beat) if is_number(beat) else 0.0, 0.0
-        elif line.time > self._last_time:
-            self._pause = max(self._pause, line.time - self._last_time)
-        self._last_time = line.time
-        # By this machine's clock, as the writer's may differ. Only a line from before the watching is older than now.
-        self._received = time.monotonic() - (max(0.0, time.time() - line.time) if is_past else 0.0)
+    def _play(self, lines: list[Line]) -> None:
         if self._silent:
             self._silent = False
             self.say("the run continues")
+        # By this machine's clock, as the writer's may differ. Only a line from before the watching is older than now.
+        age = 0.0 if self._starts else max(0.0, time.time() - lines[-1].time)
+        for line in lines:
+            if line.event == "FitStart":
+                self.player.muted &= line.time in self._starts
+                self._starts.add(line.time)
+                beat = line.fields.get("heartbeat")
+                self._heartbeat, self._pause = float(beat) if is_number(beat) else 0.0, 0.0
+            elif line.time > self._last_time:
+                self._pause = max(self._pause, line.time - self._last_time)
+            self._last_time = line.time
+            self.player.play(line)
+        self._received = time.monotonic() - age
 
     def _warn_of_silence(self, silence: float) -> None:
         known = self._pause or self._heartbeat  # of how long its pauses are

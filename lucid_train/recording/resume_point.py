@@ -68,24 +68,19 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
 def _is_ahead(run: Run, epoch: int, step: int, line: Line) -> bool:
     """Return whether a line lies ahead of a run, given where the recorded run stood then."""
     further = epoch - len(run.history)
-    if step > run.step or further > (1 if _is_in_epoch(run) else 0):
+    if step > run.step or further > (0 if open_step(run) is None else 1):
         return True
     if line.fields.get("within_epoch") is True:  # it may be due after the run's last step, and yet to come
         return bool(line.fields["step"] > max((record.step for record in run.history.evaluations), default=0))
     return further == 1 and line.event in _AFTER_THE_STEPS  # which this run has not all done
 
 
-def _is_in_epoch(run: Run) -> bool:
-    """Return whether a run is in the middle of an epoch.
+def open_step(run: Run) -> int | None:
+    """Return how many steps of the open epoch are done, or None if no epoch is open.
 
     Between fits, and when a fit starts, `run.epoch` is the one that was left open, or else the last one finished.
     """
-    return run.epoch > len(run.history)
-
-
-def open_step(run: Run) -> int | None:
-    """Return how many steps of the open epoch are done, or None if no epoch is open."""
-    return run.step - sum(record.steps for record in run.history) if _is_in_epoch(run) else None
+    return run.step - sum(record.steps for record in run.history) if run.epoch > len(run.history) else None
 
 
 def _begins_as_log(path: Path) -> bool:
