@@ -56,12 +56,12 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
     before = generators.read()
     straight.fit()
     expected = straight.state_dict()
-    last = expected["run"]["step"]
+    last = expected["progress"]["step"]
     chosen = sorted({1, last // 2, last - 1} & set(range(1, last))) if cuts is None else list(cuts)
     stops = [_StopAt(StepEnd, whole_number("cuts", step, least=1)) for step in chosen]
     if any(stop.count >= last for stop in stops):
         raise ValueError(f"'cuts' must be below the {last} steps of the run: {chosen}")
-    epochs = len(expected["history"]["epoch"])
+    epochs = len(expected["progress"]["history"]["epoch"])
     for stop in [*stops, *([_StopAt(EpochReport, epochs // 2)] if epochs > 1 else [])]:
         generators.write(before)
         first = build()
@@ -105,7 +105,7 @@ def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, s
         history = trainer.fit()
         state = trainer.state_dict()
         own = {name: callback.state_dict() for name, callback in zip(names, callbacks, strict=True)}
-        return {**state, "callbacks": own, "config": None, "status": history.status}
+        return {**state, "callbacks": own, "setup": None, "status": history.status}
 
     found = []
     for one, other in combinations(range(len(names)), 2):
@@ -166,5 +166,5 @@ class _StopAt(Callback):
         if type(event) is self.event and count == self.count:
             run = event.run
             # Copied at once: a state may contain the live arrays.
-            run.when_settled(lambda: setattr(self, "state", copy.deepcopy(run.state_dict())))
+            run.at_safe_point(lambda: setattr(self, "state", copy.deepcopy(run.state_dict())))
             run.stop("stopped to be resumed")

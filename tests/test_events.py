@@ -219,7 +219,7 @@ def test_what_is_no_event_is_not_emitted() -> None:
 
 
 def test_without_a_fit_no_event_is_emitted() -> None:
-    with pytest.raises(RuntimeError, match=r"no fit is running that could hear Plain\(\)"):
+    with pytest.raises(RuntimeError, match=r"no fit is running that could receive Plain\(\)"):
         Run().emit(Plain())
 
 

@@ -9,9 +9,10 @@ from attrs import define
 
 from lucid_train.callback import Callback
 from lucid_train.description import hook_name
-from lucid_train.events import FitEnd, FitError, event_classes
+from lucid_train.events import EvaluateEnd, EvaluateStart, FitEnd, FitError, event_classes
 from lucid_train.optims.lr_scheduler.ledger import Ledger
 from lucid_train.optims.param_groups import read_rates
+from lucid_train.progress import Progress
 from lucid_train.training.run import Run
 
 _REVERSED = (FitError, FitEnd)
@@ -100,10 +101,13 @@ def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int,
     """
     optimizer = done.optimizer if trainer.optimizer is None else trainer.optimizer
     steps = trainer.steps_per_epoch or length or done.steps_per_epoch
-    run = Run(model=trainer.model, optimizer=optimizer, epochs=epochs, steps_per_epoch=steps)
+    progress = Progress(steps_per_epoch=steps)
+    run = Run(model=trainer.model, optimizer=optimizer, epochs=epochs, progress=progress)
     callbacks = list(listeners)
     found = {}
     for event in event_classes():
+        if trainer.evaluate is None and event in (EvaluateStart, EvaluateEnd):
+            continue
         names = [hook_name(hook) for callback in callbacks for hook in callback.hooks(event)]
         if names:
             found[event.__name__] = tuple(reversed(names) if event in _REVERSED else names)
