@@ -24,7 +24,6 @@ from lucid_train.history import EpochRecord, History
 from lucid_train.monitor import Monitor
 from lucid_train.recording.follow import Watch
 from lucid_train.recording.replay import replay
-from lucid_train.validation import real_number
 
 # The columns of a comparison that are left out first where the screen is too narrow.
 _DISPENSABLE = ("lr", "time", "status", "epochs", "at epoch")
@@ -63,8 +62,6 @@ def _run(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    if arguments.patience is not None:
-        real_number("patience", arguments.patience, above=0)
     if not arguments.log.parent.is_dir():
         raise ValueError(f"'{arguments.log}' cannot be waited for: there is no folder '{arguments.log.parent}'")
     watch = Watch(arguments.log, lambda: [_display(arguments)], _say, arguments.patience, arguments.stay)

@@ -15,6 +15,7 @@ from lucid_train.recording.lines import Line, read_log
 from lucid_train.recording.replay import Player
 from lucid_train.recording.values import is_number
 from lucid_train.recording.writer import is_gone
+from lucid_train.validation import checked, real_number
 
 POLL_SECONDS = 0.2
 
@@ -79,14 +80,14 @@ class Watch:
         path: The log.
         callbacks: Returns the callbacks; called once, and again when the run is resumed from an earlier point.
         say: Called with a sentence for the user about what the log does not record: waiting, silence.
-        patience: Seconds without a line after which the run may have died; by default what its pauses suggest.
+        patience: Seconds without a line after which the run may have died; by default what its pauses suggest. Above 0.
         stay: Continue when the run has ended or died, as it may be resumed.
     """
 
     path: Path
     callbacks: Callable[[], Iterable[Callback]]
     say: Callable[[str], object]
-    patience: float | None = None
+    patience: float | None = field(default=None, validator=checked(real_number, above=0))
     stay: bool = False
     player: Player = field(init=False)
     _follower: Follower = field(init=False)

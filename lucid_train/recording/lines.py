@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from attrs import frozen
 
 from lucid_train.events import EvaluateEnd, EvaluateStart, Event, FitError, StepEnd, event_classes, find_event_class
 from lucid_train.history import EpochRecord, EvaluationRecord
@@ -40,7 +39,7 @@ class RecordedError(Exception):
     """An exception that left a recorded run, as its class name and message; the class itself is not looked up."""
 
 
-@frozen
+@attrs.frozen
 class Line:
     """One line of a log.
 

@@ -80,7 +80,7 @@ def open_step(run: Run) -> int | None:
 
     Between fits, and when a fit starts, `run.epoch` is the one that was left open, or else the last one finished.
     """
-    return run.step - sum(record.steps for record in run.history) if run.epoch > len(run.history) else None
+    return run.epoch_step if run.epoch > len(run.history) else None
 
 
 def _begins_as_log(path: Path) -> bool:
