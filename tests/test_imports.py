@@ -66,7 +66,10 @@ def test_the_callbacks_of_the_schedules_load_no_rich() -> None:
 
 
 def test_replaying_a_run_loads_nothing_of_the_catalogue() -> None:
-    program = "import sys, lucid_train.recording.replay; print([name for name in sys.modules if 'lucid_train.callbacks' in name])"
+    program = (
+        "import sys, lucid_train.recording.replay\n"
+        "print([name for name in sys.modules if 'lucid_train.callbacks' in name])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
 

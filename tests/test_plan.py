@@ -11,12 +11,11 @@ from rich.console import Console
 from lucid_train import Callback, EpochEnd, EpochReport, Event, FitEnd, FitStart, StepEnd, Trainer, on
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, LRSchedulerCallback, StepLRCallback
 from lucid_train.optims.lr_scheduler import (
-    CosineAnnealingLR,
     ExponentialLR,
-    Recipe,
     ReduceLROnPlateau,
     StepLR,
 )
+from lucid_train.schedules import Cosine, Step
 from lucid_train.training.plan import PlannedEpoch
 from tests.support.data import Unsized
 from tests.support.optimizers import RateWitness
@@ -40,13 +39,13 @@ class Quiet(Callback):
     def on_fit_end(self, event: FitEnd) -> None: ...
 
 
-def test_it_names_who_hears_what_in_which_order() -> None:
+def test_it_names_who_receives_what_in_which_order() -> None:
     trainer = Trainer(optimizer=RateWitness(1.0), callbacks=[Talk(), StepLRCallback(2), Quiet()])
 
     @trainer.on(EpochEnd)
     def show(event: EpochEnd) -> None: ...
 
-    assert trainer.plan().hears == {
+    assert trainer.plan().listeners == {
         "FitStart": ("Talk.on_fit_start", "StepLRCallback.on_fit_start"),
         "StepEnd": ("Talk.beat",),
         "EpochEnd": ("StepLRCallback.on_epoch_end", "show"),
@@ -61,15 +60,15 @@ def test_events_of_ones_own_are_in_it() -> None:
 
     trainer = Trainer()
     trainer.on(BatchLost)(lambda event: None)
-    assert list(trainer.plan().hears) == ["BatchLost"]
+    assert list(trainer.plan().listeners) == ["BatchLost"]
 
 
 SCHEDULES: dict[str, Any] = {
     "named": lambda opt: CosineAnnealingLRCallback(5, interval="step"),
     "named on its own optimizer": lambda opt: StepLRCallback(2, optimizer=opt),
     "built": lambda opt: LRSchedulerCallback(ExponentialLR(opt, 0.9)),
-    "recipe": lambda opt: LRSchedulerCallback(Recipe(CosineAnnealingLR).warmup("20%"), "step"),
-    "function": lambda opt: LRSchedulerCallback(lambda optimizer: StepLR(optimizer, 2)),
+    "value": lambda opt: LRSchedulerCallback(Cosine().warmup("20%"), "step"),
+    "a value for each group": lambda opt: LRSchedulerCallback([Step(2), Cosine()]),
 }
 
 
@@ -84,6 +83,7 @@ def test_the_rates_come_true(make: Any, already: int) -> None:
     assert [(epoch.epoch, epoch.lr) for epoch in planned.epochs] == [(r.epoch, r.lr) for r in history[already:]]
 
 
+@pytest.mark.filterwarnings("ignore:the 'lr' of group 0 was 0.1, but its 'initial_lr':UserWarning")
 @pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
 def test_nothing_changes(make: Any) -> None:
     optimizer = RateWitness(1.0, 0.5)
@@ -104,22 +104,23 @@ def test_without_a_schedule_the_rates_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "callback",
+    "make",
     [
-        LRSchedulerCallback(Recipe(ReduceLROnPlateau), monitor="loss"),
-        LRSchedulerCallback(Recipe(StepLR, step_size=1), "step"),
-        LRSchedulerCallback(type("Foreign", (), {"step": lambda self: None})()),
+        lambda opt: LRSchedulerCallback(ReduceLROnPlateau(opt), monitor="loss"),
+        lambda opt: LRSchedulerCallback(Step(1), "step"),
+        lambda opt: LRSchedulerCallback(type("Foreign", (), {"step": lambda self: None})()),
     ],
     ids=["a metric", "an unknown number of steps", "a scheduler that cannot tell"],
 )
-def test_what_cannot_be_known_is_said_to_be_unknown(callback: Any) -> None:
-    plan = Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), epochs=2, callbacks=[callback]).plan()
+def test_what_cannot_be_known_is_said_to_be_unknown(make: Any) -> None:
+    optimizer = RateWitness(1.0)
+    plan = Trainer(lambda batch: 1.0, Unsized(), optimizer=optimizer, epochs=2, callbacks=[make(optimizer)]).plan()
     assert plan.epochs == (PlannedEpoch(1, None, None), PlannedEpoch(2, None, None))
     assert "epochs 1 to 2: not known beforehand" in str(plan)
 
 
 def test_a_share_of_an_unknown_run_is_an_error_here_too() -> None:
-    callback = LRSchedulerCallback(Recipe(CosineAnnealingLR), "step")
+    callback = LRSchedulerCallback(Cosine(), "step")
     with pytest.raises(ValueError, match="the length of the run must be known"):
         Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), callbacks=[callback]).plan()
 

@@ -23,6 +23,7 @@ from lucid_train import (
     Trainer,
     replay,
 )
+from lucid_train.callback import Scheduled
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.monitor import Monitor
@@ -342,8 +343,8 @@ def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     names = ["EarlyStopping", "ExponentialLRCallback", "EventLog", "Journal", "print"]
     assert [type(each).__name__ for each in callbacks] == names
     assert run.monitored == Monitor("loss", "max")
-    assert [hasattr(each, "foreseen") for each in callbacks] == [False, True, False, False, False]
-    assert callbacks[1].foreseen(run, None) == (None, 0)
+    assert [bool(each.schedules()) for each in callbacks] == [False, True, False, False, False]
+    assert callbacks[1].schedules() == (Scheduled(),)
     assert repr(callbacks[1]) == "ExponentialLRCallback(interval='epoch', gamma=0.5)"
     assert type(run.model).__name__ == "Linear"
     assert [array.shape for array in run.model.parameters()] == [(8,)]

@@ -32,7 +32,8 @@ from lucid_train.callbacks import (
     TerminateOnNaN,
 )
 from lucid_train.data import batches
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe, StepLR
+from lucid_train.optims.lr_scheduler import StepLR
+from lucid_train.schedules import Cosine, Step
 from lucid_train.testing import diff_states
 from tests.support.callbacks import Asker, At
 from tests.support.optimizers import Bare
@@ -162,7 +163,7 @@ def test_the_settings_of_a_scheduler_are_compared(accept: Any) -> None:
     first, second = made(0.5), made(0.25)
     first.fit()
     if not accept:
-        with pytest.raises(ValueError, match=r"LRSchedulerCallback.scheduler is .*'gamma': 0.25"):
+        with pytest.raises(ValueError, match=r"LRSchedulerCallback.schedule is .*'gamma': 0.25"):
             second.load_state_dict(first.state_dict())
     else:
         second.load_state_dict(first.state_dict(), accept=accept)
@@ -324,12 +325,12 @@ def test_callbacks_can_be_pickled_and_copied_before_during_and_after(tmp_path: P
     assert copies[-1].state_dict() == callbacks[-1].state_dict()
 
 
-@pytest.mark.parametrize("recipe", [Recipe(CosineAnnealingLR).warmup(3), lambda optimizer: StepLR(optimizer, 2, 0.5)])
+@pytest.mark.parametrize("value", [Cosine().warmup(3), Step(2, gamma=0.5), [Step(2, gamma=0.5)]], ids=str)
 @pytest.mark.parametrize("cut", [1, 4, 5, 6])
-def test_a_schedule_built_from_a_recipe_is_taken_up(recipe: Any, cut: int) -> None:
+def test_a_bound_schedule_is_resumed_from_its_count(value: Any, cut: int) -> None:
     def made() -> Trainer:
         optimizer = optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=1.0)
-        schedule = LRSchedulerCallback(recipe, interval="step")
+        schedule = LRSchedulerCallback(value, interval="step")
         return Trainer(lambda batch: optimizer.step(), range(5), epochs=3, optimizer=optimizer, callbacks=[schedule])
 
     straight, first, second = made(), made(), made()

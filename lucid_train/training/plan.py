@@ -42,8 +42,7 @@ class Plan:
     known beforehand.
 
     Args:
-        hears: For every event that somebody hears, in the order of a fit, the listeners in the order in which they
-            hear it.
+        listeners: For every event that has listeners, in the order of a fit, these in the order in which they run.
         epochs: The epochs that are still to be trained.
         schedule: What sets the rates, in words.
 
@@ -59,13 +58,13 @@ class Plan:
       epochs 4 to 5: 0.5
     """
 
-    hears: dict[str, tuple[str, ...]]
+    listeners: dict[str, tuple[str, ...]]
     epochs: tuple[PlannedEpoch, ...]
     schedule: str
 
     def __str__(self) -> str:
-        width = max((len(event) for event in self.hears), default=0)
-        lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.hears.items()]
+        width = max((len(event) for event in self.listeners), default=0)
+        lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.listeners.items()]
         lines = lines or ["nobody listens"]
         return "\n".join([*lines, "", f"rates: {self.schedule}", *self._rate_lines()])
 
@@ -130,10 +129,10 @@ def _scheduled(scheduled: Scheduled, optimizer: Any, run: Run, epochs: range) ->
     by_step = scheduled.interval == "step"
     steps = run.steps_per_epoch if by_step else 1
     length = scheduled.length or (steps and steps * run.epochs)
-    if scheduled.schedule is None or steps is None or not length:
+    schedule = None if scheduled.schedule is None or not epochs else schedules_sized(scheduled.schedule, length)
+    if schedule is None or steps is None:
         yield from (PlannedEpoch(epoch, None, None) for epoch in epochs)
         return
-    schedule = schedules_sized(scheduled.schedule, length)
     binding = Binding.of("lr", schedule, optimizer.param_groups, scheduled.bases or ())  # which writes nothing
     for epoch, first in zip(epochs, count(scheduled.at, steps), strict=False):
         rates = [tuple(binding.checked_values(t, scheduled.schedule)) for t in (first, first + steps - 1)]
