@@ -12,8 +12,5 @@ if TYPE_CHECKING:
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {"adam": ("Adam", "AdamW"), "optimizer": ("Optimizer",), "sgd": ("SGD",)},
-    modules=("lr_scheduler",),
-)
+_HOMES = {"adam": ("Adam", "AdamW"), "optimizer": ("Optimizer",), "sgd": ("SGD",)}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, modules=("lr_scheduler",))
