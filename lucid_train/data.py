@@ -77,17 +77,14 @@ class Batches(Generic[Batch]):
         self._rng = np.random.default_rng(whole_number("seed", seed, least=0))
         # The order of a pass is not stored: it follows from the generator's state before the pass.
         self._before: dict[str, Any] = dict(self._rng.bit_generator.state)
-        self._done = 0
-        self._to_skip = 0
-        self._latest = 0
+        self._done = self._to_skip = self._latest = 0
 
     def __len__(self) -> int:
         """The number of batches in a whole pass."""
         return self._rows // self.batch_size if self.drop_last else -(-self._rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._latest += 1
-        this = self._latest
+        this = self._latest = self._latest + 1
         self._before = dict(self._rng.bit_generator.state)
         order = self._rng.permutation(self._rows) if self.shuffle else np.arange(self._rows)
         first, self._to_skip = self._to_skip, 0
@@ -140,12 +137,7 @@ class Batches(Generic[Batch]):
         return f"Batches({settings})"
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            "rows": self._rows,
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-            "drop_last": self.drop_last,
-        }
+        return {"rows": self._rows, "batch_size": self.batch_size, "shuffle": self.shuffle, "drop_last": self.drop_last}
 
 
 class Digits(NamedTuple):
@@ -189,7 +181,7 @@ def _common_length(arrays: tuple[NDArray[Any], ...]) -> int:
     for array in arrays:
         if not array.ndim:
             raise TypeError(f"'arrays' must have rows: {array!r}")
-    lengths = [len(array) for array in arrays]
+    lengths = list(map(len, arrays))
     if len(set(lengths)) > 1:
         raise ValueError(f"'arrays' must have one length: {', '.join(map(str, lengths))}")
     if not lengths[0]:

@@ -22,13 +22,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
-from attrs import define, field
-
-from lucid_train.callback import Callback
 from lucid_train.description import class_labels
-from lucid_train.events import EpochReport, Event, StepEnd
+from lucid_train.events import EpochReport, StepEnd
 from lucid_train.saving.checkpoint.format import read_checkpoint, write_checkpoint
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.random_state import RandomState
@@ -57,28 +54,41 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
     straight.fit()
     expected = straight.state_dict()
     last = expected["run"]["step"]
-    chosen = sorted({1, last // 2, last - 1} & set(range(1, last))) if cuts is None else list(cuts)
-    stops = [_StopAt(StepEnd, whole_number("cuts", step, least=1)) for step in chosen]
-    if any(stop.count >= last for stop in stops):
+    middle = {1, last // 2, last - 1} & set(range(1, last))
+    chosen = sorted(middle) if cuts is None else [whole_number("cuts", step, least=1) for step in cuts]
+    if any(step >= last for step in chosen):
         raise ValueError(f"'cuts' must be below the {last} steps of the run: {chosen}")
     epochs = len(expected["history"]["epoch"])
-    for stop in [*stops, *([_StopAt(EpochReport, epochs // 2)] if epochs > 1 else [])]:
+    for event, count in [*((StepEnd, step) for step in chosen), *([(EpochReport, epochs // 2)] if epochs > 1 else [])]:
         generators.write(before)
-        first = build()
-        first.callbacks = (*first.callbacks, stop)
-        first.fit()
+        state = _state_at(event, count, build())
         generators.write(before)
-        second = build()
+        resumed = build()
         with tempfile.TemporaryDirectory() as folder:
-            write_checkpoint(Path(folder) / "state", stop.state)
-            second.load_state_dict(read_checkpoint(Path(folder) / "state"), accept=_StopAt.__name__)
-        second.fit()
-        differences = diff_states(expected, second.state_dict())
+            write_checkpoint(Path(folder) / "state", state)
+            resumed.load_state_dict(read_checkpoint(Path(folder) / "state"))
+        resumed.fit()
+        differences = "; ".join(diff_states(expected, resumed.state_dict()))
         if differences:
-            where = "; ".join(differences)
+            place = f"{'step' if event is StepEnd else 'epoch'} {count}"
             raise AssertionError(
-                f"a run that is stopped after {stop.place} and resumed ends with another state: {where}"
+                f"a run that is stopped after {place} and resumed ends with another state: {differences}"
             )
+
+
+def _state_at(event: type[StepEnd] | type[EpochReport], count: int, trainer: Trainer) -> Any:
+    """Train until the event of this count, and return the state of the run there."""
+    states = []
+
+    def stop(event: StepEnd | EpochReport) -> None:
+        run = event.run
+        # Copied at once: a state may contain the live arrays.
+        run.when_settled(lambda: states.append(copy.deepcopy(run.state_dict())))
+        run.stop("stopped to be resumed")
+
+    trainer.on(event, at=count)(stop)
+    trainer.fit()
+    return states[0]
 
 
 def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, str]]:
@@ -110,10 +120,8 @@ def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, s
     found = []
     for one, other in combinations(range(len(names)), 2):
         rest = [index for index in range(len(names)) if index != other]
-        after, before_it = list(rest), list(rest)
-        after.insert(rest.index(one) + 1, other)
-        before_it.insert(rest.index(one), other)
-        if diff_states(outcome(after), outcome(before_it)):
+        one_before, one_after = ([*rest[:place], other, *rest[place:]] for place in (one + 1, one))
+        if diff_states(outcome(one_before), outcome(one_after)):
             found.append((names[one], names[other]))
     return found
 
@@ -137,34 +145,3 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         return
     arrays = [(leaf.dtype, leaf.shape, leaf.data.tobytes()) for leaf in flatten([value]).leaves]
     yield path, arrays or repr(value)  # the repr of a float has as many digits as its bits need
-
-
-@final
-@define(eq=False)
-class _StopAt(Callback):
-    """Takes the run's state at one event, and stops the run there."""
-
-    event: type[Event]
-    count: int
-    state: Any = field(default=None, init=False, repr=False)
-
-    @property
-    def place(self) -> str:
-        """Where the run is stopped, in words."""
-        return f"{'step' if self.event is StepEnd else 'epoch'} {self.count}"
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def on_step_end(self, event: StepEnd) -> None:
-        self._check(event, event.step)
-
-    def on_epoch_report(self, event: EpochReport) -> None:
-        self._check(event, event.epoch)
-
-    def _check(self, event: StepEnd | EpochReport, count: int) -> None:
-        if type(event) is self.event and count == self.count:
-            run = event.run
-            # Copied at once: a state may contain the live arrays.
-            run.when_settled(lambda: setattr(self, "state", copy.deepcopy(run.state_dict())))
-            run.stop("stopped to be resumed")

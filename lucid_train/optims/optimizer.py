@@ -222,13 +222,11 @@ def rate(value: Any) -> Rate:
         TypeError: If `value` is not a real number.
         ValueError: If it is negative, infinite or NaN.
     """
-    if not isinstance(value, np.ndarray):
-        return real_number("lr", value, least=0)
-    if value.ndim or value.dtype.kind != "f":
+    if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind != "f"):
         # Writing a rate into an integer array would truncate it.
         raise TypeError(f"'lr' must be a number or a 0-d array of floats: {value!r}")
-    real_number("lr", value, least=0)
-    return value
+    number = real_number("lr", value, least=0)
+    return value if isinstance(value, np.ndarray) else number
 
 
 def _as_groups(params: Params) -> list[Group]:
