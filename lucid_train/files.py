@@ -10,8 +10,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-# Some systems write no more than 2 GB in one call.
-_LARGEST_WRITE = 1 << 30
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
@@ -69,7 +67,7 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview], digest: Any = 
 
     Args:
         path: The file, replaced if it exists. A link is followed.
-        pieces: The content; each piece is contiguous.
+        pieces: The content, as bytes and views of bytes.
         digest: A hash object of hashlib. It is updated with the pieces, and its digest is written after them.
 
     Raises:
@@ -118,10 +116,10 @@ def _write_pieces(descriptor: int, pieces: Iterable[bytes | memoryview], digest:
     # Hashing takes as long as writing; hashlib releases the interpreter's lock, so the two run in parallel.
     with ThreadPoolExecutor(1, thread_name_prefix="lucid-train-hash") as hashing:
         hashed = []
-        for piece in map(_bytes_of, pieces):
+        for piece in pieces:
             if digest is not None:
                 hashed.append(hashing.submit(digest.update, piece))
-            _write_all(descriptor, piece)
+            _write_all(descriptor, memoryview(piece))
         # The written data reaches the disk while the rest is being hashed.
         os.fsync(descriptor)
     if digest is not None:
@@ -131,11 +129,6 @@ def _write_pieces(descriptor: int, pieces: Iterable[bytes | memoryview], digest:
         os.fsync(descriptor)
 
 
-def _bytes_of(piece: bytes | memoryview) -> memoryview:
-    view = memoryview(piece)
-    return view.cast("B") if view.nbytes else memoryview(b"")  # an empty view cannot be cast
-
-
 def _write_all(descriptor: int, data: memoryview) -> None:
     while data:
-        data = data[os.write(descriptor, data[:_LARGEST_WRITE]) :]
+        data = data[os.write(descriptor, data) :]  # some systems write no more than 2 GB in one call

@@ -17,7 +17,6 @@ every call, and the same each time.
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
@@ -60,35 +59,30 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
         raise ValueError(f"'cuts' must be below the {last} steps of the run: {chosen}")
     epochs = len(expected["history"]["epoch"])
     for event, count in [*((StepEnd, step) for step in chosen), *([(EpochReport, epochs // 2)] if epochs > 1 else [])]:
-        generators.write(before)
-        state = _state_at(event, count, build())
-        generators.write(before)
-        resumed = build()
         with tempfile.TemporaryDirectory() as folder:
-            write_checkpoint(Path(folder) / "state", state)
-            resumed.load_state_dict(read_checkpoint(Path(folder) / "state"))
+            file = Path(folder) / "state"
+            generators.write(before)
+            _save_at(event, count, build(), file)
+            generators.write(before)
+            resumed = build()
+            resumed.load_state_dict(read_checkpoint(file))
         resumed.fit()
-        differences = "; ".join(diff_states(expected, resumed.state_dict()))
-        if differences:
+        found = "; ".join(diff_states(expected, resumed.state_dict()))
+        if found:
             place = f"{'step' if event is StepEnd else 'epoch'} {count}"
-            raise AssertionError(
-                f"a run that is stopped after {place} and resumed ends with another state: {differences}"
-            )
+            raise AssertionError(f"a run that is stopped after {place} and resumed ends with another state: {found}")
 
 
-def _state_at(event: type[StepEnd] | type[EpochReport], count: int, trainer: Trainer) -> Any:
-    """Train until the event of this count, and return the state of the run there."""
-    states = []
+def _save_at(event: type[StepEnd] | type[EpochReport], count: int, trainer: Trainer, file: Path) -> None:
+    """Train until the event of this count, and write the state of the run there."""
 
     def stop(event: StepEnd | EpochReport) -> None:
         run = event.run
-        # Copied at once: a state may contain the live arrays.
-        run.when_settled(lambda: states.append(copy.deepcopy(run.state_dict())))
+        run.when_settled(lambda: write_checkpoint(file, run.state_dict()))
         run.stop("stopped to be resumed")
 
     trainer.on(event, at=count)(stop)
     trainer.fit()
-    return states[0]
 
 
 def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, str]]:

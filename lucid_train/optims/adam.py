@@ -11,7 +11,7 @@ from lucid_train.nn.module import Parameter
 from lucid_train.optims.optimizer import Group, Optimizer, Params, Rate, rate
 from lucid_train.validation import real_number
 
-Betas: TypeAlias = tuple[float, float]
+Pair: TypeAlias = tuple[float, float]
 
 
 class _Adaptive(Optimizer):
@@ -72,7 +72,7 @@ class Adam(_Adaptive):
     """
 
     def __init__(
-        self, params: Params, lr: Rate = 1e-3, betas: Betas = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+        self, params: Params, lr: Rate = 1e-3, betas: Pair = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
@@ -105,12 +105,7 @@ class AdamW(_Adaptive):
     """
 
     def __init__(
-        self,
-        params: Params,
-        lr: Rate = 1e-3,
-        betas: Betas = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.01,
+        self, params: Params, lr: Rate = 1e-3, betas: Pair = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 

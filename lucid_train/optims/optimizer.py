@@ -131,7 +131,8 @@ class Optimizer(ABC):
             ValueError: If entries are missing, unknown, of the wrong size or out of range. Nothing has changed then.
         """
         check_entries(f"the state of the {type(self).__name__}", state, ("state", "param_groups"))
-        groups, numbers = self._checked_groups(state["param_groups"])
+        groups = self._checked_groups(state["param_groups"])
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
         if not isinstance(state["state"], Mapping):
             raise TypeError(f"'state' in the state must be a dict: {state['state']!r}")
         by_number = dict(zip(numbers, self._parameters(), strict=True))
@@ -152,10 +153,10 @@ class Optimizer(ABC):
         self.state = loaded
 
     def __repr__(self) -> str:
-        groups = (
-            ", ".join([f"params={len(group['params'])}", *(f"{name}={group[name]!r}" for name in self.defaults)])
-            for group in self.param_groups
-        )
+        groups = []
+        for group in self.param_groups:
+            shown = {"params": len(group["params"])} | {name: group[name] for name in self.defaults}
+            groups.append(", ".join(f"{name}={value!r}" for name, value in shown.items()))
         return f"{type(self).__name__}({'; '.join(groups)})"
 
     def _parameters(self) -> list[Parameter]:
@@ -179,12 +180,12 @@ class Optimizer(ABC):
             error.add_note(f"in {where}")
             raise
 
-    def _checked_groups(self, saved: Any) -> tuple[list[Group], list[Any]]:
-        """Return the options and base values of each group in a state, and the numbers of all its parameters."""
+    def _checked_groups(self, saved: Any) -> list[Group]:
+        """Return the options and base values of each group in a state."""
         if len(saved) != len(self.param_groups):
             count = len(self.param_groups)
             raise ValueError(f"the state must have as many groups as the optimizer, {count}: {len(saved)}")
-        groups, numbers = [], []
+        groups = []
         for index, (ours, theirs) in enumerate(zip(self.param_groups, saved, strict=True)):
             where = f"param_groups[{index}] of the state"
             check_entries(where, theirs, ("params", *self.defaults), optional=("name", *self._base_names()))
@@ -194,8 +195,7 @@ class Optimizer(ABC):
             options, bases = self._checked_options(theirs, where)
             # The rate as a float: an array in the state belongs to the caller.
             groups.append({**options, **bases, "lr": float(options["lr"])})
-            numbers.extend(theirs["params"])
-        return groups, numbers
+        return groups
 
     def _base_names(self) -> list[str]:
         """Return the keys under which a scheduler may keep the base value of an option."""
@@ -205,14 +205,16 @@ class Optimizer(ABC):
 
     def _checked_state(self, where: str, parameter: Parameter, entries: Mapping[str, Any]) -> dict[str, Any]:
         check_entries(where, entries, self.state_names)
-        arrays = {name: np.array(value, parameter.data.dtype) for name, value in entries.items() if name != "step"}
-        for name, array in arrays.items():
-            if array.shape != parameter.data.shape:
-                shapes = f"{parameter.data.shape}: {array.shape}"
+        checked = dict(entries)
+        for name, value in entries.items():
+            if name == "step":
+                checked[name] = whole_number(name, value, least=0)
+                continue
+            checked[name] = np.array(value, dtype=parameter.data.dtype)
+            if checked[name].shape != parameter.data.shape:
+                shapes = f"{parameter.data.shape}: {checked[name].shape}"
                 raise ValueError(f"{name!r} in {where} must have the parameter's shape, {shapes}")
-        return {
-            name: arrays[name] if name in arrays else whole_number(name, entries[name], least=0) for name in entries
-        }
+        return checked
 
 
 def rate(value: Any) -> Rate:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
+from itertools import chain, count
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -75,11 +76,8 @@ class FlatTree:
 
     def add(self, path: str, dtype: str, shape: tuple[int, ...], data: NDArray[np.uint8]) -> list[Any]:
         """Add an array and return what stands for it in the JSON: its name, dtype and shape."""
-        name = path or "array"
-        number = 1
-        while name in self._names:
-            number += 1
-            name = f"{path}#{number}"
+        names = chain([path or "array"], (f"{path}#{number}" for number in count(2)))
+        name = next(name for name in names if name not in self._names)
         self._names.add(name)
         self.leaves.append(Leaf(name, dtype, shape, data))
         return [name, dtype, list(shape)]
