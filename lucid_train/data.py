@@ -87,9 +87,8 @@ class Batches(Generic[Batch]):
         this = self._latest = self._latest + 1
         self._before = dict(self._rng.bit_generator.state)
         order = self._rng.permutation(self._rows) if self.shuffle else np.arange(self._rows)
-        first, self._to_skip = self._to_skip, 0
-        self._done = first
-        for number in range(first, len(self)):
+        self._done, self._to_skip = self._to_skip, 0
+        for number in range(self._done, len(self)):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
             batch = tuple(array[rows] for array in self._arrays)
             # With several passes open, or one that continues after `load_state_dict`, the state is that of the latest.

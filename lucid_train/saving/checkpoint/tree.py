@@ -103,17 +103,54 @@ def flatten(tree: Any) -> FlatTree:
     return flat
 
 
-def unflatten(json: Any, array: ReadArray) -> Any:
+def unflatten(json: Any, array: ReadArray, depth: int = 0) -> Any:
     """Restore the tree that `flatten` was given.
 
     Args:
         json: The JSON part.
         array: Returns the array of a name, given the dtype and the shape that it must have.
+        depth: How deep this part lies in the tree.
 
     Raises:
         ValueError: If `flatten` cannot have returned this JSON.
     """
-    return _decode(json, array, 0)
+    if depth > 2 * _DEEPEST + 4:
+        raise ValueError("the tree is nested too deep")
+    if isinstance(json, list):
+        return [unflatten(item, array, depth + 1) for item in json]
+    if not isinstance(json, dict):
+        return json
+    if len(json) != 1:
+        return {key: unflatten(item, array, depth + 1) for key, item in json.items()}
+    [(mark, content)] = json.items()
+    match mark, content:
+        case "float", "nan" | "inf" | "-inf":
+            return float(content)
+        case "complex", [_, _]:
+            parts = [unflatten(part, array, depth + 1) for part in content]
+            if all(isinstance(part, float) for part in parts):
+                return complex(*parts)
+        case "tuple", list():
+            return tuple([unflatten(item, array, depth + 1) for item in content])
+        case "dict", list() if all(isinstance(pair, list) and len(pair) == 2 for pair in content):
+            pairs = [[unflatten(part, array, depth + 1) for part in pair] for pair in content]
+            try:
+                return dict(pairs)
+            except TypeError as error:
+                raise ValueError(f"a key must be hashable: {error}") from None
+        case "array" | "scalar" | "bytes" | "numbers" | "row", [str(name), str(dtype), list(shape)]:
+            if len(shape) > _LARGEST_RANK or not all(type(size) is int and size >= 0 for size in shape):
+                raise ValueError(f"the shape of {name!r} must be at most {_LARGEST_RANK} sizes >= 0")
+            match mark, array(name, dtype, tuple(shape)):
+                case "array", found:
+                    return found
+                case "scalar", np.ndarray(shape=()) as found:
+                    return found[()]
+                case "bytes", np.ndarray(dtype=np.uint8) as found:
+                    return found.tobytes()
+                case "numbers" | "row", np.ndarray(ndim=1) as found:
+                    return found.tolist() if mark == "numbers" else tuple(found.tolist())
+    raise ValueError(_RULES.get(mark, f"{mark!r} is not a known mark"))
 
 
 def _encode(value: Any, path: str, flat: FlatTree, depth: int) -> Any:
@@ -192,45 +229,3 @@ def _tensor(value: Any, path: str, flat: FlatTree) -> list[Any]:
 
 def _refusal(path: str, reason: str) -> TypeError:
     return TypeError(f"{path or 'the state'!r} cannot be saved, {reason}")
-
-
-def _decode(node: Any, array: ReadArray, depth: int) -> Any:
-    if depth > 2 * _DEEPEST + 4:
-        raise ValueError("the tree is nested too deep")
-    if isinstance(node, list):
-        return [_decode(item, array, depth + 1) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if len(node) != 1:
-        return {key: _decode(item, array, depth + 1) for key, item in node.items()}
-    [(mark, content)] = node.items()
-    match mark, content:
-        case "float", "nan" | "inf" | "-inf":
-            return float(content)
-        case "complex", [_, _]:
-            parts = [_decode(part, array, depth + 1) for part in content]
-            if all(isinstance(part, float) for part in parts):
-                return complex(*parts)
-        case "tuple", list():
-            return tuple([_decode(item, array, depth + 1) for item in content])
-        case "dict", list() if all(isinstance(pair, list) and len(pair) == 2 for pair in content):
-            pairs = [[_decode(part, array, depth + 1) for part in pair] for pair in content]
-            try:
-                return dict(pairs)
-            except TypeError as error:
-                raise ValueError(f"a key must be hashable: {error}") from None
-        case "array" | "scalar" | "bytes" | "numbers" | "row", [str(name), str(dtype), list(shape)]:
-            if len(shape) > _LARGEST_RANK or not all(type(size) is int and size >= 0 for size in shape):
-                raise ValueError(f"the shape of {name!r} must be at most {_LARGEST_RANK} sizes >= 0")
-            match mark, array(name, dtype, tuple(shape)):
-                case "array", found:
-                    return found
-                case "scalar", np.ndarray(shape=()) as found:
-                    return found[()]
-                case "bytes", np.ndarray(dtype=np.uint8) as found:
-                    return found.tobytes()
-                case "numbers", np.ndarray(ndim=1) as found:
-                    return found.tolist()
-                case "row", np.ndarray(ndim=1) as found:
-                    return tuple(found.tolist())
-    raise ValueError(_RULES.get(mark, f"{mark!r} is not a known mark"))
