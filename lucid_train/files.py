@@ -42,12 +42,8 @@ def check_replaceable(name: str, path: Path) -> None:
 
 def rotate(path: Path) -> Path:
     """Rename a file to its own name with the first free number after it, and return the new path."""
-    for number in count(1):
-        free = path.with_name(f"{path.name}.{number}")
-        if not free.exists():
-            break
-    path.rename(free)
-    return free
+    numbered = (path.with_name(f"{path.name}.{number}") for number in count(1))
+    return path.rename(next(free for free in numbered if not free.exists()))
 
 
 def part_file(path: Path) -> Path:

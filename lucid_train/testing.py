@@ -53,8 +53,8 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
     straight.fit()
     expected = straight.state_dict()
     last = expected["run"]["step"]
-    middle = {1, last // 2, last - 1} & set(range(1, last))
-    chosen = sorted(middle) if cuts is None else [whole_number("cuts", step, least=1) for step in cuts]
+    default = {1, last // 2, last - 1} & set(range(1, last))
+    chosen = sorted(default) if cuts is None else [whole_number("cuts", step, least=1) for step in cuts]
     if any(step >= last for step in chosen):
         raise ValueError(f"'cuts' must be below the {last} steps of the run: {chosen}")
     epochs = len(expected["history"]["epoch"])

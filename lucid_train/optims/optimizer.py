@@ -109,8 +109,7 @@ class Optimizer(ABC):
         """Return the options and the state, in PyTorch's form: parameters as numbers, arrays as copies."""
         numbers = {parameter: number for number, parameter in enumerate(self._parameters())}
         groups = [
-            {name: float(value) if name == "lr" else value for name, value in group.items()}
-            | {"params": [numbers[parameter] for parameter in group["params"]]}
+            group | {"params": [numbers[parameter] for parameter in group["params"]], "lr": float(group["lr"])}
             for group in self.param_groups
         ]
         state = {
@@ -145,11 +144,9 @@ class Optimizer(ABC):
         }
         # From here on nothing can fail.
         for group, theirs in zip(self.param_groups, groups, strict=True):
-            current = group["lr"]
+            if isinstance(group["lr"], np.ndarray):
+                group["lr"][()] = theirs.pop("lr")
             group.update(theirs)
-            if isinstance(current, np.ndarray):
-                current[()] = theirs["lr"]
-                group["lr"] = current
         self.state = loaded
 
     def __repr__(self) -> str:
@@ -205,15 +202,14 @@ class Optimizer(ABC):
 
     def _checked_state(self, where: str, parameter: Parameter, entries: Mapping[str, Any]) -> dict[str, Any]:
         check_entries(where, entries, self.state_names)
-        checked = dict(entries)
+        checked, shape = dict(entries), parameter.data.shape
         for name, value in entries.items():
             if name == "step":
                 checked[name] = whole_number(name, value, least=0)
                 continue
-            checked[name] = np.array(value, dtype=parameter.data.dtype)
-            if checked[name].shape != parameter.data.shape:
-                shapes = f"{parameter.data.shape}: {checked[name].shape}"
-                raise ValueError(f"{name!r} in {where} must have the parameter's shape, {shapes}")
+            checked[name] = array = np.array(value, dtype=parameter.data.dtype)
+            if array.shape != shape:
+                raise ValueError(f"{name!r} in {where} must have the parameter's shape, {shape}: {array.shape}")
         return checked
 
 
