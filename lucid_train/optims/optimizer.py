@@ -179,10 +179,9 @@ class Optimizer(ABC):
 
     def _checked_groups(self, saved: Any) -> list[Group]:
         """Return the options and base values of each group in a state."""
-        if len(saved) != len(self.param_groups):
-            count = len(self.param_groups)
+        groups, count = [], len(self.param_groups)
+        if len(saved) != count:
             raise ValueError(f"the state must have as many groups as the optimizer, {count}: {len(saved)}")
-        groups = []
         for index, (ours, theirs) in enumerate(zip(self.param_groups, saved, strict=True)):
             where = f"param_groups[{index}] of the state"
             check_entries(where, theirs, ("params", *self.defaults), optional=("name", *self._base_names()))

@@ -7,8 +7,9 @@ import json
 import math
 import os
 import sys
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from attrs import define, field
@@ -24,7 +25,6 @@ _DIGEST_SIZE = 32
 # Parsed JSON takes some 25 times its length in memory; these limits keep a hostile file far below a gigabyte.
 _LARGEST_HEADER = 8 << 20
 _LARGEST_TREE = 12 << 20
-_CHUNK = 8 << 20
 
 # Dtype -> safetensors dtype. Arrays of other dtypes are declared as bytes; our own JSON has their dtype and shape.
 _INTEGERS = {f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)} | {
@@ -111,7 +111,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
 class _Reader:
     """Reads one file once, from its beginning to its end, and computes the digest on the way."""
 
-    _file: IO[bytes]
+    _file: BufferedReader
     _size: int
     _hash: Any = field(factory=hashlib.sha256)
     _data: dict[str, NDArray[np.uint8]] = field(factory=dict)
@@ -131,11 +131,9 @@ class _Reader:
 
     def _take(self, size: int) -> NDArray[np.uint8]:
         content = np.empty(size, dtype=np.uint8)
-        for start in range(0, size, _CHUNK):
-            chunk = content.data[start : start + _CHUNK]
-            if self._file.readinto(chunk) < len(chunk):  # type: ignore[attr-defined]  # a binary file has it
-                raise ValueError("it is cut short")
-            self._hash.update(chunk)
+        if self._file.readinto(content.data) < size:
+            raise ValueError("it is cut short")
+        self._hash.update(content)
         return content
 
     def _array(self, name: str, dtype: str, shape: tuple[int, ...]) -> Any:
