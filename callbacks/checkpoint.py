@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import warnings
@@ -10,17 +9,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from lucid_train.callback import TRANSIENT, Callback, Hook
-from lucid_train.events import EpochReport, Event, FitEnd, FitStart, StepEnd
+from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
+from lucid_train.monitor import Monitor
 from lucid_train.saving.checkpoint.directory import Directory
 from lucid_train.saving.checkpoint.format import write_flat
 from lucid_train.saving.checkpoint.tree import FlatTree, flatten
 from lucid_train.saving.checkpoint.writer import Writer
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
-from lucid_train.validation import checked, flag, metric_name, one_of, real_number, whole_number
+from lucid_train.validation import checked, choice, flag, metric_name, real_number, whole_number
+
+Interval = Literal["epoch", "step", "second"]
 
 
 def _as_path(value: Any) -> Path:
@@ -33,6 +35,49 @@ def _as_names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"'signals' must be a list of names: {value!r}")
     return tuple(signal_named("signals", name).name for name in value)
+
+
+@define(eq=False)
+class _Timetable:
+    """When a checkpoint is due.
+
+    Args:
+        every: How often; None is never.
+        interval: What `every` counts.
+        attempted_at: time.monotonic() at the last attempt to save.
+    """
+
+    every: float | None = None
+    interval: Interval = "epoch"
+    attempted_at: float = field(factory=time.monotonic)
+    _postponed: bool = field(default=False, init=False)
+
+    def is_due(self, count: int) -> bool:
+        """Return whether one is due now, at an epoch or a step of this number."""
+        if self.every is None:
+            return False
+        if self.interval == "second":
+            return time.monotonic() - self.attempted_at >= self.every
+        return count % self.every == 0
+
+    def is_due_after(self, event: StepEnd) -> bool:
+        """Return whether one is due after a step; one that is due after a step without an update waits for the next."""
+        due = self._postponed or self.is_due(event.step)
+        self._postponed = due and not event.updated
+        return due and event.updated
+
+
+@frozen
+class _Request:
+    """A checkpoint that is to be taken at the next safe point.
+
+    Args:
+        best: The metric's value and the epoch, if it is the best so far.
+        urgent: Whether it must not be left out because the one before is still being written.
+    """
+
+    best: tuple[float, int] | None = None
+    urgent: bool = False
 
 
 @final
@@ -84,36 +129,28 @@ class Checkpoint(Callback):
 
     directory: Path = field(converter=_as_path)
     every: float | None = field(default=1, kw_only=True)
-    interval: Literal["epoch", "step", "second"] = field(
-        default="epoch", kw_only=True, validator=checked(one_of, choices=("epoch", "step", "second"))
-    )
+    interval: Interval = field(default="epoch", kw_only=True, validator=choice("epoch", "step", "second"))
     keep: int | None = field(default=3, kw_only=True)
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
-    mode: Literal["min", "max"] = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
+    mode: Literal["min", "max"] = field(default="min", kw_only=True, validator=choice("min", "max"))
     background: bool = field(default=False, kw_only=True, validator=checked(flag))
-    failure: Literal["raise", "warn"] = field(
-        default="raise", kw_only=True, validator=checked(one_of, choices=("raise", "warn"))
-    )
+    failure: Literal["raise", "warn"] = field(default="raise", kw_only=True, validator=choice("raise", "warn"))
     signals: tuple[str, ...] = field(default=("SIGINT", "SIGTERM"), kw_only=True, converter=_as_names)
     best: float | None = field(default=None, init=False, repr=False)
     best_epoch: int | None = field(default=None, init=False, repr=False)
     _best_file: str | None = field(default=None, init=False, repr=False)
     last_file: Path | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _run: Run | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
-    _writer: Writer = field(factory=Writer, init=False, repr=False, metadata=TRANSIENT)
     _catcher: SignalCatcher | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
-    # Where the run stood when it was saved last, and when that was.
-    _saved: tuple[int, int, int] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
-    _saved_at: float = field(default=0.0, init=False, repr=False, metadata=TRANSIENT)
-    # Whether a save fell due after a step that performed no update.
-    _owed: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
-    # A save that has been asked for: "due" may be put off, "now" may not.
-    _asked: Literal["due", "now"] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
-    # Whether the run is started over on request, among the checkpoints that are there.
-    _starting_over: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
-    _improved: tuple[float, int] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _timetable: _Timetable = field(factory=_Timetable, init=False, repr=False, metadata=TRANSIENT)
+    _request: _Request | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _writer: Writer = field(factory=Writer, init=False, repr=False, metadata=TRANSIENT)
     # What was best before the file that is being written.
     _best_before: tuple[Any, Any, Any] = field(default=(None, None, None), init=False, repr=False, metadata=TRANSIENT)
+    # Where the run stood when it was saved last.
+    _saved: tuple[int, ...] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    # Whether the run is started over on request, among the checkpoints that are there.
+    _starting_over: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
 
     def __attrs_post_init__(self) -> None:
         if self.every is not None and self.interval == "second":
@@ -134,7 +171,7 @@ class Checkpoint(Callback):
         Raises:
             RuntimeError: If no fit is running.
         """
-        self._ask("now")
+        self._ask(_Request(urgent=True))
 
     def checkpoints(self) -> Path:
         return self.directory
@@ -153,7 +190,7 @@ class Checkpoint(Callback):
 
     def on_fit_start(self, event: FitStart) -> None:
         run = self._run = event.run
-        self._asked = self._improved = None
+        self._request = None
         for other in run.callbacks:
             place = other.checkpoints()
             if other is not self and place is not None and Path(place).resolve() == self.directory.resolve():
@@ -169,27 +206,25 @@ class Checkpoint(Callback):
         self._starting_over = False
         if run.resumed and self._saved is None:
             self._saved = _position(run)
-        self._saved_at = time.monotonic()
+        self._timetable = _Timetable(self.every, self.interval)
         self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
         self._catcher.catch()
         run.before_end(self._save_last)
-        run.when_settled(lambda: flatten(run.state_dict()))  # what cannot be saved is refused now, not in an hour
+        run.at_safe_point(lambda: flatten(run.state_dict()))  # what cannot be saved is refused now, not in an hour
 
     def on_step_end(self, event: StepEnd) -> None:
-        self._owed = self._owed or self._falls_due(event.step)
-        if self._owed and event.updated:
-            self._owed = False
-            self._ask("due")
+        if self._timetable.is_due_after(event):
+            self._ask(_Request())
+
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        self._look(event)
 
     def on_epoch_report(self, event: EpochReport) -> None:
         if not self._writer.busy:
             self._finish()  # its error is not kept back until the end
-        if self.monitor is not None:
-            self._look(self.monitor, event)
-        if self._improved is not None:
-            self._ask("now")
-        elif self.interval != "step" and self._falls_due(event.epoch):
-            self._ask("due")
+        self._look(event)
+        if self.interval != "step" and self._timetable.is_due(event.epoch):
+            self._ask(_Request())
 
     def on_fit_end(self, event: FitEnd) -> None:
         catcher = self._catcher
@@ -202,61 +237,51 @@ class Checkpoint(Callback):
         if catcher is not None and catcher.caught is not None and event.status in ("completed", "stopped"):
             raise catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
 
-    def _falls_due(self, count: int) -> bool:
-        if self.every is None:
-            return False
-        if self.interval == "second":
-            return time.monotonic() - self._saved_at >= self.every
-        return count % self.every == 0
-
-    def _look(self, monitor: str, event: EpochReport) -> None:
-        metrics = event.record.metrics
-        if monitor not in metrics:
-            if event.run.evaluated(event.epoch):
-                known = ", ".join(metrics) or "none"
-                raise ValueError(f"'monitor' must be one of the metrics, {known}: {monitor!r}")
+    def _look(self, event: EpochReport | EvaluateEnd) -> None:
+        """Ask for a checkpoint if the metric is better than ever before."""
+        if self.monitor is None:
             return
-        value = metrics[monitor]
-        better = self.best is None or (value < self.best if self.mode == "min" else value > self.best)
-        if better and not math.isnan(value):
-            self._improved = value, event.epoch
+        monitor = Monitor(self.monitor, self.mode)
+        value = event.run.value_of(monitor, event)
+        if value is not None and monitor.is_better(value, than=self.best):
+            self._ask(_Request((value, event.epoch), urgent=True))
 
-    def _ask(self, how: Literal["due", "now"]) -> None:
-        run = self._run
+    def _ask(self, request: _Request) -> None:
+        run, earlier = self._run, self._request
         if run is None or not run.callbacks:
             raise RuntimeError("no fit is running that could be saved; ask the Trainer for its state_dict()")
-        if self._asked is None:
-            run.when_settled(self._save)
-        self._asked = "now" if how == "now" else self._asked or how
+        if earlier is None:
+            run.at_safe_point(self._save)
+        else:
+            request = _Request(request.best or earlier.best, request.urgent or earlier.urgent)
+        self._request = request
 
     def _save_last(self) -> None:
-        run = self._run
-        if run is not None and self._saved != _position(run):
-            self._asked = "now"
-            self._save()
+        if self._run is not None and self._saved != _position(self._run):
+            self.save()
 
     def _save(self) -> None:
-        run, asked, improved = self._run, self._asked, self._improved
-        self._asked = self._improved = None
-        if run is None or (asked == "due" and self._writer.busy):
+        run, request = self._run, self._request
+        self._request = None
+        if run is None or request is None or (self._writer.busy and not request.urgent):
             return
         self._finish()
         file = Directory(self.directory).next_file(run.epoch, run.step)
         self._best_before = self.best, self.best_epoch, self._best_file
-        if improved is not None:
-            (self.best, self.best_epoch), self._best_file = improved, file.name
-        flat = flatten(run.state_dict())
-        # Between a fit's end and its last word nobody waits for a thread any more.
-        if self.background and self._catcher is not None:
-            copy, best_file = flat.copy(), self._best_file
-            self._writer.begin(lambda: self._write(file, copy, best_file))
+        if request.best is not None:
+            (self.best, self.best_epoch), self._best_file = request.best, file.name
+        flat, best_file = flatten(run.state_dict()), self._best_file
+        try:
+            # Between a fit's end and its last word nobody waits for a thread any more.
+            if self.background and self._catcher is not None:
+                copy = flat.copy()
+                self._writer.begin(lambda: self._write(file, copy, best_file))
+            else:
+                self._write(file, flat, best_file)
+        except OSError as error:
+            self._failed(error)
         else:
-            try:
-                self._write(file, flat, self._best_file)
-            except OSError as error:
-                self._failed(error)
-                return
-        self._saved, self._saved_at = _position(run), time.monotonic()
+            self._saved, self._timetable.attempted_at = _position(run), time.monotonic()
 
     def _write(self, file: Path, flat: FlatTree, best_file: str | None) -> None:
         write_flat(file, flat)
@@ -274,12 +299,12 @@ class Checkpoint(Callback):
 
     def _failed(self, error: OSError) -> None:
         self.best, self.best_epoch, self._best_file = self._best_before
-        self._saved_at = time.monotonic()  # by seconds, the next attempt is not made at every step
+        self._timetable.attempted_at = time.monotonic()  # by seconds, the next attempt is not made at every step
         if self.failure == "raise":
             raise error
         kept = "there is no other" if self.last_file is None else f"the last good one is {self.last_file}"
         warnings.warn(f"{error}; training goes on, {kept}", UserWarning, stacklevel=2)
 
 
-def _position(run: Run) -> tuple[int, int, int]:
-    return len(run.history), run.epoch, run.step
+def _position(run: Run) -> tuple[int, ...]:
+    return len(run.history), len(run.history.evaluations), run.epoch, run.step

@@ -17,7 +17,7 @@ from lucid_train.optims.lr_scheduler.cosine import CosineAnnealingLR
 from lucid_train.optims.lr_scheduler.decay import ExponentialLR, StepLR
 from lucid_train.optims.lr_scheduler.rebuild import rebuilding
 from lucid_train.optims.lr_scheduler.recipe import Recipe
-from lucid_train.optims.param_groups import hold_rates, param_groups, write_rate
+from lucid_train.optims.param_groups import param_groups, snapshot_lrs, write_rate
 from lucid_train.saving.settings import is_progress, scheduler_settings
 from lucid_train.training.run import Run
 from lucid_train.validation import check_entries, checked, metric_name, one_of, real_number, whole_number
@@ -253,7 +253,7 @@ class LRSchedulerCallback(ScheduleCallback):
         if optimizer is not None:
             run.claim(optimizer, self)
             if self._first is None and hasattr(self.scheduler, "state_dict"):
-                self._first = copy.deepcopy(self.scheduler.state_dict()), hold_rates(optimizer)
+                self._first = copy.deepcopy(self.scheduler.state_dict()), snapshot_lrs(optimizer)
         return self.scheduler
 
     def on_epoch_end(self, event: EpochEnd) -> None:

@@ -11,10 +11,10 @@ from typing import Any, Literal, final
 from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, Hook
-from lucid_train.events import EpochEnd, EpochReport, EpochStart, Event, FitEnd, FitStart, StepEnd
+from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
-from lucid_train.validation import checked, flag, metric_name, one_of, real_number, whole_number
+from lucid_train.validation import checked, choice, flag, metric_name, real_number, whole_number
 
 
 @final
@@ -22,7 +22,8 @@ from lucid_train.validation import checked, flag, metric_name, one_of, real_numb
 class EarlyStopping(Callback):
     """Stop the run when a metric has not improved for `patience` epochs.
 
-    An epoch without evaluation, which lacks the metric, does not count. A NaN is no improvement.
+    An epoch without evaluation, which lacks the metric, does not count; where evaluations within epochs have it, they
+    count instead of epochs. A NaN is no improvement.
 
     Args:
         monitor: The metric's name.
@@ -39,7 +40,7 @@ class EarlyStopping(Callback):
 
     monitor: str = field(default="val_loss", validator=checked(metric_name))
     patience: int = field(default=5, kw_only=True, validator=checked(whole_number, least=1))
-    mode: Mode = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
+    mode: Mode = field(default="min", kw_only=True, validator=choice("min", "max"))
     min_delta: float = field(default=0.0, kw_only=True, validator=checked(real_number, least=0))
     restore_best: bool = field(default=False, kw_only=True, validator=checked(flag))
     model: Any = field(default=None, kw_only=True, repr=False)
@@ -51,12 +52,15 @@ class EarlyStopping(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         if self.restore_best and self._model(event) is None:
             raise ValueError("EarlyStopping(restore_best=True) needs a model: pass Trainer(model=...) or model=...")
-        if self._waited >= self.patience and not event.run.stopping:
+        if self._waited >= self.patience and event.run.reason is None:
             self._waited = 0  # this ended the last fit; whoever calls fit again grants the patience again
 
-    def on_epoch_end(self, event: EpochEnd) -> None:
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        self.on_epoch_end(event)
+
+    def on_epoch_end(self, event: EpochEnd | EvaluateEnd) -> None:
         monitor = self.monitored()
-        value = monitor.read(event.metrics, evaluated=event.run.evaluated(event.epoch))
+        value = event.run.value_of(monitor, event)
         if value is None:
             return
         if monitor.is_better(value, than=self.best):
@@ -67,8 +71,9 @@ class EarlyStopping(Callback):
         self._waited += 1
         if self._waited >= self.patience:
             best = "never a number" if self.best is None else f"best {self.best:.6g} in epoch {self.best_epoch}"
-            epochs = f"{self._waited} epoch{'s' * (self._waited > 1)}"
-            event.run.stop(f"{self.monitor} has not improved for {epochs} ({best})", for_good=True)
+            unit = "epoch" if isinstance(event, EpochEnd) else "evaluation"
+            waited = f"{self._waited} {unit}{'s' * (self._waited > 1)}"
+            event.run.stop(f"{self.monitor} has not improved for {waited} ({best})", for_good=True)
 
     def on_fit_end(self, event: FitEnd) -> None:
         if self._best_weights is not None and event.status in ("completed", "stopped"):
@@ -77,7 +82,7 @@ class EarlyStopping(Callback):
     def monitored(self) -> Monitor:
         return Monitor(self.monitor, self.mode, self.min_delta)
 
-    def _model(self, event: FitStart | EpochEnd | FitEnd) -> Any:
+    def _model(self, event: FitStart | EpochEnd | EvaluateEnd | FitEnd) -> Any:
         return event.run.model if self.model is None else self.model
 
 
@@ -98,12 +103,8 @@ class TerminateOnNaN(Callback):
     """
 
     monitor: str | None = field(default=None, validator=checked(metric_name))
-    interval: Literal["step", "epoch"] = field(
-        default="step", kw_only=True, validator=checked(one_of, choices=("step", "epoch"))
-    )
-    action: Literal["stop", "raise"] = field(
-        default="stop", kw_only=True, validator=checked(one_of, choices=("stop", "raise"))
-    )
+    interval: Literal["step", "epoch"] = field(default="step", kw_only=True, validator=choice("step", "epoch"))
+    action: Literal["stop", "raise"] = field(default="stop", kw_only=True, validator=choice("stop", "raise"))
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         return [] if event is StepEnd and self.interval == "epoch" else super().hooks(event)
@@ -113,8 +114,12 @@ class TerminateOnNaN(Callback):
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         if self.monitor is not None:
-            Monitor(self.monitor).read(event.metrics, evaluated=event.run.evaluated(event.epoch))
+            event.run.value_of(Monitor(self.monitor), event)
         self._check(event.run, event.metrics, f"epoch {event.epoch}")
+
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        if event.within_epoch:
+            self._check(event.run, event.metrics, f"epoch {event.epoch}, step {event.step}")
 
     def _check(self, run: Run, metrics: Mapping[str, float], place: str) -> None:
         for name, value in metrics.items():

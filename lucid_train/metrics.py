@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -38,8 +38,12 @@ def to_metrics(output: Any, *, name: str = "loss") -> dict[str, float]:
     return metrics
 
 
-def evaluation(output: Any, metrics: Mapping[str, float]) -> dict[str, float]:
+def evaluation(output: Any, taken: Collection[str]) -> dict[str, float]:
     """Return what an evaluation found as floats, under names that the steps' metrics have not taken.
+
+    Args:
+        output: What it returned.
+        taken: The names of the steps' metrics.
 
     Raises:
         TypeError: If it is neither None, a number nor a mapping of numbers.
@@ -47,8 +51,8 @@ def evaluation(output: Any, metrics: Mapping[str, float]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for name, value in to_metrics(output, name="val_loss").items():
-        recorded = f"val_{name}" if name in metrics else name
-        if recorded in metrics or recorded in found:
+        recorded = f"val_{name}" if name in taken else name
+        if recorded in taken or recorded in found:
             raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
         found[recorded] = value
     return found
@@ -76,11 +80,21 @@ class Means:
     {'loss': 1.5, 'accuracy': 0.5}
     """
 
-    totals: dict[str, Any] = field(factory=dict)
+    totals: dict[str, float] = field(factory=dict)  # or tensors
     counts: dict[str, int] = field(factory=dict)
-    # The sum and the number of the losses that came as bare floats, which the Trainer adds up itself: in one row, for
-    # a sum in two parts may differ in the last place.
-    floats: tuple[float, int] = (0.0, 0)
+    # The sum and the number of the losses that came as bare floats, which the Trainer adds up itself: in one sum, for
+    # one in two parts may differ in the last place.
+    float_sum: float = 0.0
+    float_count: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        if self.totals.keys() != self.counts.keys() or any(count < 1 for count in self.counts.values()):
+            raise ValueError(f"'counts' must have a number of values for each of 'totals': {self.counts}")
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the metrics so far."""
+        return {*self.totals, "loss"} if self.float_count else set(self.totals)
 
     def add(self, output: Any) -> None:
         """Count what one step returned.
@@ -103,10 +117,9 @@ class Means:
 
     def read(self) -> dict[str, float]:
         """Return the means as floats; this waits for a tensor's device."""
-        total, count = self.floats
-        if count:
-            self.add_sum("loss", float(total), count)
-            self.floats = 0.0, 0
+        if self.float_count:
+            self.add_sum("loss", self.float_sum, self.float_count)
+            self.float_sum, self.float_count = 0.0, 0
         return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
 
 

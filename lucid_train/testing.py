@@ -52,12 +52,12 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
     before = generators.read()
     straight.fit()
     expected = straight.state_dict()
-    last = expected["run"]["step"]
+    last = expected["progress"]["step"]
     default = {1, last // 2, last - 1} & set(range(1, last))
     chosen = sorted(default) if cuts is None else [whole_number("cuts", step, least=1) for step in cuts]
     if any(step >= last for step in chosen):
         raise ValueError(f"'cuts' must be below the {last} steps of the run: {chosen}")
-    epochs = len(expected["history"]["epoch"])
+    epochs = len(expected["progress"]["history"]["epoch"])
     for event, count in [*((StepEnd, step) for step in chosen), *([(EpochReport, epochs // 2)] if epochs > 1 else [])]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "state"
@@ -78,7 +78,7 @@ def _save_at(event: type[StepEnd] | type[EpochReport], count: int, trainer: Trai
 
     def stop(event: StepEnd | EpochReport) -> None:
         run = event.run
-        run.when_settled(lambda: write_checkpoint(file, run.state_dict()))
+        run.at_safe_point(lambda: write_checkpoint(file, run.state_dict()))
         run.stop("stopped to be resumed")
 
     trainer.on(event, at=count)(stop)
@@ -109,7 +109,7 @@ def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, s
         history = trainer.fit()
         state = trainer.state_dict()
         own = {name: callback.state_dict() for name, callback in zip(names, callbacks, strict=True)}
-        return {**state, "callbacks": own, "config": None, "status": history.status}
+        return {**state, "callbacks": own, "setup": None, "status": history.status}
 
     found = []
     for one, other in combinations(range(len(names)), 2):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from lucid_train import (
     write_checkpoint,
 )
 from lucid_train.callbacks import (
+    Checkpoint,
     CosineAnnealingLRCallback,
     EarlyStopping,
     ExponentialLRCallback,
@@ -111,7 +113,7 @@ def build(
 
 def without_given_up(state: dict[str, Any]) -> dict[str, Any]:
     """A state without the place in a pass that was given up: how far that one came makes no difference to the next."""
-    return {**state, "data": None} if state["data"]["left"] else state
+    return {**state, "data": None} if state["progress"]["pass_left"] else state
 
 
 @pytest.mark.slow
@@ -152,13 +154,13 @@ def test_a_run_taken_up_from_any_hook_ends_as_one_that_was_not(
     resumed = build(data, order, steps_per_epoch=steps_per_epoch, epochs=epochs)
     np.random.seed(99)
     random.seed(99)
-    finished = asker.found[0]["run"]["epoch"] >= epochs and asker.found[0]["open_epoch"] is None
-    if finished or asker.found[0]["run"]["over"]:
+    progress = asker.found[0]["progress"]
+    if len(progress["history"]["epoch"]) >= epochs or progress["finished_reason"]:
         with pytest.warns(UserWarning, match="nothing left to train"):
             history = resumed.fit(resume=path)
     else:
         history = resumed.fit(resume=path)
-    assert diff_states(straight.state_dict()["history"], history.state_dict()) == []
+    assert diff_states(straight.state_dict()["progress"]["history"], history.state_dict()) == []
     assert diff_states(without_given_up(resumed.state_dict()), without_given_up(straight.state_dict())) == []
 
 
@@ -168,7 +170,7 @@ def test_every_step_is_a_place_to_resume_from(data: str, steps_per_epoch: int | 
     order = ["exponential", "asker", "early"]
     straight = build(data, order, steps_per_epoch=steps_per_epoch)
     straight.fit()
-    for count in range(1, straight.state_dict()["run"]["step"] + 1):
+    for count in range(1, straight.state_dict()["progress"]["step"] + 1):
         asker = Asker(event=StepEnd, count=count, stop=True)
         build(data, order, steps_per_epoch=steps_per_epoch, asker=asker).fit()
         resumed = build(data, order, steps_per_epoch=steps_per_epoch)
@@ -218,3 +220,82 @@ def test_the_file_holds_what_the_state_does(tmp_path: Path) -> None:
     trainer.fit()
     write_checkpoint(tmp_path / "state", trainer.state_dict())
     assert diff_states(read_checkpoint(tmp_path / "state"), trainer.state_dict()) == []
+
+
+class Fails:
+    """A step that remembers its batches, and fails in one of its calls."""
+
+    def __init__(self, call: int) -> None:
+        self.call, self.calls = call, 0
+        self.seen: list[list[float]] = []
+
+    def __call__(self, batch: Any) -> float:
+        self.calls += 1
+        if self.calls == self.call:
+            raise OSError("lost")
+        self.seen.append(batch.tolist())
+        return float(batch.sum())
+
+
+def test_a_step_that_failed_is_tried_again_in_a_run_with_checkpoints(tmp_path: Path) -> None:
+    step = Fails(2)
+    trainer = Trainer(step, batches(np.arange(3.0), batch_size=1), callbacks=[Checkpoint(tmp_path)])
+    with pytest.raises(OSError, match="lost"):
+        trainer.fit()
+    assert trainer.fit().status == "completed"
+    assert sorted(step.seen) == [[0.0], [1.0], [2.0]]
+
+
+class DrawnLate:
+    """The order of a pass is drawn with its first batch, and each batch draws again."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in np.random.permutation(6).reshape(3, 2):
+            yield batch + np.random.rand()
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_state_taken_when_a_step_has_failed_resumes_exactly(call: int) -> None:
+    np.random.seed(1)
+    straight = Fails(0)
+    Trainer(straight, DrawnLate()).fit()
+    np.random.seed(1)
+    failed = Fails(call)
+    trainer = Trainer(failed, DrawnLate())
+    with pytest.raises(OSError, match="lost"):
+        trainer.fit()
+    step = Fails(0)
+    resumed = Trainer(step, DrawnLate())
+    resumed.load_state_dict(trainer.state_dict())
+    resumed.fit()
+    assert failed.seen + step.seen == straight.seen
+
+
+def test_a_batch_that_was_taken_must_be_there_again() -> None:
+    trainer = Trainer(Fails(3), [np.zeros(1)] * 3)
+    with pytest.raises(OSError, match="lost"):
+        trainer.fit()
+    resumed = Trainer(Fails(0), [np.zeros(1)] * 2)
+    resumed.load_state_dict(trainer.state_dict(), accept="steps_per_epoch")
+    with pytest.raises(ValueError, match="'data' must have the 3 batches that were taken before the checkpoint: 2"):
+        resumed.fit()
+
+
+def test_resuming_without_training_leaves_the_place_in_the_data_alone() -> None:
+    def built(stops: bool) -> Trainer:
+        data = batches(np.arange(6.0), batch_size=2, seed=3)
+        trainer = Trainer(lambda batch: float(batch[0]), data, epochs=3, steps_per_epoch=2)
+        trainer.on(StepEnd, at=2)(lambda event: event.run.stop() if stops else None)
+        trainer.on(FitStart)(lambda event: event.run.stop() if event.run.resumed and stops else None)
+        return trainer
+
+    straight = built(stops=False)
+    straight.fit()
+    trainer = built(stops=True)
+    trainer.fit()
+    for attempt in range(4):
+        state = copy.deepcopy(trainer.state_dict())
+        trainer = built(stops=attempt < 3)
+        trainer.load_state_dict(state)
+        trainer.fit()
+    assert diff_states(straight.state_dict()["progress"]["history"], trainer.state_dict()["progress"]["history"]) == []

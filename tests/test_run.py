@@ -130,14 +130,27 @@ def test_between_fits_a_run_holds_no_callbacks() -> None:
 
 
 def test_two_schedules_claim_one_optimizer_in_vain() -> None:
-    run, optimizer = Run(), RateWitness(0.1)
+    optimizer = RateWitness(0.1)
     first, second = Callback(), Callback()
-    run.claim(optimizer, first)
-    run.claim(optimizer, first)
-    run.claim(RateWitness(0.2), second)
-    assert run.optimizer is optimizer
-    with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per optimizer: Callback.* set the same"):
+
+    def claim(event: FitStart) -> None:
+        run = event.run
+        run.claim(optimizer, first)
+        run.claim(optimizer, first)
+        run.claim(RateWitness(0.2), second)
+        assert run.optimizer is optimizer
         run.claim(optimizer, second)
+
+    with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per optimizer: Callback.* set the same"):
+        Trainer(callbacks=[At(FitStart, claim)]).fit()
+
+
+def test_a_claim_holds_for_one_fit() -> None:
+    optimizer, owners = RateWitness(0.1), [Callback(), Callback()]
+    trainer = Trainer(callbacks=[At(FitStart, lambda event: event.run.claim(optimizer, owners.pop()))])
+    trainer.fit()
+    assert trainer.fit(2).status == "completed"
+    assert owners == []
 
 
 def test_no_update_is_told_from_an_update_by_the_rates() -> None:

@@ -24,7 +24,7 @@ from tests.support.terminal import Terminal, has
 
 def saved_step(directory: Path) -> int:
     """Return how many steps the newest checkpoint has behind it."""
-    step: int = Directory(directory).newest()["run"]["step"]
+    step: int = Directory(directory).newest()["progress"]["step"]
     return step
 
 
@@ -65,7 +65,9 @@ def test_the_step_in_hand_finishes_and_all_is_saved(
         assert caught.value.code == 128 + number  # type: ignore[attr-defined]  # a SystemExit
     assert {each: signal.getsignal(each) for each in before} == before
     state = Directory(tmp_path).newest()
-    assert state["run"] == {"epoch": 1, "step": 3, "steps_per_epoch": 10, "over": None}
+    progress = state["progress"]
+    assert (progress["epoch"], progress["step"], progress["phase"]) == (1, 3, "steps")
+    assert (progress["steps_per_epoch"], progress["finished_reason"]) == (10, None)
     resumed = sending(number, Checkpoint(tmp_path), again := [], at=-1)
     assert len(resumed.fit(resume="auto")) == 2
     assert again[:7] == [4, 5, 6, 7, 8, 9, 10]

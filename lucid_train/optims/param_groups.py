@@ -71,10 +71,10 @@ def write_momenta(groups: Sequence[Group], momenta: Sequence[float]) -> None:
             group["momentum"] = momentum
 
 
-def hold_rates(optimizer: Any) -> list[Any]:
+def snapshot_lrs(optimizer: Any) -> list[Any]:
     """Return the rates that stand in the optimizer now, to be read as floats later: tensors as copies."""
-    return [rate if type(rate) is float else _held(rate) for rate in (g["lr"] for g in optimizer.param_groups)]
+    return [rate if type(rate) is float else _snapshot(rate) for rate in (g["lr"] for g in optimizer.param_groups)]
 
 
-def _held(rate: Any) -> Any:
+def _snapshot(rate: Any) -> Any:
     return rate.detach().clone() if hasattr(rate, "detach") else float(rate)

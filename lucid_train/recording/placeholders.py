@@ -10,13 +10,13 @@ import numpy as np
 from attrs import define, field
 
 from lucid_train.callback import Callback
-from lucid_train.events import Status
 from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.monitor import Monitor
 from lucid_train.recording.lines import RUN_FIELDS, read_fields, read_record
 from lucid_train.recording.values import read_count, read_json
 from lucid_train.training.dispatch import Dispatcher
-from lucid_train.training.run import OpenEpoch, Run
+from lucid_train.training.fit import Fit
+from lucid_train.training.run import Run
 
 
 class RecordedCallback(Callback):
@@ -159,8 +159,8 @@ class RecordedRun(Run):
         self.monitored = read_monitor(fields.get("monitored"))
         self.writer = fields.get("writer")
         self.model = read_model(fields.get("model"))
-        step = fields.get("open_step")
-        self.open_epoch = None if step is None else OpenEpoch(iter(()), self.step - read_count("open_step", step))
+        if (step := fields.get("open_step")) is not None:
+            self.open_epoch(read_count("open_step", step))
 
     def take(self, changes: dict[str, Any]) -> None:
         """Take over what a line says has changed.
@@ -171,6 +171,8 @@ class RecordedRun(Run):
         for name, value in read_fields(changes.keys() & RUN_FIELDS, changes).items():
             if name == "last_lr":
                 self._rates = value
+            elif name in ("epoch", "step", "steps_per_epoch"):
+                setattr(self._progress, name, value)
             elif name != "reason" or not self.stopping:  # a callback of the replay may have stopped it for its own
                 setattr(self, name, value)
         # The recorded rates hold, whatever a replayed schedule has written.
@@ -184,16 +186,22 @@ class RecordedRun(Run):
         """
         if record.epoch != len(self.history) + 1:
             raise ValueError(f"epoch {record.epoch} comes after {len(self.history)} epochs")
-        self.history.append(record)
-        self.open_epoch = None
+        self._progress.close_epoch(record)
 
-    def enter(self, dispatcher: Dispatcher) -> None:
-        """Begin a fit, or continue one, for the callbacks of a dispatcher."""
-        self._dispatcher = dispatcher
-        self.stopping = False
-        self.conclude_recorded("running", None)
+    def open_epoch(self, steps_done: int = 0) -> None:
+        """Open the current epoch, of which some steps may be done."""
+        self._progress.open_epoch(None)
+        self._progress.first_step -= steps_done
 
-    def conclude_recorded(self, status: Status, reason: str | None) -> None:
-        """Note how the fit ended."""
-        self.status = self.history.status = status
-        self.reason = self.history.reason = reason
+    def move(self, steps: int) -> None:
+        """Change the number of steps done."""
+        self._progress.step += steps
+
+    def enter(self, dispatcher: Dispatcher) -> Fit:
+        """Begin a fit for the callbacks of a dispatcher."""
+        return Fit(dispatcher, None, self).__enter__()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a callback of the replay has stopped the run."""
+        return self._fit is not None and self._fit.stopping

@@ -39,7 +39,7 @@ from lucid_train.recording.lines import (
 from lucid_train.recording.placeholders import RecordedRun
 from lucid_train.recording.writer import is_gone
 from lucid_train.training.dispatch import Dispatcher
-from lucid_train.training.run import OpenEpoch
+from lucid_train.training.fit import Fit
 from lucid_train.validation import real_number
 
 _LONGEST_PAUSE = 3600.0
@@ -128,6 +128,7 @@ class Player:
     pace: float = 0.0
     run: RecordedRun = field(init=False)
     _listeners: _Listeners | None = field(default=None, init=False)
+    _fit: Fit | None = field(default=None, init=False)
     _failure: BaseException | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -156,7 +157,7 @@ class Player:
             return
         if listeners is None:
             self._listeners = listeners = _Listeners(() if self.muted else self.callbacks)
-            self.run.enter(listeners)
+            self._fit = self.run.enter(listeners)
             listeners.open(event)
         elif isinstance(event, FitEnd):
             self._end(event)
@@ -164,9 +165,9 @@ class Player:
             self._failure = listeners.close([event])
         elif line.event in LIBRARY_EVENTS:
             if isinstance(event, StepEnd) and self.run.listeners(StepStart):
-                self.run.step -= 1
+                self.run.move(-1)
                 listeners.play(StepStart(self.run, epoch=event.epoch, step=event.step))
-                self.run.step += 1
+                self.run.move(1)
             listeners.play(event)
         else:
             listeners.play_own(event, line)
@@ -186,26 +187,24 @@ class Player:
 
     def close(self, status: Status, reason: str | None) -> None:
         """End the open fit, if there is one, otherwise than its log does."""
-        if self.playing:
-            self.run.conclude_recorded(status, reason)
+        if self._fit is not None:
+            self._fit.set_status(status, reason)
             self._end(FitEnd(self.run, status=status, reason=reason))
 
     def fail(self, error: BaseException) -> None:
         """End the open fit, if there is one, because an exception is leaving the replay."""
-        listeners, self._listeners = self._listeners, None
-        if listeners is not None:
-            self.run.conclude(error)
-            run = self.run
-            end = FitEnd(run, status=run.status, reason=run.reason, history=run.history)
-            listeners.close([FitError(run, error=error), end], error)
-            run.leave()
+        fit, self._fit, self._listeners = self._fit, None, None
+        if fit is not None:
+            fit.close(error)
+            fit.leave()
 
     def place(self) -> str:
         """Return how far the run has come, in words."""
         run = self.run
         if not run.epoch:
             return "before its first epoch"
-        return f"after epoch {run.epoch}" if run.open_epoch is None else f"in epoch {run.epoch}, at step {run.step}"
+        finished = run.epoch == len(run.history)
+        return f"after epoch {run.epoch}" if finished else f"in epoch {run.epoch}, at step {run.step}"
 
     def _begun(self, line: Line) -> FitStart:
         self.run.take(line.run)
@@ -214,40 +213,41 @@ class Player:
 
     def _taken(self, line: Line) -> Event | None:
         """Bring the run to where it was at a line, and return the line's event, if it has one."""
-        run = self.run
-        if not self.playing:
+        run, fit = self.run, self._fit
+        if fit is None:
             raise ValueError(f"{line.event} comes while no fit is running")
         run.take(line.run)
         if line.event == "progress":
             return None
         event = read_event(line, run)
         if isinstance(event, EpochStart):
-            run.open_epoch = OpenEpoch(iter(()), run.step)
+            run.open_epoch()
         elif isinstance(event, EpochReport):
             run.add(event.record)
         elif isinstance(event, EvaluateEnd) and event.within_epoch:
             run.history.evaluations.append(read_record(EvaluationRecord, line.fields))
         elif isinstance(event, FitError):
-            run.conclude_recorded(**read_fields(("status", "reason"), line.fields))
+            fit.set_status(**read_fields(("status", "reason"), line.fields))
         elif isinstance(event, FitEnd):
             event.history = run.history
             if run.stopping and event.status in ("completed", "stopped"):  # a callback of this replay stopped it
-                run.conclude()
+                fit.conclude()
                 event.status, event.reason = run.status, run.reason
             else:
-                run.conclude_recorded(event.status, event.reason)
+                fit.set_status(event.status, event.reason)
         return event
 
     def _end(self, event: FitEnd) -> None:
-        listeners, self._listeners = self._listeners, None
+        fit, self._fit, self._listeners = self._fit, None, None
         failure, self._failure = self._failure, None
-        if listeners is not None:
-            event.history = self.run.history
-            failed_now = listeners.close([event])
-            failure = failed_now if failure is None else failure
-            self.run.leave()
+        if fit is None:
+            return
+        event.history = self.run.history
+        failed_now = fit.dispatcher.close([event])
+        failure = failed_now if failure is None else failure
+        fit.leave()
         if failure is not None:
-            self.run.conclude(failure)
+            fit.conclude(failure)
             raise failure
 
 

@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lucid_train.description import class_labels
-
-if TYPE_CHECKING:
-    from lucid_train.training.run import Run
-    from lucid_train.training.trainer import Trainer
+from attrs import fields, frozen
 
 # Settings in spite of their names, and entries that only say where a scheduler stands.
 _SETTINGS = ("_milestones", "_schedule_phases")
 _PROGRESS = ("last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")
 
 
-def configuration(trainer: Trainer, run: Run, epochs: int) -> dict[str, Any]:
-    """Return what a run depends on besides its state: lengths, classes, and the settings of every callback."""
-    optimizer = trainer.optimizer if run.optimizer is None else run.optimizer
-    return {
-        "epochs": epochs,
-        "steps_per_epoch": trainer.steps_per_epoch or trainer.passes.length,
-        "evaluate_every": None if trainer.evaluate is None else trainer.evaluate_every,
-        "model": _kind(trainer.model),
-        "optimizer": _kind(optimizer),
-        "callbacks": {
-            label: callback.settings()
-            for label, callback in zip(class_labels(trainer.callbacks), trainer.callbacks, strict=True)
-        },
-    }
+@frozen
+class Setup:
+    """What a run depends on besides its state, as plain JSON.
+
+    Args:
+        epochs: The epoch that it goes on to.
+        steps_per_epoch: Steps in an epoch, or None while that is unknown.
+        evaluate_every: How often it is evaluated, or None if never.
+        model: The class of the model, or None.
+        optimizer: The class of the optimizer, or None.
+        callbacks: The settings of each callback, by its label.
+    """
+
+    epochs: int
+    steps_per_epoch: int | None
+    evaluate_every: int | str | None
+    model: str | None
+    optimizer: str | None
+    callbacks: dict[str, dict[str, Any]]
 
 
-def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, str]:
+def differences(here: Setup, there: Setup) -> dict[str, str]:
     """Return what differs between the set-up here and that of a checkpoint: a sentence under each name."""
+    both = {each.name: (getattr(here, each.name), getattr(there, each.name)) for each in fields(Setup)}
+    ours, theirs = both.pop("callbacks")
     found = {
-        name: f"{name} is {here[name]!r} here and {there.get(name)!r} in the checkpoint"
-        for name in here
-        if name != "callbacks" and not _same(here[name], there.get(name))
+        name: f"{name} is {mine!r} here and {other!r} in the checkpoint"
+        for name, (mine, other) in both.items()
+        if mine != other
     }
-    if here["optimizer"] is None or there.get("optimizer") is None:
+    if here.optimizer is None or there.optimizer is None:
         found.pop("optimizer", None)  # it may be a callback's, and be known only when the fit has begun
-    ours, theirs = here["callbacks"], there["callbacks"]
     found |= {label: f"{label} is in the checkpoint and not here" for label in theirs if label not in ours}
     found |= {label: f"{label} is here and not in the checkpoint" for label in ours if label not in theirs}
     for label in (label for label in ours if label in theirs):
@@ -90,7 +92,3 @@ def _plain(value: Any) -> Any:
 
 def _same(one: Any, other: Any) -> bool:
     return bool(one == other or repr(one) == repr(other))  # the latter for NaN
-
-
-def _kind(value: object) -> str | None:
-    return None if value is None else type(value).__name__

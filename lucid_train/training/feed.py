@@ -1,33 +1,39 @@
-"""Passes over the data: how one begins, how long it is, and how one that was left in the middle is taken up again."""
+"""Feed: the data of a Trainer, pass by pass."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import islice, repeat
+from collections.abc import Iterator
+from itertools import chain, islice, repeat
 from types import GeneratorType
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
+from lucid_train.progress import Progress
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.training.run import OpenEpoch, Run
+from lucid_train.saving.state import attributed
 
-# Whose passes are the same whatever the random generators do.
+# Iterating these consumes no randomness.
 _FIXED = (list, tuple, range, str, type(None))
 
 
-@define(frozen=True)
-class Passes:
-    """The passes of a Trainer; one is an epoch.
+@define(eq=False)
+class Feed:
+    """The data, where its pass stands, and how a pass that was left in the middle is resumed.
 
     Args:
-        data: The Trainer's data, or None in a rehearsal.
+        data: The Trainer's data; None gives batches that are None.
         steps_per_epoch: Steps in an epoch, where it is not a whole pass.
     """
 
-    data: Iterable[Any] | None
+    data: Any
     steps_per_epoch: int | None
+    _pass: Any = field(default=None, init=False)  # an iterator over the data; None between two passes
+    # A batch that was taken and whose step failed.
+    _given_back: tuple[Any, ...] = field(default=(), init=False)
+    # A state of a pass that was left, which is the data's until a new pass begins.
+    _left: Any = field(default=None, init=False)
 
     @property
     def length(self) -> int | None:
@@ -35,19 +41,32 @@ class Passes:
         if self.data is None:
             return self.steps_per_epoch or 1
         try:
-            return len(self.data)  # type: ignore[arg-type]  # not every iterable is sized
+            return len(self.data)
         except (TypeError, NotImplementedError):  # PyTorch's DataLoader has a len() that raises for iterable datasets
             return None
 
     @property
-    def told(self) -> bool:
-        """Whether the data itself tells where a pass stands and can go on from there."""
-        return callable(getattr(self.data, "state_dict", None)) and callable(
-            getattr(self.data, "load_state_dict", None)
-        )
+    def length_of_epoch(self) -> int | None:
+        """The number of steps in an epoch, or None where that is unknown."""
+        return self.steps_per_epoch or self.length
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether the data itself says where a pass stands and can go on from there."""
+        return all(callable(getattr(self.data, name, None)) for name in ("state_dict", "load_state_dict"))
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a pass is resumed by repeating it, so that the random generators before it matter."""
+        return not (self.is_stateful or isinstance(self.data, _FIXED))
+
+    @property
+    def is_iterator(self) -> bool:
+        """Whether the data is its own iterator: a pass goes on where the one before ended."""
+        return self._pass is self.data
 
     def generators(self) -> dict[str, Any]:
-        """Return the generators that the data, or a DataLoader's sampler, holds in an attribute."""
+        """Return the random generators that the data, or a DataLoader's sampler, holds in an attribute."""
         found: dict[str, Any] = {}
         owners: dict[str, Any] = {"data": self.data}
         for path in ("sampler", "batch_sampler", "batch_sampler.sampler"):
@@ -59,7 +78,7 @@ class Passes:
                     found[f"{place}.{name}"] = held
         return found
 
-    def refuse(self, epochs: int) -> None:
+    def check_epochs(self, count: int) -> None:
         """Refuse data that cannot serve so many epochs.
 
         Raises:
@@ -68,102 +87,116 @@ class Passes:
         length = self.length
         if self.steps_per_epoch is not None and length is not None and self.steps_per_epoch > length:
             raise ValueError(f"'steps_per_epoch' must be <= the {length} batches of data: {self.steps_per_epoch}")
-        if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and epochs > 1:
-            raise ValueError(f"'data' must be iterable {epochs} times; a generator is not, pass a list: {self.data!r}")
+        if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and count > 1:
+            raise ValueError(f"'data' must be iterable {count} times; a generator is not, pass a list: {self.data!r}")
 
-    def refuse_shortage(self, run: Run, part: OpenEpoch) -> None:
-        """Refuse a pass that ended too early.
+    def check_pass(self, progress: Progress) -> None:
+        """Refuse a pass that has ended too early.
 
         Raises:
-            ValueError: If it did.
+            ValueError: If it has.
         """
-        done = run.epoch_step
-        if part.one_shot and done == 0 and run.step:
+        done = progress.epoch_step
+        if self.is_iterator and done == 0 and progress.step:
             raise ValueError(
-                f"'data' must be iterable more than once: it ran dry in epoch {run.epoch}; pass a list, "
+                f"'data' must be iterable more than once: it ran dry in epoch {progress.epoch}; pass a list, "
                 f"or an object whose __iter__ begins a new pass: {self.data!r}"
             )
         if self.steps_per_epoch is not None and done < self.steps_per_epoch:
             raise ValueError(
                 f"'steps_per_epoch' must be <= the batches of a pass: {self.steps_per_epoch}, "
-                f"but epoch {run.epoch} had {done}"
+                f"but epoch {progress.epoch} had {done}"
             )
 
-    def begin(self, run: Run, random: RandomState) -> OpenEpoch:
+    def begin_pass(self) -> None:
         """Begin the pass of a new epoch."""
-        before = None if self.told or isinstance(self.data, _FIXED) else [random.read()]
-        batches = self.again()
-        return OpenEpoch(batches, run.step, one_shot=batches is self.data, random=before)
+        self._pass, self._given_back = self._iterate(), ()
 
-    def again(self, done: int = 0) -> Iterator[Any]:
-        """Return an iterator over the data that stands behind the first `done` batches."""
-        batches = repeat(None, self.steps_per_epoch or 1) if self.data is None else iter(self.data)
-        for _ in islice(batches, done):
-            pass
-        return batches
+    def end_pass(self) -> None:
+        """Let go of the pass, whether or not it has come to its end."""
+        self._pass, self._given_back = None, ()
 
-    def state(self, run: Run) -> dict[str, Any]:
-        """Return where the data stands: its own state if it tells, and whether that is one of a pass given up.
+    def batches(self, progress: Progress, limit: int | None) -> Iterator[Any]:
+        """Return the next batches of the pass, at most `limit` of them; one that was given back is the first."""
+        given_back, self._given_back, progress.batch_taken, self._left = self._given_back, (), False, None
+        if isinstance(self._pass, GeneratorType) and self._pass.gi_frame is None and not self.is_iterator:
+            # An exception has ended the generator. It cannot go on, as other iterators can.
+            self._pass = self._iterate()
+            deque(islice(self._pass, progress.epoch_step + len(given_back)), maxlen=0)
+        # A new islice each time, as one is at its end once what it reads has failed.
+        batches = self._pass if limit is None else islice(self._pass, limit - len(given_back))
+        return chain(given_back, batches) if given_back else batches
+
+    def give_back(self, batch: Any, progress: Progress) -> None:
+        """Take back a batch whose step failed: it is the first of the next ones."""
+        self._given_back, progress.batch_taken = (batch,), True
+
+    def can_be_saved(self) -> bool:
+        """Return whether the data's own state, if it has one, leaves out no batch that is to be tried again."""
+        return not (self._given_back and self.is_stateful)
+
+    def state_dict(self) -> Any:
+        """Return where the data says that its pass stands, or None if it does not.
 
         Raises:
-            RuntimeError: If the data has given out a batch whose step failed, and which is to be tried again.
+            RuntimeError: If it counts a batch that was given back, and is to be tried again.
         """
-        part = run.open_epoch
-        if self.told and part is not None and part.pending:
+        if not self.is_stateful:
+            return None
+        if not self.can_be_saved():
             raise RuntimeError("a batch has been taken whose step has failed; the run can be saved after the next step")
-        drawn = part is not None and not part.trained and run.epoch_step > 0
-        state: Any = self.data.state_dict() if self.told else None  # type: ignore[union-attr]  # told says so
-        return {"state": state, "left": run.left_pass and not drawn}
+        return attributed("data.state_dict", self.data.state_dict) if self._left is None else self._left
 
-    def load(self, run: Run, state: dict[str, Any]) -> None:
+    def resume(self, state: Any, progress: Progress, random: RandomState) -> None:
         """Bring the data to where it stood, before a new pass or in the middle of one.
 
-        Raises:
-            ValueError: If the state is one of data that tells where it stands and this is not, or the reverse.
-        """
-        if self.told is not (state["state"] is not None):
-            which = "with" if self.told else "without"
-            raise ValueError(f"'data' is one {which} state_dict here, and was not when the checkpoint was written")
-        run.left_pass = bool(state["left"])
-        if self.told:
-            self.data.load_state_dict(state["state"])  # type: ignore[union-attr]  # told says so
-            if run.left_pass:
-                # A pass that was given up: it is begun, and given up again, so that the next one is a new one.
-                next(iter(self.data), None)  # type: ignore[arg-type]  # told says so
-        elif isinstance(self.data, Iterator):
-            _skip(self.data, run.step)
-
-    def take_up(self, run: Run, done: int, random: RandomState, before: list[dict[str, Any]] | None) -> OpenEpoch:
-        """Return the rest of a pass, after `load`.
-
-        Data that does not tell where it stands is passed over from its beginning, with all generators as they were
-        then, so that its order is the same.
+        Data that does not say where it stands is iterated over from the beginning of its pass, with all generators as
+        they were then, so that its order is the same.
 
         Args:
-            run: The run, at its step.
-            done: Steps done in the pass.
+            state: What `state_dict` returned.
+            progress: Where the run stands.
             random: The generators.
-            before: Where they stood before the pass and before its first batch.
 
         Raises:
-            ValueError: If the data has fewer batches than were done.
+            ValueError: If the state is one of data that says where it stands and this does not, or the reverse, or
+                there are fewer batches than were done.
         """
+        if self.is_stateful is not (state is not None):
+            which = "with" if self.is_stateful else "without"
+            raise ValueError(f"'data' is one {which} state_dict here, and was not when the checkpoint was written")
+        if self.is_stateful:
+            attributed("data.load_state_dict", self.data.load_state_dict, state)
+            if progress.pass_left:
+                next(iter(self.data), None)  # begin that pass, to leave it again: the next one is then a new one
+                self._left = state
+        elif isinstance(self.data, Iterator):
+            _skip(self.data, progress.step)
+        if progress.phase in ("steps", "evaluation"):
+            self._resume_pass(progress, random)
+
+    def _resume_pass(self, progress: Progress, random: RandomState) -> None:
+        done, before = progress.epoch_step, progress.random_before
         if before:
             random.write(before[0])
-        batches = self.again()
+        self.begin_pass()
         if before and len(before) > 1:
             random.write(before[1])
-        if not self.told and not isinstance(self.data, Iterator):
-            _skip(batches, done)
-        one_shot = batches is self.data
-        if self.told and self.steps_per_epoch is not None and done >= self.steps_per_epoch:
-            next(batches, None)  # what has not begun could be taken for a pass to come
-            batches = iter(())
-        return OpenEpoch(batches, run.step - done, one_shot=one_shot, random=before)
+        repeated = 0 if self.is_stateful or isinstance(self.data, Iterator) else done
+        last = _skip(self._pass, repeated + progress.batch_taken)
+        if progress.batch_taken:
+            self.give_back(last, progress)
+        if self.is_stateful and self.steps_per_epoch is not None and done >= self.steps_per_epoch:
+            next(self._pass, None)  # what has not begun could be taken for a pass to come
+            self._pass = iter(())
+
+    def _iterate(self) -> Iterator[Any]:
+        return repeat(None, self.steps_per_epoch or 1) if self.data is None else iter(self.data)
 
 
-def _skip(source: Iterator[Any], count: int) -> None:
-    skipped = deque(enumerate(islice(source, count), 1), maxlen=1)
-    found = skipped[0][0] if skipped else 0
+def _skip(source: Iterator[Any], count: int) -> Any:
+    """Take the batches that were taken before the checkpoint, and return the last one."""
+    found, last = next(iter(deque(enumerate(islice(source, count), 1), maxlen=1)), (0, None))
     if found < count:
-        raise ValueError(f"'data' must have the {count} batches that were done before the checkpoint: {found}")
+        raise ValueError(f"'data' must have the {count} batches that were taken before the checkpoint: {found}")
+    return last

@@ -3,45 +3,88 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from lucid_train.callback import Callback, F, FunctionListener, Subscription, listener_decorator
-from lucid_train.events import (
-    EpochEnd,
-    EpochReport,
-    EpochStart,
-    EvaluateEnd,
-    EvaluateStart,
-    Event,
-    FitEnd,
-    FitError,
-    FitStart,
-    StepEnd,
-    StepStart,
+from lucid_train.callback import (
+    Callback,
+    F,
+    FunctionListener,
+    Subscription,
+    check_state_is_known,
+    listener_decorator,
 )
-from lucid_train.history import History
+from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
+from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import NoUpdate, detached, evaluation
-from lucid_train.optims.param_groups import hold_rates
-from lucid_train.saving.random_state import RandomState
-from lucid_train.saving.state import capture, find, go_on, names, restore, warn_if_nothing_is_left
-from lucid_train.training import arguments as given
-from lucid_train.training.dispatch import Dispatcher, add_note, call
-from lucid_train.training.feed import Passes
-from lucid_train.training.rehearsal import Rehearsal
-from lucid_train.training.run import OpenEpoch, Run
-from lucid_train.validation import checked, whole_number
+from lucid_train.optims.param_groups import param_groups, snapshot_lrs
+from lucid_train.progress import Progress
+from lucid_train.saving.random_state import RandomState, is_generator
+from lucid_train.saving.state import Participants, find_state, load_optimizer
+from lucid_train.training.dispatch import Dispatcher, call
+from lucid_train.training.feed import Feed
+from lucid_train.training.fit import Fit
+from lucid_train.training.run import Run
+from lucid_train.validation import checked, function, whole_number
 
 if TYPE_CHECKING:
     from lucid_train.training.plan import Plan
 
+_NO_BATCH = object()
+
+
+def _data(name: str, value: Any) -> None:
+    if not isinstance(value, Iterable) and not hasattr(value, "__getitem__"):
+        raise TypeError(f"{name!r} must be iterable, one pass is one epoch: {value!r}")
+
+
+def _optimizer(name: str, value: Any) -> None:
+    param_groups(value)
+
+
+def _evaluate_every(name: str, value: Any) -> tuple[int | None, int | None]:
+    """Return the epochs between two evaluations, or the steps."""
+    if isinstance(value, str) and (match := re.fullmatch(r"([1-9]\d{0,17}) steps?", value)):
+        return None, int(match[1])
+    if isinstance(value, (str, bool, float)) or not hasattr(value, "__index__"):
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"{name!r} must be a number of epochs or of steps such as '500 steps': {value!r}")
+    return whole_number(name, value, least=1), None
+
+
+def _extras(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name!r} must be a mapping of names to what is to be saved: {value!r}")
+    for key, each in value.items():
+        if not (isinstance(key, str) and (is_generator(each) or hasattr(each, "load_state_dict"))):
+            rule = "a random generator or an object with state_dict() and load_state_dict(), under a name"
+            raise TypeError(f"'{name}[{key!r}]' must be {rule}: {each!r}")
+
+
+def _callbacks(name: str, value: tuple[Any, ...]) -> None:
+    for index, callback in enumerate(value):
+        if not isinstance(callback, Callback):
+            cure = "pass an instance" if isinstance(callback, type) else "derive it from lucid_train.Callback"
+            raise TypeError(f"'{name}[{index}]' must be a Callback, {cure}: {callback!r}")
+        if any(callback is other for other in value[:index]):
+            raise ValueError(f"'{name}[{index}]' must not be in the list twice: {callback!r}")
+        check_state_is_known(callback)
+
+
+def _as_tuple(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"'callbacks' must be a list of callbacks: {callbacks!r}")
+    return tuple(callbacks)
+
 
 @define(eq=False)
 class Trainer:
-    """Runs a step function over data, epoch by epoch, and tells callbacks what happens.
+    """Runs a step function over data, epoch by epoch, and emits the events that callbacks receive.
 
     With neither `step` nor `data` it is a rehearsal: every event is emitted, and the optimizer, if any, is stepped once
     per step.
@@ -54,12 +97,14 @@ class Trainer:
         steps_per_epoch: Steps in an epoch, where it is not a whole pass; needed for endless data. At least 1.
         model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`.
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
-        evaluate: Called without arguments after the steps of an epoch; returns a mapping of metrics, or one number,
-            which is recorded as "val_loss". A name that the steps use too is recorded with "val_" before it.
-        evaluate_every: Evaluate in epochs that are a multiple of this. At least 1.
+        evaluate: Called without arguments; returns a mapping of metrics, or one number, which is recorded as
+            "val_loss". A name that the steps use too is recorded with "val_" before it.
+        evaluate_every: A number of epochs, at least 1: evaluate at the end of those that are a multiple of it, and
+            record what is found with the epoch. Or a number of steps such as "500 steps": evaluate after those whose
+            number, counted through the run, is a multiple of it, and record what is found in `history.evaluations`.
         extras: What else belongs to the state of the run, by name: random generators of Python, numpy or PyTorch that
             the data or the step draws from, and anything with `state_dict` and `load_state_dict`.
-        callbacks: Callbacks in the order in which they hear.
+        callbacks: Callbacks in the order in which they receive an event.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -70,23 +115,30 @@ class Trainer:
     [1.0, 1.0]
     """
 
-    step: Callable[[Any], Any] | None = field(default=None, validator=given.callable_or_none)
-    data: Iterable[Any] | None = field(default=None, validator=given.iterable_or_none, repr=False)
+    step: Callable[[Any], Any] | None = field(default=None, validator=checked(function))
+    data: Iterable[Any] | None = field(default=None, validator=checked(_data), repr=False)
     epochs: int = field(default=1, kw_only=True, validator=checked(whole_number, least=0))
     steps_per_epoch: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
     model: Any = field(default=None, kw_only=True, repr=False)
-    optimizer: Any = field(default=None, kw_only=True, validator=given.optimizer_or_none, repr=False)
-    evaluate: Callable[[], Any] | None = field(default=None, kw_only=True, validator=given.callable_or_none)
-    evaluate_every: int = field(default=1, kw_only=True, validator=checked(whole_number, least=1))
-    extras: Mapping[str, Any] = field(factory=dict, kw_only=True, validator=given.savable, repr=False)
-    callbacks: tuple[Callback, ...] = field(default=(), kw_only=True, converter=given.as_tuple, validator=given.listed)
+    optimizer: Any = field(default=None, kw_only=True, validator=checked(_optimizer), repr=False)
+    evaluate: Callable[[], Any] | None = field(default=None, kw_only=True, validator=checked(function))
+    evaluate_every: int | str = field(default=1, kw_only=True, validator=checked(_evaluate_every))
+    extras: Mapping[str, Any] = field(factory=dict, kw_only=True, validator=checked(_extras), repr=False)
+    callbacks: tuple[Callback, ...] = field(
+        default=(), kw_only=True, converter=_as_tuple, validator=checked(_callbacks)
+    )
     _listeners: list[FunctionListener] = field(factory=list, init=False, repr=False)
-    _run: Run | None = field(default=None, init=False, repr=False)
+    _feed: Feed = field(init=False, repr=False)
+    _progress: Progress = field(factory=Progress, init=False, repr=False)
+    _run: Run = field(init=False, repr=False)
+    # A state that was loaded, until the next fit has brought data and generators to where they stood in it.
     _loaded: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.data is not None and self.step is None:
             raise ValueError("'step' must be given with data: None")
+        self._feed = Feed(self.data, self.steps_per_epoch)
+        self._run = Run(progress=self._progress)
 
     def on(
         self,
@@ -101,10 +153,10 @@ class Trainer:
 
         Args:
             event: The event's class.
-            every: Hear it when the count is a multiple of this; for counts see `lucid_train.on`.
-            at: Hear it at these counts only.
-            once: Hear it only the first time in each fit.
-            when: Hear it when this function of the event is true.
+            every: Receive it when the count is a multiple of this; for counts see `lucid_train.on`.
+            at: Receive it at these counts only.
+            once: Receive it only the first time in each fit.
+            when: Receive it when this function of the event is true.
 
         Raises:
             TypeError: If a condition is of the wrong kind, or the function does not take one argument.
@@ -121,36 +173,31 @@ class Trainer:
         subscription = Subscription(event, every=every, at=at, once=once, when=when)
         return listener_decorator(self._listeners, subscription)
 
-    @property
-    def passes(self) -> Passes:
-        """How the data is passed over."""
-        return Passes(self.data, self.steps_per_epoch)
-
-    @property
-    def _random(self) -> RandomState:
-        return RandomState.of(self.passes.generators(), self.extras)
-
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run, from which a Trainer set up in the same way goes on exactly.
 
         It is plain JSON but for the arrays of model, optimizer and callbacks, which may be the live ones. Within a fit,
-        ask for it with `run.when_settled`.
+        ask for it with `run.at_safe_point`.
         """
         if self._loaded is not None:
             return self._loaded
-        return capture(self, self._run or Run(model=self.model, optimizer=self.optimizer), self._random)
+        self._update()
+        epochs = self._goal(None) if self._run.status == "ready" else self._run.epochs
+        return self._participants(self._run.optimizer, epochs).state(self._progress)
 
     def load_state_dict(self, state: Mapping[str, Any], *, accept: str | Iterable[str] = ()) -> None:
         """Take over a state; the next `fit` goes on from there.
+
+        An exception of the model's own `load_state_dict`, or another object's, leaves as it is.
 
         Args:
             state: What `state_dict` returned.
             accept: Names of what may differ in the set-up, as the error gives them, or "all"; what is here counts.
 
         Raises:
-            ValueError: If the set-up differs, or entries are missing or unknown, naming them.
+            ValueError: If the set-up differs, or entries are missing, unknown or of the wrong type, naming them.
         """
-        self._load(state, self.epochs, names(accept))
+        self._load(state, self.epochs, _names(accept))
 
     def fit(
         self,
@@ -180,129 +227,146 @@ class Trainer:
             FileNotFoundError: If there is no checkpoint to resume from.
             CheckpointError: If it is damaged.
         """
-        goal = self.epochs if epochs is None else whole_number("epochs", epochs, least=0)
-        if resume is not None and (state := find(resume, self, restart)) is not None:
-            self._load(state, goal, [*names(accept), *(() if epochs is None else ("epochs",))])
-        run, dispatcher = self._entered(restart), Dispatcher([*self.callbacks, *self._listeners])
-        self.passes.refuse(goal - len(run.history))
-        over = None if self._loaded is None else run.over
-        warn_if_nothing_is_left(run, goal, over)
-        run.steps_per_epoch = self.steps_per_epoch or self.passes.length or run.steps_per_epoch
-        run.begin(dispatcher, goal, self.state_dict, over)
-        try:
-            dispatcher.open(FitStart(run))
+        goal = self._goal(epochs)
+        if resume is not None:
+            if restart:
+                raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
+            if (state := find_state(resume, self.callbacks)) is not None:
+                self._load(state, goal, [*_names(accept), *(() if epochs is None else ("epochs",))])
+        if self._run.status == "running":
+            raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
+        if restart:
+            self._begin_run(Progress())
+            for callback in self.callbacks:
+                callback.reset()
+        self._update()
+        run, progress, feed = self._run, self._progress, self._feed
+        feed.check_epochs(goal - len(progress.history))
+        finished_reason = None if self._loaded is None else progress.finished_reason
+        if (done := _nothing_left(progress, goal, finished_reason)) is not None:
+            warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
+        progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
+        run.epochs, progress.finished_reason = goal, None
+        dispatcher = Dispatcher([*self.callbacks, *self._listeners])
+        with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
+            if finished_reason is not None:
+                run.stop(finished_reason, for_good=True)
+            fit.open()
             if self._loaded is not None:
-                go_on(self, run, self._random, self._loaded)
+                self._resume(self._loaded)
                 self._loaded = None
-            run.settle()
-            while len(run.history) < goal and not run.stopping:
-                self._epoch(run)
-            run.finish()
-        except BaseException as error:
-            if not any(str(note).startswith("raised by ") for note in getattr(error, "__notes__", ())):
-                add_note(error, f"raised in epoch {run.epoch} after step {run.step}")  # by step, data or evaluate
-            run.conclude(error)
-            # No local name may hold the event: the traceback's frames would then keep the exception alive.
-            dispatcher.close([FitError(run, error=error), self._end(run)], error)
-            raise
-        else:
-            run.conclude()
-            failure = dispatcher.close([self._end(run)])
-            if failure is None:
-                run.settle()
-            else:
-                run.conclude(failure)
-                try:
-                    raise failure
-                finally:
-                    del failure
-        finally:
-            run.leave()
+            fit.safe_point()
+            fit.began = perf_counter() - progress.seconds
+            while self._goes_on(fit):
+                self._turn(fit)
+                fit.safe_point()
+            fit.finish()
         return run.history
 
     def plan(self, epochs: int | None = None) -> Plan:
-        """Return what `fit(epochs)` would do, who hears what and every rate; nothing is trained, nothing changes."""
+        """Return what `fit(epochs)` would do, who receives what and every rate; nothing is trained, nothing changes."""
         from lucid_train.training.plan import planned
 
-        goal = self.epochs if epochs is None else whole_number("epochs", epochs, least=0)
-        return planned(self, self._run or Run(), [*self.callbacks, *self._listeners], goal, self.passes.length)
+        self._update()
+        return planned(
+            self, self._run, [*self.callbacks, *self._listeners], self._goal(epochs), self._feed.length_of_epoch
+        )
+
+    def _goal(self, epochs: int | None) -> int:
+        return whole_number("epochs", self.epochs if epochs is None else epochs, least=0)
+
+    def _update(self) -> None:
+        """Hand on what may have been set since the last fit."""
+        run, every = self._run, 1 if self.evaluate is None else self.evaluate_every
+        run.model, run.optimizer = self.model, run.optimizer if self.optimizer is None else self.optimizer
+        run.evaluate_every, run.evaluate_steps = _evaluate_every("evaluate_every", every)
+        self._feed.data, self._feed.steps_per_epoch = self.data, self.steps_per_epoch
+
+    def _begin_run(self, progress: Progress, *, resumed: bool = False) -> None:
+        self._progress, self._run, self._loaded = progress, Run(progress=progress, resumed=resumed), None
+        self._feed.end_pass()
+
+    @property
+    def _random(self) -> RandomState:
+        return RandomState.of(self._feed.generators(), self.extras)
+
+    def _participants(self, optimizer: Any, epochs: int) -> Participants:
+        every = None if self.evaluate is None else self.evaluate_every
+        settings = epochs, self._feed.length_of_epoch, every
+        return Participants(self.model, optimizer, self.callbacks, self.extras, self._feed, self._random, settings)
 
     def _load(self, state: Mapping[str, Any], epochs: int, accept: list[str]) -> None:
-        if self._run is not None and self._run.status == "running":
+        if self._run.status == "running":
             raise RuntimeError("this Trainer is training: a state must not be loaded within fit()")
-        self._run = restore(self, state, epochs, accept)
+        self._update()
+        self._begin_run(self._participants(self.optimizer, epochs).restore(state, accept), resumed=True)
         self._loaded = dict(state)
 
-    def _entered(self, restart: bool) -> Run:
-        if self._run is not None and self._run.status == "running":
-            raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
-        if restart:
-            self._run = self._loaded = None
-            for callback in self.callbacks:
-                callback.reset()
-        run = self._run = self._run or Run()
-        run.model, run.evaluate_every = self.model, 1 if self.evaluate is None else self.evaluate_every
-        run.optimizer = run.optimizer if self.optimizer is None else self.optimizer
-        return run
+    def _resume(self, state: Mapping[str, Any]) -> None:
+        """Bring the data and the generators to where they stood, now that callbacks have begun."""
+        if self.optimizer is None and self._run.optimizer is not None and state["optimizer"] is not None:
+            load_optimizer(self._run.optimizer, state["optimizer"])  # one that a callback brought
+        random = self._random
+        self._feed.resume(state["data"], self._progress, random)
+        random.write(state["random"])
 
-    @staticmethod
-    def _end(run: Run) -> FitEnd:
-        return FitEnd(run, status=run.status, reason=run.reason, history=run.history)
+    # The state machine: each turn does what the phase of the progress says comes next, and sets the phase that follows.
 
-    def _epoch(self, run: Run) -> None:
-        """Train one epoch, or what is left of the one that the last fit did not finish."""
-        began = perf_counter()
-        if run.open_epoch is None:
-            run.epoch = len(run.history) + 1
-            run.steps_per_epoch = self.steps_per_epoch or self.passes.length or run.steps_per_epoch
-            part = run.open_epoch = self.passes.begin(run, self._random)
-            part.began = began
-            run.emit(EpochStart(run, epoch=run.epoch))
-            if part.random is not None:
-                part.random.append(self._random.read())
-            run.settle()
-        part = run.open_epoch
-        part.began = began
-        if part.broken and not part.one_shot:
-            part.batches = self.passes.again(run.epoch_step + len(part.pending))
+    def _goes_on(self, fit: Fit) -> bool:
+        progress = self._progress
+        return len(progress.history) < fit.run.epochs and (not fit.stopping or progress.steps_are_done)
+
+    def _turn(self, fit: Fit) -> None:
+        progress = self._progress
+        if progress.phase == "between":
+            fit.began = perf_counter()
         try:
-            finished = part.trained = part.trained or self._steps(run, part)
-            metrics = self._evaluated(run, part.means.read()) if finished else {}
+            match progress.phase:
+                case "between":
+                    self._open_epoch()
+                case "steps":
+                    self._steps(fit)
+                case "evaluation":
+                    self._evaluate_within_epoch()
+                case "end":
+                    self._close_epoch(fit)
         finally:
-            part.seconds += perf_counter() - began
-            part.began = None
-        if not finished:
-            return
-        began = perf_counter()
-        lr = tuple(run.last_lr if part.rates is None else map(float, part.rates))
-        try:
-            run.emit(EpochEnd(run, epoch=run.epoch, metrics=metrics, lr=lr))
-        finally:  # if it fails, the epoch is over all the same: a schedule that has advanced must not do so again
-            record = part.record(run, metrics, lr, perf_counter() - began)
-            run.history.append(record)
-            run.open_epoch = None
-        run.emit(EpochReport(run, record=record))
-        run.settle()
+            if progress.phase != "between":
+                progress.seconds = perf_counter() - fit.began
 
-    def _steps(self, run: Run, part: OpenEpoch) -> bool:
-        """Do the steps of an epoch until its end or a stop; return whether it has come to its end."""
-        step = self.step or Rehearsal(run)
-        epoch, requests = run.epoch, run.requests
+    def _open_epoch(self) -> None:
+        run, progress, feed, random = self._run, self._progress, self._feed, self._random
+        progress.epoch = len(progress.history) + 1
+        progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
+        before = [random.read()] if feed.is_repeated else None
+        feed.begin_pass()
+        progress.open_epoch(before)
+        run.emit(EpochStart(run, epoch=progress.epoch))
+        if before is not None:
+            progress.random_before = [*before, random.read()]
+
+    def _steps(self, fit: Fit) -> None:
+        """Do steps until the pass is over, an evaluation is due, or the fit has something else to attend to."""
+        run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
+        step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         heard = bool(starts or ends)
+        every, limits = run.evaluate_steps, []
+        evaluate_at = None if every is None else (progress.step // every + 1) * every
+        if evaluate_at is not None:
+            limits.append(evaluate_at - progress.step)
+        if self.steps_per_epoch is not None:
+            limits.append(self.steps_per_epoch - progress.epoch_step)
         # What makes up the cost of a step stays in local names: the listeners, and the sum of losses that are floats.
-        (total, count), updated = part.means.floats, False
-        batch = trained = object()
-        if run.stopping:
-            return False
-        batches = part.remaining(self.steps_per_epoch and self.steps_per_epoch - run.epoch_step)
+        total, count, updated, exhausted = means.float_sum, means.float_count, False, False
+        batch: Any = _NO_BATCH
         try:
-            for batch in batches:
+            for batch in feed.batches(progress, min(limits, default=None)):
                 if starts:
-                    call(starts, StepStart(run, epoch, run.step + 1, batch))
+                    call(starts, StepStart(run, epoch, progress.step + 1, batch))
                 output = step(batch)
-                run.step += 1
-                batch = trained  # before the next one is made, this one's memory is free
+                progress.step += 1
+                batch = _NO_BATCH  # before the next one is made, this one's memory is free
                 if isinstance(output, float):
                     total += output
                     count += 1
@@ -310,42 +374,89 @@ class Trainer:
                 elif output is None:
                     updated = True
                 else:
-                    part.means.add(output)
+                    means.add(output)
                     updated = updated or type(output) is not NoUpdate
                 if heard:
-                    if run.optimizer is not None and type(output) is not NoUpdate:
-                        part.rates = hold_rates(run.optimizer)
+                    if optimizer is not None and type(output) is not NoUpdate:
+                        progress.rates = snapshot_lrs(optimizer)
                     if ends:
-                        call(ends, StepEnd(run, epoch, run.step, detached(output)))
-                if requests:
-                    part.means.floats = total, count
-                    if updated and not heard and run.optimizer is not None:
-                        part.rates = hold_rates(run.optimizer)
-                    run.settle()
-                if run.stopping and run.epoch_step != run.steps_per_epoch:  # else the pass comes to its own end
-                    run.left_pass = self.data is not None
+                        call(ends, StepEnd(run, epoch, progress.step, detached(output)))
+                if fit.attention:
                     break
             else:
-                run.left_pass = self.steps_per_epoch is not None and self.data is not None
+                exhausted = True
         finally:
-            if batch is not trained:  # its step failed: it is the first of the next fit
-                part.pending = (batch,)
-            part.means.floats = total, count
+            if batch is not _NO_BATCH:
+                feed.give_back(batch, progress)
+            means.float_sum, means.float_count = float(total), count
             # Without a listener nothing changes the rates between two updates, and one look at the end will do.
-            if updated and not heard and run.optimizer is not None:
-                part.rates = hold_rates(run.optimizer)
-        if run.stopping and run.epoch_step != run.steps_per_epoch:
-            return False
-        self.passes.refuse_shortage(run, part)
-        if not part.one_shot:
-            run.steps_per_epoch = run.epoch_step
-        return True
+            if updated and not heard and optimizer is not None:
+                progress.rates = snapshot_lrs(optimizer)
+            if progress.epoch_step:
+                progress.pass_left = False
+            if progress.step == evaluate_at:
+                progress.phase = "evaluation"
+        if exhausted and progress.phase == "steps":
+            feed.check_pass(progress)
+            progress.pass_left = self.steps_per_epoch is not None and self.data is not None
+            if not feed.is_iterator:
+                progress.steps_per_epoch = progress.epoch_step
+            progress.phase = "end"
 
-    def _evaluated(self, run: Run, metrics: dict[str, float]) -> dict[str, float]:
-        """Return the metrics of the steps together with those of the evaluation, if it is due."""
-        if self.evaluate is None or run.epoch % self.evaluate_every:
-            return metrics
-        run.emit(EvaluateStart(run, epoch=run.epoch, step=run.step))
-        found = evaluation(self.evaluate(), metrics)
-        run.emit(EvaluateEnd(run, epoch=run.epoch, step=run.step, metrics=found))
-        return {**metrics, **found}
+    def _evaluate_within_epoch(self) -> None:
+        run, progress = self._run, self._progress
+        epoch, step = progress.epoch, progress.step
+        if self.evaluate is None:  # it was set to None since the evaluation fell due
+            progress.phase = "steps"
+            return
+        began = perf_counter()
+        run.emit(EvaluateStart(run, epoch=epoch, step=step, within_epoch=True))
+        found = evaluation(self.evaluate(), progress.means.names)
+        seconds = perf_counter() - began
+        progress.history.evaluations.append(EvaluationRecord(epoch=epoch, step=step, seconds=seconds, metrics=found))
+        progress.phase = "steps"
+        # Callbacks change the run here: if one fails, the evaluation is over all the same.
+        run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found, within_epoch=True))
+
+    def _close_epoch(self, fit: Fit) -> None:
+        run, progress = self._run, self._progress
+        epoch, step, metrics = progress.epoch, progress.step, progress.means.read()
+        if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch):
+            run.emit(EvaluateStart(run, epoch=epoch, step=step))
+            found = evaluation(self.evaluate(), metrics)
+            run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found))
+            metrics |= found
+        lr = tuple(run.last_lr if progress.rates is None else map(float, progress.rates))
+        try:
+            run.emit(EpochEnd(run, epoch=epoch, metrics=metrics, lr=lr))
+        finally:  # if it fails, the epoch is over all the same: a schedule that has advanced must not do so again
+            seconds, last_lr = perf_counter() - fit.began, tuple(run.last_lr)
+            record = EpochRecord(
+                epoch=epoch, steps=progress.epoch_step, seconds=seconds, metrics=metrics, lr=lr, last_lr=last_lr
+            )
+            progress.close_epoch(record)
+            self._feed.end_pass()
+        run.emit(EpochReport(run, record=record))
+
+
+def _rehearsal(optimizer: Any) -> Callable[[Any], None]:
+    """Return the step function of a Trainer that has none: it steps the optimizer, if that can be stepped."""
+    step = getattr(optimizer, "step", None)
+
+    def rehearse(batch: object) -> None:
+        if step is not None:
+            step()
+
+    return rehearse
+
+
+def _nothing_left(progress: Progress, goal: int, finished_reason: str | None) -> str | None:
+    """Return why a fit is not going to train, or None if it is."""
+    if finished_reason is not None:
+        return f"{finished_reason}; pass accept='stopped' to go on"
+    done = len(progress.history)
+    return f"{done} epochs are done; pass more epochs, or restart=True" if done and goal <= done else None
+
+
+def _names(accept: str | Iterable[str]) -> list[str]:
+    return [accept] if isinstance(accept, str) else list(accept)

@@ -71,7 +71,7 @@ def blocked(folder: Path, model: Model) -> float:
     def ask(event: Any) -> None:
         checkpoint.save()
         began = perf_counter()
-        event.run.when_settled(lambda: waits.append(perf_counter() - began))
+        event.run.at_safe_point(lambda: waits.append(perf_counter() - began))
 
     trainer.on(StepEnd, at=1)(ask)
     trainer.fit()

@@ -88,7 +88,7 @@ def test_the_best_is_kept_besides_the_last(tmp_path: Path, mode: Any, best: int)
     assert checkpoint.best_file is not None
     assert checkpoint.best_file.exists()
     state = read_checkpoint(checkpoint.best_file)
-    assert state["run"]["epoch"] == best
+    assert state["progress"]["epoch"] == best
     assert state["callbacks"]["Checkpoint"]["best_file"] == checkpoint.best_file.name
     assert len(names(tmp_path)) == 2
 

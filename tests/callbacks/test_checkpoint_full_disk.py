@@ -42,7 +42,7 @@ def test_a_full_disk_ends_the_fit_naming_the_file(tmp_path: Path, background: bo
         trainer(tmp_path, background=background).fit(resume="auto", accept="epochs")
     assert caught.value.errno == errno.EFBIG
     assert Directory(tmp_path).files() == good
-    assert read_checkpoint(good[-1])["run"]["epoch"] == 2
+    assert read_checkpoint(good[-1])["progress"]["epoch"] == 2
     assert list(tmp_path.glob(".*")) == []
 
 
@@ -55,7 +55,7 @@ def test_training_goes_on_with_a_full_disk_if_asked_to(tmp_path: Path, backgroun
         history = resumed.fit(resume="auto", accept="epochs")
     assert [record.epoch for record in history] == [1, 2, 3, 4]
     assert Directory(tmp_path).files() == good
-    assert Directory(tmp_path).newest()["run"]["epoch"] == 2
+    assert Directory(tmp_path).newest()["progress"]["epoch"] == 2
 
 
 def test_once_there_is_room_again_the_next_checkpoint_is_written(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_once_there_is_room_again_the_next_checkpoint_is_written(tmp_path: Path)
     with small_disk(10_000), pytest.warns(UserWarning, match="there is no other"):
         training.fit(epochs=2)
     training.fit(epochs=3)
-    assert Directory(tmp_path).newest()["run"]["epoch"] == 3
+    assert Directory(tmp_path).newest()["progress"]["epoch"] == 3
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_before_the_first_step(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from lucid_train.callbacks.display.terminal.streams import StreamProxy
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
-from lucid_train.training.run import OpenEpoch
+from lucid_train.progress import Progress
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -150,11 +150,12 @@ def test_evaluations_within_an_epoch_have_rows_of_their_own_among_those_of_the_e
     assert [text.plain for text in table.lines(records[1], 9, None, 20)] == ["epoch 1  step 100", " val_loss   0.2500"]
 
 
-def running(epoch: int, step: int, *, steps: int | None = 10) -> Run:
-    """Return a run of 100 epochs that has done some steps of an epoch, and no epoch before it."""
-    run = Run(epochs=100, steps_per_epoch=steps)
-    run.epoch, run.step, run.open_epoch = epoch, step, OpenEpoch(iter(()), 0)
-    return run
+def in_epoch(epoch: int, step: int, steps: int | None = 10) -> Progress:
+    """Return the progress of a run that has done some steps of an epoch, and no epoch before it."""
+    progress = Progress(steps_per_epoch=steps)
+    progress.open_epoch(None)
+    progress.epoch, progress.step = epoch, step
+    return progress
 
 
 class TimedRun(Run):
@@ -167,46 +168,64 @@ class TimedRun(Run):
 
 
 def test_what_is_left_counts_steps_and_evaluations() -> None:
-    run = TimedRun(epochs=4, steps_per_epoch=10, evaluate_every=2)
+    progress = Progress(steps_per_epoch=10)
+    run = TimedRun(epochs=4, evaluate_every=2, progress=progress)
     throughput = Throughput(run)
     assert throughput.remaining is None
-    run.open_epoch, run.epoch, run.step, run.now = OpenEpoch(iter(()), 0), 1, 5, 5.0
+    progress.open_epoch(None)
+    progress.epoch, progress.step, run.now = 1, 5, 5.0
     assert throughput.remaining == pytest.approx(35.0)
-    finish(run, throughput, EpochRecord(epoch=1, steps=10, seconds=10.0))
+    finish(run, progress, throughput, EpochRecord(epoch=1, steps=10, seconds=10.0))
     run.now = 20.0
     throughput.start_evaluation()
     run.now = 26.0
     assert throughput.evaluating == 6.0
     throughput.end_evaluation()
-    finish(run, throughput, EpochRecord(epoch=2, steps=10, seconds=16.0))
+    finish(run, progress, throughput, EpochRecord(epoch=2, steps=10, seconds=16.0))
     assert throughput.remaining == pytest.approx(20.0 + 6.0)
     assert throughput.steps_per_second == pytest.approx(1.0)
     assert throughput.elapsed == pytest.approx(26.0)
 
 
-def finish(run: TimedRun, throughput: Throughput, record: EpochRecord) -> None:
+def finish(run: TimedRun, progress: Progress, throughput: Throughput, record: EpochRecord) -> None:
     """Finish an epoch, as long as its record says."""
-    run.history.append(record)
-    run.epoch, run.step, run.open_epoch = record.epoch, run.step + record.steps, None
+    progress.epoch, progress.step = record.epoch, progress.step + record.steps
+    progress.close_epoch(record)
     run.now = sum(each.seconds for each in run.history)
     throughput.end_epoch(record)
 
 
+def test_what_is_left_counts_evaluations_within_epochs() -> None:
+    progress = in_epoch(1, 0, steps=30)
+    run = TimedRun(epochs=2, evaluate_every=None, evaluate_steps=15, progress=progress)
+    throughput = Throughput(run)
+    progress.step, run.now = 15, 15.0
+    throughput.start_evaluation()
+    run.now = 17.0
+    throughput.end_evaluation()
+    assert throughput.remaining == pytest.approx(45.0 + 3 * 2.0)
+    progress.step, run.now = 30, 32.0
+    throughput.start_evaluation()
+    run.now = 32.5
+    assert throughput.remaining == pytest.approx(30.0 + 1.5 + 2 * 2.0)
+
+
 def test_an_estimate_forgets_the_first_epochs() -> None:
-    run = TimedRun(epochs=17, steps_per_epoch=10)
+    progress = Progress(steps_per_epoch=10)
+    run = TimedRun(epochs=17, progress=progress)
     throughput = Throughput(run)
     for number in range(1, 8):
-        finish(run, throughput, EpochRecord(epoch=number, steps=10, seconds=1000.0 if number == 1 else 1.0))
+        finish(run, progress, throughput, EpochRecord(epoch=number, steps=10, seconds=1000.0 if number == 1 else 1.0))
     assert throughput.remaining == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("width", [1, 5, 20, 39, 59, 79, 199])
 @pytest.mark.parametrize("steps", [None, 10, 10**6])
 def test_the_bars_fit_and_never_change_their_height(width: int, steps: int | None) -> None:
-    run = running(1, 0, steps=steps)
-    bars = Bars(Throughput(run), theme())
+    progress = in_epoch(1, 0, steps)
+    bars = Bars(Throughput(Run(epochs=100, progress=progress)), theme())
     heights = set()
-    for run.step in (0, 1, 5, 10**6):
+    for progress.step in (0, 1, 5, 10**6):
         lines = bars.lines(width)
         assert all(text.cell_len <= width for text in lines)
         heights.add(len(lines))
@@ -214,7 +233,7 @@ def test_the_bars_fit_and_never_change_their_height(width: int, steps: int | Non
 
 
 def test_the_bars_stand_one_below_the_other() -> None:
-    bars = Bars(Throughput(running(7, 5)), theme())
+    bars = Bars(Throughput(Run(epochs=100, progress=in_epoch(7, 5))), theme())
     for width in (40, 79, 199):
         first, second = (text.plain for text in bars.lines(width))
         assert re.search("[━─]+", first).span() == re.search("[━─]+", second).span()  # type: ignore[union-attr]  # found

@@ -55,7 +55,7 @@ class Asker(Callback):
         self.received += 1
         if self.received == self.count:
             run = event.run
-            run.when_settled(lambda: self.found.append(copy.deepcopy(run.state_dict())))
+            run.at_safe_point(lambda: self.found.append(copy.deepcopy(run.state_dict())))
             if self.stop:
                 run.stop("asked to")
 
