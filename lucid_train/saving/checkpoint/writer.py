@@ -45,5 +45,7 @@ class Writer:
         """
         if self._job is not None:
             wait([self._job])
-            job, self._job = self._job, None
-            job.result()
+            try:
+                self._job.result()
+            finally:
+                self._job = None  # a name of its own here would keep the error, and with it the state, in a cycle
