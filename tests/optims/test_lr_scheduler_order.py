@@ -38,14 +38,25 @@ def test_the_right_order_does_not_warn() -> None:
     assert caught == []
 
 
+class Wrapper:
+    """As wrappers of PyTorch's optimizers are: it has their methods, and not what these need."""
+
+    def __init__(self) -> None:
+        self.param_groups = [{"lr": 0.1}]
+
+    def register_step_post_hook(self, hook: Callable[..., None]) -> Any:
+        raise AttributeError("'Wrapper' object has no attribute '_optimizer_step_post_hooks'")
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
         SimpleNamespace(param_groups=[{"lr": 0.1}]),
         SimpleNamespace(param_groups=[{"lr": 0.1}], step_count=lambda: 3),
         SimpleNamespace(param_groups=[{"lr": 0.1}], register_step_post_hook=None),
+        Wrapper(),
     ],
-    ids=["says nothing", "a step_count that is no count", "no hook to register"],
+    ids=["says nothing", "a step_count that is no count", "no hook to register", "a base whose constructor was never called"],
 )
 def test_where_the_order_cannot_be_known_nothing_is_claimed(optimizer: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:

@@ -174,14 +174,17 @@ def test_the_order_of_building_and_loading_does_not_matter(
 
 
 @each_kind
-def test_the_optimizer_is_as_it_was_and_the_hook_is_gone(build: Callable[[Any, Any], Any]) -> None:
+def test_the_optimizer_is_as_it_was_but_for_its_base_rates_and_the_hook_is_gone(
+    build: Callable[[Any, Any], Any],
+) -> None:
     optimizer = sgd(0.1, 0.05)
     attributes, keys = set(vars(optimizer)), [list(group) for group in optimizer.param_groups]
     step = optimizer.step
     scheduler = build(ours, optimizer)
     assert set(vars(optimizer)) == attributes
     walk(optimizer, scheduler, 3)
-    assert (set(vars(optimizer)), [list(group) for group in optimizer.param_groups]) == (attributes, keys)
+    assert set(vars(optimizer)) == attributes
+    assert [list(group) for group in optimizer.param_groups] == [[*own, "initial_lr"] for own in keys]
     assert (len(optimizer._optimizer_step_post_hooks), optimizer.step) == (0, step)
 
 
@@ -256,3 +259,72 @@ def test_a_loaded_schedule_is_silent_when_it_is_stepped_before_the_first_update(
     scheduler.step()  # a warning would be an error
     assert scheduler.last_lr == [0.025, 0.1][: 1 + added]
     assert len(optimizer._optimizer_step_post_hooks) == 0
+
+
+@each_kind
+def test_the_base_rates_are_saved_with_the_optimizer_and_found_in_what_was_loaded(
+    build: Callable[[Any, Any], Any],
+) -> None:
+    first, scheduler = with_schedule(build, ours, 0.1)
+    walk(first, scheduler, 5)
+    optimizer = sgd(9.0, 9.0)
+    optimizer.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [0.1, 0.02]
+    assert build(ours, optimizer).base_lrs == [0.1, 0.02]
+
+
+@pytest.mark.parametrize("rate", [0.1, torch.tensor(0.1, dtype=torch.float64)], ids=["float", "tensor"])
+@each_kind
+def test_a_base_rate_that_a_loaded_state_lacks_is_written_again(build: Callable[[Any, Any], Any], rate: Any) -> None:
+    without = copy.deepcopy(sgd(copy.deepcopy(rate), 0.02).state_dict())
+    assert "initial_lr" not in without["param_groups"][0]
+    optimizer, scheduler = with_schedule(build, ours, rate)
+    optimizer.load_state_dict(without)
+    walk(optimizer, scheduler, 3)  # a warning would be an error
+    assert [float(group["initial_lr"]) for group in optimizer.param_groups] == [0.1, 0.02]
+    assert build(ours, optimizer).base_lrs == [0.1, 0.02]
+
+
+@pytest.mark.parametrize("make", [float, torch.tensor], ids=["float", "tensor"])
+def test_the_trap_is_named_with_both_values_at_the_first_step(make: Callable[[float], Any]) -> None:
+    optimizer = sgd(make(0.1))
+    walk(optimizer, ours.StepLR(optimizer, 1, 0.5), 3)
+    optimizer.param_groups[0]["lr"] = make(0.03)
+    scheduler = ours.StepLR(optimizer, 2)
+    optimizer.step()
+    with pytest.warns(
+        UserWarning, match=r"'lr' of group 0 was 0.0\d+, but its 'initial_lr', .*, is 0.1\d*; to start from"
+    ):
+        scheduler.step()
+    optimizer.step()
+    scheduler.step()
+    assert scheduler.last_lr == pytest.approx([0.01])
+
+
+def test_pytorchs_own_schedule_leaves_a_base_rate_that_ours_starts_from_and_the_other_way_round() -> None:
+    for one, other in ((theirs, ours), (ours, theirs)):
+        optimizer = sgd(0.1)
+        walk(optimizer, one.ExponentialLR(optimizer, 0.5), 3)
+        optimizer.param_groups[0]["lr"] = 0.1
+        assert walk(optimizer, other.StepLR(optimizer, 2, 0.5), 4) == [[0.1], [0.1], [0.05], [0.05]]
+
+
+def test_the_usual_warm_up_runs_where_warnings_are_errors() -> None:
+    optimizer = sgd(0.1)
+    parts = [ours.LinearLR(optimizer), ours.CosineAnnealingLR(optimizer, 10)]
+    scheduler = ours.SequentialLR(optimizer, parts, [5])
+    used = walk(optimizer, scheduler, 12)
+    there = sgd(0.1)
+    parts = [theirs.LinearLR(there), theirs.CosineAnnealingLR(there, 10)]
+    expected = walk(there, theirs.SequentialLR(there, parts, [5]), 12)
+    assert [rate for [rate] in used] == pytest.approx([rate for [rate] in expected], rel=1e-12)
+
+
+def test_a_tensor_that_somebody_else_has_filled_is_not_read_back() -> None:
+    rate = torch.tensor(0.1)
+    optimizer = sgd(rate)
+    scheduler = ours.StepLR(optimizer, 1, 0.5)
+    walk(optimizer, scheduler, 1)
+    rate.fill_(9.0)
+    walk(optimizer, scheduler, 1)  # a warning would be an error
+    assert scheduler.last_lr == [0.025000000372529030]

@@ -75,6 +75,33 @@ def test_warm_restarts(rates: list[float], first: int, mult: int, share: float) 
 
 
 @given(
+    rates=rates,
+    first=spans,
+    mult=st.integers(1, 4),
+    # Quarters between two epochs: PyTorch finds the cycle by a logarithm, which errs where one begins.
+    epochs=st.lists(st.none() | st.integers(0, 60).map(lambda epoch: epoch + 0.25), max_size=20),
+)
+def test_warm_restarts_between_two_epochs(rates: list[float], first: int, mult: int, epochs: list[Any]) -> None:
+    here, there = sgd(*rates), sgd(*rates)
+    mine = ours.CosineAnnealingWarmRestarts(here, first, mult, 1e-5)
+    pytorchs = theirs.CosineAnnealingWarmRestarts(there, first, mult, 1e-5)
+    for epoch in epochs:
+        for optimizer, scheduler in ((here, mine), (there, pytorchs)):
+            optimizer.step()
+            scheduler.step(epoch)
+        assert mine.last_epoch == pytorchs.last_epoch
+        assert mine.last_lr == pytest.approx(pytorchs.get_last_lr(), rel=1e-11, abs=0)
+    here = sgd(*rates)
+    resumed = ours.CosineAnnealingWarmRestarts(here, first, mult, 1e-5)
+    resumed.load_state_dict(json.loads(json.dumps(pytorchs.state_dict())))
+    for _ in range(5):
+        for optimizer, scheduler in ((here, resumed), (there, pytorchs)):
+            optimizer.step()
+            scheduler.step()
+        assert resumed.last_lr == pytest.approx(pytorchs.get_last_lr(), rel=1e-11, abs=0)
+
+
+@given(
     lows=rates,
     times=st.floats(1, 100),
     up=spans,

@@ -45,7 +45,7 @@ def test_changed_settings_of_pytorchs_schedulers_are_refused_by_name(one: Any, o
 
     built(one, 2).fit(resume="auto")
     assert len(built(one, 4).fit(resume="auto", accept="epochs")) == 4
-    with pytest.raises(ValueError, match=r"LRSchedulerCallback\.scheduler is"):
+    with pytest.raises(ValueError, match=r"LRSchedulerCallback\.schedule is"):
         built(other, 5).fit(resume="auto", accept="epochs")
 
 
