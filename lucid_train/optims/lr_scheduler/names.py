@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
-from lucid_train.optims.lr_scheduler.scheduler import ATTENTIVE, Binding, Call, LRScheduler
+from lucid_train.optims.lr_scheduler.scheduler import Binding, LRScheduler
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, stored_under
 from lucid_train.schedules.cosine import Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle
@@ -19,6 +19,7 @@ from lucid_train.validation import flag, real_number, whole_number
 
 T = TypeVar("T")
 PerGroup = float | Sequence[float]
+Rates = Sequence[float] | None
 Factor = Callable[[int], float]
 
 
@@ -32,16 +33,9 @@ class StepLR(LRScheduler, of=Step):
     """
 
     def __init__(
-        self,
-        optimizer: Any,
-        step_size: int,
-        gamma: float = 0.1,
-        last_epoch: int = -1,
-        *,
-        base_lrs: Sequence[float] | None = None,
+        self, optimizer: Any, step_size: int, gamma: float = 0.1, last_epoch: int = -1, *, base_lrs: Rates = None
     ) -> None:
-        step_size = whole_number("step_size", step_size, least=1)
-        super().__init__(optimizer, Step(step_size, gamma), last_epoch, base_lrs=base_lrs)
+        super().__init__(optimizer, Step(_count("step_size", step_size), gamma), last_epoch, base_lrs=base_lrs)
 
 
 class MultiStepLR(LRScheduler, of=MultiStep):
@@ -54,7 +48,7 @@ class MultiStepLR(LRScheduler, of=MultiStep):
         gamma: float = 0.1,
         last_epoch: int = -1,
         *,
-        base_lrs: Sequence[float] | None = None,
+        base_lrs: Rates = None,
     ) -> None:
         super().__init__(optimizer, MultiStep(milestones, gamma), last_epoch, base_lrs=base_lrs)  # type: ignore[arg-type]  # made a tuple
 
@@ -62,9 +56,7 @@ class MultiStepLR(LRScheduler, of=MultiStep):
 class ExponentialLR(LRScheduler, of=Exponential):
     """Multiply the rates by `gamma` every epoch: `schedules.Exponential`."""
 
-    def __init__(
-        self, optimizer: Any, gamma: float, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1, *, base_lrs: Rates = None) -> None:
         super().__init__(optimizer, Exponential(gamma), last_epoch, base_lrs=base_lrs)
 
 
@@ -72,16 +64,11 @@ class PolynomialLR(LRScheduler, of=Polynomial):
     """Lower the rates to 0 along a polynomial: `schedules.Polynomial`."""
 
     def __init__(
-        self,
-        optimizer: Any,
-        total_iters: int = 5,
-        power: float = 1.0,
-        last_epoch: int = -1,
-        *,
-        base_lrs: Sequence[float] | None = None,
+        self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1, *, base_lrs: Rates = None
     ) -> None:
-        total_iters = whole_number("total_iters", total_iters, least=1)
-        super().__init__(optimizer, Polynomial(total_iters, power), last_epoch, base_lrs=base_lrs)
+        super().__init__(
+            optimizer, Polynomial(_count("total_iters", total_iters), power), last_epoch, base_lrs=base_lrs
+        )
 
 
 class CosineAnnealingLR(LRScheduler, of=Cosine):
@@ -103,10 +90,9 @@ class CosineAnnealingLR(LRScheduler, of=Cosine):
         last_epoch: int = -1,
         *,
         after: Literal["restart", "hold", "mirror"] = "restart",
-        base_lrs: Sequence[float] | None = None,
+        base_lrs: Rates = None,
     ) -> None:
-        T_max = whole_number("T_max", T_max, least=1)
-        super().__init__(optimizer, Cosine(T_max, eta_min, after), last_epoch, base_lrs=base_lrs)
+        super().__init__(optimizer, Cosine(_count("T_max", T_max), eta_min, after), last_epoch, base_lrs=base_lrs)
 
 
 class CosineAnnealingWarmRestarts(LRScheduler, of=WarmRestarts):
@@ -116,8 +102,6 @@ class CosineAnnealingWarmRestarts(LRScheduler, of=WarmRestarts):
     there by 1.
     """
 
-    _extras = ("t",)
-
     def __init__(
         self,
         optimizer: Any,
@@ -126,34 +110,9 @@ class CosineAnnealingWarmRestarts(LRScheduler, of=WarmRestarts):
         eta_min: float = 0.0,
         last_epoch: int = -1,
         *,
-        base_lrs: Sequence[float] | None = None,
+        base_lrs: Rates = None,
     ) -> None:
-        T_0 = whole_number("T_0", T_0, least=1)
-        super().__init__(optimizer, WarmRestarts(T_0, T_mult, eta_min), last_epoch, base_lrs=base_lrs)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the settings, the base values and `last_epoch`; between two epochs also `t`, the exact place."""
-        return super().state_dict() | ({} if self._t is None else {"t": self._t})
-
-    def _go_to(self, t: float, values: Sequence[Sequence[float]]) -> None:
-        super()._go_to(t, values)
-        self._t = None if isinstance(t, int) else t
-
-    def _planned(self, known: int) -> tuple[int, list[Call]]:
-        return super()._planned(known) if self._t is None else ATTENTIVE
-
-    def _next(self) -> float:
-        return (self.last_epoch if self._t is None else self._t) + 1
-
-    def _checked_epoch(self, epoch: float) -> float:
-        t = real_number("epoch", epoch, least=0)
-        return int(t) if t.is_integer() else t
-
-    def _place(self, state: Mapping[str, Any], epoch: int) -> float:
-        t = real_number("t", state.get("t", epoch), least=0)
-        if int(t) != epoch:
-            raise ValueError(f"'t' must lie in epoch {epoch}, the state's 'last_epoch': {t}")
-        return epoch if t == epoch else t
+        super().__init__(optimizer, WarmRestarts(_count("T_0", T_0), T_mult, eta_min), last_epoch, base_lrs=base_lrs)
 
 
 class ConstantLR(LRScheduler, of=Constant):
@@ -166,10 +125,9 @@ class ConstantLR(LRScheduler, of=Constant):
         total_iters: int = 5,
         last_epoch: int = -1,
         *,
-        base_lrs: Sequence[float] | None = None,
+        base_lrs: Rates = None,
     ) -> None:
-        total_iters = whole_number("total_iters", total_iters, least=1)
-        super().__init__(optimizer, Constant(factor, total_iters), last_epoch, base_lrs=base_lrs)
+        super().__init__(optimizer, Constant(factor, _count("total_iters", total_iters)), last_epoch, base_lrs=base_lrs)
 
 
 class LinearLR(LRScheduler, of=Linear):
@@ -183,11 +141,15 @@ class LinearLR(LRScheduler, of=Linear):
         total_iters: int = 5,
         last_epoch: int = -1,
         *,
-        base_lrs: Sequence[float] | None = None,
+        base_lrs: Rates = None,
     ) -> None:
         start_factor = real_number("start_factor", start_factor, above=0, most=1)
-        total_iters = whole_number("total_iters", total_iters, least=1)
-        super().__init__(optimizer, Linear(start_factor, end_factor, total_iters), last_epoch, base_lrs=base_lrs)
+        super().__init__(
+            optimizer,
+            Linear(start_factor, end_factor, _count("total_iters", total_iters)),
+            last_epoch,
+            base_lrs=base_lrs,
+        )
 
 
 class NoamLR(LRScheduler, of=Noam):
@@ -204,7 +166,7 @@ class NoamLR(LRScheduler, of=Noam):
         factor: float = 1.0,
         last_epoch: int = -1,
         *,
-        base_lrs: Sequence[float] | None = None,
+        base_lrs: Rates = None,
     ) -> None:
         super().__init__(optimizer, Noam(d_model, warmup_steps, factor), last_epoch, base_lrs=base_lrs)
 
@@ -216,12 +178,7 @@ class LambdaLR(LRScheduler):
     """
 
     def __init__(
-        self,
-        optimizer: Any,
-        lr_lambda: Factor | Sequence[Factor],
-        last_epoch: int = -1,
-        *,
-        base_lrs: Sequence[float] | None = None,
+        self, optimizer: Any, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1, *, base_lrs: Rates = None
     ) -> None:
         super().__init__(optimizer, _of_functions(Function, lr_lambda, optimizer), last_epoch, base_lrs=base_lrs)
 
@@ -233,12 +190,7 @@ class MultiplicativeLR(LRScheduler):
     """
 
     def __init__(
-        self,
-        optimizer: Any,
-        lr_lambda: Factor | Sequence[Factor],
-        last_epoch: int = -1,
-        *,
-        base_lrs: Sequence[float] | None = None,
+        self, optimizer: Any, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1, *, base_lrs: Rates = None
     ) -> None:
         super().__init__(optimizer, _of_functions(Multiplicative, lr_lambda, optimizer), last_epoch, base_lrs=base_lrs)
 
@@ -420,6 +372,10 @@ class ChainedScheduler(LRScheduler):
                 raise TypeError(f"'schedulers[{index}]' must set the rates alone, or come first: {part!r}")
         schedules = _composed(parts, lambda found: Chain(tuple(each for each in found if each is not None)))
         self._bind(optimizer, schedules, -1, parts=parts)
+
+
+def _count(name: str, value: Any) -> int:
+    return whole_number(name, value, least=1)
 
 
 def _of_functions(

@@ -79,9 +79,6 @@ class LRScheduler:
     _of: type[Schedule] | None = None
     """The kind of schedule that all schedulers of a class bind, or None."""
 
-    _extras: tuple[str, ...] = ()
-    """What a state may have beside settings, base values and `last_epoch`."""
-
     follows_metric = False
     """Whether `step` takes a metric; the rates are then not a function of the epoch."""
 
@@ -98,12 +95,7 @@ class LRScheduler:
                 setattr(cls, name, _setting(name))
 
     def __init__(
-        self,
-        optimizer: Any,
-        schedule: Schedules,
-        last_epoch: int = -1,
-        *,
-        base_lrs: Sequence[float] | None = None,
+        self, optimizer: Any, schedule: Schedules, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None
     ) -> None:
         self._bind(optimizer, {"lr": schedule}, last_epoch, base_lrs)
 
@@ -124,6 +116,7 @@ class LRScheduler:
             raise ValueError(f"'base_lrs' must have one rate per group, {len(groups)}: {base_lrs!r}")
         self.optimizer = optimizer
         self.last_epoch = done + 1
+        self._fraction = 0.0  # how far the present time lies in that epoch, under a schedule that knows of fractions
         self._bindings = tuple(
             Binding.of(key, chosen, groups, given if key == "lr" else [], done) for key, chosen in schedules.items()
         )
@@ -203,8 +196,8 @@ class LRScheduler:
         """Go on to the next epoch and write its values to the optimizer; call it after `optimizer.step()`.
 
         Args:
-            epoch: Not to be given, except to CosineAnnealingWarmRestarts. `lr_at(epoch)` is the rate of any epoch, and
-                `last_epoch=` of the constructor stands at one.
+            epoch: The time to go to, which may lie between two epochs; only under a schedule that knows of fractions,
+                as WarmRestarts. `lr_at(epoch)` is the rate of any epoch, the constructor's `last_epoch=` stands at one.
 
         Raises:
             OverflowError: If a value is beyond the largest float. Nothing has changed then.
@@ -215,7 +208,7 @@ class LRScheduler:
             if epoch is None and self._advance(groups, t):
                 self.last_epoch = t
                 return
-            self._step_attentively(self._next() if epoch is None else self._checked_epoch(epoch))
+            self._step_attentively(t + self._fraction if epoch is None else self._checked_epoch(epoch))
         except Exception:
             self._advance(groups, self.last_epoch)  # one key of several may have gone on already
             raise
@@ -267,12 +260,15 @@ class LRScheduler:
         for message in filter(None, surprises):
             warnings.warn(message, UserWarning, stacklevel=3)
 
-    def _next(self) -> float:
-        return self.last_epoch + 1
+    @property
+    def _is_fractional(self) -> bool:
+        return all(schedule.fractional for binding in self._bindings for schedule in binding.per_group())
 
     def _checked_epoch(self, epoch: float) -> float:
-        cure = "lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at one"
-        raise TypeError(f"'epoch' must not be given, {cure}: {epoch!r}")
+        if not self._is_fractional:
+            cure = "lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at one"
+            raise TypeError(f"'epoch' must not be given, {cure}: {epoch!r}")
+        return real_number("epoch", epoch, least=0)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of the schedule as plain JSON; of several keys or groups, by key and in a list."""
@@ -282,11 +278,9 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the base values and `last_epoch` as plain JSON; functions are left out."""
-        return {
-            **self.settings(),
-            **{binding.bases_name: list(binding.bases) for binding in self._bindings},
-            "last_epoch": self.last_epoch,
-        }
+        bases = {binding.bases_name: list(binding.bases) for binding in self._bindings}
+        between = {"t": self.last_epoch + self._fraction} if self._fraction else {}
+        return {**self.settings(), **bases, "last_epoch": self.last_epoch, **between}
 
     def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
         """Go on from a state, ours or that of the PyTorch scheduler of the same name, and write its values.
@@ -303,7 +297,8 @@ class LRScheduler:
         """
         state = checked_state(self, state, prefer)
         own, names = self.settings(), [*(binding.bases_name for binding in self._bindings), "last_epoch"]
-        saved = {name: value for name, value in state.items() if name not in (*names, *self._extras)}
+        t = real_number("t", state.pop("t", state.get("last_epoch", 0)), least=0) if self._is_fractional else None
+        saved = {name: value for name, value in state.items() if name not in names}
         here, there = (own, saved) if prefer == "constructor" else (flat(own), flat(saved))
         check_names(type(self).__name__, [*here, *names], [*there, *(name for name in names if name in state)])
         if prefer is None:
@@ -318,17 +313,15 @@ class LRScheduler:
             bases = checked_bases(binding.bases_name, state[binding.bases_name])
             # A group that the state does not know keeps its own base.
             bindings.append(Binding.of(binding.key, schedules, groups, [*bases, *binding.bases[len(bases) :]]))
-        place = self._place(state, epoch)
+        place = epoch if t is None else t
+        if int(place) != epoch:
+            raise ValueError(f"'t' must lie in epoch {epoch}, the state's 'last_epoch': {place}")
         values = self._values(bindings, place)
         self._bindings, self._trap = tuple(bindings), None
         for binding in bindings:
             binding.leave_bases(groups)
         self._go_to(place, values)
         self._stop_watching()
-
-    def _place(self, state: Mapping[str, Any], epoch: int) -> float:
-        """Return where a state stands: in an epoch, or between two where time is fractional."""
-        return epoch
 
     def __repr__(self) -> str:
         if self._of is None or len(self.schedules) != 1 or not isinstance(self.schedule, Schedule):
@@ -363,13 +356,15 @@ class LRScheduler:
         for binding, each in zip(self._bindings, values, strict=True):
             binding.write(self.optimizer.param_groups, each)
         self.last_epoch = int(t)
+        self._fraction = t - self.last_epoch
         self._plan = ATTENTIVE
         if (sync := getattr(self.optimizer, "_sync_hyperparams", None)) is not None:
             sync()
 
     def _planned(self, known: int) -> tuple[int, list[Call]]:
         """Return what a usual step needs, or ATTENTIVE if a value is filled in place or stored under several names."""
-        if any(None in binding.written or len(set(binding.entries)) > 1 for binding in self._bindings):
+        unusual = any(None in binding.written or len(set(binding.entries)) > 1 for binding in self._bindings)
+        if unusual or self._fraction:
             return ATTENTIVE
         return known, [
             (affine, binding.entries[members[0]], members, binding.bases, binding.written)
