@@ -40,14 +40,9 @@ KNOWN = {
     ("saving.state", "training.run"),
     ("saving.state", "training.trainer"),
 }
-KNOWN_CIRCLES = {
-    ("callbacks.display.session", "callbacks.rich_logger"),
-    ("optims.lr_scheduler.arrays", "optims.lr_scheduler.base"),
-    ("optims.lr_scheduler.ledger", "optims.lr_scheduler.base"),
-    ("optims.lr_scheduler.state", "optims.lr_scheduler.base"),
-}
-KNOWN_FACES = {("cli.preview", "optims."), ("cli.preview", "optims.lr_scheduler.")}
-KNOWN_CROWD = {"lucid_train/optims/lr_scheduler"}
+KNOWN_CIRCLES = {("callbacks.display.session", "callbacks.rich_logger")}
+KNOWN_FACES: set[tuple[str, str]] = set()
+KNOWN_CROWD: set[str] = set()
 
 
 def modules() -> dict[str, Path]:

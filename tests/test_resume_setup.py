@@ -31,7 +31,8 @@ from lucid_train.callbacks import (
     TerminateOnNaN,
 )
 from lucid_train.data import batches
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe, StepLR
+from lucid_train.optims.lr_scheduler import StepLR
+from lucid_train.schedules import Cosine, Step
 from lucid_train.testing import differing
 from tests.support.callbacks import Asker, At
 from tests.support.optimizers import Bare
@@ -161,7 +162,7 @@ def test_the_settings_of_a_scheduler_are_compared(accept: Any) -> None:
     first, second = made(0.5), made(0.25)
     first.fit()
     if not accept:
-        with pytest.raises(ValueError, match=r"LRSchedulerCallback.scheduler is .*'gamma': 0.25"):
+        with pytest.raises(ValueError, match=r"LRSchedulerCallback.schedule is .*'gamma': 0.25"):
             second.load_state_dict(first.state_dict())
     else:
         second.load_state_dict(first.state_dict(), accept=accept)
@@ -306,13 +307,13 @@ def test_callbacks_can_be_pickled_and_copied_before_during_and_after(tmp_path: P
     assert copies[-1].state_dict() == callbacks[-1].state_dict()
 
 
-@pytest.mark.parametrize("recipe", [Recipe(CosineAnnealingLR).warmup(3), lambda optimizer: StepLR(optimizer, 2, 0.5)])
+@pytest.mark.parametrize("schedule", [Cosine().warmup(3), Step(2, 0.5), [Step("20%", 0.5)]])
 @pytest.mark.parametrize("cut", [1, 4, 5, 6])
-def test_a_schedule_built_from_a_recipe_is_taken_up(recipe: Any, cut: int) -> None:
+def test_a_schedule_is_taken_up(schedule: Any, cut: int) -> None:
     def made() -> Trainer:
         optimizer = optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=1.0)
-        schedule = LRSchedulerCallback(recipe, interval="step")
-        return Trainer(lambda batch: optimizer.step(), range(5), epochs=3, optimizer=optimizer, callbacks=[schedule])
+        callbacks = [LRSchedulerCallback(schedule, interval="step")]
+        return Trainer(lambda batch: optimizer.step(), range(5), epochs=3, optimizer=optimizer, callbacks=callbacks)
 
     straight, first, second = made(), made(), made()
     straight.fit()

@@ -151,13 +151,14 @@ def _rates(run: Run, callbacks: Sequence[Callback], epochs: range) -> tuple[str,
 
 def _scheduled(scheduled: Scheduled, optimizer: Any, run: Run, epochs: range) -> Iterator[PlannedEpoch]:
     """Return the rates of the epochs under a schedule."""
-    by_step = scheduled.interval == "step"
-    steps = run.steps_per_epoch if by_step else 1
-    length = scheduled.length or (steps and steps * run.epochs)
-    if scheduled.schedule is None or steps is None or not length:
+    steps = run.steps_per_epoch if scheduled.interval == "step" else 1
+    length = scheduled.length or (None if steps is None else steps * run.epochs)
+    schedule = scheduled.schedule
+    if schedule is not None and epochs:
+        schedule = schedules_sized(schedule, length)
+    if schedule is None or steps is None:
         yield from (PlannedEpoch(epoch, None, None) for epoch in epochs)
         return
-    schedule = schedules_sized(scheduled.schedule, length)
     binding = Binding.of("lr", schedule, optimizer.param_groups, scheduled.bases or ())  # which writes nothing
     for epoch, first in zip(epochs, count(scheduled.at, steps), strict=False):
         rates = [tuple(binding.checked_values(t, scheduled.schedule)) for t in (first, first + steps - 1)]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lucid_train.optims.lr_scheduler.scheduler import LRScheduler
 from lucid_train.schedules.cosine import Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle, OneCycleMomentum
 from lucid_train.schedules.decay import MultiStep
@@ -23,8 +22,12 @@ _POSITION = {"last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_count
 _PRIVATE_SETTINGS = {"_milestones", "_schedule_phases"}
 
 
-def translated(scheduler: LRScheduler, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of the PyTorch scheduler that `scheduler` stands for in the form of `state_dict`.
+def translated(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state of PyTorch's in the form of `state_dict`.
+
+    Args:
+        scheduler: The LRScheduler whose settings tell what the state leaves open.
+        state: The state of the PyTorch scheduler that it stands for.
 
     Raises:
         ValueError: If it is the state of another scheduler, or functions differ.
@@ -54,11 +57,8 @@ def translated(scheduler: LRScheduler, state: Mapping[str, Any]) -> dict[str, An
 
 
 def foreign_settings(scheduler: Any) -> dict[str, Any]:
-    """Return the class of a scheduler and its settings as plain JSON, of this library's, PyTorch's or any other."""
-    name = {"class": type(scheduler).__name__}
-    if isinstance(scheduler, LRScheduler):
-        return {**name, **scheduler.settings()}
-    return {**name, **(_plain_settings(scheduler.state_dict()) if hasattr(scheduler, "state_dict") else {})}
+    """Return the settings of a scheduler that is not of this library as plain JSON, as far as its state has them."""
+    return _plain_settings(scheduler.state_dict()) if hasattr(scheduler, "state_dict") else {}
 
 
 def progress(state: Mapping[str, Any]) -> dict[str, Any]:
