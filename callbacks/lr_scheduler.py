@@ -26,6 +26,9 @@ from lucid_train.validation import check_entries, checked, metric_name, one_of, 
 
 Interval = Literal["epoch", "step"]
 
+# The state of a callback with a schedule: where its scheduler stands, and what it started from.
+_ENTRIES = ("last_epoch", "base_lrs")
+
 _interval = checked(one_of, choices=("epoch", "step"))
 
 
@@ -69,14 +72,14 @@ class LRSchedulerCallback(Callback):
         ValueError: When the fit starts, if there is no optimizer, or a length is needed and not known.
 
     >>> from lucid_train.schedules import Cosine
-    >>> LRSchedulerCallback(Cosine().warmup("5%"), interval="step")
-    LRSchedulerCallback(schedule=Linear(0.1, total_iters='5%').then(Cosine()), interval='step')
+    >>> LRSchedulerCallback(Cosine().warmup("5%"), length=9)
+    LRSchedulerCallback(schedule=Linear(0.1, total_iters='5%').then(Cosine()), interval='epoch', monitor=None, length=9)
     """
 
     schedule: Any = field(validator=_schedule_or_scheduler)
     interval: Interval = field(default="epoch", validator=_interval)
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
-    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer)
+    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, repr=False)
     length: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
     scheduler: Any = field(default=None, init=False, repr=False)
     # A state that was loaded before there was a scheduler, and whether settings that differ from it were accepted.
@@ -103,12 +106,6 @@ class LRSchedulerCallback(Callback):
         elif self.monitor is not None:
             raise ValueError(f"'monitor' must be None with a schedule, which follows no metric: {self.monitor!r}")
 
-    def __repr__(self) -> str:
-        settings = {"monitor": self.monitor, "length": self.length}
-        shown = [f"schedule={self.schedule!r}", f"interval={self.interval!r}"]
-        shown += [f"{name}={value!r}" for name, value in settings.items() if value is not None]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
     def hooks(self, event: type[Event]) -> list[Hook]:
         # The event of the other interval is not listened to, so that it costs nothing.
         return [] if event is (StepEnd if self.interval == "epoch" else EpochEnd) else super().hooks(event)
@@ -130,15 +127,18 @@ class LRSchedulerCallback(Callback):
         return None if self.monitor is None else Monitor(self.monitor)
 
     def on_fit_start(self, event: FitStart) -> None:
-        run = event.run
+        self.begin(event.run, self)
+
+    def begin(self, run: Run, owner: Callback) -> None:
+        """Bind the schedule, or take the scheduler that was given; `owner` is the callback that stands in the list."""
         if _is_steppable(self.schedule):
             self._take_scheduler(run)
             return
         optimizer = run.optimizer if self.optimizer is None else self.optimizer
         if optimizer is None:
-            cure = "pass Trainer(optimizer=...) or LRSchedulerCallback(..., optimizer=...)"
-            raise ValueError(f"LRSchedulerCallback needs an optimizer: {cure}")
-        run.claim(optimizer, self)
+            name = type(owner).__name__
+            raise ValueError(f"{name} needs an optimizer: pass Trainer(optimizer=...) or {name}(..., optimizer=...)")
+        run.claim(optimizer, owner)
         bound = self.scheduler is not None and self.scheduler.optimizer is optimizer
         if bound or (run.epochs == 0 and self._saved is None):  # nothing to train, and no length to take shares of
             return
@@ -163,10 +163,12 @@ class LRSchedulerCallback(Callback):
             self._advance()
 
     def state_dict(self) -> dict[str, Any]:
+        if self._saved is not None:
+            return copy.deepcopy(self._saved)
         if _is_steppable(self.schedule):
             return {"scheduler": copy.deepcopy(self.scheduler.state_dict())}
         if self.scheduler is None:
-            return copy.deepcopy(self._saved) or {"last_epoch": None, "base_lrs": []}
+            return {"last_epoch": None, "base_lrs": []}
         return {"last_epoch": self.scheduler.last_epoch, "base_lrs": self.scheduler.base_lrs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -174,8 +176,7 @@ class LRSchedulerCallback(Callback):
 
     def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
         given = _is_steppable(self.schedule)
-        names = ["scheduler"] if given else ["last_epoch", "base_lrs"]
-        check_entries(f"the state of {type(self).__name__}", state, names)
+        check_entries(f"the state of {type(self).__name__}", state, ("scheduler",) if given else _ENTRIES)
         self._accepted, self._resumed = accepted, True
         self._saved = copy.deepcopy(state)
         if given:
@@ -184,8 +185,12 @@ class LRSchedulerCallback(Callback):
             self.scheduler = None  # it is built again when the fit starts, on an optimizer that is restored by then
 
     def settings(self) -> dict[str, Any]:
-        given = foreign_settings(self.schedule) if _is_steppable(self.schedule) else repr(self.schedule)
-        return {**super().settings(), "schedule": given}
+        given = self.schedule
+        if isinstance(given, LRScheduler):
+            return {**super().settings(), "schedule": {"class": type(given).__name__, **given.settings()}}
+        if _is_steppable(given):
+            return {**super().settings(), "schedule": {"class": type(given).__name__, **foreign_settings(given)}}
+        return {**super().settings(), "schedule": repr(given)}
 
     def reset(self) -> None:
         saved, self._saved = self._saved, None
@@ -263,7 +268,7 @@ class _NamedSchedule(Callback):
         return self._part.schedules()
 
     def on_fit_start(self, event: FitStart) -> None:
-        self._part.on_fit_start(event)
+        self._part.begin(event.run, self)
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         self._part.on_epoch_end(event)
@@ -275,9 +280,10 @@ class _NamedSchedule(Callback):
         return self._part.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._part.load_state_dict(state)
+        self.resume(state, accepted=False)
 
     def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
+        check_entries(f"the state of {type(self).__name__}", state, _ENTRIES)
         self._part.resume(state, accepted=accepted)
 
     def reset(self) -> None:

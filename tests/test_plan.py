@@ -2,6 +2,7 @@
 
 import copy
 import io
+import warnings
 from typing import Any
 
 import pytest
@@ -12,13 +13,17 @@ from lucid_train import Callback, EpochEnd, EpochReport, Event, FitEnd, FitStart
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, LRSchedulerCallback, StepLRCallback
 from lucid_train.optims.lr_scheduler import (
     ExponentialLR,
+    LinearLR,
+    OneCycleLR,
+    ParamScheduler,
     ReduceLROnPlateau,
+    SequentialLR,
     StepLR,
 )
-from lucid_train.schedules import Cosine, Step
+from lucid_train.schedules import Cosine, Exponential, OneCycle, Step
 from lucid_train.training.plan import PlannedEpoch
 from tests.support.data import Unsized
-from tests.support.optimizers import RateWitness
+from tests.support.optimizers import Bare, RateWitness
 
 
 @define(eq=False)
@@ -67,8 +72,13 @@ SCHEDULES: dict[str, Any] = {
     "named": lambda opt: CosineAnnealingLRCallback(5, interval="step"),
     "named on its own optimizer": lambda opt: StepLRCallback(2, optimizer=opt),
     "built": lambda opt: LRSchedulerCallback(ExponentialLR(opt, 0.9)),
-    "value": lambda opt: LRSchedulerCallback(Cosine().warmup("20%"), "step"),
-    "a value for each group": lambda opt: LRSchedulerCallback([Step(2), Cosine()]),
+    "built on its own optimizer, joined": lambda opt: LRSchedulerCallback(
+        SequentialLR(opt, [LinearLR(opt), OneCycleLR(opt, 1.0, 9, cycle_momentum=False)], [2]), "step"
+    ),
+    "a value": lambda opt: LRSchedulerCallback(Cosine().warmup("20%"), "step"),
+    "a value per group": lambda opt: LRSchedulerCallback([Step("50%", 0.5), OneCycle(1.0)], "step"),
+    "a value with a length of its own": lambda opt: LRSchedulerCallback(Cosine(), length=9),
+    "a value beside one of another key": lambda opt: LRSchedulerCallback(Cosine(), optimizer=opt),
 }
 
 
@@ -83,19 +93,51 @@ def test_the_rates_come_true(make: Any, already: int) -> None:
     assert [(epoch.epoch, epoch.lr) for epoch in planned.epochs] == [(r.epoch, r.lr) for r in history[already:]]
 
 
-@pytest.mark.filterwarnings("ignore:the 'lr' of group 0 was 0.1, but its 'initial_lr':UserWarning")
 @pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
 def test_nothing_changes(make: Any) -> None:
     optimizer = RateWitness(1.0, 0.5)
-    if make is not SCHEDULES["built"]:
-        StepLR(optimizer, 1).step()  # a rate that is decayed already: the schedule to come starts from the base
+    StepLR(optimizer, 1).step()  # a rate that is decayed already: the schedule to come starts from the base
     callback = make(optimizer)
     trainer = Trainer(lambda batch: 0.5, range(7), optimizer=optimizer, epochs=6, callbacks=[callback])
     before = copy.deepcopy((optimizer.param_groups, callback.state_dict()))
     first = trainer.plan()
     assert (optimizer.param_groups, callback.state_dict()) == before
     assert trainer.plan() == first
-    assert [epoch.lr for epoch in first.epochs] == [record.lr for record in trainer.fit()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the rate is a decayed one is not the point here
+        assert [epoch.lr for epoch in first.epochs] == [record.lr for record in trainer.fit()]
+
+
+def test_a_resumed_run_is_planned_from_where_it_stands() -> None:
+    def made() -> Trainer:
+        return Trainer(optimizer=Bare(0.5), epochs=6, callbacks=[LRSchedulerCallback(Cosine())])
+
+    first, second = made(), made()
+    straight = [record.lr for record in made().fit()]
+    first.on(StepEnd, at=2)(lambda event: event.run.stop())
+    first.fit()
+    second.load_state_dict(first.state_dict())
+    assert [(epoch.epoch, epoch.lr) for epoch in second.plan().epochs] == list(enumerate(straight, 1))[2:]
+
+
+def test_what_schedules_another_key_sets_no_rates() -> None:
+    optimizer = Bare(0.5, weight_decay=0.25)
+    decay = LRSchedulerCallback(ParamScheduler(optimizer, weight_decay=Exponential(0.5)))
+    plan = Trainer(optimizer=optimizer, epochs=2, callbacks=[decay]).plan()
+    assert (plan.schedule, plan.epochs[1]) == ("no schedule", PlannedEpoch(2, (0.5,), (0.5,)))
+    both = Trainer(optimizer=optimizer, epochs=2, callbacks=[decay, StepLRCallback(1, 0.5)]).plan()
+    assert (both.schedule, both.epochs[1]) == (
+        "StepLRCallback(interval='epoch', step_size=1, gamma=0.5)",
+        PlannedEpoch(2, (0.25,), (0.25,)),
+    )
+
+
+def test_a_rate_that_is_none_is_refused_when_it_is_planned() -> None:
+    optimizer = Bare(1.0)
+    callback = LRSchedulerCallback(Exponential(1e200), optimizer=optimizer)
+    with pytest.raises(OverflowError, match=r"the rates of Exponential\(1e\+200\) exceed the largest float in epoch 2"):
+        Trainer(epochs=3, callbacks=[callback]).plan()
+    assert optimizer.param_groups == [{"lr": 1.0}]
 
 
 def test_without_a_schedule_the_rates_stay() -> None:
@@ -104,17 +146,17 @@ def test_without_a_schedule_the_rates_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    "callback",
     [
-        lambda opt: LRSchedulerCallback(ReduceLROnPlateau(opt), monitor="loss"),
-        lambda opt: LRSchedulerCallback(Step(1), "step"),
-        lambda opt: LRSchedulerCallback(type("Foreign", (), {"step": lambda self: None})()),
+        LRSchedulerCallback(ReduceLROnPlateau(RateWitness(1.0)), monitor="loss"),
+        LRSchedulerCallback(Step(1), "step"),
+        LRSchedulerCallback(type("Foreign", (), {"step": lambda self: None})()),
     ],
     ids=["a metric", "an unknown number of steps", "a scheduler that cannot tell"],
 )
-def test_what_cannot_be_known_is_said_to_be_unknown(make: Any) -> None:
-    optimizer = RateWitness(1.0)
-    plan = Trainer(lambda batch: 1.0, Unsized(), optimizer=optimizer, epochs=2, callbacks=[make(optimizer)]).plan()
+def test_what_cannot_be_known_is_said_to_be_unknown(callback: Any) -> None:
+    optimizer = getattr(callback.scheduler, "optimizer", None) or RateWitness(1.0)
+    plan = Trainer(lambda batch: 1.0, Unsized(), optimizer=optimizer, epochs=2, callbacks=[callback]).plan()
     assert plan.epochs == (PlannedEpoch(1, None, None), PlannedEpoch(2, None, None))
     assert "epochs 1 to 2: not known beforehand" in str(plan)
 

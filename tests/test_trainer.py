@@ -302,11 +302,13 @@ def test_a_group_that_is_added_in_mid_run_is_scheduled_and_reported() -> None:
     assert [record.lr for record in history] == optimizer.used == [(1.0,), (0.5, 8.0), (0.25, 2.0)]
 
 
-def test_a_run_leaves_nothing_in_the_optimizer() -> None:
+def test_a_run_leaves_nothing_in_the_optimizer_but_the_base_rates() -> None:
     optimizer = RateWitness(1.0)
-    before = set(vars(optimizer)), [set(group) for group in optimizer.param_groups]
+    attributes, keys = set(vars(optimizer)), [set(group) for group in optimizer.param_groups]
     Trainer(epochs=3, optimizer=optimizer, callbacks=[StepLRCallback(step_size=1)]).fit()
-    assert (set(vars(optimizer)), [set(group) for group in optimizer.param_groups]) == before
+    assert set(vars(optimizer)) == attributes
+    assert [set(group) for group in optimizer.param_groups] == [group | {"initial_lr"} for group in keys]
+    assert optimizer.param_groups[0]["initial_lr"] == 1.0
 
 
 def test_two_schedules_on_one_optimizer_are_refused_before_the_first_step() -> None:

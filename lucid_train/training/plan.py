@@ -126,10 +126,11 @@ def _rates(run: Run, callbacks: Sequence[Callback], epochs: range) -> tuple[str,
 
 def _scheduled(scheduled: Scheduled, optimizer: Any, run: Run, epochs: range) -> Iterator[PlannedEpoch]:
     """Return the rates of the epochs under a schedule."""
-    by_step = scheduled.interval == "step"
-    steps = run.steps_per_epoch if by_step else 1
-    length = scheduled.length or (steps and steps * run.epochs)
-    schedule = None if scheduled.schedule is None or not epochs else schedules_sized(scheduled.schedule, length)
+    steps = run.steps_per_epoch if scheduled.interval == "step" else 1
+    length = scheduled.length or (None if steps is None else steps * run.epochs)
+    schedule = scheduled.schedule
+    if schedule is not None and epochs:
+        schedule = schedules_sized(schedule, length)
     if schedule is None or steps is None:
         yield from (PlannedEpoch(epoch, None, None) for epoch in epochs)
         return

@@ -50,7 +50,7 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
     "LRSchedulerCallback": (
         lambda optimizer: LRSchedulerCallback(StepLR(optimizer, 2)),
         lambda: LRSchedulerCallback(3),
-        "scheduler",
+        "schedule",
     ),
     "RichLogger": (
         lambda optimizer: RichLogger(Console(file=io.StringIO(), width=80)),
@@ -181,9 +181,7 @@ def test_a_copy_made_at_any_time_has_the_settings_and_the_state_and_trains(name:
     assert type(twin) is type(callback)
     assert twin is not callback
     assert twin.state_dict() == state
-    plain = {
-        key: value for key, value in shown(callback).items() if key not in ("console", "scheduler", "theme", "log")
-    }
+    plain = {key: value for key, value in shown(callback).items() if key not in ("console", "schedule", "theme", "log")}
     assert {key: shown(twin)[key] for key in plain} == plain
     if name == "LRSchedulerCallback":  # the copy of a scheduler has a copy of the optimizer, and goes on from there
         on = twin.scheduler.optimizer  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from lucid_train.callbacks import (
     StepLRCallback,
 )
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, StepLR
+from lucid_train.schedules import Cosine
 from tests.support.optimizers import RateWitness
 
 BUILT: list[tuple[Any, Any]] = [
@@ -71,7 +72,7 @@ def test_its_own_optimizer_comes_before_that_of_the_run() -> None:
 @pytest.mark.parametrize(("callback", "scheduler"), BUILT)
 def test_without_an_optimizer_the_error_says_what_to_pass(callback: Any, scheduler: Any) -> None:
     name = type(callback()).__name__
-    with pytest.raises(ValueError, match=rf"{name} needs an optimizer: pass Trainer\(optimizer=...\) or {name}\(...,"):
+    with pytest.raises(ValueError, match=rf"^{name} needs an optimizer: pass Trainer\(optimizer=...\) or {name}\(...,"):
         Trainer(callbacks=[callback()]).fit()
 
 
@@ -104,9 +105,26 @@ def untyped(kind: Any) -> Any:
         (
             lambda: untyped(LRSchedulerCallback)(None),
             TypeError,
-            r"'scheduler' must be a scheduler, an object with step\(\), or a recipe, .*: None",
+            "'schedule' must be a Schedule: None",
         ),
-        (lambda: untyped(LRSchedulerCallback)(StepLR), TypeError, "'scheduler' must be a scheduler, an object with"),
+        (
+            lambda: untyped(LRSchedulerCallback)(StepLR),
+            TypeError,
+            r"'schedule' must be a schedule or a scheduler, pass an instance, a schedule such as Cosine\(\) or a sched",
+        ),
+        (
+            lambda: untyped(LRSchedulerCallback)(Cosine),
+            TypeError,
+            "'schedule' must be a schedule or a scheduler, pass an",
+        ),
+        (lambda: untyped(LRSchedulerCallback)(3), TypeError, "'schedule' must be a Schedule: 3"),
+        (lambda: untyped(LRSchedulerCallback)([Cosine(), 3]), TypeError, "'schedule' must be a Schedule: 3"),
+        (lambda: untyped(LRSchedulerCallback)({"head": None}), TypeError, "'schedule' must be a Schedule: None"),
+        (
+            lambda: untyped(LRSchedulerCallback)(Cosine().until(5)),
+            TypeError,
+            r"'schedule' must be a Schedule: Cosine\(\).until\(5\); say with .then\(...\) what follows",
+        ),
         (
             lambda: untyped(LRSchedulerCallback)(Simple(), "batch"),
             ValueError,
@@ -117,7 +135,7 @@ def untyped(kind: Any) -> Any:
             TypeError,
             "'monitor' must be the name of a metric: 3",
         ),
-        (lambda: untyped(LRSchedulerCallback)(Simple(), monitor="loss"), TypeError, "'scheduler' cannot be stepped"),
+        (lambda: untyped(LRSchedulerCallback)(Simple(), monitor="loss"), TypeError, "'schedule' cannot be stepped"),
         (
             lambda: untyped(LRSchedulerCallback)(Follower()),
             TypeError,
@@ -127,6 +145,18 @@ def untyped(kind: Any) -> Any:
             lambda: untyped(LRSchedulerCallback)(Follower(), "step", monitor="loss"),
             ValueError,
             "'monitor' must be None with interval='step': 'loss'",
+        ),
+        (
+            lambda: untyped(LRSchedulerCallback)(Cosine(), monitor="loss"),
+            ValueError,
+            "'monitor' must be None with a schedule, which follows no metric: 'loss'",
+        ),
+        (lambda: untyped(LRSchedulerCallback)(Cosine(), length=0), ValueError, "'length' must be >= 1: 0"),
+        (lambda: untyped(LRSchedulerCallback)(Cosine(), optimizer=3), TypeError, "'optimizer' must have param_groups"),
+        (
+            lambda: untyped(LRSchedulerCallback)(StepLR(RateWitness(1.0), 1), optimizer=RateWitness(1.0)),
+            ValueError,
+            "'optimizer' must be None with a scheduler that is built",
         ),
     ],
 )
@@ -191,25 +221,20 @@ def test_a_state_resumes_a_schedule_elsewhere(callback: Any, scheduler: Any) -> 
     whole, first, second = RateWitness(1.0), RateWitness(1.0), RateWitness(1.0)
     Trainer(epochs=5, optimizer=whole, callbacks=[callback()]).fit()
     saved = callback()
-    assert saved.state_dict() == {"scheduler": None}
+    assert saved.state_dict() == {"last_epoch": None, "base_lrs": []}
     Trainer(epochs=2, optimizer=first, callbacks=[saved]).fit()
+    assert saved.state_dict() == {"last_epoch": 2, "base_lrs": [1.0]}
     resumed = callback()
     resumed.load_state_dict(json.loads(json.dumps(saved.state_dict())))
     assert resumed.state_dict() == saved.state_dict()
     Trainer(epochs=3, optimizer=second, callbacks=[resumed]).fit()
     assert first.used + second.used == whole.used
     saved.load_state_dict(saved.state_dict())
-    with pytest.raises(ValueError, match=r"the state of .* does not fit: 'scheduler' is missing, 'x' is unknown"):
+    with pytest.raises(
+        ValueError,
+        match=r"the state of .* does not fit: 'base_lrs' is missing, 'last_epoch' is missing, 'x' is unknown",
+    ):
         saved.load_state_dict({"x": 1})
-
-
-def test_a_base_that_lacks_its_part_says_so() -> None:
-    from lucid_train.callbacks.lr_scheduler import BuiltScheduleCallback, ScheduleCallback
-
-    with pytest.raises(TypeError, match=r"ScheduleCallback must define scheduler_for\(self, run\)"):
-        Trainer(callbacks=[ScheduleCallback()]).fit()
-    with pytest.raises(TypeError, match=r"BuiltScheduleCallback must define build\(self, optimizer\)"):
-        Trainer(optimizer=RateWitness(1.0), callbacks=[BuiltScheduleCallback()]).fit()
 
 
 def test_a_scheduler_that_is_only_stepped_works() -> None:

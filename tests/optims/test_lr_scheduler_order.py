@@ -56,7 +56,7 @@ class Wrapper:
         SimpleNamespace(param_groups=[{"lr": 0.1}], register_step_post_hook=None),
         Wrapper(),
     ],
-    ids=["says nothing", "a step_count that is no count", "no hook to register", "a base whose constructor was never called"],
+    ids=["says nothing", "a step_count that is no count", "no hook to register", "a base that was never built"],
 )
 def test_where_the_order_cannot_be_known_nothing_is_claimed(optimizer: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:

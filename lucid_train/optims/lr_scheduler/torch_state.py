@@ -23,7 +23,11 @@ _PRIVATE_SETTINGS = {"_milestones", "_schedule_phases"}
 
 
 def translated(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of the PyTorch scheduler that `scheduler` stands for in the form of `state_dict`.
+    """Return a state of PyTorch's in the form of `state_dict`.
+
+    Args:
+        scheduler: The LRScheduler whose settings tell what the state leaves open.
+        state: The state of the PyTorch scheduler that it stands for.
 
     Raises:
         ValueError: If it is the state of another scheduler, or functions differ.
@@ -53,11 +57,8 @@ def translated(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def foreign_settings(scheduler: Any) -> dict[str, Any]:
-    """Return the class of a scheduler and its settings as plain JSON, of this library's, PyTorch's or any other."""
-    name = {"class": type(scheduler).__name__}
-    if hasattr(scheduler, "settings"):
-        return {**name, **scheduler.settings()}
-    return {**name, **(_plain_settings(scheduler.state_dict()) if hasattr(scheduler, "state_dict") else {})}
+    """Return the settings of a scheduler that is not of this library as plain JSON, as far as its state has them."""
+    return _plain_settings(scheduler.state_dict()) if hasattr(scheduler, "state_dict") else {}
 
 
 def progress(state: Mapping[str, Any]) -> dict[str, Any]:
