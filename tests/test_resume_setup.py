@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,17 +175,34 @@ def test_entries_that_are_missing_or_unknown_are_named() -> None:
     state = Trainer().state_dict()
     with pytest.raises(ValueError, match="'model' is missing, 'weights' is unknown"):
         Trainer().load_state_dict({**{name: state[name] for name in state if name != "model"}, "weights": 1})
-    with pytest.raises(ValueError, match="'epoch' must not be 'x'"):
-        Trainer().load_state_dict({**state, "run": {**state["run"], "epoch": "x"}})
-    with pytest.raises(ValueError, match="must be one of a Trainer"):
+    with pytest.raises(ValueError, match="'state' must be a dict: "):
         Trainer().load_state_dict([])  # type: ignore[arg-type]  # what a file may hold
-    with pytest.raises(ValueError, match="not one of a History"):
-        Trainer().load_state_dict({**state, "history": {}})
-    part = {"first_step": 7, "trained": False, "totals": {}, "counts": {}, "total": 0.0, "count": 0}
-    trainer = Trainer()
-    trainer.load_state_dict({**state, "open_epoch": {**part, "seconds": 0.0, "rates": None, "random": None}})
-    with pytest.raises(ValueError, match="began after step 7, of 0"):
-        trainer.fit()
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"epoch": "x"}, "'state.progress.epoch' must be int: 'x'"),
+        ({"history": {}}, "not one of a History"),
+        ({"means": {"totals": {}}}, "'state.progress.means' does not fit: 'counts' is missing"),
+        (
+            {"phase": "asleep"},
+            "'state.progress.phase' must be one of 'between', 'steps', 'evaluation', 'end': 'asleep'",
+        ),
+        ({"first_step": 7, "epoch": 1, "phase": "steps"}, "'first_step' must be from 0 to the 0 steps done: 7"),
+        ({"epoch": 3}, "'epoch' must come after the 0 epochs in the history: 3"),
+    ],
+)
+def test_a_progress_that_cannot_be_is_refused_before_anything_is_loaded(entries: Any, message: str) -> None:
+    def made() -> Trainer:
+        return Trainer(lambda batch: 0.5, [1], model=nn.Linear(1, 1, rng=0), callbacks=[EarlyStopping("loss")])
+
+    first, second = made(), made()
+    first.fit()
+    before = copy.deepcopy(second.state_dict())
+    with pytest.raises(ValueError, match=re.escape(message)):
+        second.load_state_dict({**first.state_dict(), "progress": {**before["progress"], **entries}})
+    assert diff_states(second.state_dict(), before) == []
 
 
 def test_a_model_that_was_not_saved_is_refused() -> None:
@@ -214,7 +232,7 @@ def test_data_with_fewer_batches_than_were_done_is_refused() -> None:
     Trainer(lambda batch: None, [1] * 5, callbacks=[asker]).fit()
     short = Trainer(lambda batch: None, [1] * 3, callbacks=[Asker(event=FitStart)])
     short.load_state_dict(asker.found[0], accept="all")
-    with pytest.raises(ValueError, match="must have the 4 batches that were done before the checkpoint: 3"):
+    with pytest.raises(ValueError, match="must have the 4 batches that were taken before the checkpoint: 3"):
         short.fit()
 
 
@@ -307,13 +325,13 @@ def test_callbacks_can_be_pickled_and_copied_before_during_and_after(tmp_path: P
     assert copies[-1].state_dict() == callbacks[-1].state_dict()
 
 
-@pytest.mark.parametrize("schedule", [Cosine().warmup(3), Step(2, 0.5), [Step("20%", 0.5)]])
+@pytest.mark.parametrize("value", [Cosine().warmup(3), Step(2, gamma=0.5), [Step(2, gamma=0.5)]], ids=str)
 @pytest.mark.parametrize("cut", [1, 4, 5, 6])
-def test_a_schedule_is_taken_up(schedule: Any, cut: int) -> None:
+def test_a_bound_schedule_is_resumed_from_its_count(value: Any, cut: int) -> None:
     def made() -> Trainer:
         optimizer = optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=1.0)
-        callbacks = [LRSchedulerCallback(schedule, interval="step")]
-        return Trainer(lambda batch: optimizer.step(), range(5), epochs=3, optimizer=optimizer, callbacks=callbacks)
+        schedule = LRSchedulerCallback(value, interval="step")
+        return Trainer(lambda batch: optimizer.step(), range(5), epochs=3, optimizer=optimizer, callbacks=[schedule])
 
     straight, first, second = made(), made(), made()
     straight.fit()

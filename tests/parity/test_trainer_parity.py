@@ -206,9 +206,9 @@ def test_a_data_loader_without_a_length() -> None:
     assert [record.steps for record in history] == [3, 3]
 
 
-def test_a_run_leaves_nothing_in_the_optimizer() -> None:
+def test_a_run_leaves_nothing_in_the_optimizer_but_where_its_rates_start() -> None:
     _model, optimizer, data, step = training()
-    before = set(vars(optimizer)), [set(group) for group in optimizer.param_groups]
+    before = set(vars(optimizer)), [{*group, "initial_lr"} for group in optimizer.param_groups]
     hooks = len(optimizer._optimizer_step_post_hooks)
     Trainer(step, data, epochs=3, optimizer=optimizer, callbacks=[ExponentialLRCallback(gamma=0.5)]).fit()
     assert (set(vars(optimizer)), [set(group) for group in optimizer.param_groups]) == before
