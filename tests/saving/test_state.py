@@ -109,5 +109,5 @@ def test_rates_that_are_none_are_refused_for_an_optimizer_that_has_nothing_else(
 
 def test_each_group_must_have_one() -> None:
     trainer = Trainer(optimizer=Bare(0.5, 0.25))
-    with pytest.raises(ValueError, match="'state.optimizer.rates' must have one rate for each of 2 groups: \\[0.5\\]"):
+    with pytest.raises(ValueError, match=r"'state.optimizer.rates' must have one rate for each of 2 groups: \[0.5\]"):
         trainer.load_state_dict({**trainer.state_dict(), "optimizer": {"rates": [0.5]}})
