@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 
 from attrs import define, field
@@ -106,13 +105,14 @@ class Throughput:
         first = max(run.epoch, len(run.history) + 1)
         per_step = sum(time for _, time in recent) / steps
         steps_left = max(0, total - run.epoch_step) + (run.epochs - first) * total if first <= run.epochs else 0
-        if run.evaluate_every is not None:
-            evaluations = run.epochs // run.evaluate_every - (first - 1) // run.evaluate_every
+        if run.evaluate_steps is not None:  # the evaluation that is running belongs to the steps done
+            last_step, spent = run.step + steps_left, self.evaluating or 0.0
+            evaluations = last_step // run.evaluate_steps - run.step // run.evaluate_steps + bool(spent)
+        else:
+            every = run.evaluate_every
+            # A log does not say after how many steps its run was evaluated.
+            evaluations = 0 if every is None else run.epochs // every - (first - 1) // every
             spent = self.evaluating or (self._evaluations if run.evaluated(first) else 0.0)
-        else:  # within epochs; the one that is running is not among those to come
-            every = run.evaluate_steps or math.inf
-            evaluations = int(run.epochs * total // every - run.step // every) + (self.evaluating is not None)
-            spent = self.evaluating or 0.0
         return max(0.0, steps_left * per_step + max(0, evaluations) * self._evaluation - min(spent, self._evaluation))
 
     @property

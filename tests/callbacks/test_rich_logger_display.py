@@ -196,18 +196,18 @@ def finish(run: TimedRun, progress: Progress, throughput: Throughput, record: Ep
 
 
 def test_what_is_left_counts_evaluations_within_epochs() -> None:
-    progress = in_epoch(1, 0)
-    run = TimedRun(epochs=4, evaluate_every=None, evaluate_steps=5, progress=progress)
+    progress = in_epoch(1, 0, steps=30)
+    run = TimedRun(epochs=2, evaluate_every=None, evaluate_steps=15, progress=progress)
     throughput = Throughput(run)
-    progress.step, run.now = 5, 5.0
+    progress.step, run.now = 15, 15.0
     throughput.start_evaluation()
-    run.now = 7.0
+    run.now = 17.0
     throughput.end_evaluation()
-    assert throughput.remaining == pytest.approx(35.0 + 7 * 2.0)
-    progress.step, run.now = 10, 12.0
+    assert throughput.remaining == pytest.approx(45.0 + 3 * 2.0)
+    progress.step, run.now = 30, 32.0
     throughput.start_evaluation()
-    run.now = 12.5
-    assert throughput.remaining == pytest.approx(30.0 + 7 * 2.0 - 0.5)
+    run.now = 32.5
+    assert throughput.remaining == pytest.approx(30.0 + 1.5 + 2 * 2.0)
 
 
 def test_an_estimate_forgets_the_first_epochs() -> None:

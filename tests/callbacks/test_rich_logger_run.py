@@ -22,20 +22,7 @@ from rich.live import Live
 from rich.progress import Progress
 from rich.theme import Theme
 
-from lucid_train import (
-    Callback,
-    EpochReport,
-    EpochStart,
-    EvaluateEnd,
-    EvaluateStart,
-    EvaluationRecord,
-    FitEnd,
-    FitStart,
-    Run,
-    StepEnd,
-    StepStart,
-    Trainer,
-)
+from lucid_train import Callback, EpochReport, EpochStart, FitEnd, FitStart, Trainer
 from lucid_train.callbacks import RichLogger
 from tests.support.console import SECONDS, Sink, optimizer, permanent, pipe, shown, terminal, train
 
@@ -134,33 +121,29 @@ def test_a_second_fit_goes_on() -> None:
     assert rows == [["1", "0.5000*"], ["2", "0.5000"], ["3", "0.5000"]]
 
 
-def evaluate_within(run: Run, step: int, loss: float) -> None:
-    """Let a run record and announce an evaluation within an epoch."""
-    run.emit(EvaluateStart(run, epoch=run.epoch, step=step, within_epoch=True))
-    found = {"val_loss": loss}
-    run.history.evaluations.append(EvaluationRecord(epoch=run.epoch, step=step, seconds=1.5, metrics=found))
-    run.emit(EvaluateEnd(run, epoch=run.epoch, step=step, metrics=found, within_epoch=True))
-
-
 def test_an_evaluation_within_an_epoch_has_a_line_of_its_own_and_may_be_the_best() -> None:
     console = pipe()
-    losses = iter([0.5, 0.25, 0.75, 0.3, 0.28])
-    trainer = Trainer(lambda batch: 1.0, [1], epochs=2, callbacks=[RichLogger(console, header=False)])
-    trainer.on(StepStart)(lambda event: evaluate_within(event.run, 2 * event.step - 1, next(losses)))
-    trainer.on(StepEnd)(lambda event: event.step < 3 and evaluate_within(event.run, 2 * event.step, next(losses)))
+    losses = iter([0.5, 0.25, 0.75, 0.3])
+    trainer = Trainer(
+        lambda batch: 1.0,
+        range(4),
+        epochs=2,
+        evaluate=lambda: next(losses),
+        evaluate_every="3 steps",
+        callbacks=[RichLogger(console, header=False)],
+    )
     trainer.fit()
     trainer.fit(3)
     assert [SECONDS.sub("#", each).partition("  loss 1.0000 ..")[0] for each in shown(console).splitlines()] == [
-        "epoch 1/2  step 1  val_loss 0.5000*  #",
-        "epoch 1/2  step 2  val_loss 0.2500*  #",
+        "epoch 1/2  step 3  val_loss 0.5000*  #",
         "epoch 1/2  loss 1.0000  #",
-        "epoch 2/2  step 3  val_loss 0.7500  #",
-        "epoch 2/2  step 4  val_loss 0.3000  #",
+        "epoch 2/2  step 6  val_loss 0.2500*  #",
         "epoch 2/2  loss 1.0000  #",
-        "completed 2 epochs, 2 steps in #  #  best epoch 1  step 2  val_loss 0.2500",
-        "epoch 3/3  step 5  val_loss 0.2800  #",
+        "completed 2 epochs, 8 steps in #  #  best epoch 2  step 6  val_loss 0.2500",
+        "epoch 3/3  step 9  val_loss 0.7500  #",
+        "epoch 3/3  step 12  val_loss 0.3000  #",
         "epoch 3/3  loss 1.0000  #",
-        "completed 1 epoch, 1 step in #  #  best epoch 1  step 2  val_loss 0.2500",
+        "completed 1 epoch, 4 steps in #  #  best epoch 2  step 6  val_loss 0.2500",
     ]
 
 
