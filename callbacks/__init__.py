@@ -5,45 +5,16 @@ from typing import TYPE_CHECKING
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from lucid_train.callbacks.checkpoint import Checkpoint
-    from lucid_train.callbacks.csv_logger import CSVLogger
-    from lucid_train.callbacks.event_log import EventLog
-    from lucid_train.callbacks.lr_scheduler import (
-        CosineAnnealingLRCallback,
-        ExponentialLRCallback,
-        LRSchedulerCallback,
-        StepLRCallback,
-    )
-    from lucid_train.callbacks.rich_logger import RichLogger
-    from lucid_train.callbacks.stopping import EarlyStopping, TerminateOnNaN, TimeLimit
-
-__all__ = [
-    "CSVLogger",
-    "Checkpoint",
-    "CosineAnnealingLRCallback",
-    "EarlyStopping",
-    "EventLog",
-    "ExponentialLRCallback",
-    "LRSchedulerCallback",
-    "RichLogger",
-    "StepLRCallback",
-    "TerminateOnNaN",
-    "TimeLimit",
-]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "checkpoint": ("Checkpoint",),
-        "csv_logger": ("CSVLogger",),
-        "event_log": ("EventLog",),
-        "lr_scheduler": (
-            "CosineAnnealingLRCallback",
-            "ExponentialLRCallback",
-            "LRSchedulerCallback",
-            "StepLRCallback",
-        ),
-        "rich_logger": ("RichLogger",),
-        "stopping": ("EarlyStopping", "TerminateOnNaN", "TimeLimit"),
-    },
-)
+    from lucid_train.callbacks.checkpoint import Checkpoint as Checkpoint
+    from lucid_train.callbacks.csv_logger import CSVLogger as CSVLogger
+    from lucid_train.callbacks.event_log import EventLog as EventLog
+    from lucid_train.callbacks.lr_scheduler import CosineAnnealingLRCallback as CosineAnnealingLRCallback
+    from lucid_train.callbacks.lr_scheduler import ExponentialLRCallback as ExponentialLRCallback
+    from lucid_train.callbacks.lr_scheduler import LRSchedulerCallback as LRSchedulerCallback
+    from lucid_train.callbacks.lr_scheduler import StepLRCallback as StepLRCallback
+    from lucid_train.callbacks.rich_logger import RichLogger as RichLogger
+    from lucid_train.callbacks.stopping import EarlyStopping as EarlyStopping
+    from lucid_train.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
+    from lucid_train.callbacks.stopping import TimeLimit as TimeLimit
+else:
+    __getattr__, __dir__, __all__ = lazy_names(__name__)

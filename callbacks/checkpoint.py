@@ -20,7 +20,7 @@ from lucid_train.saving.checkpoint.tree import FlatTree, flatten
 from lucid_train.saving.checkpoint.writer import Writer
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
-from lucid_train.validation import checked, flag, metric_name, one_of, real_number, whole_number
+from lucid_train.validation import checked, choice, flag, metric_name, real_number, whole_number
 
 Interval = Literal["epoch", "step", "second"]
 
@@ -128,16 +128,12 @@ class Checkpoint(Callback):
 
     directory: Path = field(converter=_as_path)
     every: float | None = field(default=1, kw_only=True)
-    interval: Interval = field(
-        default="epoch", kw_only=True, validator=checked(one_of, choices=("epoch", "step", "second"))
-    )
+    interval: Interval = field(default="epoch", kw_only=True, validator=choice("epoch", "step", "second"))
     keep: int | None = field(default=3, kw_only=True)
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
-    mode: Literal["min", "max"] = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
+    mode: Literal["min", "max"] = field(default="min", kw_only=True, validator=choice("min", "max"))
     background: bool = field(default=False, kw_only=True, validator=checked(flag))
-    failure: Literal["raise", "warn"] = field(
-        default="raise", kw_only=True, validator=checked(one_of, choices=("raise", "warn"))
-    )
+    failure: Literal["raise", "warn"] = field(default="raise", kw_only=True, validator=choice("raise", "warn"))
     signals: tuple[str, ...] = field(default=("SIGINT", "SIGTERM"), kw_only=True, converter=_as_names)
     best: float | None = field(default=None, init=False, repr=False)
     best_epoch: int | None = field(default=None, init=False, repr=False)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import IO, Any, final
+from typing import Any, final
 
 from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback
-from lucid_train.events import EpochReport, FitEnd, FitStart
-from lucid_train.files import as_path, rotate, writable_path, write_whole
+from lucid_train.events import EpochReport, FitStart
+from lucid_train.files import as_path, rotate, writable_path
 from lucid_train.history import History, csv_cells, csv_line, number_text
 from lucid_train.training.run import Run
 
@@ -37,7 +38,6 @@ class CSVLogger(Callback):
     """
 
     path: Path = field(converter=as_path, validator=writable_path)
-    _file: IO[str] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _columns: list[str] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
 
     def settings(self) -> dict[str, Any]:
@@ -52,26 +52,15 @@ class CSVLogger(Callback):
     def on_epoch_report(self, event: EpochReport) -> None:
         history = event.run.history
         row = history.row(-1)
-        if self._file is None or not row.keys() <= set(self._columns):
-            self._write_all(history)
+        if row.keys() <= set(self._columns):
+            with open(self.path, "a", encoding="utf-8", newline="") as file:
+                file.write(csv_line(csv_cells(self._columns, row)))
         else:
-            self._file.write(csv_line(csv_cells(self._columns, row)))
-            self._file.flush()
-
-    def on_fit_end(self, event: FitEnd) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+            self._write_all(history)
 
     def _write_all(self, history: History) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        text = StringIO()
-        history.to_csv(text)
-        write_whole(self.path, [memoryview(text.getvalue().encode())])
+        history.to_csv(self.path)
         self._columns = history.columns()
-        self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115  # closed when the fit ends
 
     def _continues(self, run: Run) -> bool:
         """Return whether the file holds nothing but epochs of this run, so that replacing it loses nothing."""
@@ -80,15 +69,16 @@ class CSVLogger(Callback):
             rows = list(csv.DictReader(StringIO(text, newline="")))
         except (csv.Error, UnicodeDecodeError):
             return False
-        header = text.partition("\n")[0]
-        if not (header.startswith(_FIRST) or _FIRST.startswith(text)) or (rows and not run.step):
+        if not (text.startswith(_FIRST) or _FIRST.startswith(text)) or (rows and not run.step):
             return False
         if rows and not text.endswith("\n"):
             rows.pop()  # incomplete: the process was killed while it wrote
         history = run.history
-        for index, row in enumerate(rows[: len(history)]):
-            known = {name: cell for name, cell in row.items() if cell and name != "seconds"}
-            ours = {name: number_text(value) for name, value in history.row(index).items() if name != "seconds"}
-            if known != ours:
-                return False
-        return True
+        ours = [{name: number_text(cell) for name, cell in history.row(index).items()} for index in range(len(history))]
+        return all(map(_is_same_epoch, rows, ours))
+
+
+def _is_same_epoch(row: Mapping[str, str], own: Mapping[str, str]) -> bool:
+    # How long it took does not matter: a history that was restored from elsewhere may not know that.
+    cells = {name: cell for name, cell in row.items() if cell}
+    return {**cells, "seconds": ""} == {**own, "seconds": ""}

@@ -17,15 +17,7 @@ from lucid_train.description import object_name, parameter_count
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
 from lucid_train.monitor import Monitor
-from lucid_train.recording.lines import (
-    FORMAT,
-    LONGEST_LINE,
-    RUN_FIELDS,
-    pack_event,
-    pack_fields,
-    pack_record,
-    write_line,
-)
+from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_record, write_line
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.values import short_text
 from lucid_train.recording.writer import is_gone, last_writer, this_process
@@ -75,33 +67,30 @@ class EventLog(Callback):
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         # Every event is recorded, users' own too; of steps only those asked for, as each call costs time.
-        if event is StepStart or (event is StepEnd and self.step_every is None):
-            return []
-        if event is StepEnd:
-            return [Subscription(StepEnd, every=self.step_every or 1).wrap(self.record)]
-        return super().hooks(event) or [self.record]
+        if event not in (StepStart, StepEnd):
+            return super().hooks(event) or [self.record]
+        every = None if event is StepStart else self.step_every
+        return [] if every is None else [Subscription(StepEnd, every=every).wrap(self.record)]
 
     def settings(self) -> dict[str, Any]:
         return {}  # nothing here changes the training: a run may be resumed with another log, or none
 
     def on_fit_start(self, event: FitStart) -> None:
-        run = event.run
+        run, model, monitor = event.run, event.run.model, _monitored(event.run.callbacks)
         file, point = _opened(self.path, run)
-        self._writer = _Writer(run, file, self.heartbeat)
-        model, monitor = run.model, _monitored(run.callbacks)
+        self._writer = _Writer(run, file)
         fields = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
             "writer": this_process(),
-            "callbacks": [_described(callback) for callback in run.callbacks],
+            "callbacks": list(map(_described, run.callbacks)),
             "monitored": None if monitor is None else [monitor.name, monitor.mode],
             "model": None if model is None else {"name": type(model).__name__, "parameters": parameter_count(model)},
             "open_step": open_step(run),
-            "history": [pack_record(record) for record in run.history[point.epochs :]],
-            "evaluations": [pack_record(record) for record in run.history.evaluations[point.evaluations :]],
+            "history": list(map(pack_record, run.history[point.epochs :])),
+            "evaluations": list(map(pack_record, run.history.evaluations[point.evaluations :])),
         }
-        self._writer.write("FitStart", fields)
-        self._writer.start_heartbeat()
+        self._writer.open(fields, self.heartbeat)
 
     def on_fit_end(self, event: FitEnd) -> None:
         writer, self._writer = self._writer, None
@@ -110,7 +99,7 @@ class EventLog(Callback):
 
     def record(self, event: Event) -> None:
         if self._writer is not None:  # None if the file could not be opened
-            self._writer.write_event(event)
+            self._writer.write(type(event).__name__, pack_event(event))
 
 
 @define(eq=False)
@@ -119,7 +108,6 @@ class _Writer:
 
     run: Run
     file: IO[bytes]
-    heartbeat: float | None
     # What the log says of the run so far.
     _known: dict[str, Any] = field(factory=dict, init=False)
     _written: float = field(default=0.0, init=False)
@@ -128,45 +116,37 @@ class _Writer:
     _ended: threading.Event = field(factory=threading.Event, init=False)
     _failure: Exception | None = field(default=None, init=False)
 
+    def open(self, fields: Mapping[str, Any], heartbeat: float | None) -> None:
+        """Write the first line, and start the thread that notes how far the run has come."""
+        self.write("FitStart", fields)
+        if heartbeat is not None:
+            self._thread = threading.Thread(target=self._beat, args=(heartbeat,), name="EventLog", daemon=True)
+            self._thread.start()
+
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
         """Write a line, with what has changed in the run."""
         with self._lock:
-            if self._failure is not None:
-                failure, self._failure = self._failure, None
+            failure, self._failure = self._failure, None
+            if failure is not None:
                 raise failure
             state = pack_fields(RUN_FIELDS, self.run)
             changes = {name: value for name, value in state.items() if (name, value) not in self._known.items()}
             self._append(event, fields, changes)
 
-    def write_event(self, event: Event) -> None:
-        """Write the line of an event."""
-        self.write(type(event).__name__, pack_event(event))
-
-    def start_heartbeat(self) -> None:
-        """Start the thread that notes how far the run has come."""
-        if self.heartbeat is not None:
-            self._thread = threading.Thread(target=self._beat, args=(self.heartbeat,), name="EventLog", daemon=True)
-            self._thread.start()
-
     def close(self, event: FitEnd) -> None:
         """Write the last line and close the file."""
-        try:
+        with self.file:
             self._ended.set()
             if self._thread is not None:
                 self._thread.join()
-            self.write_event(event)
-        finally:
-            self.file.close()
+            self.write("FitEnd", pack_event(event))
 
     def _append(self, event: str, fields: Mapping[str, Any], changes: dict[str, Any]) -> None:
         now = time.time()
         line = write_line(event, now, fields, changes)
-        if len(line) > LONGEST_LINE and "fields" in fields:  # readers refuse such a line
-            own = {name: {"!repr": short_text(value)} for name, value in fields["fields"].items()}
-            line = write_line(event, now, {**fields, "fields": own}, changes)
         if self.file.write(line) != len(line):
             raise OSError(f"'{self.file.name}' cannot be written in full: the disk may be full")
-        self._known.update(changes)
+        self._known |= changes
         self._written = now
 
     def _beat(self, seconds: float) -> None:
@@ -214,14 +194,12 @@ def _claimed(path: Path) -> IO[bytes]:
 
 def _described(callback: Callback) -> dict[str, Any]:
     """Return what a display shows of a callback."""
-    if isinstance(callback, FunctionListener):
-        return {"name": object_name(callback)}
-    described: dict[str, Any] = {"name": object_name(callback), "repr": short_text(callback)}
-    return {**described, "schedule": True} if _is_schedule(callback) else described
-
-
-def _is_schedule(callback: Callback) -> bool:
-    return isinstance(callback, ScheduleCallback)
+    described: dict[str, Any] = {"name": object_name(callback)}
+    if not isinstance(callback, FunctionListener):
+        described["repr"] = short_text(callback)
+    if isinstance(callback, ScheduleCallback):
+        described["schedule"] = True
+    return described
 
 
 def _monitored(callbacks: Iterable[Callback]) -> Monitor | None:

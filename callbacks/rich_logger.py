@@ -17,7 +17,7 @@ from lucid_train.callbacks.display.theme import Theme
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
-from lucid_train.validation import checked, flag, metric_name, one_of, real_number
+from lucid_train.validation import checked, choice, flag, metric_name, real_number
 
 
 def _instance(name: str, value: object, *, kind: type | tuple[type, ...], words: str) -> None:
@@ -68,7 +68,7 @@ class RichLogger(Callback):
     header: bool = field(default=True, kw_only=True, validator=checked(flag))
     summary: bool = field(default=True, kw_only=True, validator=checked(flag))
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
-    mode: Mode = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
+    mode: Mode = field(default="min", kw_only=True, validator=choice("min", "max"))
     refresh_per_second: float = field(default=10, kw_only=True, validator=checked(real_number, above=0, most=10))
     heartbeat: float | None = field(default=None, kw_only=True, validator=checked(real_number, above=0))
     timings: bool = field(default=False, kw_only=True, validator=checked(flag))

@@ -14,7 +14,7 @@ from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
-from lucid_train.validation import checked, flag, metric_name, one_of, real_number, whole_number
+from lucid_train.validation import checked, choice, flag, metric_name, real_number, whole_number
 
 
 @final
@@ -40,7 +40,7 @@ class EarlyStopping(Callback):
 
     monitor: str = field(default="val_loss", validator=checked(metric_name))
     patience: int = field(default=5, kw_only=True, validator=checked(whole_number, least=1))
-    mode: Mode = field(default="min", kw_only=True, validator=checked(one_of, choices=("min", "max")))
+    mode: Mode = field(default="min", kw_only=True, validator=choice("min", "max"))
     min_delta: float = field(default=0.0, kw_only=True, validator=checked(real_number, least=0))
     restore_best: bool = field(default=False, kw_only=True, validator=checked(flag))
     model: Any = field(default=None, kw_only=True, repr=False)
@@ -56,12 +56,9 @@ class EarlyStopping(Callback):
             self._waited = 0  # this ended the last fit; whoever calls fit again grants the patience again
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        self._check(event)
+        self.on_epoch_end(event)
 
-    def on_epoch_end(self, event: EpochEnd) -> None:
-        self._check(event)
-
-    def _check(self, event: EpochEnd | EvaluateEnd) -> None:
+    def on_epoch_end(self, event: EpochEnd | EvaluateEnd) -> None:
         monitor = self.monitored()
         value = event.run.value_of(monitor, event)
         if value is None:
@@ -106,12 +103,8 @@ class TerminateOnNaN(Callback):
     """
 
     monitor: str | None = field(default=None, validator=checked(metric_name))
-    interval: Literal["step", "epoch"] = field(
-        default="step", kw_only=True, validator=checked(one_of, choices=("step", "epoch"))
-    )
-    action: Literal["stop", "raise"] = field(
-        default="stop", kw_only=True, validator=checked(one_of, choices=("stop", "raise"))
-    )
+    interval: Literal["step", "epoch"] = field(default="step", kw_only=True, validator=choice("step", "epoch"))
+    action: Literal["stop", "raise"] = field(default="stop", kw_only=True, validator=choice("stop", "raise"))
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         return [] if event is StepEnd and self.interval == "epoch" else super().hooks(event)

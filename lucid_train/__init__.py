@@ -14,60 +14,38 @@ from typing import TYPE_CHECKING
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from lucid_train import callbacks, data, nn, optims, testing
-    from lucid_train.callback import TRANSIENT, Callback, Hook, on
-    from lucid_train.events import (
-        EpochEnd,
-        EpochReport,
-        EpochStart,
-        EvaluateEnd,
-        EvaluateStart,
-        Event,
-        FitEnd,
-        FitError,
-        FitStart,
-        StepEnd,
-        StepStart,
-    )
-    from lucid_train.history import EpochRecord, EvaluationRecord, History
-    from lucid_train.metrics import NoUpdate
-    from lucid_train.recording.replay import replay
-    from lucid_train.saving.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-    from lucid_train.training.run import Run
-    from lucid_train.training.trainer import Trainer
-
-__all__ = [
-    "TRANSIENT",
-    "Callback",
-    "CheckpointError",
-    "EpochEnd",
-    "EpochRecord",
-    "EpochReport",
-    "EpochStart",
-    "EvaluateEnd",
-    "EvaluateStart",
-    "EvaluationRecord",
-    "Event",
-    "FitEnd",
-    "FitError",
-    "FitStart",
-    "History",
-    "Hook",
-    "NoUpdate",
-    "Run",
-    "StepEnd",
-    "StepStart",
-    "Trainer",
-    "callbacks",
-    "data",
-    "nn",
-    "on",
-    "optims",
-    "read_checkpoint",
-    "replay",
-    "testing",
-    "write_checkpoint",
-]
+    from lucid_train import callbacks as callbacks
+    from lucid_train import data as data
+    from lucid_train import nn as nn
+    from lucid_train import optims as optims
+    from lucid_train import testing as testing
+    from lucid_train.callback import TRANSIENT as TRANSIENT
+    from lucid_train.callback import Callback as Callback
+    from lucid_train.callback import Hook as Hook
+    from lucid_train.callback import on as on
+    from lucid_train.events import EpochEnd as EpochEnd
+    from lucid_train.events import EpochReport as EpochReport
+    from lucid_train.events import EpochStart as EpochStart
+    from lucid_train.events import EvaluateEnd as EvaluateEnd
+    from lucid_train.events import EvaluateStart as EvaluateStart
+    from lucid_train.events import Event as Event
+    from lucid_train.events import FitEnd as FitEnd
+    from lucid_train.events import FitError as FitError
+    from lucid_train.events import FitStart as FitStart
+    from lucid_train.events import StepEnd as StepEnd
+    from lucid_train.events import StepStart as StepStart
+    from lucid_train.history import EpochRecord as EpochRecord
+    from lucid_train.history import EvaluationRecord as EvaluationRecord
+    from lucid_train.history import History as History
+    from lucid_train.metrics import NoUpdate as NoUpdate
+    from lucid_train.recording.replay import replay as replay
+    from lucid_train.saving.checkpoint import CheckpointError as CheckpointError
+    from lucid_train.saving.checkpoint import read_checkpoint as read_checkpoint
+    from lucid_train.saving.checkpoint import write_checkpoint as write_checkpoint
+    from lucid_train.training.run import Run as Run
+    from lucid_train.training.trainer import Trainer as Trainer
+else:
+    __getattr__, __dir__, __all__ = lazy_names(__name__)
 
 if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
     # A checkout, with callbacks/ beside this folder, not in it. If the package is installed too, its catalogue is used
@@ -77,30 +55,3 @@ if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
 
     folders = [os.path.join(entry or os.curdir, __name__) for entry in sys.path if isinstance(entry, str)]
     __path__ += [path for path in folders if os.path.isdir(os.path.join(path, "callbacks")) and path not in __path__]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "callback": ("TRANSIENT", "Callback", "Hook", "on"),
-        "events": (
-            "EpochEnd",
-            "EpochReport",
-            "EpochStart",
-            "EvaluateEnd",
-            "EvaluateStart",
-            "Event",
-            "FitEnd",
-            "FitError",
-            "FitStart",
-            "StepEnd",
-            "StepStart",
-        ),
-        "history": ("EpochRecord", "EvaluationRecord", "History"),
-        "metrics": ("NoUpdate",),
-        "recording.replay": ("replay",),
-        "saving.checkpoint": ("CheckpointError", "read_checkpoint", "write_checkpoint"),
-        "training.run": ("Run",),
-        "training.trainer": ("Trainer",),
-    },
-    modules=("callbacks", "data", "nn", "optims", "testing"),
-)

@@ -10,27 +10,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 from attrs import define, field
 
+from lucid_train import events
 from lucid_train.description import hook_name, plain_settings
-from lucid_train.events import (
-    BASES,
-    EpochEnd,
-    EpochReport,
-    EpochStart,
-    EvaluateEnd,
-    EvaluateStart,
-    Event,
-    FitEnd,
-    FitError,
-    FitStart,
-    StepEnd,
-    StepStart,
-    hook_names,
-)
+from lucid_train.events import BASES, Event, hook_names
 from lucid_train.monitor import Monitor
 from lucid_train.validation import check_entries, checked, flag, function, whole_number
 
@@ -44,6 +31,9 @@ TRANSIENT = {"transient": True}
 
 # The attribute of a marked method that holds its subscriptions.
 _MARK = "__lucid_train_on__"
+
+# Annotations of what is no value of an object.
+_CONSTANT = re.compile(r"['\"]?([\w.]+\.)?(ClassVar|Final)\b")
 
 
 def _emitted(instance: object, attribute: Any, event: Any) -> None:
@@ -59,45 +49,8 @@ def _as_counts(at: Iterable[int] | int | None) -> frozenset[int] | None:
 
 
 @define(frozen=True)
-class Subscription:
-    """Which events a listener receives; the arguments are those of `on`."""
-
-    event: type[Event] = field(validator=_emitted)
-    every: int = field(default=1, kw_only=True, validator=checked(whole_number, least=1))
-    at: frozenset[int] | None = field(default=None, kw_only=True, converter=_as_counts)
-    once: bool = field(default=False, kw_only=True, validator=checked(flag))
-    when: Callable[[Any], object] | None = field(default=None, kw_only=True, validator=checked(function))
-
-    def wrap(self, hook: Hook) -> Hook:
-        """Return a function that calls `hook` with the events that meet the conditions, counted from its first call."""
-        if self == Subscription(self.event):
-            return hook
-        every, at, once, when = self.every, self.at, self.once, self.when
-        emitted = 0
-        done = False
-
-        def receive(event: Event) -> None:
-            nonlocal emitted, done
-            emitted += 1
-            count = emitted if event.count is None else event.count
-            if done or count % every or (at is not None and count not in at) or (when and not when(event)):
-                return
-            done = once
-            hook(event)
-
-        receive.__wrapped__ = hook  # type: ignore[attr-defined]  # as functools.wraps does, for the listener's name
-        return receive
-
-
-def on(
-    event: type[E],
-    *,
-    every: int = 1,
-    at: Iterable[int] | int | None = None,
-    once: bool = False,
-    when: Callable[[E], object] | None = None,
-) -> Callable[[F], F]:
-    """Mark a method of a Callback as a listener, whatever its name.
+class Subscription(Generic[E]):
+    """Mark a method of a Callback as a listener, whatever its name; written as a decorator, `@on(StepEnd, every=100)`.
 
     All conditions given must hold. The count of a step event is its step, that of an epoch event its epoch; your own
     events are counted as they are emitted, from 1 in each fit, unless they define `count`.
@@ -118,16 +71,40 @@ def on(
     ...     def beat(self, event):
     ...         print(f"step {event.step}")
     """
-    subscription = Subscription(event, every=every, at=at, once=once, when=when)
 
-    def mark(method: F) -> F:
-        method.__dict__.setdefault(_MARK, []).append(subscription)
+    event: type[E] = field(validator=_emitted)
+    every: int = field(default=1, kw_only=True, validator=checked(whole_number, least=1))
+    at: frozenset[int] | None = field(default=None, kw_only=True, converter=_as_counts)
+    once: bool = field(default=False, kw_only=True, validator=checked(flag))
+    when: Callable[[E], object] | None = field(default=None, kw_only=True, validator=checked(function))
+
+    def __call__(self, method: F) -> F:
+        method.__dict__.setdefault(_MARK, []).append(self)
         return method
 
-    return mark
+    def wrap(self, hook: Hook) -> Hook:
+        """Return a function that calls `hook` with the events that meet the conditions, counted from its first call."""
+        if self == Subscription(self.event):
+            return hook
+        emitted, done = 0, False
+
+        def receive(event: E) -> None:
+            nonlocal emitted, done
+            emitted += 1
+            count = emitted if event.count is None else event.count
+            met = count % self.every == 0 and (self.at is None or count in self.at)
+            if not done and met and (self.when is None or self.when(event)):
+                done = self.once
+                hook(event)
+
+        receive.__wrapped__ = hook  # type: ignore[attr-defined]  # as functools.wraps does, for the listener's name
+        return receive
 
 
-def _subscriptions(method: Any) -> list[Subscription]:
+on = Subscription
+
+
+def _subscriptions(method: Any) -> list[Subscription[Any]]:
     """Return what `on` has marked a method with."""
     return getattr(method, _MARK, [])
 
@@ -149,13 +126,11 @@ def _check_signature(name: str, function: Callable[..., object], *arguments: Non
     if any(kind(function) for kind in never_run):
         raise TypeError(f"{name} must be a plain function, neither async nor with yield: its body would never run")
     try:
-        signature = inspect.signature(function)
-    except ValueError:  # some functions written in C have none
-        return
-    try:
-        signature.bind(*arguments)
+        inspect.signature(function).bind(*arguments)
     except TypeError:
-        raise TypeError(f"{name} must take one argument, the event: {name}{signature}") from None
+        raise TypeError(f"{name} must take one argument, the event: {name}{inspect.signature(function)}") from None
+    except ValueError:  # some functions written in C have no signature
+        return
 
 
 @define(eq=False)
@@ -178,7 +153,7 @@ class Callback:
     """
 
     # The methods marked with `on` and their subscriptions, in the order of definition, those of the bases first.
-    _marked: ClassVar[tuple[tuple[str, Subscription], ...]] = ()
+    _marked: ClassVar[list[tuple[str, Subscription[Any]]]] = []
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -194,47 +169,44 @@ class Callback:
         if "__setstate__" not in vars(cls):
             cls.__setstate__ = cls.__setstate__  # type: ignore[method-assign]  # what is inherited becomes its own
         names = dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base))
-        cls._marked = tuple(
-            (name, subscription) for name in names for subscription in _subscriptions(getattr(cls, name, None))
-        )
+        cls._marked = [(name, each) for name in names for each in _subscriptions(getattr(cls, name, None))]
 
-    def on_fit_start(self, event: FitStart) -> None:
+    def on_fit_start(self, event: events.FitStart) -> None:
         """A fit begins; nothing has been trained in it yet."""
 
-    def on_epoch_start(self, event: EpochStart) -> None:
+    def on_epoch_start(self, event: events.EpochStart) -> None:
         """An epoch begins; the pass over its data has not begun yet."""
 
-    def on_step_start(self, event: StepStart) -> None:
+    def on_step_start(self, event: events.StepStart) -> None:
         """The step function is about to be called."""
 
-    def on_step_end(self, event: StepEnd) -> None:
+    def on_step_end(self, event: events.StepEnd) -> None:
         """The step function has returned."""
 
-    def on_evaluate_start(self, event: EvaluateStart) -> None:
+    def on_evaluate_start(self, event: events.EvaluateStart) -> None:
         """An evaluation begins."""
 
-    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+    def on_evaluate_end(self, event: events.EvaluateEnd) -> None:
         """An evaluation is done."""
 
-    def on_epoch_end(self, event: EpochEnd) -> None:
+    def on_epoch_end(self, event: events.EpochEnd) -> None:
         """The metrics of an epoch are final: change the run here."""
 
-    def on_epoch_report(self, event: EpochReport) -> None:
+    def on_epoch_report(self, event: events.EpochReport) -> None:
         """All that callbacks do on EpochEnd is done: show and save here."""
 
-    def on_fit_error(self, event: FitError) -> None:
+    def on_fit_error(self, event: events.FitError) -> None:
         """An exception is leaving the fit."""
 
-    def on_fit_end(self, event: FitEnd) -> None:
+    def on_fit_end(self, event: events.FitEnd) -> None:
         """The fit is over, whatever happened; the last callback is the first to receive this."""
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         """Return the listeners to an event, in the order of definition. A fit asks once for each class of events."""
         named = getattr(self, event.hook, None)
-        overridden = getattr(named, "__func__", named) is not getattr(Callback, event.hook, None)
-        found: list[Hook] = [named] if named is not None and overridden and not _subscriptions(named) else []
-        marked = [(name, subscription) for name, subscription in self._marked if subscription.event is event]
-        return found + [subscription.wrap(getattr(self, name)) for name, subscription in marked]
+        inherited = getattr(named, "__func__", named) is getattr(Callback, event.hook, None)
+        found: list[Hook] = [] if named is None or inherited or _subscriptions(named) else [named]
+        return found + [each.wrap(getattr(self, name)) for name, each in self._marked if each.event is event]
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of the state: the fields with `init=False`, without their underscores.
@@ -243,11 +215,10 @@ class Callback:
             TypeError: If such a field has no default and is not set, or a value would be lost that is no field.
         """
         check_state_is_known(self)
-        names = _names(self)
-        for name in names:
-            if not hasattr(self, name):
-                raise _without_default(self, name)
-        return {name.lstrip("_"): copy.deepcopy(getattr(self, name)) for name in names}
+        values = {
+            f.name: getattr(self, f.name) if hasattr(self, f.name) else _first_value(self, f) for f in _state(self)
+        }
+        return {name.lstrip("_"): copy.deepcopy(value) for name, value in values.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a state that `state_dict` returned.
@@ -255,7 +226,7 @@ class Callback:
         Raises:
             ValueError: If entries are missing or unknown; nothing has changed then.
         """
-        names = {name.lstrip("_"): name for name in _names(self)}
+        names = {f.name.lstrip("_"): f.name for f in _state(self)}
         check_entries(f"the state of {type(self).__name__}", state, names)
         for name, value in state.items():
             setattr(self, names[name], copy.deepcopy(value))
@@ -293,33 +264,29 @@ class Callback:
             TypeError: If a field with `init=False` has no default, or a value would remain that is no field.
         """
         check_state_is_known(self)
-        values = {name: _default(self, name) for name in _names(self)}
-        for name, value in values.items():
-            if value is attrs.NOTHING:
-                raise _without_default(self, name)
+        values = {f.name: _first_value(self, f) for f in _state(self)}
         for name, value in values.items():
             setattr(self, name, value)
 
     def __getstate__(self) -> dict[str, Any]:
         found: Any = object.__getstate__(self)
         parts = found if isinstance(found, tuple) else (found,)  # the attributes in __dict__ and those in slots
-        transient = _names(self, transient=True)
-        values = {name: value for part in parts for name, value in (part or {}).items()}
-        return {name: value for name, value in values.items() if name not in transient}
+        transient = {f.name for f in _state(self, transient=True)}
+        return {name: value for part in parts for name, value in (part or {}).items() if name not in transient}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
-        for name in _names(self, transient=True):
-            if (value := _default(self, name)) is not attrs.NOTHING:
-                object.__setattr__(self, name, value)
+        for attribute in _state(self, transient=True):
+            if attribute.default is not attrs.NOTHING:
+                object.__setattr__(self, attribute.name, _first_value(self, attribute))
 
 
 @define(eq=False)
 class FunctionListener(Callback):
     """A function that listens, as `Trainer.on` adds it."""
 
-    subscription: Subscription
+    subscription: Subscription[Any]
     function: Hook
 
     @property
@@ -330,7 +297,7 @@ class FunctionListener(Callback):
         return [self.subscription.wrap(self.function)] if event is self.subscription.event else []
 
 
-def listener_decorator(listeners: list[FunctionListener], subscription: Subscription) -> Callable[[F], F]:
+def listener_decorator(listeners: list[FunctionListener], subscription: Subscription[Any]) -> Callable[[F], F]:
     """Return a decorator that adds a function to `listeners` and refuses one that cannot be called with an event."""
 
     def add(function: F) -> F:
@@ -354,35 +321,32 @@ def check_state_is_known(callback: Callback) -> None:
     cls = type(callback)
     if cls.state_dict is not Callback.state_dict and cls.load_state_dict is not Callback.load_state_dict:
         return
-    saved = [name.lstrip("_") for name in _names(callback)]
+    saved = [f.name.lstrip("_") for f in _state(callback)]
     for name in saved:
         if saved.count(name) > 1:
             raise TypeError(f"{cls.__name__}.{name} and {cls.__name__}._{name} must not both be state, under one name")
     known = {f.name for f in attrs.fields(cls)}
-    declare = "declare it in a class decorated with @define(eq=False), with init=False if it is state"
-    for name, cure in [*_declared(cls), *((name, declare) for name in getattr(callback, "__dict__", ()))]:
-        if name in known or isinstance(inspect.getattr_static(cls, name, None), (property, cached_property)):
-            continue
-        if not (name.startswith("__") and name.endswith("__")):
+    for name, cure in _kept(callback):
+        found_by_class = isinstance(inspect.getattr_static(cls, name, None), (property, cached_property))
+        if not (name in known or found_by_class or (name.startswith("__") and name.endswith("__"))):
             raise TypeError(f"{cls.__name__}.{name} is no attrs field, so a resumed run would lose it: {cure}")
 
 
-def _declared(cls: type) -> Iterator[tuple[str, str]]:
-    """Yield what the bodies of a class and its bases declare, but for constants, each with how to make it a field."""
-    for base in cls.__mro__:
+def _kept(callback: Callback) -> Iterator[tuple[str, str]]:
+    """Yield the names under which a callback may keep values, constants left out, each with how to make it a field."""
+    for base in type(callback).__mro__:
         own, slots = vars(base), vars(base).get("__slots__", ())
-        slots = (slots,) if isinstance(slots, str) else tuple(slots)
-        decorated = f"decorate {base.__name__} with @define(eq=False)"
+        slots = [slots] if isinstance(slots, str) else list(slots)
+        names = [n for n, kind in _annotations(base).items() if not _CONSTANT.match(str(kind))]
+        cure = f"decorate {base.__name__} with @define(eq=False)"
         if "__dataclass_fields__" in own:
-            decorated += " instead of @dataclass"
-        elif "__attrs_attrs__" in own:  # attrs has passed it by because another field lacks an annotation
-            decorated = f"annotate every field of {base.__name__}"
-        for name, annotation in _annotations(base).items():
-            constant = re.match(r"['\"]?([\w.]+\.)?(ClassVar|Final)\b", str(annotation))
-            if not constant and not ("__attrs_attrs__" in own and name in slots):  # that is a cached property
-                yield name, decorated
-        if "__attrs_attrs__" not in own:
-            yield from ((name, decorated) for name in slots)
+            cure += " instead of @dataclass"
+        if "__attrs_attrs__" in own:  # its slots are fields and cached properties
+            names, slots = [name for name in names if name not in slots], []
+            cure = f"annotate every field of {base.__name__}"  # one that is not makes attrs ignore all annotations
+        yield from ((name, cure) for name in [*names, *slots])
+    cure = "declare it in a class decorated with @define(eq=False), with init=False if it is state"
+    yield from ((name, cure) for name in getattr(callback, "__dict__", ()))
 
 
 def _annotations(cls: type) -> dict[str, Any]:
@@ -393,19 +357,17 @@ def _annotations(cls: type) -> dict[str, Any]:
     return inspect.get_annotations(cls)
 
 
-def _names(callback: Callback, *, transient: bool = False) -> list[str]:
-    """Return the names of the state fields, or of the transient ones."""
+def _state(callback: Callback, *, transient: bool = False) -> list[attrs.Attribute[Any]]:
+    """Return the state fields, or the transient ones."""
     fields = [f for f in attrs.fields(type(callback)) if not f.init]
-    return [f.name for f in fields if bool(f.metadata.get("transient", False)) is transient]
+    return [f for f in fields if bool(f.metadata.get("transient", False)) is transient]
 
 
-def _default(callback: Callback, name: str) -> Any:
-    """Return the first value of a field, attrs.NOTHING if it has none."""
-    default = getattr(attrs.fields(type(callback)), name).default
+def _first_value(callback: Callback, attribute: attrs.Attribute[Any]) -> Any:
+    default: Any = attribute.default
+    if default is attrs.NOTHING:
+        name = f"{type(callback).__name__}.{attribute.name}"
+        raise TypeError(f"{name} must have a default, as a field with init=False")
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, typed as a function
         return default.factory(callback) if default.takes_self else default.factory()
     return default
-
-
-def _without_default(callback: Callback, name: str) -> TypeError:
-    return TypeError(f"{type(callback).__name__}.{name} must have a default, as a field with init=False")

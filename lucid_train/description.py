@@ -22,12 +22,9 @@ def class_labels(objects: Iterable[object]) -> list[str]:
     >>> class_labels([0.5, 2, 1.5])
     ['float', 'int', 'float#2']
     """
-    counts: dict[str, int] = {}
-    labels: list[str] = []
-    for name in map(object_name, objects):
-        counts[name] = counts.get(name, 0) + 1
-        labels.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
-    return labels
+    names = list(map(object_name, objects))
+    places = [names[: index + 1].count(name) for index, name in enumerate(names)]
+    return [name if place == 1 else f"{name}#{place}" for name, place in zip(names, places, strict=True)]
 
 
 def hook_name(hook: Any, owner: str | None = None) -> str:

@@ -18,7 +18,7 @@ Status = Literal["ready", "running", "completed", "stopped", "interrupted", "fai
 
 # Every event class by its name and its module, in the order of definition. Of one name and module the latest counts:
 # attrs defines a class with slots twice, and so does whoever runs a notebook's cell again.
-_classes: dict[str, dict[str, type[Event]]] = {}
+_classes: dict[tuple[str, str], type[Event]] = {}
 
 
 @define
@@ -38,12 +38,12 @@ class Event:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        name, known = cls.__name__, _classes.setdefault(cls.__name__, {})
-        if cls.__module__ != __name__ and (__name__ in known or name == "Event"):
-            raise TypeError(f"{cls.__module__}.{name} must not have the name of an event of the library")
+        name, module = cls.__name__, cls.__module__
+        if module != __name__ and ((name, __name__) in _classes or name == "Event"):
+            raise TypeError(f"{module}.{name} must not have the name of an event of the library")
         cls.hook = "on_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-        known.pop(cls.__module__, None)
-        known[cls.__module__] = cls
+        _classes.pop((name, module), None)
+        _classes[name, module] = cls
 
     @property
     def count(self) -> int | None:
@@ -67,6 +67,21 @@ class EpochEvent(Event):
 
 
 @define
+class StepEvent(EpochEvent):
+    """The base of the events that have a place among the steps.
+
+    Args:
+        step: The step's number, from 1, counted through the whole run; of an evaluation, the steps done before it.
+    """
+
+    step: int = 0
+
+    @property
+    def count(self) -> int | None:
+        return self.step
+
+
+@define
 class FitStart(Event):
     """A fit begins; nothing has been trained in it yet."""
 
@@ -77,37 +92,25 @@ class EpochStart(EpochEvent):
 
 
 @define
-class StepStart(EpochEvent):
+class StepStart(StepEvent):
     """The step function is about to be called.
 
     Args:
-        step: The step's number, from 1, counted through the whole run.
         batch: The argument of the step function.
     """
 
-    step: int = 0
     batch: Any = None
-
-    @property
-    def count(self) -> int | None:
-        return self.step
 
 
 @define
-class StepEnd(EpochEvent):
+class StepEnd(StepEvent):
     """The step function has returned.
 
     Args:
-        step: The step's number, from 1, counted through the whole run.
         output: What the step function returned; tensors are detached. Nothing is converted until it is asked for.
     """
 
-    step: int = 0
     output: Any = None
-
-    @property
-    def count(self) -> int | None:
-        return self.step
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -133,16 +136,14 @@ class StepEnd(EpochEvent):
 
 
 @define
-class EvaluateStart(EpochEvent):
+class EvaluateStart(StepEvent):
     """An evaluation begins, at an epoch's end or within it.
 
     Args:
-        step: Steps done before it, counted through the whole run.
         within_epoch: Whether it is one that is due after a number of steps, as `Trainer(evaluate_every="500 steps")`
             asks for.
     """
 
-    step: int = 0
     within_epoch: bool = False
 
     @property
@@ -151,19 +152,17 @@ class EvaluateStart(EpochEvent):
 
 
 @define
-class EvaluateEnd(EpochEvent):
+class EvaluateEnd(StepEvent):
     """An evaluation is done.
 
     Callbacks that follow its metrics act on them once: here if it is one within an epoch, which is then the last of
     `run.history.evaluations`; otherwise at EpochEnd, whose metrics contain them.
 
     Args:
-        step: Steps done before it, counted through the whole run.
         metrics: What it found, under the names that are recorded.
         within_epoch: Whether it is one that is due after a number of steps.
     """
 
-    step: int = 0
     metrics: Mapping[str, float] = field(factory=dict)
     within_epoch: bool = False
 
@@ -232,12 +231,12 @@ class FitEnd(Event):
 
 
 # These are never emitted.
-BASES = (Event, EpochEvent)
+BASES = (Event, EpochEvent, StepEvent)
 
 
 def event_classes() -> list[type[Event]]:
     """Return the classes of all events: the library's in the order of a fit, then yours in the order of definition."""
-    return [cls for modules in _classes.values() for cls in modules.values() if cls not in BASES]
+    return [cls for cls in _classes.values() if cls not in BASES]
 
 
 def find_event_class(name: str, module: object = None) -> type[Event] | None:

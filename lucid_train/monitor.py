@@ -8,7 +8,7 @@ from typing import Literal
 
 from attrs import define, field
 
-from lucid_train.validation import checked, metric_name, one_of, real_number
+from lucid_train.validation import checked, choice, metric_name, real_number
 
 Mode = Literal["min", "max"]
 
@@ -27,7 +27,7 @@ class Monitor:
     """
 
     name: str = field(validator=checked(metric_name))
-    mode: Mode = field(default="min", validator=checked(one_of, choices=("min", "max")))
+    mode: Mode = field(default="min", validator=choice("min", "max"))
     min_delta: float = field(default=0.0, validator=checked(real_number, least=0))
 
     def is_better(self, value: float, than: float | None) -> bool:

@@ -151,3 +151,8 @@ def checked(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any],
             check(attribute.name, value, **rule)
 
     return validator
+
+
+def choice(*choices: object) -> Callable[[Any, Any, Any], None]:
+    """Return an attrs validator that applies `one_of`."""
+    return checked(one_of, choices=choices)

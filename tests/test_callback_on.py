@@ -4,7 +4,7 @@ import pytest
 from attrs import define
 
 from lucid_train import Callback, EpochEnd, EpochStart, Event, FitStart, StepEnd, StepStart, Trainer, on
-from lucid_train.events import EpochEvent
+from lucid_train.events import EpochEvent, StepEvent
 
 
 def counts_received(event: type[Event], epochs: int = 3, steps: int = 2, **conditions: Any) -> list[Any]:
@@ -144,6 +144,7 @@ def test_marked_methods_are_inherited_and_may_be_overridden() -> None:
         (StepEnd(), {}, TypeError, "'event' must be the class of an event"),
         (Event, {}, TypeError, "'event' must be the class of an event that is emitted"),
         (EpochEvent, {}, TypeError, "'event' must be the class of an event that is emitted"),
+        (StepEvent, {}, TypeError, "'event' must be the class of an event that is emitted"),
         (StepEnd, {"every": 0}, ValueError, "'every' must be >= 1: 0"),
         (StepEnd, {"every": 2.5}, TypeError, "'every' must be an int: 2.5"),
         (StepEnd, {"every": True}, TypeError, "'every' must be an int: True"),

@@ -58,7 +58,7 @@ def test_events_and_hooks_match_one_to_one() -> None:
 
 
 def test_bases_that_are_never_emitted_have_no_hook() -> None:
-    assert not hook_names() & {"on_event", "on_epoch_event"}
+    assert not hook_names() & {"on_event", "on_epoch_event", "on_step_event"}
 
 
 def test_the_hook_of_an_event_of_ones_own_follows_from_its_name() -> None:
@@ -66,7 +66,7 @@ def test_the_hook_of_an_event_of_ones_own_follows_from_its_name() -> None:
     assert {HTTPRetried.hook, Plain.hook} <= hook_names()
 
 
-@pytest.mark.parametrize("name", ["StepEnd", "EpochEvent", "Event"])
+@pytest.mark.parametrize("name", ["StepEnd", "EpochEvent", "StepEvent", "Event"])
 def test_the_name_of_an_event_of_the_library_is_taken(name: str) -> None:
     with pytest.raises(TypeError, match=f"^mine.{name} must not have the name of an event of the library$"):
         type(name, (Event,), {"__module__": "mine"})

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 PROGRAM = """
 from attrs import define, field
 
+import lucid_train
 from lucid_train.callback import Callback, Hook, on
 from lucid_train.events import EpochEnd, Event, StepEnd
 
@@ -51,6 +52,8 @@ class Wrong(Callback):
 
 
 Good(patience="3")  # wrong
+lucid_train.Trainer(callbacks=[Good()]).fit()
+lucid_train.Traner()  # wrong
 """
 WRONG = [number for number, line in enumerate(PROGRAM.splitlines(), 1) if line.endswith("# wrong")]
 
@@ -71,7 +74,7 @@ def checked(*command: str, at: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_mypy_strict_finds_a_hook_with_another_event_and_nothing_else(program: Path) -> None:
+def test_mypy_strict_finds_a_hook_with_another_event_a_misspelt_name_and_nothing_else(program: Path) -> None:
     pytest.importorskip("mypy")
     cache = ROOT / ".mypy_cache" / "programs"
     found = checked("mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(cache), str(program), at=ROOT)

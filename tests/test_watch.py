@@ -228,6 +228,28 @@ def test_a_follower_reads_a_line_when_it_is_whole(tmp_path: Path) -> None:
     assert [line.number for line in seen] == list(range(1, len(log.read_bytes().splitlines()) + 1))
 
 
+def test_a_follower_begins_again_where_its_last_line_is_gone(tmp_path: Path) -> None:
+    log = tmp_path / "run.jsonl"
+    Trainer(epochs=2, callbacks=[EventLog(log, heartbeat=None)]).fit()
+    follower, whole = Follower(log), log.read_bytes().splitlines(keepends=True)
+    gone, lines = follower.poll()
+    assert (gone, len(lines)) == (False, len(whole))
+    assert follower.poll() == (False, [])
+    log.write_bytes(b"".join(whole[:3]))
+    assert follower.poll() == (True, lines[:3])
+    log.write_bytes(b"".join(whole))
+    assert follower.poll() == (False, lines[3:])
+    log.write_bytes(b"")
+    assert follower.poll() == (True, [])
+    log.write_bytes(b"".join(whole))
+    assert follower.poll() == (False, lines)
+    log.unlink()
+    assert follower.poll() == (False, [])
+    log.write_bytes(b"notes\n")
+    with pytest.raises(ValueError, match=r"'.*run\.jsonl' is not the log of a run: in line 1, it is not JSON"):
+        follower.poll()
+
+
 @pytest.mark.slow
 def test_silence_is_said_once_and_taken_back(writer: Writer) -> None:
     writer.start(2)

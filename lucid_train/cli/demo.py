@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentDefaultsHelpFormatter, Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,12 +31,10 @@ SCHEDULES: dict[str, Callable[[int], Callback]] = {
 
 def add_command(commands: Any) -> None:
     """Add `demo` to the commands of an argparse parser."""
-    parser = commands.add_parser(
-        "demo",
-        help="train on the handwritten digits that ship with the package",
-        description="Train a multilayer perceptron on 1,198 handwritten digits and test it on 599 others.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    summary = "train on the handwritten digits that ship with the package"
+    description = "Train a multilayer perceptron on 1,198 handwritten digits and test it on 599 others."
+    parser = commands.add_parser("demo", help=summary, description=description)
+    parser.formatter_class = ArgumentDefaultsHelpFormatter
     parser.add_argument("--scheduler", choices=SCHEDULES, default="cosine", help="the schedule of the learning rate")
     parser.add_argument("--lr", type=float, default=0.05, help="the base learning rate")
     parser.add_argument("--epochs", type=int, default=30, help="passes over the training data")
@@ -48,13 +46,11 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(command=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Train as the command line asks; return the exit code."""
     settings = {name: value for name, value in vars(arguments).items() if name not in ("command", "log")}
-    callbacks: list[Callback] = [RichLogger(monitor="val_accuracy", mode="max")]
-    if arguments.log is not None:
-        callbacks.append(EventLog(arguments.log))
-    history = train(**settings, callbacks=callbacks)
+    logs = [] if arguments.log is None else [EventLog(arguments.log)]
+    history = train(**settings, callbacks=[RichLogger(monitor="val_accuracy", mode="max"), *logs])
     if history:
         best = history.best("val_accuracy", "max")
         print(f"held-out accuracy {history[-1].metrics['val_accuracy']:.2%}, best {best.metrics['val_accuracy']:.2%}")
@@ -101,19 +97,17 @@ def train(
         return {"loss": criterion(scores, expected), "accuracy": float((scores.argmax(axis=1) == expected).mean())}
 
     def step(batch: tuple[Any, Any]) -> dict[str, float]:
-        x, y = batch
+        images, labels = batch
         optimizer.zero_grad()
-        found = metrics(model(x), y)
+        found = metrics(model(images), labels)
         model.backward(criterion.backward())
         optimizer.step()
         return found
 
-    return Trainer(
-        step=step,
-        data=batches(images, labels, batch_size=batch_size, seed=seed),
-        epochs=epochs,
-        model=model,
-        optimizer=optimizer,
-        evaluate=lambda: metrics(model(test_images), test_labels),
-        callbacks=[schedule, TerminateOnNaN(), *callbacks],
-    ).fit()
+    def evaluate() -> dict[str, float]:
+        return metrics(model(test_images), test_labels)
+
+    data = batches(images, labels, batch_size=batch_size, seed=seed)
+    listed = [schedule, TerminateOnNaN(), *callbacks]
+    trainer = Trainer(step, data, epochs=epochs, model=model, optimizer=optimizer, evaluate=evaluate, callbacks=listed)
+    return trainer.fit()

@@ -21,8 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     preview.add_command(commands)
     chosen = parser.parse_args(arguments)
     try:
-        code: int = chosen.command(chosen)
-        return code
+        return int(chosen.command(chosen))
     except (TypeError, ValueError, OSError) as error:
         # The library's errors name the argument, the rule and the value: they are the message.
         print(f"lucid-train: error: {clean(str(error), sys.stderr.encoding)}", file=sys.stderr)
@@ -30,7 +29,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1 if isinstance(error, OSError) else 2
     except KeyboardInterrupt:
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -106,37 +106,31 @@ def curve(recipe: Recipe, lr: float, epochs: int) -> list[float]:
 
 
 def draw(console: Console, rates: Sequence[float], title: str) -> None:
-    """Draw a curve: dots of braille where the stream takes them, else ASCII; in colour on a terminal."""
-    width = min(console.width, 80)
+    """Draw a curve: dots of braille on a terminal that takes them, else ASCII."""
     low, high = min(rates), max(rates)
     labels = [f"{high - (high - low) * row / (_HEIGHT - 1):.3g}" for row in range(_HEIGHT)]
     margin = max(map(len, labels))
-    columns = max(width - margin - 3, 10)
-    fine = _takes(console, chr(0x2800) + chr(0x2502))
-    rows = braille(rates, columns) if fine else plain(rates, columns)
-    console.print(Text(title, style="bold", overflow="fold"))
+    columns = max(min(console.width, 80) - margin - 3, 10)
+    fine = console.is_terminal and not console.options.ascii_only
     bar = chr(0x2502) if fine else "|"
-    for index, (label, row) in enumerate(zip(labels, rows, strict=True)):
-        shown = label if index % 3 == 0 or index == _HEIGHT - 1 else ""
-        console.print(Text(f"{shown:>{margin}} {bar} ", style="dim") + Text(row, style="cyan"), soft_wrap=True)
-    last = str(len(rates) - 1)
-    console.print(Text(f"{'epoch':>{margin}}   0{last:>{max(columns - 1, 1)}}", style="dim"), soft_wrap=True)
+    console.print(Text(title, style="bold", overflow="fold"))
+    for index, row in enumerate(braille(rates, columns) if fine else plain(rates, columns)):
+        label = labels[index] if index % 3 == 0 or index == _HEIGHT - 1 else ""
+        console.print(Text(f"{label:>{margin}} {bar} ", style="dim") + Text(row, style="cyan"), soft_wrap=True)
+    console.print(Text(f"{'epoch':>{margin}}   0{len(rates) - 1:>{columns - 1}}", style="dim"), soft_wrap=True)
 
 
 def plain(rates: Sequence[float], columns: int) -> list[str]:
     """Return a curve as rows of stars."""
-    rows = [[" "] * columns for _ in range(_HEIGHT)]
-    for column, (top, bottom) in enumerate(_spans(rates, columns, _HEIGHT)):
-        for row in range(top, bottom + 1):
-            rows[row][column] = "*"
-    return ["".join(row).rstrip() for row in rows]
+    spans = _spans(rates, columns, _HEIGHT)
+    return ["".join("*" if row in span else " " for span in spans).rstrip() for row in range(_HEIGHT)]
 
 
 def braille(rates: Sequence[float], columns: int) -> list[str]:
     """Return a curve as rows of braille, two by four dots to a character."""
     cells = [[0] * columns for _ in range(_HEIGHT)]
-    for column, (top, bottom) in enumerate(_spans(rates, 2 * columns, 4 * _HEIGHT)):
-        for row in range(top, bottom + 1):
+    for column, span in enumerate(_spans(rates, 2 * columns, 4 * _HEIGHT)):
+        for row in span:
             cells[row // 4][column // 2] |= _BRAILLE[column % 2][row % 4]
     return ["".join(chr(0x2800 + cell) if cell else " " for cell in row).rstrip() for row in cells]
 
@@ -145,42 +139,35 @@ def svg(rates: Sequence[float], title: str) -> str:
     """Return a curve as an SVG picture of its own."""
     from html import escape
 
-    width, height, left, top = 640, 320, 70, 40
-    low, high = min(rates), max(rates)
-    across, up = (width - left - 20) / max(len(rates) - 1, 1), (height - top - 40) / ((high - low) or 1.0)
-    floor = height - 40
+    left, right, top, floor = 70, 620, 40, 280
+    low, high, last = min(rates), max(rates), len(rates) - 1
+    across, up = (right - left) / max(last, 1), (floor - top) / ((high - low) or 1.0)
     points = " ".join(f"{left + across * t:.2f},{floor - up * (rate - low):.2f}" for t, rate in enumerate(rates))
     texts = [
         (left, 24, "start", title),
         (left - 8, top + 5, "end", f"{high:.3g}"),
         (left - 8, floor + 5, "end", f"{low:.3g}"),
-        (left, height - 16, "middle", "0"),
-        (width - 20, height - 16, "end", f"epoch {len(rates) - 1}"),
+        (left, floor + 24, "middle", "0"),
+        (right, floor + 24, "end", f"epoch {last}"),
     ]
-    lines = [f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>' for x, y, anchor, text in texts]
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-            'font-size="12">',
-            f'<rect width="{width}" height="{height}" fill="white"/>',
-            f'<path d="M{left} {top}V{floor}H{width - 20}" fill="none" stroke="gray"/>',
-            f'<polyline points="{points}" fill="none" stroke="teal" stroke-width="2"/>',
-            *lines,
-            "</svg>\n",
-        ]
-    )
+    elements = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 320" font-family="sans-serif" font-size="12">',
+        '<rect width="640" height="320" fill="white"/>',
+        f'<path d="M{left} {top}V{floor}H{right}" fill="none" stroke="gray"/>',
+        f'<polyline points="{points}" fill="none" stroke="teal" stroke-width="2"/>',
+        *(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>' for x, y, anchor, text in texts),
+    ]
+    return "\n".join([*elements, "</svg>\n"])
 
 
-def _spans(rates: Sequence[float], columns: int, height: int) -> list[tuple[int, int]]:
-    """Return the highest and the lowest row, from the top, that the curve crosses in every column."""
+def _spans(rates: Sequence[float], columns: int, height: int) -> list[range]:
+    """Return the rows, from the top, that the curve crosses in every column."""
     low, high = min(rates), max(rates)
     scale = (height - 1) / (high - low) if high > low else 0.0
     levels = [round((high - rate) * scale) for rate in rates]
-    if len(levels) <= columns:
-        return [(level, level) for level in (levels[column * len(levels) // columns] for column in range(columns))]
     cuts = [column * len(levels) // columns for column in range(columns + 1)]
-    parts = [levels[start:end] for start, end in pairwise(cuts)]
-    return [(min(part), max(part)) for part in parts]
+    parts = [levels[start : max(end, start + 1)] for start, end in pairwise(cuts)]
+    return [range(min(part), max(part) + 1) for part in parts]
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -194,14 +181,3 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _length(text: str) -> int | str:
     return text if text.endswith("%") else int(text)
-
-
-def _takes(console: Console, text: str) -> bool:
-    """Return whether a terminal is drawn on that shows these characters; a pipe or a file gets ASCII."""
-    if not console.is_terminal:
-        return False
-    try:
-        text.encode(console.encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

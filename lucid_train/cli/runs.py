@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import evolve
 from rich.text import Text
 
-from lucid_train.callback import Callback
+from lucid_train.callback import FunctionListener, Subscription
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.outputs import current_console
 from lucid_train.callbacks.display.theme import Theme
@@ -22,7 +24,6 @@ from lucid_train.history import EpochRecord, History
 from lucid_train.monitor import Monitor
 from lucid_train.recording.follow import Watch
 from lucid_train.recording.replay import replay
-from lucid_train.validation import real_number
 
 # The columns of a comparison that are left out first where the screen is too narrow.
 _DISPENSABLE = ("lr", "time", "status", "epochs", "at epoch")
@@ -46,24 +47,21 @@ def add_commands(commands: Any) -> None:
 
 def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    parser.set_defaults(command=lambda arguments: _run(run, arguments))
+    parser.set_defaults(command=partial(_run, run))
     return parser
 
 
-def _run(command: Any, arguments: argparse.Namespace) -> int:
+def _run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run a command and return its exit code; a log that cannot be read is a wrong argument."""
     try:
-        code: int = command(arguments)
+        return command(arguments)
     except OSError as error:
         if error.filename is None:
             raise
         raise ValueError(f"'{error.filename}': {error.strerror}") from error
-    return code
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    if arguments.patience is not None:
-        real_number("patience", arguments.patience, above=0)
     if not arguments.log.parent.is_dir():
         raise ValueError(f"'{arguments.log}' cannot be waited for: there is no folder '{arguments.log.parent}'")
     watch = Watch(arguments.log, lambda: [_display(arguments)], _say, arguments.patience, arguments.stay)
@@ -94,39 +92,29 @@ def _exit_code(status: str) -> int:
     return 0 if status in ("completed", "stopped") else 1
 
 
-@define(eq=False)
-class _Monitors(Callback):
-    """Collects what the runs were judged by."""
-
-    found: set[Monitor | None] = field(factory=set, init=False)
-
-    def on_fit_start(self, event: FitStart) -> None:
-        self.found.add(getattr(event.run, "monitored", None))
-
-
 def _compare(arguments: argparse.Namespace) -> None:
     """Print a row per run, and mark the one whose best epoch is the best of all."""
-    monitors = _Monitors()
-    histories = [replay(log, [monitors]) for log in arguments.logs]
-    monitor = _criterion(arguments, histories, monitors.found)
+    recorded: set[Monitor | None] = set()
+    listener = FunctionListener(Subscription(FitStart), lambda event: recorded.add(event.run.monitored))
+    histories = [replay(log, [listener]) for log in arguments.logs]
+    monitor = _criterion(arguments, histories, recorded)
     bests = [_best(history, monitor) for history in histories]
     values = [math.nan if best is None else best.metrics[monitor.name] for best in bests]
     known = [value for value in values if not math.isnan(value)]
     winner = (min if monitor.mode == "min" else max)(known, default=math.nan)
-    rows = []
-    for log, history, best, value in zip(arguments.logs, histories, bests, values, strict=True):
-        rows.append(
-            {
-                # The mark stands in front, so that the numbers stay aligned.
-                "run": f"{'*' if value == winner else ' '} {log}",
-                f"best {monitor.name}": "-" if best is None else formatting.metric(value),
-                "at epoch": "-" if best is None else str(best.epoch),
-                "epochs": str(len(history)),
-                "status": history.status,
-                "time": formatting.seconds(math.fsum(record.seconds for record in history)),
-                "lr": formatting.rates(history[-1].last_lr) if history else "",
-            }
-        )
+    rows = [
+        {
+            # The mark stands in front, so that the numbers stay aligned.
+            "run": f"{'*' if value == winner else ' '} {log}",
+            f"best {monitor.name}": "-" if best is None else formatting.metric(value),
+            "at epoch": "-" if best is None else str(best.epoch),
+            "epochs": str(len(history)),
+            "status": history.status,
+            "time": formatting.seconds(math.fsum(record.seconds for record in history)),
+            "lr": formatting.rates(history[-1].last_lr) if history else "",
+        }
+        for log, history, best, value in zip(arguments.logs, histories, bests, values, strict=True)
+    ]
     _print_table(rows, [value == winner for value in values])
 
 
@@ -144,28 +132,26 @@ def _criterion(arguments: argparse.Namespace, histories: Sequence[History], reco
 
 def _best(history: History, monitor: Monitor) -> EpochRecord | None:
     """Return the best epoch, or None if none has the metric."""
-    try:
+    with suppress(KeyError, ValueError):
         return history.best(monitor.name, monitor.mode)
-    except (KeyError, ValueError):
-        return None
+    return None
 
 
 def _print_table(rows: Sequence[Mapping[str, str]], marked: Sequence[bool]) -> None:
     """Print rows under the names of their columns, without those that a terminal has no room for."""
     console = current_console()
     theme = Theme.of(console, None)
-    room = console.width - 1 if console.is_terminal else None
+    room = console.width - 1 if console.is_terminal else sys.maxsize
     widths = {name: max(theme.width(text) for text in [name, *(row[name] for row in rows)]) for name in rows[0]}
     for name in _DISPENSABLE:
-        if room is not None and sum(widths.values()) + 2 * (len(widths) - 1) > room:
+        if sum(widths.values()) + 2 * (len(widths) - 1) > room:
             del widths[name]
 
     def line(texts: Mapping[str, str], style: str) -> Text:
         cells = [theme.cell(texts[name], width, style, left=name == "run") for name, width in widths.items()]
         joined = formatting.join(cells)
         joined.rstrip()
-        if room is not None:
-            joined.truncate(room)
+        joined.truncate(room)
         return joined
 
     header = line({name: name for name in widths}, "label")

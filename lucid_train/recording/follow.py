@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import define, field
@@ -14,6 +15,7 @@ from lucid_train.recording.lines import Line, read_log
 from lucid_train.recording.replay import Player
 from lucid_train.recording.values import is_number
 from lucid_train.recording.writer import is_gone
+from lucid_train.validation import checked, real_number
 
 POLL_SECONDS = 0.2
 
@@ -29,9 +31,8 @@ class Follower:
     """Reads the lines that are added to a log, and notices when the log was cut or replaced: the run was resumed."""
 
     path: Path
-    _offset: int = field(default=0, init=False)
-    _number: int = field(default=0, init=False)
-    _last_line: bytes = field(default=b"", init=False)
+    # The last line that was read.
+    _last: Line | None = field(default=None, init=False)
 
     def poll(self) -> tuple[bool, list[Line]]:
         """Return whether the lines read before are gone, and the new lines, which are all lines if so.
@@ -43,32 +44,32 @@ class Follower:
             ValueError: If it is not the log of a run.
         """
         try:
-            gone = not self._intact()
-            if gone:
-                self._offset, self._number = 0, 0
-            lines = list(read_log(self.path, offset=self._offset, number=self._number))
-            if lines:
-                begin = lines[-2].end if len(lines) > 1 else self._offset
-                self._offset, self._number = lines[-1].end, lines[-1].number
-                self._last_line = self._read(begin, self._offset)
-            elif gone:
-                self._last_line = b""
-            return gone, lines
+            following = self._following()
+            gone = following is None
+            lines = list(read_log(self.path) if following is None else following)
         except FileNotFoundError:
             return False, []  # renamed a moment ago, or not created yet
         except ValueError:
-            if self._intact():
+            if gone or self._following() is not None:
                 raise
             return False, []  # it was cut while it was read; the next poll notices
+        if lines or gone:
+            self._last = lines[-1] if lines else None
+        return gone, lines
 
-    def _intact(self) -> bool:
-        return not self._last_line or self._read(self._offset - len(self._last_line), self._offset) == self._last_line
+    def _following(self) -> Iterator[Line] | None:
+        """Return the lines after the last one, or None if that is no longer where it was.
 
-    def _read(self, begin: int, end: int) -> bytes:
-        # Opened each time: a network file system looks only then for what another machine has written.
-        with open(self.path, "rb") as file:
-            file.seek(begin)
-            return file.read(end - begin)
+        The file is opened each time: a network file system looks only then for what another machine has written.
+        """
+        last = self._last
+        if last is None:
+            return read_log(self.path)
+        lines = read_log(self.path, offset=last.begin, number=last.number - 1)
+        with suppress(ValueError):
+            if next(lines, None) == last:
+                return lines
+        return None
 
 
 @define(eq=False)
@@ -79,19 +80,19 @@ class Watch:
         path: The log.
         callbacks: Returns the callbacks; called once, and again when the run is resumed from an earlier point.
         say: Called with a sentence for the user about what the log does not record: waiting, silence.
-        patience: Seconds without a line after which the run may have died; by default what its pauses suggest.
+        patience: Seconds without a line after which the run may have died; by default what its pauses suggest. Above 0.
         stay: Continue when the run has ended or died, as it may be resumed.
     """
 
     path: Path
     callbacks: Callable[[], Iterable[Callback]]
     say: Callable[[str], object]
-    patience: float | None = None
+    patience: float | None = field(default=None, validator=checked(real_number, above=0))
     stay: bool = False
     player: Player = field(init=False)
     _follower: Follower = field(init=False)
     _starts: set[float] = field(factory=set, init=False)
-    _received: float = field(default=0.0, init=False)
+    _received: float = field(factory=time.monotonic, init=False)
     _last_time: float = field(default=math.nan, init=False)
     _pause: float = field(default=0.0, init=False)
     _heartbeat: float = field(default=0.0, init=False)
@@ -100,7 +101,6 @@ class Watch:
     def __attrs_post_init__(self) -> None:
         self.player = Player(self.path, tuple(self.callbacks()), pace=1.0)
         self._follower = Follower(self.path)
-        self._received = time.monotonic()
 
     def follow(self) -> str:
         """Follow the run to its end and return its status; Ctrl-C ends the watching, not the run.
@@ -111,11 +111,10 @@ class Watch:
             ValueError: If it is not the log of a run.
         """
         try:
-            waiting = False
+            self._step()
+            if not self._starts:
+                self.say(f"waiting for a run to begin in '{self.path}'")
             while not self._step():
-                if not waiting and not self._starts:
-                    waiting = True
-                    self.say(f"waiting for a run to begin in '{self.path}'")
                 time.sleep(POLL_SECONDS)
             return self.player.run.status
         except KeyboardInterrupt:
@@ -127,20 +126,16 @@ class Watch:
 
     def _step(self) -> bool:
         """Replay the new lines; return whether the run is over."""
-        player = self.player
         # Checked before the log is read, so that the writer's last lines are in it.
-        gone = is_gone(player.run.writer)
+        gone = is_gone(self.player.run.writer)
         rewound, lines = self._follower.poll()
         if rewound:
-            player.close("failed", f"the run died {player.place()}")
-            player = self.player = Player(self.path, tuple(self.callbacks()), muted=True, pace=1.0)
-        is_past = not self._starts
-        for line in lines:
-            self._note(line, is_past)
-            player.play(line)
+            self.player.close("failed", f"the run died {self.player.place()}")
+            self.player = Player(self.path, tuple(self.callbacks()), muted=True, pace=1.0)
         if lines:
+            self._play(lines)
             return False
-        silence = time.monotonic() - self._received
+        player, silence = self.player, time.monotonic() - self._received
         if player.playing and gone:
             player.run.tick(self._last_time, restart=True)  # the time since then is not the run's
             player.close("failed", f"the run died {player.place()}: its process is gone")
@@ -148,30 +143,28 @@ class Watch:
             self._warn_of_silence(silence)
         return bool(self._starts) and not player.playing and not self.stay and (gone or silence > _SECONDS_TO_NEXT_FIT)
 
-    def _note(self, line: Line, is_past: bool) -> None:
-        if line.event == "FitStart":
-            if line.time not in self._starts:
-                self.player.muted = False
-            self._starts.add(line.time)
-            beat = line.fields.get("heartbeat")
-            self._heartbeat, self._pause = float(beat) if is_number(beat) else 0.0, 0.0
-        elif line.time > self._last_time:
-            self._pause = max(self._pause, line.time - self._last_time)
-        self._last_time = line.time
-        # By this machine's clock, as the writer's may differ. Only a line from before the watching is older than now.
-        self._received = time.monotonic() - (max(0.0, time.time() - line.time) if is_past else 0.0)
+    def _play(self, lines: list[Line]) -> None:
         if self._silent:
             self._silent = False
             self.say("the run continues")
+        # By this machine's clock, as the writer's may differ. Only a line from before the watching is older than now.
+        age = 0.0 if self._starts else max(0.0, time.time() - lines[-1].time)
+        for line in lines:
+            if line.event == "FitStart":
+                self.player.muted &= line.time in self._starts
+                self._starts.add(line.time)
+                beat = line.fields.get("heartbeat")
+                self._heartbeat, self._pause = float(beat) if is_number(beat) else 0.0, 0.0
+            elif line.time > self._last_time:
+                self._pause = max(self._pause, line.time - self._last_time)
+            self._last_time = line.time
+            self.player.play(line)
+        self._received = time.monotonic() - age
 
     def _warn_of_silence(self, silence: float) -> None:
-        limit = self.patience
-        if limit is None:
-            known = self._pause or self._heartbeat  # of how long its pauses are
-            limit = max(_SILENCE, _PAUSES * self._pause, _SILENCE * self._heartbeat) if known else math.inf
-        if silence > limit and not self._silent:
+        known = self._pause or self._heartbeat  # of how long its pauses are
+        limit = max(_SILENCE, _PAUSES * self._pause, _SILENCE * self._heartbeat) if known else math.inf
+        if silence > (limit if self.patience is None else self.patience) and not self._silent:
             self._silent = True
-            self.say(
-                f"no line from the run for {silence:.0f} s, its longest pause so far was {self._pause:.0f} s: "
-                "it may have died"
-            )
+            longest = f"its longest pause so far was {self._pause:.0f} s"
+            self.say(f"no line from the run for {silence:.0f} s, {longest}: it may have died")

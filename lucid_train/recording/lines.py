@@ -9,54 +9,29 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from attrs import frozen
 
-from lucid_train.events import (
-    EpochEnd,
-    EpochReport,
-    EpochStart,
-    EvaluateEnd,
-    EvaluateStart,
-    Event,
-    FitEnd,
-    FitError,
-    StepEnd,
-    find_event_class,
-)
+from lucid_train.events import EvaluateEnd, EvaluateStart, Event, FitError, StepEnd, event_classes, find_event_class
 from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.metrics import NoUpdate, to_metrics
-from lucid_train.recording.values import (
-    is_number,
-    pack_metrics,
-    pack_number,
-    pack_rates,
-    pack_value,
-    read_count,
-    read_json,
-    read_metrics,
-    read_number,
-    read_rates,
-    read_value,
-    short_text,
-)
+from lucid_train.recording import values
 from lucid_train.training.run import Run
 from lucid_train.validation import one_of
 
 Record = TypeVar("Record", EpochRecord, EvaluationRecord)
+_Read = Callable[[str, Any], Any]
 
 FORMAT = 1
 LONGEST_LINE = 1 << 26
 # Seconds since 1970 in the year 33658.
 _END_OF_TIME = 1e12
-_RECORDED = (EpochStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitError, FitEnd)
-LIBRARY_EVENTS: dict[str, type[Event]] = {cls.__name__: cls for cls in _RECORDED}
+LIBRARY_EVENTS = {cls.__name__: cls for cls in event_classes() if cls.__module__ == Event.__module__}
 # What a line says of the run when it has changed.
 RUN_FIELDS = ("epochs", "steps_per_epoch", "evaluate_every", "epoch", "step", "reason", "last_lr")
 # The run says the rest: its batches are not recorded, its history is, record by record.
 _NOT_RECORDED = {"run", "batch", "history"}
 _FIELDS: dict[type, tuple[str, ...]] = {
     cls: tuple(f.name for f in attrs.fields(cls) if f.name not in _NOT_RECORDED)
-    for cls in (*_RECORDED, EpochRecord, EvaluationRecord)
+    for cls in (*LIBRARY_EVENTS.values(), EpochRecord, EvaluationRecord)
 }
 
 
@@ -64,7 +39,7 @@ class RecordedError(Exception):
     """An exception that left a recorded run, as its class name and message; the class itself is not looked up."""
 
 
-@frozen
+@attrs.frozen
 class Line:
     """One line of a log.
 
@@ -74,6 +49,7 @@ class Line:
         run: What has changed in the run since the previous line.
         fields: What the event carries.
         number: The line's number in the file, from 1.
+        begin: Its byte offset.
         end: Byte offset of the next line.
     """
 
@@ -81,32 +57,22 @@ class Line:
     time: float
     run: dict[str, Any]
     fields: dict[str, Any]
-    number: int = 0
-    end: int = 0
+    number: int
+    begin: int
+    end: int
 
 
 def write_line(event: str, time: float, fields: Mapping[str, Any], run: Mapping[str, Any]) -> bytes:
-    """Return a line as bytes: strict JSON in ASCII, newline included."""
-    entries = {"event": event, "time": round(time, 3), **fields} | ({"run": run} if run else {})
-    return json.dumps(entries, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    """Return a line as bytes: strict JSON in ASCII, newline included.
 
-
-def read_line(raw: bytes, *, number: int = 0, end: int = 0) -> Line:
-    """Return a line, given as bytes.
-
-    Raises:
-        ValueError: If it is not a line of a log.
+    A user's own event that would make it longer than readers accept is shortened.
     """
-    try:
-        entries = json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
-    if not isinstance(entries, dict):
-        raise ValueError("it is not a JSON object")
-    event, time, run = entries.pop("event", None), entries.pop("time", None), entries.pop("run", {})
-    if not isinstance(event, str) or not isinstance(run, dict) or not is_number(time) or not 0 <= time < _END_OF_TIME:
-        raise ValueError("it lacks the name of an event, or its time")
-    return Line(event, float(time), run, entries, number, end)
+    entries = {"event": event, "time": round(time, 3), **fields} | ({"run": run} if run else {})
+    line = json.dumps(entries, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
+    if len(line) <= LONGEST_LINE or "fields" not in fields:
+        return line
+    own = {name: {"!repr": values.short_text(value)} for name, value in fields["fields"].items()}
+    return write_line(event, time, {**fields, "fields": own}, run)
 
 
 def read_log(path: Path, *, offset: int = 0, number: int = 0) -> Iterator[Line]:
@@ -119,9 +85,9 @@ def read_log(path: Path, *, offset: int = 0, number: int = 0) -> Iterator[Line]:
     with open(path, "rb") as file:
         file.seek(offset)
         while (raw := file.readline(LONGEST_LINE + 1)).endswith(b"\n"):
-            number, offset = number + 1, offset + len(raw)
+            number, begin, offset = number + 1, offset, offset + len(raw)
             try:
-                line = read_line(raw, number=number, end=offset)
+                line = Line(*_read_entries(raw), number, begin, offset)
                 if number == 1 and (line.event != "FitStart" or line.fields.get("format") != FORMAT):
                     raise ValueError(f"it is not the first line of a log of format {FORMAT}")
             except ValueError as error:
@@ -136,9 +102,24 @@ def not_a_log(path: Path, why: str) -> ValueError:
     return ValueError(f"'{path}' is not the log of a run: {why}")
 
 
+def _read_entries(raw: bytes) -> tuple[str, float, dict[str, Any], dict[str, Any]]:
+    """Return the event of a line, its time, what has changed in the run, and what the event carries."""
+    try:
+        entries = json.loads(raw, parse_constant=int)  # which refuses NaN and the infinities
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(entries, dict):
+        raise ValueError("it is not a JSON object")
+    event, time, run = entries.pop("event", None), entries.pop("time", None), entries.pop("run", {})
+    known = isinstance(event, str) and isinstance(run, dict) and values.is_number(time)
+    if not known or not 0 <= time < _END_OF_TIME:
+        raise ValueError("it lacks the name of an event, or its time")
+    return event, float(time), run, entries
+
+
 def pack_fields(names: Iterable[str], value: Any) -> dict[str, Any]:
     """Return the named fields of an event, a record or a run as JSON."""
-    return {name: _FORMS[name].pack(getattr(value, name)) for name in names}
+    return {name: _FORMS[name][0](getattr(value, name)) for name in names}
 
 
 def read_fields(names: Iterable[str], packed: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +128,7 @@ def read_fields(names: Iterable[str], packed: Mapping[str, Any]) -> dict[str, An
     Raises:
         ValueError: If one is missing or of the wrong kind.
     """
-    return {name: _FORMS[name].read(name, packed.get(name)) for name in names}
+    return {name: _FORMS[name][1](name, packed.get(name)) for name in names}
 
 
 def pack_record(record: EpochRecord | EvaluationRecord) -> dict[str, Any]:
@@ -161,7 +142,7 @@ def read_record(cls: type[Record], packed: Any) -> Record:
     Raises:
         ValueError: If it lacks what a record of this class has.
     """
-    return cls(**read_fields(_FIELDS[cls], read_json("record", packed, dict)))
+    return cls(**read_fields(_FIELDS[cls], values.read_json("record", packed, dict)))
 
 
 def pack_event(event: Event) -> dict[str, Any]:
@@ -169,7 +150,7 @@ def pack_event(event: Event) -> dict[str, Any]:
     cls = type(event)
     if cls not in _FIELDS:
         own = {f.alias: getattr(event, f.name) for f in attrs.fields(cls) if f.init and f.name != "run"}
-        return {"module": cls.__module__, "fields": {name: pack_value(value) for name, value in own.items()}}
+        return {"module": cls.__module__, "fields": {name: values.pack_value(value) for name, value in own.items()}}
     packed = pack_fields(_FIELDS[cls], event)
     if isinstance(event, StepEnd) and not event.updated:
         packed["updated"] = False
@@ -186,18 +167,17 @@ def read_event(line: Line, run: Run) -> Event | None:
     Raises:
         ValueError: If the line does not hold what the event carries.
     """
-    cls = LIBRARY_EVENTS.get(line.event)
-    if cls is not None:
+    cls = find_event_class(line.event, line.fields.get("module"))
+    if cls is None:
+        return None
+    if cls in _FIELDS:
         # Older logs have no evaluations within epochs, nor the step at which one takes place.
         older = {"step": run.step, "within_epoch": False} if cls in (EvaluateStart, EvaluateEnd) else {}
         fields = read_fields(_FIELDS[cls], older | line.fields)
         if "output" in fields and not line.fields.get("updated", True):
             fields["output"] = NoUpdate(fields["output"])
         return cls(run=run, **fields)
-    cls = find_event_class(line.event, line.fields.get("module"))
-    if cls is None:
-        return None
-    fields = read_json("fields", read_value(line.fields.get("fields")), dict)
+    fields = values.read_json("fields", values.read_value(line.fields.get("fields")), dict)
     try:
         return cls(run=run, **fields)
     except (TypeError, ValueError) as error:
@@ -205,23 +185,21 @@ def read_event(line: Line, run: Run) -> Event | None:
 
 
 def _pack_output(output: Any) -> Any:
+    metrics = values.pack_metrics(to_metrics(output))
     output = output.output if type(output) is NoUpdate else output
-    if output is None:
-        return None
-    metrics = pack_metrics(to_metrics(output))
-    return metrics if isinstance(output, Mapping) else metrics["loss"]
+    return metrics if isinstance(output, Mapping) else metrics.get("loss")
 
 
 def _read_output(name: str, packed: Any) -> Any:
-    return read_metrics(name, packed) if isinstance(packed, dict) else read_number(name, packed)
+    return (values.read_metrics if isinstance(packed, dict) else values.read_number)(name, packed)
 
 
 def _pack_error(error: BaseException) -> str:
     """Return an exception as the last line of its traceback has it."""
-    return f"{type(error).__name__}: {short_text(error, str)}".rstrip(": ")
+    return f"{type(error).__name__}: {values.short_text(error, str)}".rstrip(": ")
 
 
-def _or_null(read: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+def _or_null(read: _Read) -> _Read:
     return lambda name, packed: None if packed is None else read(name, packed)
 
 
@@ -229,35 +207,22 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-@frozen
-class _Form:
-    """How a field is written and read, wherever one of its name occurs."""
-
-    pack: Callable[[Any], Any]
-    read: Callable[[str, Any], Any]
-
-
-_COUNT = _Form(_as_it_is, read_count)
-_RATES = _Form(pack_rates, read_rates)
-_FORMS = {
-    "epoch": _COUNT,
-    "epochs": _COUNT,
-    "error": _Form(_pack_error, lambda name, packed: RecordedError(str(packed))),
-    "evaluate_every": _Form(_as_it_is, _or_null(partial(read_count, least=1))),
-    "last_lr": _RATES,
-    "lr": _RATES,
-    "metrics": _Form(pack_metrics, read_metrics),
-    "output": _Form(_pack_output, _or_null(_read_output)),
-    "reason": _Form(_as_it_is, _or_null(partial(read_json, kind=str))),
-    "record": _Form(pack_record, lambda name, packed: read_record(EpochRecord, packed)),
-    "seconds": _Form(pack_number, read_number),
-    "status": _Form(_as_it_is, partial(one_of, choices=("completed", "stopped", "interrupted", "failed"))),
-    "step": _COUNT,
-    "steps": _COUNT,
-    "steps_per_epoch": _Form(_as_it_is, _or_null(read_count)),
-    "within_epoch": _Form(_as_it_is, partial(read_json, kind=bool)),
+# How the fields of a name are written and read, wherever they occur.
+_FORMS: dict[str, tuple[Callable[[Any], Any], _Read]] = {
+    name: (pack, read)
+    for names, pack, read in (
+        ("epoch epochs step steps", _as_it_is, values.read_count),
+        ("error", _pack_error, lambda name, packed: RecordedError(str(packed))),
+        ("evaluate_every", _as_it_is, _or_null(partial(values.read_count, least=1))),
+        ("lr last_lr", values.pack_rates, values.read_rates),
+        ("metrics", values.pack_metrics, values.read_metrics),
+        ("output", _pack_output, _or_null(_read_output)),
+        ("reason", _as_it_is, _or_null(partial(values.read_json, kind=str))),
+        ("record", pack_record, lambda name, packed: read_record(EpochRecord, packed)),
+        ("seconds", values.pack_number, values.read_number),
+        ("status", _as_it_is, partial(one_of, choices=("completed", "stopped", "interrupted", "failed"))),
+        ("steps_per_epoch", _as_it_is, _or_null(values.read_count)),
+        ("within_epoch", _as_it_is, partial(values.read_json, kind=bool)),
+    )
+    for name in names.split()
 }
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

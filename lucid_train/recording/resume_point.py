@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -39,28 +40,24 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
     Returns:
         The place, or None if the file is the log of another run, or not a log.
     """
-    epochs = _comparable(map(pack_record, run.history))
-    evaluations = _comparable(map(pack_record, run.history.evaluations))
+    epochs = iter(_comparable(map(pack_record, run.history)))
+    evaluations = iter(_comparable(map(pack_record, run.history.evaluations)))
     found = latest = ResumePoint()
     epoch = step = 0
     try:
         lines = read_log(path)
         for line in lines:
             epoch, step = line.run.get("epoch", epoch), line.run.get("step", step)
-            more_epochs, more_evaluations = _epochs(line), _evaluations(line)
             if _is_ahead(run, epoch, step, line):
-                begins = not run.history and not run.step
-                if begins and (more_epochs or any(map(_epochs, lines))):
-                    return None  # epochs that it has not trained: they are not to be cut off
+                if not run.history and not run.step and any(map(_epochs, chain([line], lines))):
+                    return None  # epochs that a run which begins has not trained: they are not to be cut off
                 break
-            before, latest = (
-                latest,
-                ResumePoint(line.end, latest.epochs + len(more_epochs), latest.evaluations + len(more_evaluations)),
-            )
-            if more_epochs != epochs[before.epochs : latest.epochs]:
+            more_epochs, more_evaluations = _epochs(line), _evaluations(line)
+            if [*islice(epochs, len(more_epochs))] != more_epochs:
                 return None
-            if more_evaluations != evaluations[before.evaluations : latest.evaluations]:
+            if [*islice(evaluations, len(more_evaluations))] != more_evaluations:
                 return None
+            latest = ResumePoint(line.end, latest.epochs + len(more_epochs), latest.evaluations + len(more_evaluations))
             if line.event != "FitStart":  # a fit that was killed before it did anything leaves nothing to keep
                 found = latest
     except (ValueError, TypeError, KeyError, AttributeError):  # not a log, or one with fields of other kinds
@@ -71,24 +68,19 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
 def _is_ahead(run: Run, epoch: int, step: int, line: Line) -> bool:
     """Return whether a line lies ahead of a run, given where the recorded run stood then."""
     further = epoch - len(run.history)
-    if step > run.step or further > (1 if _is_in_epoch(run) else 0):
+    if step > run.step or further > (0 if open_step(run) is None else 1):
         return True
     if line.fields.get("within_epoch") is True:  # it may be due after the run's last step, and yet to come
         return bool(line.fields["step"] > max((record.step for record in run.history.evaluations), default=0))
     return further == 1 and line.event in _AFTER_THE_STEPS  # which this run has not all done
 
 
-def _is_in_epoch(run: Run) -> bool:
-    """Return whether a run is in the middle of an epoch.
+def open_step(run: Run) -> int | None:
+    """Return how many steps of the open epoch are done, or None if no epoch is open.
 
     Between fits, and when a fit starts, `run.epoch` is the one that was left open, or else the last one finished.
     """
-    return run.epoch > len(run.history)
-
-
-def open_step(run: Run) -> int | None:
-    """Return how many steps of the open epoch are done, or None if no epoch is open."""
-    return run.step - sum(record.steps for record in run.history) if _is_in_epoch(run) else None
+    return run.epoch_step if run.epoch > len(run.history) else None
 
 
 def _begins_as_log(path: Path) -> bool:

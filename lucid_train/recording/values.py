@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeGuard, TypeVar
 
 T = TypeVar("T")
@@ -43,15 +45,15 @@ def pack_value(value: Any, depth: int = 0) -> Any:
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
         number = float(value)
         return number if math.isfinite(number) else {"!float": str(number)}
-    if depth < _DEEPEST:
-        if isinstance(value, (list, tuple)):
-            packed = [pack_value(item, depth + 1) for item in value]
-            return packed if isinstance(value, list) else {"!tuple": packed}
-        if isinstance(value, Mapping):
-            if all(isinstance(key, str) and not key.startswith("!") for key in value):
-                return {key: pack_value(item, depth + 1) for key, item in value.items()}
-            return {"!dict": [[pack_value(key, depth + 1), pack_value(item, depth + 1)] for key, item in value.items()]}
-    return {"!repr": short_text(value)}
+    if depth == _DEEPEST or not isinstance(value, (list, tuple, Mapping)):
+        return {"!repr": short_text(value)}
+    pack = partial(pack_value, depth=depth + 1)
+    if not isinstance(value, Mapping):
+        packed = list(map(pack, value))
+        return packed if isinstance(value, list) else {"!tuple": packed}
+    if all(isinstance(key, str) and not key.startswith("!") for key in value):
+        return {key: pack(item) for key, item in value.items()}
+    return {"!dict": [[pack(key), pack(item)] for key, item in value.items()]}
 
 
 def short_text(value: Any, text_of: Callable[[Any], str] = repr) -> str:
@@ -143,7 +145,5 @@ def read_json(name: str, packed: Any, kind: type[T]) -> T:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value is a finite number of JSON."""
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an int beyond all floats
-        return False
+    # Compared, because an int beyond all floats cannot be converted.
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max

@@ -23,18 +23,17 @@ def last_writer(path: Path) -> Any:
 
 def this_process() -> dict[str, Any]:
     """Return what identifies this process, for a log to hold."""
-    pid = os.getpid()
-    _, started = _state_and_start(pid)
-    return {"pid": pid, "host": socket.gethostname(), "namespace": _namespace(), "started": started}
+    return {"pid": os.getpid(), **_place(), "started": _state_and_start(os.getpid())[1]}
 
 
 def is_gone(writer: Any) -> bool:
     """Return whether a process that wrote a log is known to have ended: it ran on this machine, and no longer does."""
-    if not isinstance(writer, dict) or os.name != "posix":
-        return False  # os.kill would end the process on Windows
-    pid = writer.get("pid")
-    here = writer.get("host") == socket.gethostname() and writer.get("namespace") == _namespace()
-    if not here or type(pid) is not int or not 0 < pid < 2**31:
+    if os.name != "posix":  # os.kill would end the process on Windows
+        return False
+    if not isinstance(writer, dict) or not _place().items() <= writer.items():
+        return False
+    pid, started = writer.get("pid"), writer.get("started")
+    if type(pid) is not int or not 0 < pid < 2**31:
         return False
     try:
         os.kill(pid, 0)
@@ -42,10 +41,9 @@ def is_gone(writer: Any) -> bool:
         return True
     except OSError:  # another user's process
         pass
-    state, started = _state_and_start(pid)
+    state, here = _state_and_start(pid)
     zombie = state in ("Z", "X")  # it has ended, and its parent has not asked for its exit code yet
-    another = None not in (started, writer.get("started")) and started != writer["started"]  # of the same number
-    return zombie or another
+    return zombie or (None not in (started, here) and started != here)  # another process of the same number
 
 
 def _state_and_start(pid: int) -> tuple[str | None, int | None]:
@@ -58,9 +56,11 @@ def _state_and_start(pid: int) -> tuple[str | None, int | None]:
         return None, None
 
 
-def _namespace() -> str | None:
-    # Containers may share the machine's name, and each numbers its processes for itself.
+def _place() -> dict[str, str | None]:
+    """Return where a process runs, as its number is one of this place only."""
     try:
-        return os.readlink("/proc/self/ns/pid")
+        # Containers may share the machine's name, and each numbers its processes for itself.
+        namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
-        return None
+        namespace = None
+    return {"host": socket.gethostname(), "namespace": namespace}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
@@ -25,9 +25,9 @@ class Dispatcher:
         # Seconds by "Callback.hook" while they are measured, else None.
         self.seconds: dict[str, float] | None = None
         self._started = 0
-        # The hooks that each callback gave for an event. They are kept apart from those that are called, which may be
-        # timed: `every` and `once` count from the moment at which a callback is asked, and a fit counts once.
-        self._found: dict[type[Event], list[tuple[Callback, Hook]]] = {}
+        # The hooks that the callbacks gave for an event, and their names. They are kept apart from those that are
+        # called, which may be timed: `every` and `once` count from the moment at which a callback is asked.
+        self._found: dict[type[Event], list[tuple[str, Hook]]] = {}
         self._hooks: dict[type[Event], list[Hook]] = {}
 
     def listeners(self, event: type[Event]) -> list[Hook]:
@@ -40,12 +40,10 @@ class Dispatcher:
             if not issubclass(event, Event):
                 raise TypeError(f"'event' must be an event, an instance of a class derived from Event: {event!r}")
             if event not in self._found:
-                self._found[event] = [
-                    (callback, hook) for callback in self.callbacks for hook in _hooks_of(callback, event)
-                ]
+                self._found[event] = list(self._named_hooks(event))
+            seconds = self.seconds
             self._hooks[event] = [
-                hook if self.seconds is None else _timed(hook, self._timing_name(callback, hook), self.seconds)
-                for callback, hook in self._found[event]
+                hook if seconds is None else _timed(hook, name, seconds) for name, hook in self._found[event]
             ]
         return self._hooks[event]
 
@@ -55,10 +53,10 @@ class Dispatcher:
             self.seconds = {}
             self._hooks.clear()
 
-    def _timing_name(self, callback: Callback, hook: Hook) -> str:
-        labels = zip(self.callbacks, class_labels(self.callbacks), strict=True)
-        label = next(label for other, label in labels if other is callback)
-        return label if isinstance(callback, FunctionListener) else hook_name(hook, owner=label)
+    def _named_hooks(self, event: type[Event]) -> Iterator[tuple[str, Hook]]:
+        for callback, label in zip(self.callbacks, class_labels(self.callbacks), strict=True):
+            for hook in _hooks_of(callback, event):
+                yield label if isinstance(callback, FunctionListener) else hook_name(hook, owner=label), hook
 
     def open(self, event: Event) -> None:
         """Emit the first event of a fit, counting the callbacks that have started in case one of them fails."""
@@ -76,9 +74,8 @@ class Dispatcher:
         Their exceptions are attached to `error` as notes. Without an `error`, the first of them takes its place and is
         returned, to be raised by the caller.
         """
-        first = error
         # A traceback must not hold this frame, which holds the exception: only the collector could free it then.
-        origin = None if error is None else error.__traceback__
+        first, origin = error, None if error is None else error.__traceback__
         try:
             for event in events:
                 for callback in reversed(self.callbacks[: self._started]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from attrs import define
@@ -78,15 +79,10 @@ class Plan:
     def _rate_lines(self) -> Iterator[str]:
         """Return a line for each stretch of epochs with one rate, so that a long run is not a long text."""
         digits = len(str(self.epochs[-1].epoch)) if self.epochs else 1
-        start = 0
-        for index, planned in enumerate(self.epochs):
-            after = self.epochs[index + 1] if index + 1 < len(self.epochs) else None
-            if after is not None and after.first_lr == after.lr == planned.lr == planned.first_lr:
-                continue
-            first = self.epochs[start].epoch
-            name = f"epoch {first:>{digits}}" if start == index else f"epochs {first} to {planned.epoch}"
-            yield f"  {name}: {_shown(planned)}"
-            start = index + 1
+        for _, stretch in groupby(self.epochs, lambda each: each.lr if each.first_lr == each.lr else each.epoch):
+            first, *others = stretch
+            name = f"epochs {first.epoch} to {others[-1].epoch}" if others else f"epoch {first.epoch:>{digits}}"
+            yield f"  {name}: {_shown(first)}"
 
 
 def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int, length: int | None) -> Plan:
@@ -166,9 +162,5 @@ def _foreseen(scheduler: Any, at: int, each: int | None, epochs: range) -> Itera
 
 
 def _shown(planned: PlannedEpoch) -> str:
-    if planned.lr is None:
-        return "not known beforehand"
-    last = ", ".join(f"{rate:.6g}" for rate in planned.lr)
-    if planned.first_lr is None or planned.first_lr == planned.lr:
-        return last
-    return f"{', '.join(f'{rate:.6g}' for rate in planned.first_lr)} to {last}"
+    ends = dict.fromkeys(rates for rates in (planned.first_lr, planned.lr) if rates is not None)
+    return " to ".join(", ".join(f"{rate:.6g}" for rate in rates) for rates in ends) or "not known beforehand"

@@ -14,7 +14,7 @@ from lucid_train.testing import diff_states
 
 def command(*arguments: Any) -> list[str]:
     """Return the command line of `lucid-train` with these arguments."""
-    return [sys.executable, "-m", "lucid_train.cli.main", *map(str, arguments)]
+    return [sys.executable, "-m", "lucid_train", *map(str, arguments)]
 
 
 def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:

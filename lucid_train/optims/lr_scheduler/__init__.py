@@ -15,50 +15,23 @@ from typing import TYPE_CHECKING
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from lucid_train.optims.lr_scheduler.base import LRScheduler
-    from lucid_train.optims.lr_scheduler.compose import ChainedScheduler, SequentialLR
-    from lucid_train.optims.lr_scheduler.cosine import CosineAnnealingLR, CosineAnnealingWarmRestarts
-    from lucid_train.optims.lr_scheduler.cyclic import CyclicLR
-    from lucid_train.optims.lr_scheduler.decay import ExponentialLR, MultiStepLR, PolynomialLR, StepLR
-    from lucid_train.optims.lr_scheduler.functions import LambdaLR, MultiplicativeLR
-    from lucid_train.optims.lr_scheduler.one_cycle import OneCycleLR
-    from lucid_train.optims.lr_scheduler.plateau import ReduceLROnPlateau
-    from lucid_train.optims.lr_scheduler.recipe import Recipe
-    from lucid_train.optims.lr_scheduler.warmup import ConstantLR, LinearLR, NoamLR
-
-__all__ = [
-    "ChainedScheduler",
-    "ConstantLR",
-    "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts",
-    "CyclicLR",
-    "ExponentialLR",
-    "LRScheduler",
-    "LambdaLR",
-    "LinearLR",
-    "MultiStepLR",
-    "MultiplicativeLR",
-    "NoamLR",
-    "OneCycleLR",
-    "PolynomialLR",
-    "Recipe",
-    "ReduceLROnPlateau",
-    "SequentialLR",
-    "StepLR",
-]
-
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "base": ("LRScheduler",),
-        "compose": ("ChainedScheduler", "SequentialLR"),
-        "cosine": ("CosineAnnealingLR", "CosineAnnealingWarmRestarts"),
-        "cyclic": ("CyclicLR",),
-        "decay": ("ExponentialLR", "MultiStepLR", "PolynomialLR", "StepLR"),
-        "functions": ("LambdaLR", "MultiplicativeLR"),
-        "one_cycle": ("OneCycleLR",),
-        "plateau": ("ReduceLROnPlateau",),
-        "recipe": ("Recipe",),
-        "warmup": ("ConstantLR", "LinearLR", "NoamLR"),
-    },
-)
+    from lucid_train.optims.lr_scheduler.base import LRScheduler as LRScheduler
+    from lucid_train.optims.lr_scheduler.compose import ChainedScheduler as ChainedScheduler
+    from lucid_train.optims.lr_scheduler.compose import SequentialLR as SequentialLR
+    from lucid_train.optims.lr_scheduler.cosine import CosineAnnealingLR as CosineAnnealingLR
+    from lucid_train.optims.lr_scheduler.cosine import CosineAnnealingWarmRestarts as CosineAnnealingWarmRestarts
+    from lucid_train.optims.lr_scheduler.cyclic import CyclicLR as CyclicLR
+    from lucid_train.optims.lr_scheduler.decay import ExponentialLR as ExponentialLR
+    from lucid_train.optims.lr_scheduler.decay import MultiStepLR as MultiStepLR
+    from lucid_train.optims.lr_scheduler.decay import PolynomialLR as PolynomialLR
+    from lucid_train.optims.lr_scheduler.decay import StepLR as StepLR
+    from lucid_train.optims.lr_scheduler.functions import LambdaLR as LambdaLR
+    from lucid_train.optims.lr_scheduler.functions import MultiplicativeLR as MultiplicativeLR
+    from lucid_train.optims.lr_scheduler.one_cycle import OneCycleLR as OneCycleLR
+    from lucid_train.optims.lr_scheduler.plateau import ReduceLROnPlateau as ReduceLROnPlateau
+    from lucid_train.optims.lr_scheduler.recipe import Recipe as Recipe
+    from lucid_train.optims.lr_scheduler.warmup import ConstantLR as ConstantLR
+    from lucid_train.optims.lr_scheduler.warmup import LinearLR as LinearLR
+    from lucid_train.optims.lr_scheduler.warmup import NoamLR as NoamLR
+else:
+    __getattr__, __dir__, __all__ = lazy_names(__name__)
