@@ -63,11 +63,9 @@ class Feed:
     def generators(self) -> dict[str, Any]:
         """Return the random generators that the data, or a DataLoader's sampler, holds in an attribute."""
         found: dict[str, Any] = {}
-        owners: dict[str, Any] = {"data": self.data}
-        for path in ("sampler", "batch_sampler", "batch_sampler.sampler"):
-            parent, _, attribute = f"data.{path}".rpartition(".")
-            owners[f"data.{path}"] = getattr(owners[parent], attribute, None)
-        for place, owner in owners.items():
+        sampler, batches = (getattr(self.data, name, None) for name in ("sampler", "batch_sampler"))
+        owners = {"data": self.data, "data.sampler": sampler, "data.batch_sampler": batches}
+        for place, owner in {**owners, "data.batch_sampler.sampler": getattr(batches, "sampler", None)}.items():
             for name, held in getattr(owner, "__dict__", {}).items():
                 if is_generator(held) and not any(held is other for other in found.values()):
                     found[f"{place}.{name}"] = held

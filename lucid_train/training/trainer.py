@@ -348,17 +348,14 @@ class Trainer:
                 if isinstance(output, float):
                     total += output
                     count += 1
-                    updated = True
-                elif output is None:
-                    updated = True
-                else:
+                elif output is not None:
                     means.add(output)
-                    updated = updated or type(output) is not NoUpdate
-                if listened:
-                    if optimizer is not None and type(output) is not NoUpdate:
+                if type(output) is not NoUpdate:
+                    updated = True
+                    if listened and optimizer is not None:
                         progress.rates = snapshot_lrs(optimizer)
-                    if ends:
-                        call(ends, StepEnd(run, epoch, progress.step, detached(output)))
+                if ends:
+                    call(ends, StepEnd(run, epoch, progress.step, detached(output)))
                 if fit.attention:
                     break
             else:
