@@ -75,36 +75,28 @@ class Batches(Generic[Batch]):
             rule = f"<= {self._rows}, the length of the arrays, with drop_last=True"
             raise ValueError(f"'batch_size' must be {rule}: {self.batch_size}")
         self._rng = np.random.default_rng(whole_number("seed", seed, least=0))
-        # The order of a pass is not stored: it follows from the generator's state before the pass.
-        self._before: dict[str, Any] = dict(self._rng.bit_generator.state)
-        self._done = 0
-        self._to_skip = 0
-        self._latest = 0
+        self._latest, self._to_skip = self._pass_from(0), 0
 
     def __len__(self) -> int:
         """The number of batches in a whole pass."""
         return self._rows // self.batch_size if self.drop_last else -(-self._rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._latest += 1
-        this = self._latest
-        self._before = dict(self._rng.bit_generator.state)
+        # With several passes open, or one that continues after `load_state_dict`, the state is that of the latest.
+        this = self._latest = self._pass_from(self._to_skip)
         order = self._rng.permutation(self._rows) if self.shuffle else np.arange(self._rows)
-        first, self._to_skip = self._to_skip, 0
-        self._done = first
-        for number in range(first, len(self)):
+        self._to_skip = 0
+        for number in range(this["done"], len(self)):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size]
             batch = tuple(array[rows] for array in self._arrays)
-            # With several passes open, or one that continues after `load_state_dict`, the state is that of the latest.
-            if this == self._latest:
-                self._done = number + 1
+            this["done"] = number + 1
             yield cast(Batch, batch if len(batch) > 1 else batch[0])
-        if this == self._latest:
-            self._before, self._done = dict(self._rng.bit_generator.state), 0
+        if this is self._latest:
+            self._latest = self._pass_from(0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the latest pass as plain JSON; a batch counts as done once it is yielded."""
-        return {**self._settings(), "generator": deepcopy(self._before), "done": self._done}
+        return {**self._settings(), **deepcopy(self._latest)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state: the next pass yields the rest of the saved one, and the passes after it are the same.
@@ -131,21 +123,18 @@ class Batches(Generic[Batch]):
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"'generator' in the state must be one of numpy's PCG64: {state['generator']}") from error
         self._rng = rng
-        self._before = dict(rng.bit_generator.state)
-        self._done = self._to_skip = done
-        self._latest += 1
+        self._latest, self._to_skip = self._pass_from(done), done
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self._settings().items())
         return f"Batches({settings})"
 
+    def _pass_from(self, done: int) -> dict[str, Any]:
+        # The order of a pass is not stored: it follows from the generator's state before the pass.
+        return {"generator": self._rng.bit_generator.state, "done": done}
+
     def _settings(self) -> dict[str, Any]:
-        return {
-            "rows": self._rows,
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-            "drop_last": self.drop_last,
-        }
+        return {"rows": self._rows, "batch_size": self.batch_size, "shuffle": self.shuffle, "drop_last": self.drop_last}
 
 
 class Digits(NamedTuple):
@@ -189,7 +178,7 @@ def _common_length(arrays: tuple[NDArray[Any], ...]) -> int:
     for array in arrays:
         if not array.ndim:
             raise TypeError(f"'arrays' must have rows: {array!r}")
-    lengths = [len(array) for array in arrays]
+    lengths = list(map(len, arrays))
     if len(set(lengths)) > 1:
         raise ValueError(f"'arrays' must have one length: {', '.join(map(str, lengths))}")
     if not lengths[0]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-_CHUNK = 8 << 20
-# Some systems write no more than 2 GB in one call.
-_LARGEST_WRITE = 1 << 30
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
@@ -45,12 +42,8 @@ def check_replaceable(name: str, path: Path) -> None:
 
 def rotate(path: Path) -> Path:
     """Rename a file to its own name with the first free number after it, and return the new path."""
-    for number in count(1):
-        free = path.with_name(f"{path.name}.{number}")
-        if not free.exists():
-            break
-    path.rename(free)
-    return free
+    numbered = (path.with_name(f"{path.name}.{number}") for number in count(1))
+    return path.rename(next(free for free in numbered if not free.exists()))
 
 
 def part_file(path: Path) -> Path:
@@ -70,7 +63,7 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview], digest: Any = 
 
     Args:
         path: The file, replaced if it exists. A link is followed.
-        pieces: The content; each piece is contiguous.
+        pieces: The content, as bytes and views of bytes.
         digest: A hash object of hashlib. It is updated with the pieces, and its digest is written after them.
 
     Raises:
@@ -79,23 +72,18 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview], digest: Any = 
     target = Path(os.path.realpath(path))
     part = part_file(target)
     try:
-        part.unlink(missing_ok=True)  # left by a process that was killed
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
-        try:
-            if digest is None:
-                for piece in pieces:
-                    _write_all(descriptor, _bytes_of(piece))
-            else:
-                _write_hashed(descriptor, pieces, digest)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(part, target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
+        with _naming(path, "write the file"):
+            part.unlink(missing_ok=True)  # left by a process that was killed
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+            try:
+                _write_pieces(descriptor, pieces, digest)
+            finally:
+                os.close(descriptor)
+            os.replace(part, target)
+    except OSError:
+        with suppress(OSError):
             os.unlink(part)
-        named = OSError(error.errno, f"cannot write the file, {error.strerror}", os.fspath(path))
-        raise named from error
+        raise
     force_folder(target.parent)
 
 
@@ -105,35 +93,38 @@ def force_folder(folder: Path) -> None:
         return  # Windows cannot open a folder
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    except OSError as error:
-        named = OSError(error.errno, f"cannot force the folder to the disk, {error.strerror}", os.fspath(folder))
-        raise named from error
+        with _naming(folder, "force the folder to the disk"):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _write_hashed(descriptor: int, pieces: Iterable[bytes | memoryview], digest: Any) -> None:
+@contextmanager
+def _naming(path: Path, action: str) -> Iterator[None]:
+    """Say in an error of the system what could not be done, and to which path."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"cannot {action}, {error.strerror}", os.fspath(path)) from error
+
+
+def _write_pieces(descriptor: int, pieces: Iterable[bytes | memoryview], digest: Any) -> None:
     # Hashing takes as long as writing; hashlib releases the interpreter's lock, so the two run in parallel.
     with ThreadPoolExecutor(1, thread_name_prefix="lucid-train-hash") as hashing:
         hashed = []
         for piece in pieces:
-            data = _bytes_of(piece)
-            for start in range(0, len(data), _CHUNK):
-                hashed.append(hashing.submit(digest.update, data[start : start + _CHUNK]))
-            _write_all(descriptor, data)
+            if digest is not None:
+                hashed.append(hashing.submit(digest.update, piece))
+            _write_all(descriptor, memoryview(piece))
         # The written data reaches the disk while the rest is being hashed.
         os.fsync(descriptor)
+    if digest is not None:
         for each in hashed:
             each.result()
-    _write_all(descriptor, memoryview(digest.digest()))
-
-
-def _bytes_of(piece: bytes | memoryview) -> memoryview:
-    view = memoryview(piece)
-    return view.cast("B") if view.nbytes else memoryview(b"")  # an empty view cannot be cast
+        _write_all(descriptor, memoryview(digest.digest()))
+        os.fsync(descriptor)
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:
     while data:
-        data = data[os.write(descriptor, data[:_LARGEST_WRITE]) :]
+        data = data[os.write(descriptor, data) :]  # some systems write no more than 2 GB in one call

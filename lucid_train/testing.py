@@ -17,18 +17,14 @@ every call, and the same each time.
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
-from attrs import define, field
-
-from lucid_train.callback import Callback
 from lucid_train.description import class_labels
-from lucid_train.events import EpochReport, Event, StepEnd
+from lucid_train.events import EpochReport, StepEnd
 from lucid_train.saving.checkpoint.format import read_checkpoint, write_checkpoint
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.random_state import RandomState
@@ -57,28 +53,36 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
     straight.fit()
     expected = straight.state_dict()
     last = expected["progress"]["step"]
-    chosen = sorted({1, last // 2, last - 1} & set(range(1, last))) if cuts is None else list(cuts)
-    stops = [_StopAt(StepEnd, whole_number("cuts", step, least=1)) for step in chosen]
-    if any(stop.count >= last for stop in stops):
+    default = {1, last // 2, last - 1} & set(range(1, last))
+    chosen = sorted(default) if cuts is None else [whole_number("cuts", step, least=1) for step in cuts]
+    if any(step >= last for step in chosen):
         raise ValueError(f"'cuts' must be below the {last} steps of the run: {chosen}")
     epochs = len(expected["progress"]["history"]["epoch"])
-    for stop in [*stops, *([_StopAt(EpochReport, epochs // 2)] if epochs > 1 else [])]:
-        generators.write(before)
-        first = build()
-        first.callbacks = (*first.callbacks, stop)
-        first.fit()
-        generators.write(before)
-        second = build()
+    for event, count in [*((StepEnd, step) for step in chosen), *([(EpochReport, epochs // 2)] if epochs > 1 else [])]:
         with tempfile.TemporaryDirectory() as folder:
-            write_checkpoint(Path(folder) / "state", stop.state)
-            second.load_state_dict(read_checkpoint(Path(folder) / "state"), accept=_StopAt.__name__)
-        second.fit()
-        differences = diff_states(expected, second.state_dict())
-        if differences:
-            where = "; ".join(differences)
-            raise AssertionError(
-                f"a run that is stopped after {stop.place} and resumed ends with another state: {where}"
-            )
+            file = Path(folder) / "state"
+            generators.write(before)
+            _save_at(event, count, build(), file)
+            generators.write(before)
+            resumed = build()
+            resumed.load_state_dict(read_checkpoint(file))
+        resumed.fit()
+        found = "; ".join(diff_states(expected, resumed.state_dict()))
+        if found:
+            place = f"{'step' if event is StepEnd else 'epoch'} {count}"
+            raise AssertionError(f"a run that is stopped after {place} and resumed ends with another state: {found}")
+
+
+def _save_at(event: type[StepEnd] | type[EpochReport], count: int, trainer: Trainer, file: Path) -> None:
+    """Train until the event of this count, and write the state of the run there."""
+
+    def stop(event: StepEnd | EpochReport) -> None:
+        run = event.run
+        run.at_safe_point(lambda: write_checkpoint(file, run.state_dict()))
+        run.stop("stopped to be resumed")
+
+    trainer.on(event, at=count)(stop)
+    trainer.fit()
 
 
 def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, str]]:
@@ -110,10 +114,8 @@ def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, s
     found = []
     for one, other in combinations(range(len(names)), 2):
         rest = [index for index in range(len(names)) if index != other]
-        after, before_it = list(rest), list(rest)
-        after.insert(rest.index(one) + 1, other)
-        before_it.insert(rest.index(one), other)
-        if diff_states(outcome(after), outcome(before_it)):
+        one_before, one_after = ([*rest[:place], other, *rest[place:]] for place in (one + 1, one))
+        if diff_states(outcome(one_before), outcome(one_after)):
             found.append((names[one], names[other]))
     return found
 
@@ -137,34 +139,3 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         return
     arrays = [(leaf.dtype, leaf.shape, leaf.data.tobytes()) for leaf in flatten([value]).leaves]
     yield path, arrays or repr(value)  # the repr of a float has as many digits as its bits need
-
-
-@final
-@define(eq=False)
-class _StopAt(Callback):
-    """Takes the run's state at one event, and stops the run there."""
-
-    event: type[Event]
-    count: int
-    state: Any = field(default=None, init=False, repr=False)
-
-    @property
-    def place(self) -> str:
-        """Where the run is stopped, in words."""
-        return f"{'step' if self.event is StepEnd else 'epoch'} {self.count}"
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def on_step_end(self, event: StepEnd) -> None:
-        self._check(event, event.step)
-
-    def on_epoch_report(self, event: EpochReport) -> None:
-        self._check(event, event.epoch)
-
-    def _check(self, event: StepEnd | EpochReport, count: int) -> None:
-        if type(event) is self.event and count == self.count:
-            run = event.run
-            # Copied at once: a state may contain the live arrays.
-            run.at_safe_point(lambda: setattr(self, "state", copy.deepcopy(run.state_dict())))
-            run.stop("stopped to be resumed")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Bound: TypeAlias = float | None
 
 
 def whole_number(name: str, value: Any, *, least: int) -> int:
@@ -34,13 +35,7 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
 
 
 def real_number(
-    name: str,
-    value: Any,
-    *,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
+    name: str, value: Any, *, least: Bound = None, above: Bound = None, most: Bound = None, below: Bound = None
 ) -> float:
     """Check a finite real number and return it as a float.
 
@@ -64,17 +59,18 @@ def real_number(
         number = math.inf if value > 0 else -math.inf
     except (TypeError, ValueError, RuntimeError):  # what arrays and tensors of several numbers raise
         raise TypeError(f"{name!r} must be a number: {value!r}") from None
-    bounds = ((">=", least), (">", above), ("<=", most), ("<", below))
-    rules = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None]
-    out = (
-        (least is not None and number < least)
-        or (above is not None and number <= above)
-        or (most is not None and number > most)
-        or (below is not None and number >= below)
+    # The sign of each rule, its bound, and what breaks it; NaN breaks none.
+    rules = (
+        (">=", least, operator.lt),
+        (">", above, operator.le),
+        ("<=", most, operator.gt),
+        ("<", below, operator.ge),
     )
+    given = [(sign, bound, breaks) for sign, bound, breaks in rules if bound is not None]
+    out = any(breaks(number, bound) for _, bound, breaks in given)
     if out or not math.isfinite(number):
-        rules += [] if out and rules else ["finite"]
-        raise ValueError(f"{name!r} must be {' and '.join(rules)}: {number}")
+        wanted = [f"{sign} {bound:g}" for sign, bound, _ in given] + ([] if out else ["finite"])
+        raise ValueError(f"{name!r} must be {' and '.join(wanted)}: {number}")
     return number
 
 

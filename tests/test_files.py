@@ -15,7 +15,7 @@ from lucid_train.files import as_path, part_file, rotate, whole_file, writable_p
 
 
 def test_pieces_of_bytes_and_memory_are_written_one_after_another(tmp_path: Path) -> None:
-    pieces = [b"ab", memoryview(b""), np.arange(2, dtype="<u2").data, np.empty((0, 3)).data]
+    pieces = [b"ab", memoryview(b""), np.arange(2, dtype="<u2").view(np.uint8).data, np.empty(0, dtype=np.uint8).data]
     write_whole(tmp_path / "file", pieces)
     assert (tmp_path / "file").read_bytes() == b"ab\0\0\1\0"
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from math import sqrt
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
-from lucid_train.nn.arrays import floats, require_shape
-from lucid_train.nn.module import Module, Parameter
+from lucid_train.nn.module import Array, Module, Parameter, floats
 from lucid_train.validation import flag, whole_number
+
+Seed: TypeAlias = np.random.Generator | int | None
 
 
 @final
@@ -35,13 +36,7 @@ class Linear(Module):
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
-        *,
-        dtype: DTypeLike = np.float64,
-        rng: np.random.Generator | int | None = None,
+        self, in_features: int, out_features: int, bias: bool = True, *, dtype: DTypeLike = np.float64, rng: Seed = None
     ) -> None:
         self.in_features = whole_number("in_features", in_features, least=1)
         self.out_features = whole_number("out_features", out_features, least=1)
@@ -55,19 +50,16 @@ class Linear(Module):
         self.weight = Parameter(weight.astype(dtype))
         self.bias = Parameter(rng.uniform(-bound, bound, self.out_features).astype(dtype)) if bias else None
 
-    def forward(self, x: ArrayLike) -> NDArray[Any]:
+    def forward(self, x: ArrayLike) -> Array:
         """Return the output, of shape (n, out_features), for an input of shape (n, in_features)."""
-        x = floats("x", x).astype(self.weight.data.dtype, copy=False)
-        require_shape("x", x, ("n", self.in_features))
-        self._kept = x
-        y: NDArray[Any] = x @ self.weight.data.T
+        self._kept = x = floats("x", x, ("n", self.in_features), self.weight.data.dtype)
+        y: Array = x @ self.weight.data.T
         return y if self.bias is None else y + self.bias.data
 
-    def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
+    def backward(self, grad_output: ArrayLike) -> Array:
         """Add to the gradients of weight and bias; return the input's gradient, of shape (n, in_features)."""
         x = self._use_kept()
-        grad = floats("grad_output", grad_output).astype(x.dtype, copy=False)
-        require_shape("grad_output", grad, (len(x), self.out_features))
+        grad = floats("grad_output", grad_output, (len(x), self.out_features), x.dtype)
         _add_grad(self.weight, grad.T @ x)
         if self.bias is not None:
             _add_grad(self.bias, grad.sum(axis=0))
@@ -85,18 +77,16 @@ class ReLU(Module):
     array([0., 2.])
     """
 
-    def forward(self, x: ArrayLike) -> NDArray[Any]:
+    def forward(self, x: ArrayLike) -> Array:
         """Return `max(x, 0)`."""
         x = floats("x", x)
         self._kept = x <= 0
         return np.asarray(np.maximum(x, 0))
 
-    def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
+    def backward(self, grad_output: ArrayLike) -> Array:
         """Return the input's gradient: `grad_output` where the input was above 0, else 0."""
         clipped = self._use_kept()
-        grad = floats("grad_output", grad_output)
-        require_shape("grad_output", grad, clipped.shape)
-        return np.where(clipped, 0, grad)
+        return np.where(clipped, 0, floats("grad_output", grad_output, clipped.shape))
 
 
 @final
@@ -107,18 +97,16 @@ class Tanh(Module):
     array([0., 1.])
     """
 
-    def forward(self, x: ArrayLike) -> NDArray[Any]:
+    def forward(self, x: ArrayLike) -> Array:
         """Return `tanh(x)`."""
         # The output is a copy: the caller may write into it.
         self._kept = np.tanh(floats("x", x))
         return np.array(self._kept)
 
-    def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
+    def backward(self, grad_output: ArrayLike) -> Array:
         """Return the input's gradient, `grad_output * (1 - tanh(x)**2)`."""
         y = self._use_kept()
-        grad = floats("grad_output", grad_output)
-        require_shape("grad_output", grad, y.shape)
-        return np.asarray(grad * (1 - y * y))
+        return np.asarray(floats("grad_output", grad_output, y.shape) * (1 - y * y))
 
 
 @final
@@ -140,19 +128,19 @@ class Sequential(Module):
             if not isinstance(module, Module):
                 raise TypeError(f"'modules' must hold Modules: {module!r}")
         self.modules = modules
-        inside = [each for module in modules for each in _descendants(module)]
-        for position, module in enumerate(inside):
-            if any(module is other for other in inside[:position]):
+        inside = list(_descendants(self))
+        for module in inside:
+            if sum(module is other for other in inside) > 1:
                 raise ValueError(f"'modules' must hold each module once; create another: {module!r}")
 
-    def forward(self, x: ArrayLike) -> NDArray[Any]:
+    def forward(self, x: ArrayLike) -> Array:
         """Return the last module's output."""
         y: Any = x
         for module in self.modules:
             y = module(y)
         return np.asarray(y)
 
-    def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
+    def backward(self, grad_output: ArrayLike) -> Array:
         """Propagate the gradient back through all modules; return the gradient of the first one's input."""
         grad: Any = grad_output
         for module in reversed(self.modules):
@@ -166,7 +154,7 @@ class Sequential(Module):
         return f"Sequential({', '.join(map(repr, self.modules))})"
 
 
-def _add_grad(parameter: Parameter, grad: NDArray[Any]) -> None:
+def _add_grad(parameter: Parameter, grad: Array) -> None:
     # A new array, never `+=`: the present one may belong to the caller.
     parameter.grad = grad if parameter.grad is None else parameter.grad + grad
 

@@ -1,12 +1,11 @@
 """Losses: their value as a float, and the gradient that the model's `backward` starts from."""
 
-from typing import Any, final
+from typing import final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from lucid_train.nn.arrays import floats, require_rows, require_shape
-from lucid_train.nn.module import Differentiable
+from lucid_train.nn.module import Array, Differentiable, check_shape, floats
 
 
 @final
@@ -28,14 +27,11 @@ class MSELoss(Differentiable):
             output: Numbers of any shape, at least one.
             target: Numbers of the same shape; they are not broadcast.
         """
-        output = floats("output", output)
-        require_rows("output", output)
-        target = floats("target", target).astype(output.dtype, copy=False)
-        require_shape("target", target, output.shape)
-        self._kept = np.asarray(output - target)
+        output = _not_empty(floats("output", output))
+        self._kept = np.asarray(output - floats("target", target, output.shape, output.dtype))
         return float(np.mean(self._kept * self._kept))
 
-    def backward(self) -> NDArray[Any]:
+    def backward(self) -> Array:
         """Return the loss's gradient with respect to the output."""
         difference = self._use_kept()
         return np.asarray(difference * (2 / difference.size))
@@ -60,13 +56,11 @@ class CrossEntropyLoss(Differentiable):
             output: Scores of shape (n, classes), at any scale.
             target: The correct classes, integers from 0, of shape (n,).
         """
-        output, target = floats("output", output), np.asarray(target)
-        require_shape("output", output, ("n", "classes"))
-        require_rows("output", output)
+        output, target = _not_empty(floats("output", output, ("n", "classes"))), np.asarray(target)
         if target.dtype.kind not in "iu":
             raise TypeError(f"'target' must be integers, the numbers of the classes: {target.dtype}")
-        require_shape("target", target, (len(output),))
         rows, classes = output.shape
+        check_shape("target", target, (rows,))
         outside = (target < 0) | (target >= classes)
         if outside.any():
             raise ValueError(f"'target' must be >= 0 and < {classes}, the classes in 'output': {target[outside][0]}")
@@ -77,9 +71,15 @@ class CrossEntropyLoss(Differentiable):
         self._kept = log_softmax, each, target.copy()
         return float(-log_softmax[each, target].mean())
 
-    def backward(self) -> NDArray[Any]:
+    def backward(self) -> Array:
         """Return the loss's gradient with respect to the output, `(softmax - onehot) / n`."""
         log_softmax, each, target = self._use_kept()
-        grad: NDArray[Any] = np.exp(log_softmax)
+        grad: Array = np.exp(log_softmax)
         grad[each, target] -= 1
         return grad / len(grad)
+
+
+def _not_empty(output: Array) -> Array:
+    if not output.size:  # the mean of nothing would be NaN
+        raise ValueError(f"'output' must not be empty: shape {output.shape}")
+    return output

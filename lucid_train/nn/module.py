@@ -1,16 +1,46 @@
-"""Parameters, and the base class of the modules that own them."""
+"""Parameters, the base class of the modules that own them, and the check of the arrays that they are given."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lucid_train.nn.arrays import floats
 from lucid_train.validation import check_entries
+
+Array: TypeAlias = NDArray[Any]
+
+
+def floats(
+    name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None, dtype: DTypeLike | None = None
+) -> Array:
+    """Return `value` as an array of floats; integers become float64, floats of the right dtype are not copied.
+
+    Args:
+        name: The argument's name, for the error.
+        value: Real numbers.
+        shape: What its shape must be, if given; a name in it stands for any size.
+        dtype: The dtype of the result, if given.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name!r} must be an array of real numbers: {array.dtype}")
+    if shape is not None:
+        check_shape(name, array, shape)
+    if dtype is None:
+        dtype = array.dtype if array.dtype.kind == "f" else np.float64
+    return array.astype(dtype, copy=False)
+
+
+def check_shape(name: str, array: Array, shape: tuple[int | str, ...]) -> None:
+    """Check an array's shape; a name in `shape` stands for any size."""
+    fits = all(isinstance(size, str) or size == found for size, found in zip(shape, array.shape, strict=False))
+    if len(shape) != array.ndim or not fits:
+        wanted = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+        raise ValueError(f"{name!r} must have shape ({wanted}): {array.shape}")
 
 
 @final
@@ -27,21 +57,18 @@ class Parameter:
     __slots__ = ("__weakref__", "_grad", "data")
 
     def __init__(self, data: ArrayLike) -> None:
-        self.data: NDArray[Any] = floats("data", data).copy()
-        self._grad: NDArray[Any] | None = None
+        self.data: Array = floats("data", data).copy()
+        self._grad: Array | None = None
 
     @property
-    def grad(self) -> NDArray[Any] | None:
+    def grad(self) -> Array | None:
         """The gradient, with the shape and dtype of the data, or None."""
         return self._grad
 
     @grad.setter
     def grad(self, value: ArrayLike | None) -> None:
-        if value is None:
-            self._grad = None
-            return
-        gradient = np.asarray(value, dtype=self.data.dtype)
-        if gradient.shape != self.data.shape:
+        gradient = None if value is None else np.asarray(value, dtype=self.data.dtype)
+        if gradient is not None and gradient.shape != self.data.shape:
             raise ValueError(f"'grad' must have the shape of the data, {self.data.shape}: {gradient.shape}")
         self._grad = gradient
 
@@ -72,11 +99,11 @@ class Module(Differentiable, ABC):
     """
 
     @abstractmethod
-    def forward(self, x: ArrayLike) -> NDArray[Any]:
+    def forward(self, x: ArrayLike) -> Array:
         """Return the output, and keep what `backward` needs."""
 
     @abstractmethod
-    def backward(self, grad_output: ArrayLike) -> NDArray[Any]:
+    def backward(self, grad_output: ArrayLike) -> Array:
         """Add to the gradients of the parameters, and return the gradient with respect to the last input.
 
         Args:
@@ -86,7 +113,7 @@ class Module(Differentiable, ABC):
             RuntimeError: If there was no forward pass since the last backward pass.
         """
 
-    def __call__(self, x: ArrayLike) -> NDArray[Any]:
+    def __call__(self, x: ArrayLike) -> Array:
         """Return `forward(x)`."""
         return self.forward(x)
 
@@ -102,7 +129,7 @@ class Module(Differentiable, ABC):
         """Yield each parameter once, in order."""
         yield from dict.fromkeys(parameter for _, parameter in self.named_parameters())
 
-    def state_dict(self) -> dict[str, NDArray[Any]]:
+    def state_dict(self) -> dict[str, Array]:
         """Return copies of the parameters' arrays by name."""
         return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
 
@@ -117,10 +144,7 @@ class Module(Differentiable, ABC):
         """
         own = dict(self.named_parameters())
         check_entries(f"the state of the {type(self).__name__}", state, own)
-        arrays = {name: floats(name, state[name]) for name in own}
-        for name, parameter in own.items():
-            if arrays[name].shape != parameter.data.shape:
-                raise ValueError(f"{name!r} must have shape {parameter.data.shape}: {arrays[name].shape}")
+        arrays = {name: floats(name, state[name], parameter.data.shape) for name, parameter in own.items()}
         for name, parameter in own.items():
             parameter.data[...] = arrays[name]
 

@@ -1,8 +1,7 @@
 """The base of the optimizers: groups of parameters, their options and their state."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, ClassVar, TypeAlias
 
@@ -14,6 +13,7 @@ from lucid_train.validation import check_entries, real_number, whole_number
 
 Group: TypeAlias = dict[str, Any]
 Params: TypeAlias = Iterable[Parameter | Mapping[str, Any]]
+Rate: TypeAlias = float | NDArray[Any]
 
 
 class Optimizer(ABC):
@@ -78,9 +78,8 @@ class Optimizer(ABC):
 
     def zero_grad(self) -> None:
         """Set every gradient to None; a step leaves a parameter without a gradient unchanged."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        for parameter in self._parameters():
+            parameter.grad = None
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add a group of parameters; options that it does not set are taken from the defaults.
@@ -95,23 +94,22 @@ class Optimizer(ABC):
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f"{where!r} must be a dict with 'params': {group!r}")
         params = [group["params"]] if isinstance(group["params"], Parameter) else _as_list(group["params"])
-        known = {parameter for other in self.param_groups for parameter in other["params"]}
+        known = set(self._parameters())
         for index, parameter in enumerate(params):
             if not isinstance(parameter, Parameter):
                 raise TypeError(f"'params' must hold Parameters; wrap arrays in nn.Parameter: {parameter!r}")
             if parameter in known:
                 raise ValueError(f"'params' must hold each Parameter once: number {index} of {where} is a duplicate")
             known.add(parameter)
-        own = {"name": group["name"]} if "name" in group else {}
-        options = self._options(self.defaults | dict(group), where)
-        self.param_groups.append({"params": params, **options, **own, **self._initial_values(group, where)})
+        name = {"name": group["name"]} if "name" in group else {}
+        options, bases = self._checked_options(self.defaults | dict(group), where)
+        self.param_groups.append({"params": params, **options, **name, **bases})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the options and the state, in PyTorch's form: parameters as numbers, arrays as copies."""
         numbers = {parameter: number for number, parameter in enumerate(self._parameters())}
         groups = [
-            {name: float(value) if name == "lr" else value for name, value in group.items()}
-            | {"params": [numbers[parameter] for parameter in group["params"]]}
+            group | {"params": [numbers[parameter] for parameter in group["params"]], "lr": float(group["lr"])}
             for group in self.param_groups
         ]
         state = {
@@ -132,116 +130,100 @@ class Optimizer(ABC):
             ValueError: If entries are missing, unknown, of the wrong size or out of range. Nothing has changed then.
         """
         check_entries(f"the state of the {type(self).__name__}", state, ("state", "param_groups"))
-        groups, numbers = self._checked_groups(state["param_groups"])
+        groups = self._checked_groups(state["param_groups"])
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
         if not isinstance(state["state"], Mapping):
             raise TypeError(f"'state' in the state must be a dict: {state['state']!r}")
         by_number = dict(zip(numbers, self._parameters(), strict=True))
         unknown = [number for number in state["state"] if number not in by_number]
         if unknown or len(by_number) != len(numbers):
             raise ValueError(f"the state must number its parameters like its groups, {numbers}: {unknown or numbers}")
-        entries = [(number, by_number[number], entries) for number, entries in state["state"].items()]
-        loaded = {parameter: self._checked_state(number, parameter, entries) for number, parameter, entries in entries}
+        loaded = {
+            by_number[number]: self._checked_state(f"the state of parameter {number}", by_number[number], entries)
+            for number, entries in state["state"].items()
+        }
         # From here on nothing can fail.
         for group, theirs in zip(self.param_groups, groups, strict=True):
-            current = group["lr"]
+            if isinstance(group["lr"], np.ndarray):
+                group["lr"][()] = theirs.pop("lr")
             group.update(theirs)
-            if isinstance(current, np.ndarray):
-                current[()] = theirs["lr"]
-                group["lr"] = current
         self.state = loaded
 
     def __repr__(self) -> str:
-        groups = (
-            ", ".join([f"params={len(group['params'])}", *(f"{name}={group[name]!r}" for name in self.defaults)])
-            for group in self.param_groups
-        )
+        groups = []
+        for group in self.param_groups:
+            shown = {"params": len(group["params"])} | {name: group[name] for name in self.defaults}
+            groups.append(", ".join(f"{name}={value!r}" for name, value in shown.items()))
         return f"{type(self).__name__}({'; '.join(groups)})"
 
     def _parameters(self) -> list[Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def _options(self, group: Mapping[str, Any], where: str) -> dict[str, Any]:
-        extras = ("params", "name", *self._initial_names())
-        options = {name: value for name, value in group.items() if name not in extras}
-        for name in options:
+    def _checked_options(self, group: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, float]]:
+        """Return the options of one group in their final form, and the base values of those that have one."""
+        given = {name: value for name, value in group.items() if name not in ("params", "name", *self._base_names())}
+        for name in given:
             if name not in self.defaults:
                 near = get_close_matches(str(name), self.defaults, n=1)
                 cure = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(self.defaults)}"
                 raise ValueError(f"{name!r} of {where} is not an option of {type(self).__name__}{cure}")
-        with _noting(where):
-            return self.check(options)
+        try:
+            return self.check(given), {
+                name: real_number(name, group[name], least=0 if name == "initial_lr" else None)
+                for name in self._base_names()
+                if name in group
+            }
+        except (TypeError, ValueError) as error:
+            error.add_note(f"in {where}")
+            raise
 
-    def _checked_groups(self, saved: Any) -> tuple[list[Group], list[Any]]:
-        """Return the options and base values of each group in a state, and the numbers of all its parameters."""
-        if len(saved) != len(self.param_groups):
-            count = len(self.param_groups)
+    def _checked_groups(self, saved: Any) -> list[Group]:
+        """Return the options and base values of each group in a state."""
+        groups, count = [], len(self.param_groups)
+        if len(saved) != count:
             raise ValueError(f"the state must have as many groups as the optimizer, {count}: {len(saved)}")
-        groups, numbers = [], []
         for index, (ours, theirs) in enumerate(zip(self.param_groups, saved, strict=True)):
             where = f"param_groups[{index}] of the state"
-            check_entries(where, theirs, ("params", *self.defaults), optional=("name", *self._initial_names()))
+            check_entries(where, theirs, ("params", *self.defaults), optional=("name", *self._base_names()))
             if len(theirs["params"]) != len(ours["params"]):
                 count, found = len(ours["params"]), len(theirs["params"])
                 raise ValueError(f"{where!r} must have {count} parameters, as the optimizer's group: {found}")
-            checked = self._options(theirs, where) | self._initial_values(theirs, where)
+            options, bases = self._checked_options(theirs, where)
             # The rate as a float: an array in the state belongs to the caller.
-            groups.append({**checked, "lr": float(checked["lr"])})
-            numbers.extend(theirs["params"])
-        return groups, numbers
+            groups.append({**options, **bases, "lr": float(options["lr"])})
+        return groups
 
-    def _initial_names(self) -> list[str]:
+    def _base_names(self) -> list[str]:
         """Return the keys under which a scheduler may keep the base value of an option."""
         names = [f"initial_{option}" for option in self.defaults]
         # Where there are betas, the first of them is what schedulers call the momentum.
         return [*names, "initial_momentum"] if "betas" in self.defaults else names
 
-    def _initial_values(self, group: Mapping[str, Any], where: str) -> dict[str, float]:
-        with _noting(where):
-            return {
-                name: real_number(name, group[name], least=0 if name == "initial_lr" else None)
-                for name in self._initial_names()
-                if name in group
-            }
-
-    def _checked_state(self, number: Any, parameter: Parameter, entries: Mapping[str, Any]) -> dict[str, Any]:
-        where = f"the state of parameter {number}"
+    def _checked_state(self, where: str, parameter: Parameter, entries: Mapping[str, Any]) -> dict[str, Any]:
         check_entries(where, entries, self.state_names)
-        checked: dict[str, Any] = {}
+        checked, shape = dict(entries), parameter.data.shape
         for name, value in entries.items():
             if name == "step":
                 checked[name] = whole_number(name, value, least=0)
                 continue
             checked[name] = array = np.array(value, dtype=parameter.data.dtype)
-            if array.shape != parameter.data.shape:
-                shapes = f"{parameter.data.shape}: {array.shape}"
-                raise ValueError(f"{name!r} in {where} must have the parameter's shape, {shapes}")
+            if array.shape != shape:
+                raise ValueError(f"{name!r} in {where} must have the parameter's shape, {shape}: {array.shape}")
         return checked
 
 
-def rate(value: Any) -> float | NDArray[Any]:
+def rate(value: Any) -> Rate:
     """Validate a learning rate; return a 0-d array as it is, so that whoever shares it can change the rate.
 
     Raises:
         TypeError: If `value` is not a real number.
         ValueError: If it is negative, infinite or NaN.
     """
-    if not isinstance(value, np.ndarray):
-        return real_number("lr", value, least=0)
-    if value.ndim or value.dtype.kind != "f":
+    if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind != "f"):
         # Writing a rate into an integer array would truncate it.
         raise TypeError(f"'lr' must be a number or a 0-d array of floats: {value!r}")
-    real_number("lr", value, least=0)
-    return value
-
-
-@contextmanager
-def _noting(where: str) -> Iterator[None]:
-    """Add to an error which group it is about."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        error.add_note(f"in {where}")
-        raise
+    number = real_number("lr", value, least=0)
+    return value if isinstance(value, np.ndarray) else number
 
 
 def _as_groups(params: Params) -> list[Group]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lucid_train.nn.module import Parameter
-from lucid_train.optims.optimizer import Group, Optimizer, Params, rate
+from lucid_train.optims.optimizer import Group, Optimizer, Params, Rate, rate
 from lucid_train.validation import flag, real_number
 
 
@@ -41,7 +41,7 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float | NDArray[Any],
+        lr: Rate,
         momentum: float = 0.0,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
@@ -53,19 +53,18 @@ class SGD(Optimizer):
 
     def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validate the options of one group and return them in their final form."""
-        momentum = real_number("momentum", options["momentum"], least=0)
-        dampening = real_number("dampening", options["dampening"])
-        nesterov = flag("nesterov", options["nesterov"])
-        if nesterov and not (momentum > 0 and dampening == 0):
+        checked = {
+            "lr": rate(options["lr"]),
+            "momentum": real_number("momentum", options["momentum"], least=0),
+            "dampening": real_number("dampening", options["dampening"]),
+            "weight_decay": real_number("weight_decay", options["weight_decay"], least=0),
+            "nesterov": flag("nesterov", options["nesterov"]),
+        }
+        momentum, dampening = checked["momentum"], checked["dampening"]
+        if checked["nesterov"] and not (momentum and not dampening):
             held = f"momentum={momentum}, dampening={dampening}"
             raise ValueError(f"'nesterov' must come with momentum > 0 and dampening 0: {held}")
-        return {
-            "lr": rate(options["lr"]),
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": real_number("weight_decay", options["weight_decay"], least=0),
-            "nesterov": nesterov,
-        }
+        return checked
 
     def update(self, parameter: Parameter, gradient: NDArray[Any], group: Group) -> None:
         """Change `parameter.data` in place by the formula of the class."""

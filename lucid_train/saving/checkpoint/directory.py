@@ -42,8 +42,7 @@ class Directory:
     def next_file(self, epoch: int, step: int) -> Path:
         """Return the name of the next checkpoint, which comes after all existing ones."""
         files = self.files()
-        last = _NAME.fullmatch(files[-1].name) if files else None
-        number = 1 if last is None else int(last[1]) + 1
+        number = int(files[-1].name.split("-")[1]) + 1 if files else 1
         return self.path / f"checkpoint-{number:06d}-epoch-{epoch}-step-{step}.safetensors"
 
     def newest(self) -> Any:
@@ -62,8 +61,7 @@ class Directory:
                 damaged.append(str(error))
                 continue
             if damaged:
-                message = f"{'; '.join(damaged)}; resuming from the one before, {file}"
-                warnings.warn(message, UserWarning, stacklevel=2)
+                warnings.warn(f"{'; '.join(damaged)}; resuming from the one before, {file}", UserWarning, stacklevel=2)
             return state
         if damaged:
             raise CheckpointError(f"no checkpoint in {self.path} is whole: {'; '.join(damaged)}")

@@ -7,8 +7,9 @@ import json
 import math
 import os
 import sys
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from attrs import define, field
@@ -24,28 +25,14 @@ _DIGEST_SIZE = 32
 # Parsed JSON takes some 25 times its length in memory; these limits keep a hostile file far below a gigabyte.
 _LARGEST_HEADER = 8 << 20
 _LARGEST_TREE = 12 << 20
-_CHUNK = 8 << 20
 
 # Dtype -> safetensors dtype. Arrays of other dtypes are declared as bytes; our own JSON has their dtype and shape.
-_SAFETENSORS = {
-    "bool": "BOOL",
-    "uint8": "U8",
-    "int8": "I8",
-    "uint16": "U16",
-    "int16": "I16",
-    "uint32": "U32",
-    "int32": "I32",
-    "uint64": "U64",
-    "int64": "I64",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float32": "F32",
-    "float64": "F64",
-    "float8_e5m2": "F8_E5M2",
-    "float8_e4m3fn": "F8_E4M3",
-    "complex64": "C64",
+_INTEGERS = {f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)} | {
+    f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)
 }
-_NUMPY = frozenset(_SAFETENSORS) - {"bfloat16", "float8_e5m2", "float8_e4m3fn"} | {"complex128"}
+_OF_NUMPY = _INTEGERS | {"bool": "BOOL", "float16": "F16", "float32": "F32", "float64": "F64", "complex64": "C64"}
+_SAFETENSORS = _OF_NUMPY | {"bfloat16": "BF16", "float8_e5m2": "F8_E5M2", "float8_e4m3fn": "F8_E4M3"}
+_NUMPY = _OF_NUMPY.keys() | {"complex128"}
 
 
 class CheckpointError(ValueError):
@@ -75,17 +62,25 @@ def write_flat(path: Path, flat: FlatTree) -> None:
     if len(tree) > _LARGEST_TREE:
         limit = f"{_LARGEST_TREE >> 20} MB as JSON"
         raise ValueError(f"a state must take at most {limit}, arrays not counted; put long lists into arrays: {path}")
+    leaves = [_bytes_leaf(TREE, tree), *flat.leaves, _bytes_leaf(DIGEST, bytes(_DIGEST_SIZE))]
     table: dict[str, Any] = {METADATA: {"format": FORMAT, "version": VERSION}}
-    end = _declare(table, TREE, "U8", (len(tree),), 0, len(tree))
-    for leaf in flat.leaves:
-        end = _declare(table, leaf.name, *_safetensors_type(leaf), end, leaf.data.nbytes)
-    _declare(table, DIGEST, "U8", (_DIGEST_SIZE,), end, _DIGEST_SIZE)
+    end = 0
+    for leaf in leaves:
+        size = leaf.data.nbytes
+        known = _SAFETENSORS.get(leaf.dtype.removeprefix("torch."))
+        dtype, shape = ("U8", (size,)) if known is None else (known, leaf.shape)
+        table[leaf.name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
     header = json.dumps(table, separators=(",", ":")).encode("ascii")
     header += b" " * (-len(header) % 8)
     if len(header) > _LARGEST_HEADER:
         raise ValueError(f"a state must hold fewer arrays, {len(flat.leaves)} need too long a header: {path}")
-    start = len(header).to_bytes(8, "little") + header + tree
-    write_whole(path, (memoryview(start), *(leaf.data.data for leaf in flat.leaves)), hashlib.sha256())
+    start = len(header).to_bytes(8, "little") + header
+    write_whole(path, (start, *(leaf.data.data for leaf in leaves[:-1])), hashlib.sha256())
+
+
+def _bytes_leaf(name: str, content: bytes) -> Leaf:
+    return Leaf(name, "uint8", (len(content),), np.frombuffer(content, dtype=np.uint8))
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Any:
@@ -116,7 +111,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
 class _Reader:
     """Reads one file once, from its beginning to its end, and computes the digest on the way."""
 
-    _file: IO[bytes]
+    _file: BufferedReader
     _size: int
     _hash: Any = field(factory=hashlib.sha256)
     _data: dict[str, NDArray[np.uint8]] = field(factory=dict)
@@ -125,140 +120,79 @@ class _Reader:
         length = int.from_bytes(self._take(8), "little")
         if length > _LARGEST_HEADER or 8 + length > self._size:
             raise ValueError("it is cut short, or its header is damaged")
-        spans = _checked_spans(_parsed(self._take(length), "header"), self._size - 8 - length)
-        tree = b""
-        for span in spans[:-1]:  # all but the digest
-            if span.name == TREE:
-                tree = self._take(span.size)
-            else:
-                self._data[span.name] = self._array(span.size)
-        expected = self._hash.digest()
-        if self._file.read(_DIGEST_SIZE + 1) != expected:
+        sizes = _checked_sizes(_parsed(self._take(length), "header"), self._size - 8 - length)
+        self._data = {name: self._take(size) for name, size in sizes.items() if name != DIGEST}
+        if self._file.read(_DIGEST_SIZE + 1) != self._hash.digest():
             raise ValueError("its SHA-256 is not that of its content, it is damaged")
-        restored = unflatten(_parsed(tree, "tree"), self._typed)
+        restored = unflatten(_parsed(self._data.pop(TREE), "tree"), self._array)
         if self._data:
             raise ValueError(f"nothing in the tree refers to the array {next(iter(self._data))!r}")
         return restored
 
-    def _take(self, size: int) -> bytes:
-        content = self._file.read(size)
-        if len(content) < size:
+    def _take(self, size: int) -> NDArray[np.uint8]:
+        content = np.empty(size, dtype=np.uint8)
+        if self._file.readinto(content.data) < size:
             raise ValueError("it is cut short")
         self._hash.update(content)
         return content
 
-    def _array(self, size: int) -> NDArray[np.uint8]:
-        array = np.empty(size, dtype=np.uint8)
-        for start in range(0, size, _CHUNK):
-            chunk = array.data[start : start + _CHUNK]
-            if self._file.readinto(chunk) < len(chunk):  # type: ignore[attr-defined]  # a binary file has it
-                raise ValueError("it is cut short")
-            self._hash.update(chunk)
-        return array
-
-    def _typed(self, name: str, dtype: str, shape: tuple[int, ...]) -> Any:
+    def _array(self, name: str, dtype: str, shape: tuple[int, ...]) -> Any:
         """Return the array of a name, once."""
         if name not in self._data:
             raise ValueError(f"there is no array {name!r}, or the tree refers to it twice")
-        data = self._data.pop(name)
-        if dtype.startswith("torch."):
-            return _tensor(name, data, dtype, shape)
-        if dtype not in _NUMPY:
-            raise ValueError(f"{name!r} is of an unknown type, {dtype!r}")
-        numeric = np.dtype(dtype).newbyteorder("<")
-        _check_size(name, data, numeric.itemsize, dtype, shape)
-        return data.view(numeric).reshape(shape).astype(dtype, copy=False)
+        data, kind = self._data.pop(name), _dtype(name, dtype)
+        if math.prod(shape) * kind.itemsize != data.nbytes:
+            raise ValueError(f"{name!r} has {data.nbytes} bytes, not those of shape {shape} and type {dtype}")
+        if isinstance(kind, np.dtype):
+            return data.view(kind).reshape(shape).astype(dtype, copy=False)
+        torch = sys.modules["torch"]
+        try:
+            return torch.from_numpy(data).view(kind).reshape(shape) if data.nbytes else torch.empty(shape, dtype=kind)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"{name!r} cannot be a tensor: {error}") from None
 
 
-def _tensor(name: str, data: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> Any:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        raise ValueError(f"{name!r} is a PyTorch tensor, and torch is not imported; import torch first")
-    kind = getattr(torch, dtype.removeprefix("torch."), None)
-    if not isinstance(kind, torch.dtype):
-        raise ValueError(f"{name!r} is of an unknown type, {dtype!r}")
-    _check_size(name, data, kind.itemsize, dtype, shape)
+def _dtype(name: str, dtype: str) -> Any:
+    """Return the dtype of the array `name`: numpy's, little-endian as in the file, or PyTorch's."""
+    if dtype in _NUMPY:
+        return np.dtype(dtype).newbyteorder("<")
+    if dtype.startswith("torch."):
+        torch = sys.modules.get("torch")
+        if torch is None:
+            raise ValueError(f"{name!r} is a PyTorch tensor, and torch is not imported; import torch first")
+        kind = getattr(torch, dtype.removeprefix("torch."), None)
+        if isinstance(kind, torch.dtype):
+            return kind
+    raise ValueError(f"{name!r} is of an unknown type, {dtype!r}")
+
+
+def _parsed(content: NDArray[np.uint8], what: str) -> Any:
     try:
-        return torch.from_numpy(data).view(kind).reshape(shape) if data.nbytes else torch.empty(shape, dtype=kind)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{name!r} cannot be a tensor: {error}") from None
-
-
-def _check_size(name: str, data: NDArray[np.uint8], itemsize: int, dtype: str, shape: tuple[int, ...]) -> None:
-    if math.prod(shape) * itemsize != data.nbytes:
-        raise ValueError(f"{name!r} has {data.nbytes} bytes, not those of shape {shape} and type {dtype}")
-
-
-def _parsed(content: bytes, what: str) -> Any:
-    try:
-        return json.loads(content.decode("ascii"))
-    except UnicodeDecodeError:
-        raise ValueError(f"its {what} is not JSON") from None
+        return json.loads(content.tobytes().decode("ascii"))
     except ValueError as error:
         raise ValueError(f"its {what} is not JSON: {error}") from None
 
 
-class _Span(NamedTuple):
-    """Where an entry's bytes are, counted from the end of the header."""
-
-    start: int
-    end: int
-    name: str
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start
-
-
-def _checked_spans(table: Any, size: int) -> list[_Span]:
-    """Return the entries of a header in the order of the file, checked against the `size` of what follows it."""
-    _check_version(table)
-    spans = [_span(name, entry) for name, entry in table.items() if name != METADATA]
-    _check_gapless(spans, size)
-    trees = [span for span in spans if span.name == TREE]
-    if not trees or spans[-1].name != DIGEST or spans[-1].size != _DIGEST_SIZE:
-        raise ValueError("it lacks its tree or its SHA-256")
-    if trees[0].size > _LARGEST_TREE:
-        raise ValueError(f"its tree is larger than {_LARGEST_TREE >> 20} MB")
-    return spans
-
-
-def _check_version(table: Any) -> None:
-    about = table.get(METADATA) if isinstance(table, dict) else None
+def _checked_sizes(table: Any, size: int) -> dict[str, int]:
+    """Return the sizes of a header's entries, in the order of the file; together they fill the `size` that follows."""
+    about = table.pop(METADATA, None) if isinstance(table, dict) else None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise ValueError("it was not written by lucid_train")
     if about.get("version") != VERSION:
         raise ValueError(f"it is of version {about.get('version')!r}, and this release reads version {VERSION!r}")
-
-
-def _span(name: str, entry: Any) -> _Span:
-    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(offset) is int for offset in offsets)):
-        raise ValueError(f"{name!r} has no place in it")
-    return _Span(offsets[0], offsets[1], name)
-
-
-def _check_gapless(spans: list[_Span], size: int) -> None:
-    """Refuse spans that overlap, leave a gap, are not in the order of the header, or do not fill the file."""
+    sizes: dict[str, int] = {}
     end = 0
-    for span in sorted(spans):
-        if span.start != end or span.size < 0:
-            raise ValueError(f"{span.name!r} has a wrong place in it")
-        end = span.end
+    for name, entry in table.items():
+        offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+        if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(offset) is int for offset in offsets)):
+            raise ValueError(f"{name!r} has no place in it")
+        if offsets[0] != end or offsets[1] < end:
+            raise ValueError(f"{name!r} has a wrong place in it: it overlaps, leaves a gap or is out of order")
+        sizes[name], end = offsets[1] - end, offsets[1]
     if end != size:
         raise ValueError(f"it is cut short or too long: {size} bytes follow the header, and not {end}")
-    # Several empty entries may share a place, so only the places are compared.
-    places = [span[:2] for span in spans]
-    if places != sorted(places):
-        raise ValueError("its entries are out of order")
-
-
-def _safetensors_type(leaf: Leaf) -> tuple[str, tuple[int, ...]]:
-    name = _SAFETENSORS.get(leaf.dtype.removeprefix("torch."))
-    return ("U8", (leaf.data.nbytes,)) if name is None else (name, leaf.shape)
-
-
-def _declare(table: dict[str, Any], name: str, dtype: str, shape: tuple[int, ...], start: int, size: int) -> int:
-    """Enter an array into the header and return where it ends."""
-    table[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, start + size]}
-    return start + size
+    if TREE not in sizes or list(sizes)[-1] != DIGEST or sizes[DIGEST] != _DIGEST_SIZE:
+        raise ValueError("it lacks its tree or its SHA-256")
+    if sizes[TREE] > _LARGEST_TREE:
+        raise ValueError(f"its tree is larger than {_LARGEST_TREE >> 20} MB")
+    return sizes

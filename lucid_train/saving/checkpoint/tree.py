@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
+from itertools import chain, count
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,19 @@ _LONG = 32
 _DEEPEST = 100
 _NUMERIC = "?bhilqBHILQefdFD"
 _LARGEST_RANK = 32
+
+# The marks, and the rule that the content of each must follow.
+_RULES = {
+    "float": "a marked float must be 'nan', 'inf' or '-inf'",
+    "complex": "a complex number must be two floats",
+    "tuple": "a tuple must be a list",
+    "dict": "a dict must be a list of pairs",
+    "array": "an array must be a name, a dtype and a shape",
+    "scalar": "a scalar must be a numpy array of shape ()",
+    "bytes": "bytes must be a numpy array of uint8",
+    "numbers": "a row of numbers must be a numpy array of one dimension",
+    "row": "a row of numbers must be a numpy array of one dimension",
+}
 
 # Returns the array of a name, given the dtype and the shape that it must have.
 ReadArray: TypeAlias = Callable[[str, str, tuple[int, ...]], Any]
@@ -60,16 +74,13 @@ class FlatTree:
     leaves: list[Leaf] = field(factory=list)
     _names: set[str] = field(factory=lambda: set(RESERVED), repr=False)
 
-    def add(self, path: str, dtype: str, shape: tuple[int, ...], data: NDArray[np.uint8]) -> str:
-        """Add an array and return its name."""
-        name = path or "array"
-        number = 1
-        while name in self._names:
-            number += 1
-            name = f"{path}#{number}"
+    def add(self, path: str, dtype: str, shape: tuple[int, ...], data: NDArray[np.uint8]) -> list[Any]:
+        """Add an array and return what stands for it in the JSON: its name, dtype and shape."""
+        names = chain([path or "array"], (f"{path}#{number}" for number in count(2)))
+        name = next(name for name in names if name not in self._names)
         self._names.add(name)
         self.leaves.append(Leaf(name, dtype, shape, data))
-        return name
+        return [name, dtype, list(shape)]
 
     def copy(self) -> FlatTree:
         """Return the same with copies of the arrays, which further training does not change."""
@@ -92,17 +103,54 @@ def flatten(tree: Any) -> FlatTree:
     return flat
 
 
-def unflatten(json: Any, array: ReadArray) -> Any:
+def unflatten(json: Any, array: ReadArray, depth: int = 0) -> Any:
     """Restore the tree that `flatten` was given.
 
     Args:
         json: The JSON part.
         array: Returns the array of a name, given the dtype and the shape that it must have.
+        depth: How deep this part lies in the tree.
 
     Raises:
         ValueError: If `flatten` cannot have returned this JSON.
     """
-    return _decode(json, array, 0)
+    if depth > 2 * _DEEPEST + 4:
+        raise ValueError("the tree is nested too deep")
+    if isinstance(json, list):
+        return [unflatten(item, array, depth + 1) for item in json]
+    if not isinstance(json, dict):
+        return json
+    if len(json) != 1:
+        return {key: unflatten(item, array, depth + 1) for key, item in json.items()}
+    [(mark, content)] = json.items()
+    match mark, content:
+        case "float", "nan" | "inf" | "-inf":
+            return float(content)
+        case "complex", [_, _]:
+            parts = [unflatten(part, array, depth + 1) for part in content]
+            if all(isinstance(part, float) for part in parts):
+                return complex(*parts)
+        case "tuple", list():
+            return tuple([unflatten(item, array, depth + 1) for item in content])
+        case "dict", list() if all(isinstance(pair, list) and len(pair) == 2 for pair in content):
+            pairs = [[unflatten(part, array, depth + 1) for part in pair] for pair in content]
+            try:
+                return dict(pairs)
+            except TypeError as error:
+                raise ValueError(f"a key must be hashable: {error}") from None
+        case "array" | "scalar" | "bytes" | "numbers" | "row", [str(name), str(dtype), list(shape)]:
+            if len(shape) > _LARGEST_RANK or not all(type(size) is int and size >= 0 for size in shape):
+                raise ValueError(f"the shape of {name!r} must be at most {_LARGEST_RANK} sizes >= 0")
+            match mark, array(name, dtype, tuple(shape)):
+                case "array", found:
+                    return found
+                case "scalar", np.ndarray(shape=()) as found:
+                    return found[()]
+                case "bytes", np.ndarray(dtype=np.uint8) as found:
+                    return found.tobytes()
+                case "numbers" | "row", np.ndarray(ndim=1) as found:
+                    return found.tolist() if mark == "numbers" else tuple(found.tolist())
+    raise ValueError(_RULES.get(mark, f"{mark!r} is not a known mark"))
 
 
 def _encode(value: Any, path: str, flat: FlatTree, depth: int) -> Any:
@@ -112,179 +160,72 @@ def _encode(value: Any, path: str, flat: FlatTree, depth: int) -> Any:
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {"float": repr(value)}
-    if type(value) is list or type(value) is tuple:
-        return _encode_items(value, path, flat, depth)
+    if type(value) in (list, tuple):
+        is_list = type(value) is list
+        packed = _packed(value)
+        if packed is not None:
+            return {"numbers" if is_list else "row": _array(packed, path, flat)}
+        items = [_encode(item, _below(path, index), flat, depth + 1) for index, item in enumerate(value)]
+        return items if is_list else {"tuple": items}
     if isinstance(value, Mapping):
-        return _encode_mapping(value, path, flat, depth)
+        pairs = [(key, _encode(item, _below(path, key), flat, depth + 1)) for key, item in value.items()]
+        if all(type(key) is str for key, _ in pairs) and len(pairs) != 1:
+            return dict(pairs)
+        return {"dict": [[_encode(key, f"{path}.key", flat, depth + 1), item] for key, item in pairs]}
     return _encode_leaf(value, path, flat)
-
-
-def _encode_items(value: list[Any] | tuple[Any, ...], path: str, flat: FlatTree, depth: int) -> Any:
-    is_list = type(value) is list
-    packed = _packed(value)
-    if packed is not None:
-        return {"numbers" if is_list else "row": _array(packed, path, flat)}
-    items = [_encode(item, _below(path, index), flat, depth + 1) for index, item in enumerate(value)]
-    return items if is_list else {"tuple": items}
 
 
 def _below(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
 
 
-def _encode_mapping(value: Mapping[Any, Any], path: str, flat: FlatTree, depth: int) -> Any:
-    items = [(key, _encode(item, _below(path, key), flat, depth + 1)) for key, item in value.items()]
-    if all(type(key) is str for key, _ in items) and len(items) != 1:
-        return dict(items)
-    return {"dict": [[_encode(key, f"{path}.key", flat, depth + 1), item] for key, item in items]}
-
-
 def _encode_leaf(value: Any, path: str, flat: FlatTree) -> Any:
     if isinstance(value, (bytes, bytearray)):
-        name = flat.add(path, "uint8", (len(value),), np.frombuffer(bytes(value), dtype=np.uint8))
-        return {"bytes": [name, "uint8", [len(value)]]}
+        return {"bytes": flat.add(path, "uint8", (len(value),), np.frombuffer(bytes(value), dtype=np.uint8))}
     if type(value) is complex:
         return {"complex": [_encode(value.real, path, flat, 0), _encode(value.imag, path, flat, 0)]}
     if isinstance(value, np.generic):
         return {"scalar": _array(np.asarray(value), path, flat)}
-    if isinstance(value, np.ndarray):
-        return {"array": _array(value, path, flat)}
     if hasattr(value, "element_size") and hasattr(value, "detach"):
         return {"array": _tensor(value, path, flat)}
     if hasattr(value, "__array__"):
         return {"array": _array(np.asarray(value), path, flat)}
-    if isinstance(value, (int, str, float)) and type(value).__module__ != "builtins":
-        base = next(base for base in (int, str, float) if isinstance(value, base))
-        return _encode(base(value), path, flat, 0)
+    for base in (int, str, float):
+        if isinstance(value, base):
+            return _encode(base(value), path, flat, 0)
     kinds = "None, bool, int, float, complex, str, bytes, arrays, tensors, lists, tuples and dicts"
-    raise TypeError(f"{path or 'the state'!r} cannot be saved, only {kinds} can: a {type(value).__name__}")
+    raise _refusal(path, f"only {kinds} can: a {type(value).__name__}")
 
 
 def _packed(value: list[Any] | tuple[Any, ...]) -> NDArray[Any] | None:
     """Return a long row of floats, or of ints that int64 can hold, as an array."""
-    if len(value) < _LONG:
-        return None
-    types = set(map(type, value))
-    if types == {float}:
-        return np.array(value, dtype=np.float64)
-    if types == {int} and min(value) >= -(2**63) and max(value) < 2**63:
-        return np.array(value, dtype=np.int64)
+    types = set(map(type, value)) if len(value) >= _LONG else set()
+    if types == {float} or (types == {int} and -(2**63) <= min(value) <= max(value) < 2**63):
+        return np.array(value, dtype=np.float64 if float in types else np.int64)
     return None
 
 
 def _array(value: NDArray[Any], path: str, flat: FlatTree) -> list[Any]:
     if value.dtype.char not in _NUMERIC:
-        raise TypeError(f"{path or 'the state'!r} cannot be saved, only arrays of numbers can: dtype {value.dtype}")
+        raise _refusal(path, f"only arrays of numbers can: dtype {value.dtype}")
     # Files are little-endian, as safetensors requires.
     value = value.astype(value.dtype.newbyteorder("<"), copy=False)
-    shape = value.shape
     data = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-    return [flat.add(path, value.dtype.name, shape, data), value.dtype.name, list(shape)]
+    return flat.add(path, value.dtype.name, value.shape, data)
 
 
 def _tensor(value: Any, path: str, flat: FlatTree) -> list[Any]:
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(value, torch.Tensor):
-        raise TypeError(
-            f"{path or 'the state'!r} cannot be saved, it is not a PyTorch tensor: a {type(value).__name__}"
-        )
+        raise _refusal(path, f"it is not a PyTorch tensor: a {type(value).__name__}")
     if value.layout is not torch.strided or value.is_quantized:
-        raise TypeError(f"{path or 'the state'!r} cannot be saved, only dense tensors can: {value.layout}")
+        raise _refusal(path, f"only dense tensors can: {value.layout}")
     whole = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
     elements = whole.as_strided((whole.numel(),), (1,))  # one element counts as contiguous with any stride
     # Bytes, not numbers: numpy has no bfloat16 and no float8.
     data = elements.view(torch.uint8).numpy() if elements.numel() else np.empty(0, dtype=np.uint8)
-    dtype, shape = str(value.dtype), tuple(value.shape)
-    return [flat.add(path, dtype, shape, data), dtype, list(shape)]
+    return flat.add(path, str(value.dtype), tuple(value.shape), data)
 
 
-def _decode(node: Any, array: ReadArray, depth: int) -> Any:
-    if depth > 2 * _DEEPEST + 4:
-        raise ValueError("the tree is nested too deep")
-    if isinstance(node, list):
-        return [_decode(item, array, depth + 1) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if len(node) != 1:
-        return {key: _decode(item, array, depth + 1) for key, item in node.items()}
-    [(mark, content)] = node.items()
-    if mark not in DECODERS:
-        raise ValueError(f"{mark!r} is not a known mark")
-    return DECODERS[mark](content, array, depth)
-
-
-def _decode_float(content: Any, array: ReadArray, depth: int) -> float:
-    if content not in ("nan", "inf", "-inf"):
-        raise ValueError("a marked float must be 'nan', 'inf' or '-inf'")
-    return float(content)
-
-
-def _decode_complex(content: Any, array: ReadArray, depth: int) -> complex:
-    parts = [_decode(part, array, depth + 1) for part in content] if isinstance(content, list) else []
-    if len(parts) != 2 or not all(isinstance(part, float) for part in parts):
-        raise ValueError("a complex number must be two floats")
-    return complex(*parts)
-
-
-def _decode_tuple(content: Any, array: ReadArray, depth: int) -> tuple[Any, ...]:
-    if not isinstance(content, list):
-        raise ValueError("a tuple must be a list")
-    return tuple(_decode(item, array, depth + 1) for item in content)
-
-
-def _decode_dict(content: Any, array: ReadArray, depth: int) -> dict[Any, Any]:
-    if not isinstance(content, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in content):
-        raise ValueError("a dict must be a list of pairs")
-    pairs = [(_decode(key, array, depth + 1), _decode(item, array, depth + 1)) for key, item in content]
-    try:
-        return dict(pairs)
-    except TypeError as error:
-        raise ValueError(f"a key must be hashable: {error}") from None
-
-
-def _decode_array(content: Any, array: ReadArray, depth: int) -> Any:
-    name, dtype, shape = content if isinstance(content, list) and len(content) == 3 else (None, None, None)
-    if not (isinstance(name, str) and isinstance(dtype, str) and isinstance(shape, list)):
-        raise ValueError("an array must be a name, a dtype and a shape")
-    if len(shape) > _LARGEST_RANK or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError(f"the shape of {name!r} must be at most {_LARGEST_RANK} sizes >= 0")
-    return array(name, dtype, tuple(shape))
-
-
-def _decode_scalar(content: Any, array: ReadArray, depth: int) -> Any:
-    found = _decode_array(content, array, depth)
-    if not isinstance(found, np.ndarray) or found.shape:
-        raise ValueError("a scalar must be a numpy array of shape ()")
-    return found[()]
-
-
-def _decode_bytes(content: Any, array: ReadArray, depth: int) -> bytes:
-    found = _decode_array(content, array, depth)
-    if not isinstance(found, np.ndarray) or found.dtype != np.uint8:
-        raise ValueError("bytes must be a numpy array of uint8")
-    return found.tobytes()
-
-
-def _decode_numbers(content: Any, array: ReadArray, depth: int) -> list[Any]:
-    found = _decode_array(content, array, depth)
-    if not isinstance(found, np.ndarray) or found.ndim != 1:
-        raise ValueError("a row of numbers must be a numpy array of one dimension")
-    return list(found.tolist())
-
-
-def _decode_row(content: Any, array: ReadArray, depth: int) -> tuple[Any, ...]:
-    return tuple(_decode_numbers(content, array, depth))
-
-
-# What each mark stands for.
-DECODERS: dict[str, Callable[[Any, ReadArray, int], Any]] = {
-    "float": _decode_float,
-    "complex": _decode_complex,
-    "tuple": _decode_tuple,
-    "dict": _decode_dict,
-    "array": _decode_array,
-    "scalar": _decode_scalar,
-    "bytes": _decode_bytes,
-    "numbers": _decode_numbers,
-    "row": _decode_row,
-}
+def _refusal(path: str, reason: str) -> TypeError:
+    return TypeError(f"{path or 'the state'!r} cannot be saved, {reason}")

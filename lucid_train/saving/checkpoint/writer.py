@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from attrs import define, field
 
@@ -19,13 +19,12 @@ class Writer:
     ['whole']
     """
 
-    _thread: threading.Thread | None = field(default=None, init=False)
-    _error: BaseException | None = field(default=None, init=False)
+    _job: Future[object] | None = field(default=None, init=False)
 
     @property
     def busy(self) -> bool:
         """Whether the last job is still running."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._job is not None and not self._job.done()
 
     def begin(self, job: Callable[[], object]) -> None:
         """Wait for the previous job and start this one.
@@ -34,15 +33,9 @@ class Writer:
             BaseException: What the previous job raised; this one is not started then.
         """
         self.wait()
-
-        def run() -> None:
-            try:
-                job()
-            except BaseException as error:
-                self._error = error
-
-        self._thread = threading.Thread(target=run, name="lucid-train-checkpoint")
-        self._thread.start()
+        thread = ThreadPoolExecutor(1, thread_name_prefix="lucid-train-checkpoint")
+        self._job = thread.submit(job)
+        thread.shutdown(wait=False)  # the thread ends with its one job
 
     def wait(self) -> None:
         """Wait for the running job, if there is one.
@@ -50,12 +43,9 @@ class Writer:
         Raises:
             BaseException: What the job raised. It is raised once.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        error, self._error = self._error, None
-        if error is not None:
+        if self._job is not None:
+            wait([self._job])
             try:
-                raise error
+                self._job.result()
             finally:
-                del error
+                self._job = None  # a name of its own here would keep the error, and with it the state, in a cycle
