@@ -1,4 +1,4 @@
-"""Checkpoint: a run that is killed at any moment goes on where it was."""
+"""Checkpoint: a run that is killed at any moment continues where it was."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ class _Timetable:
 
 @frozen
 class _Request:
-    """A checkpoint that is to be taken at the next safe point.
+    """What to save at the next safe point.
 
     Args:
-        best: The metric's value and the epoch, if it is the best so far.
-        urgent: Whether it must not be left out because the one before is still being written.
+        best: The value of the metric and its epoch, if it is the best so far.
+        urgent: Whether to wait for the checkpoint that is still being written, instead of leaving this one out.
     """
 
     best: tuple[float, int] | None = None
@@ -85,38 +85,37 @@ class _Request:
 class Checkpoint(Callback):
     """Write the state of the whole run to a directory now and then, and when the fit ends or is interrupted.
 
-    `Trainer.fit(resume="auto")` goes on from the newest one that is whole, to the same numbers, bit for bit. What is
-    saved is the Trainer's `state_dict()`: model, optimizer, all callbacks, history, the place in the data, the random
-    generators. A checkpoint may be asked for in any hook, with `save`; it is written when all have heard the event at
-    hand, or, asked for between EvaluateStart and EpochEnd, once the epoch is reported. Where this callback stands in
-    the list therefore does not matter. A fit that fails leaves the last checkpoint as it is: the state may be half of
-    one step and half of the next. The last one of a fit is written before FitEnd is heard, where callbacks such as
-    EarlyStopping may change the model.
+    `Trainer.fit(resume="auto")` continues from the newest complete checkpoint, to the same numbers, bit for bit. A
+    checkpoint is the Trainer's `state_dict()`: model, optimizer, all callbacks, history, the place in the data, the
+    random generators. `save` asks for one in any hook. It is written at the next safe point, when all callbacks have
+    received the same events, so this callback's place in the list does not matter; see `Run.at_safe_point`. A fit that
+    fails writes none, because the state may be half of one step and half of the next. The last one of a fit is written
+    before FitEnd, at which callbacks such as EarlyStopping may change the model.
 
-    Gradients that are accumulated and not used yet are no part of the state. A save that falls due after a step that
-    returned NoUpdate therefore waits for the next update; an interruption in between drops those gradients.
+    Accumulated gradients are not part of the state. A checkpoint that is due after a step that returned NoUpdate
+    therefore waits for the next update; an interruption in between loses those gradients.
 
-    While a fit runs, Ctrl-C and SIGTERM let the step in hand finish, a checkpoint is written, everybody hears FitError
-    and FitEnd, and then the KeyboardInterrupt, or SystemExit with 128 and the signal's number, leaves `fit`. A second
-    Ctrl-C ends at once. Handlers that were set before are called too, and are put back.
+    During a fit, Ctrl-C and SIGTERM let the current step finish and a checkpoint is written. Callbacks receive FitError
+    and FitEnd, and KeyboardInterrupt or SystemExit(128 + the signal's number) leaves `fit`. A second Ctrl-C does not
+    wait. Handlers that were installed before are called as well, and put back.
 
     Args:
-        directory: Where the files go; made if it is not there. One run per directory.
-        every: How often; None writes only at the end, when it is asked to, and when the metric improves.
+        directory: Where the files go; created if it does not exist. One run per directory.
+        every: How often; None writes only at the end, on request, and when the metric improves.
         interval: What `every` counts: "epoch", "step", or "second".
-        keep: How many to keep, the newest, besides the best one; None keeps all. At least 1.
-        monitor: A metric: the checkpoint of the epoch in which it is best is written and kept as well.
+        keep: How many of the newest to keep, besides the best one; None keeps all. At least 1.
+        monitor: A metric: a checkpoint is written whenever it is better than ever before, and kept.
         mode: Whether "min" or "max" is better.
-        background: Copy the state and write it in a thread. Training waits for the copy alone; one that falls due while
-            the one before is being written is put off to the next occasion.
-        failure: What to do if a file cannot be written, the disk being full: "raise" ends the fit, "warn" goes on.
+        background: Copy the state and write it in a thread, so that training waits for the copy alone. A checkpoint
+            that is due while the one before is still being written is left out.
+        failure: "raise" ends the fit if a file cannot be written, because the disk is full for example; "warn" goes on.
         signals: Names of the signals that end the fit in good order; "SIGUSR1" may be added, () is none. They are
             caught if `fit` is called in the main thread.
 
     Raises:
-        TypeError: If an argument is of the wrong kind; when the fit starts, if something in the state cannot be saved.
-        ValueError: If an argument is out of its range, or the metric does not exist.
-        FileExistsError: When the fit starts, if the directory holds the checkpoints of a run that this is not.
+        TypeError: In `fit`, before the first step, if something in the state cannot be saved.
+        ValueError: In `fit`, if the metric does not exist.
+        FileExistsError: In `fit`, before the first step, if the directory holds the checkpoints of another run.
 
     >>> import tempfile
     >>> from lucid_train import Trainer
@@ -166,7 +165,7 @@ class Checkpoint(Callback):
         return None if self._best_file is None else self.directory / self._best_file
 
     def save(self) -> None:
-        """Ask for a checkpoint; it is written at the next moment at which the run can be saved.
+        """Ask for a checkpoint, which is written at the next safe point.
 
         Raises:
             RuntimeError: If no fit is running.

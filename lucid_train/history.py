@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("epoch", "steps", "seconds")
 _RATES = ("lr", "last_lr")
-_EVALUATION_COLUMNS = ("epoch", "step", "seconds")
 
 
 @define(frozen=True, kw_only=True)
@@ -222,10 +221,10 @@ class History(Sequence[EpochRecord]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as dicts, lists, strings and numbers."""
-        epochs = [{**attrs.asdict(record), "metrics": dict(record.metrics)} for record in self]
+        epochs = _as_dicts(self)
         for epoch in epochs:
             epoch["lr"], epoch["last_lr"] = list(epoch["lr"]), list(epoch["last_lr"])
-        evaluations = [{**attrs.asdict(record), "metrics": dict(record.metrics)} for record in self.evaluations]
+        evaluations = _as_dicts(self.evaluations)
         return {"status": self.status, "reason": self.reason, "epochs": epochs, "evaluations": evaluations}
 
     def state_dict(self) -> dict[str, Any]:
@@ -234,11 +233,13 @@ class History(Sequence[EpochRecord]):
         for name in _RATES:
             rates = [getattr(record, name) for record in self]
             columns[name] = {"groups": list(map(len, rates)), "values": [rate for each in rates for rate in each]}
-        evaluations: dict[str, Any] = {
-            name: [getattr(record, name) for record in self.evaluations] for name in _EVALUATION_COLUMNS
-        }
-        evaluations["metrics"] = _metric_columns(self.evaluations)
-        return {**columns, "metrics": _metric_columns(self), "evaluations": evaluations}
+        metrics: dict[str, Any] = {}
+        for index, record in enumerate(self):
+            for name, value in record.metrics.items():
+                column = metrics.setdefault(name, {"epochs": [], "values": []})
+                column["epochs"].append(index)
+                column["values"].append(float(value))
+        return {**columns, "metrics": metrics, "evaluations": _as_dicts(self.evaluations)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the epochs that `state_dict` returned, in place of those that are here.
@@ -247,7 +248,8 @@ class History(Sequence[EpochRecord]):
             ValueError: If an entry is missing or of the wrong kind, or two are not of one length.
         """
         try:
-            records, evaluations = _records(state), _evaluations(state["evaluations"])
+            records = _records(state)
+            evaluations = [EvaluationRecord(**entries) for entries in state["evaluations"]]
         except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise ValueError(f"the state is not one of a History: {type(error).__name__}: {error}") from error
         self._records, self.evaluations = records, evaluations
@@ -282,35 +284,18 @@ def _metric_column(name: str) -> str:
     return f"metric_{name}" if taken else name
 
 
-def _metric_columns(records: Sequence[EpochRecord | EvaluationRecord]) -> dict[str, Any]:
-    """Return each metric's values, and the places in the list of the records that have it."""
-    columns: dict[str, Any] = {}
-    for index, record in enumerate(records):
-        for name, value in record.metrics.items():
-            column = columns.setdefault(name, {"places": [], "values": []})
-            column["places"].append(index)
-            column["values"].append(float(value))
-    return columns
-
-
-def _rows(state: Mapping[str, Any], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return what the records of a state are made of: the columns of these names, and the metrics."""
-    columns = zip(*(state[name] for name in names), strict=True)
-    rows: list[dict[str, Any]] = [{**dict(zip(names, row, strict=True)), "metrics": {}} for row in columns]
-    for name, column in state["metrics"].items():
-        for index, value in zip(column["places"], column["values"], strict=True):
-            rows[index]["metrics"][name] = float(value)
-    return rows
+def _as_dicts(records: Sequence[EpochRecord | EvaluationRecord]) -> list[dict[str, Any]]:
+    return [{**attrs.asdict(record), "metrics": dict(record.metrics)} for record in records]
 
 
 def _records(state: Mapping[str, Any]) -> list[EpochRecord]:
-    rows = _rows(state, _COLUMNS)
+    columns = zip(*(state[name] for name in _COLUMNS), strict=True)
+    rows: list[dict[str, Any]] = [{**dict(zip(_COLUMNS, row, strict=True)), "metrics": {}} for row in columns]
+    for name, column in state["metrics"].items():
+        for index, value in zip(column["epochs"], column["values"], strict=True):
+            rows[index]["metrics"][name] = float(value)
     for name in _RATES:
         values = map(float, state[name]["values"])
         for row, groups in zip(rows, state[name]["groups"], strict=True):
             row[name] = tuple(islice(values, groups))
     return [EpochRecord(**row) for row in rows]
-
-
-def _evaluations(state: Mapping[str, Any]) -> list[EvaluationRecord]:
-    return [EvaluationRecord(**row) for row in _rows(state, _EVALUATION_COLUMNS)]

@@ -11,7 +11,7 @@ from attrs import define, field, fields, has, resolve_types
 
 from lucid_train.history import EpochRecord, History
 from lucid_train.metrics import Means
-from lucid_train.validation import check_entries
+from lucid_train.validation import check_entries, one_of
 
 T = TypeVar("T")
 Phase = Literal["between", "steps", "evaluation", "end"]
@@ -142,8 +142,10 @@ def _holds_anything(kind: Any) -> bool:
 
 def _structured(kind: Any, value: Any, name: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Any or type(value) is kind or (origin is Literal and value in arguments):
+    if kind is Any or type(value) is kind:
         return value
+    if origin is Literal:
+        return one_of(name, value, arguments)
     if origin is UnionType:
         return value if type(value) in arguments else _structured(arguments[0], value, name)
     if origin is list and isinstance(value, list):
@@ -156,6 +158,4 @@ def _structured(kind: Any, value: Any, name: str) -> Any:
         return held
     if has(kind):
         return structure(kind, value, name)
-    if origin is Literal:
-        raise ValueError(f"{name!r} must be one of {', '.join(map(repr, arguments))}: {value!r:.80}")
     raise ValueError(f"{name!r} must be {kind.__name__ if origin is None else kind}: {value!r:.80}")

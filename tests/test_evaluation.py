@@ -293,7 +293,7 @@ def test_a_run_saved_around_an_evaluation_evaluates_once(event: type[Event], cou
     asker = Asker(event=event, count=step if event is StepEnd else count)
     build("7 steps", extra=lambda: asker).fit()
     state = asker.found[0]
-    evaluations = len(state["progress"]["history"]["evaluations"]["step"])
+    evaluations = len(state["progress"]["history"]["evaluations"])
     assert (state["progress"]["phase"], evaluations) == (
         ("evaluation", count - 1) if event is StepEnd else ("steps", count)
     )

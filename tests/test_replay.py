@@ -349,3 +349,15 @@ def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     assert type(run.model).__name__ == "Linear"
     assert [array.shape for array in run.model.parameters()] == [(8,)]
     assert run.last_lr == [0.25]
+
+
+def test_a_fit_that_begins_between_epochs_leaves_no_epoch_open(tmp_path: Path) -> None:
+    _, trainer = recorded(tmp_path / "log", step=lambda batch: 0.5, data=[1, 2], epochs=2)
+    trainer.on(StepEnd, at=3)(lambda event: event.run.stop())
+    trainer.fit()
+    lines = (tmp_path / "log").read_text().splitlines()
+    again = {**json.loads(lines[0]), "run": {"epoch": 1, "step": 4}}
+    (tmp_path / "died").write_text("\n".join([*lines[:-1], json.dumps(again), ""]))
+    steps: list[tuple[int, int]] = []
+    replay(tmp_path / "died", [At(FitStart, lambda event: steps.append((event.run.step, event.run.epoch_step)))])
+    assert steps == [(0, 0), (4, 0)]

@@ -129,6 +129,74 @@ def test_between_fits_a_run_holds_no_callbacks() -> None:
     assert runs[0].hook_seconds == {}
 
 
+def test_what_only_a_fit_can_do_is_refused_between_fits() -> None:
+    runs: list[Run] = []
+    Trainer(callbacks=[At(FitStart, lambda event: runs.append(event.run))]).fit()
+    run = runs[0]
+    with pytest.raises(RuntimeError, match="no fit is running that could reach a safe point"):
+        run.at_safe_point(lambda: None)
+    with pytest.raises(RuntimeError, match="no fit is running that could end"):
+        run.before_end(lambda: None)
+    with pytest.raises(RuntimeError, match="no fit is running that could schedule an optimizer"):
+        run.claim(RateWitness(0.1), Callback())
+
+
+def test_a_stop_between_fits_stops_nothing() -> None:
+    runs: list[Run] = []
+    trainer = Trainer(callbacks=[At(FitStart, lambda event: runs.append(event.run))])
+    trainer.fit()
+    runs[0].stop("too late")
+    runs[0].interrupt(KeyboardInterrupt(), "too late")
+    history = trainer.fit(2)
+    assert (history.status, history.reason, len(history)) == ("completed", None, 2)
+
+
+SAFE_POINTS = [
+    # asked for at an event, how often evaluated, the last event before the function is called
+    (FitStart, 1, "FitStart"),
+    (EpochStart, 1, "EpochStart"),
+    (StepStart, 1, "StepEnd"),
+    (StepEnd, 1, "StepEnd"),
+    (EvaluateStart, 1, "EpochReport"),
+    (EvaluateEnd, 1, "EpochReport"),
+    (EvaluateStart, "1 step", "EvaluateEnd"),
+    (EvaluateEnd, "1 step", "EvaluateEnd"),
+    (EpochEnd, 1, "EpochReport"),
+    (EpochReport, 1, "EpochReport"),
+    (FitEnd, 1, "FitEnd"),
+]
+
+
+@pytest.mark.parametrize(("event", "every", "after"), SAFE_POINTS)
+def test_a_safe_point_is_when_all_callbacks_have_received_what_changes_the_run(
+    event: type[Event], every: int | str, after: str
+) -> None:
+    called: list[str] = []
+    record = Recorder()
+
+    def ask(event: Event) -> None:
+        event.run.at_safe_point(lambda: called.append(type(record.seen[-1]).__name__))
+
+    Trainer(
+        lambda batch: 0.5, [1], evaluate=lambda: 1.0, evaluate_every=every, callbacks=[At(event, ask), record]
+    ).fit()
+    # FitEnd is received by the last callback first.
+    assert called == [after]
+
+
+def test_the_run_can_be_saved_when_the_loop_is_over_and_before_its_end() -> None:
+    found: list[Any] = []
+    record = Recorder(EpochReport, FitEnd)
+
+    def ask(event: FitStart) -> None:
+        run = event.run
+        run.before_end(lambda: run.at_safe_point(lambda: found.append((len(record.seen), run.state_dict()))))
+
+    trainer = Trainer(lambda batch: 0.5, [1], callbacks=[record, At(FitStart, ask)])
+    trainer.fit()
+    assert [(count, len(state["progress"]["history"]["epoch"])) for count, state in found] == [(1, 1)]
+
+
 def test_two_schedules_claim_one_optimizer_in_vain() -> None:
     optimizer = RateWitness(0.1)
     first, second = Callback(), Callback()

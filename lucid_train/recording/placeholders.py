@@ -158,6 +158,7 @@ class RecordedRun(Run):
         self.monitored = read_monitor(fields.get("monitored"))
         self.writer = fields.get("writer")
         self.model = read_model(fields.get("model"))
+        self._progress.phase = "between"
         if (step := fields.get("open_step")) is not None:
             self.open_epoch(read_count("open_step", step))
 

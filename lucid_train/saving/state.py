@@ -141,8 +141,10 @@ def load_optimizer(optimizer: Any, state: Any) -> None:
     if hasattr(optimizer, "load_state_dict"):
         attributed("optimizer.load_state_dict", optimizer.load_state_dict, state)
         return
-    rates = structure(_Rates, state, "state.optimizer").rates
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+    rates, groups = structure(_Rates, state, "state.optimizer").rates, optimizer.param_groups
+    if len(rates) != len(groups):
+        raise ValueError(f"'state.optimizer.rates' must have one rate for each of {len(groups)} groups: {rates}")
+    for group, rate in zip(groups, rates, strict=True):
         write_value(group, "lr", rate)
 
 

@@ -60,19 +60,12 @@ class Feed:
         """Whether a pass is resumed by repeating it, so that the random generators before it matter."""
         return not (self.is_stateful or isinstance(self.data, _FIXED))
 
-    @property
-    def is_iterator(self) -> bool:
-        """Whether the data is its own iterator: a pass goes on where the one before ended."""
-        return self._pass is self.data
-
     def generators(self) -> dict[str, Any]:
         """Return the random generators that the data, or a DataLoader's sampler, holds in an attribute."""
         found: dict[str, Any] = {}
-        owners: dict[str, Any] = {"data": self.data}
-        for path in ("sampler", "batch_sampler", "batch_sampler.sampler"):
-            parent, _, attribute = f"data.{path}".rpartition(".")
-            owners[f"data.{path}"] = getattr(owners[parent], attribute, None)
-        for place, owner in owners.items():
+        sampler, batches = (getattr(self.data, name, None) for name in ("sampler", "batch_sampler"))
+        owners = {"data": self.data, "data.sampler": sampler, "data.batch_sampler": batches}
+        for place, owner in {**owners, "data.batch_sampler.sampler": getattr(batches, "sampler", None)}.items():
             for name, held in getattr(owner, "__dict__", {}).items():
                 if is_generator(held) and not any(held is other for other in found.values()):
                     found[f"{place}.{name}"] = held
@@ -90,14 +83,42 @@ class Feed:
         if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and count > 1:
             raise ValueError(f"'data' must be iterable {count} times; a generator is not, pass a list: {self.data!r}")
 
-    def check_pass(self, progress: Progress) -> None:
-        """Refuse a pass that has ended too early.
+    def begin_pass(self) -> None:
+        """Begin the pass of a new epoch."""
+        self._pass, self._given_back = self._iterate(), ()
+
+    def end_pass(self) -> None:
+        """Let go of the pass, whether or not it has come to its end."""
+        self._pass, self._given_back = None, ()
+
+    def batches(self, progress: Progress, until: int | None) -> Iterator[Any]:
+        """Return the batches of the next steps, one that was given back first.
+
+        Args:
+            progress: Where the run stands.
+            until: The step to stop after, if the pass or the epoch does not end before.
+        """
+        given_back, self._given_back, self._left = self._given_back, (), None
+        progress.batch_taken = progress.pass_left = False
+        if isinstance(self._pass, GeneratorType) and self._pass.gi_frame is None and self._pass is not self.data:
+            # An exception has ended the generator. It cannot go on, as other iterators can.
+            self._pass = self._iterate()
+            deque(islice(self._pass, progress.epoch_step + len(given_back)), maxlen=0)
+        limits = [] if until is None else [until - progress.step]
+        if self.steps_per_epoch is not None:
+            limits.append(self.steps_per_epoch - progress.epoch_step)
+        # A new islice each time, as one is at its end once what it reads has failed.
+        batches = islice(self._pass, min(limits) - len(given_back)) if limits else self._pass
+        return chain(given_back, batches) if given_back else batches
+
+    def complete_pass(self, progress: Progress) -> None:
+        """Note that the pass, or what an epoch takes of it, has come to its end.
 
         Raises:
-            ValueError: If it has.
+            ValueError: If it has come too early.
         """
-        done = progress.epoch_step
-        if self.is_iterator and done == 0 and progress.step:
+        done, is_iterator = progress.epoch_step, self._pass is self.data
+        if is_iterator and done == 0 and progress.step:
             raise ValueError(
                 f"'data' must be iterable more than once: it ran dry in epoch {progress.epoch}; pass a list, "
                 f"or an object whose __iter__ begins a new pass: {self.data!r}"
@@ -107,25 +128,9 @@ class Feed:
                 f"'steps_per_epoch' must be <= the batches of a pass: {self.steps_per_epoch}, "
                 f"but epoch {progress.epoch} had {done}"
             )
-
-    def begin_pass(self) -> None:
-        """Begin the pass of a new epoch."""
-        self._pass, self._given_back = self._iterate(), ()
-
-    def end_pass(self) -> None:
-        """Let go of the pass, whether or not it has come to its end."""
-        self._pass, self._given_back = None, ()
-
-    def batches(self, progress: Progress, limit: int | None) -> Iterator[Any]:
-        """Return the next batches of the pass, at most `limit` of them; one that was given back is the first."""
-        given_back, self._given_back, progress.batch_taken, self._left = self._given_back, (), False, None
-        if isinstance(self._pass, GeneratorType) and self._pass.gi_frame is None and not self.is_iterator:
-            # An exception has ended the generator. It cannot go on, as other iterators can.
-            self._pass = self._iterate()
-            deque(islice(self._pass, progress.epoch_step + len(given_back)), maxlen=0)
-        # A new islice each time, as one is at its end once what it reads has failed.
-        batches = self._pass if limit is None else islice(self._pass, limit - len(given_back))
-        return chain(given_back, batches) if given_back else batches
+        progress.pass_left = self.steps_per_epoch is not None and self.data is not None
+        if not is_iterator:
+            progress.steps_per_epoch = done
 
     def give_back(self, batch: Any, progress: Progress) -> None:
         """Take back a batch whose step failed: it is the first of the next ones."""

@@ -1,4 +1,4 @@
-"""Trainer: the loop, and nothing else."""
+"""Trainer: what a run is made of, and the loop that trains it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from lucid_train.callback import (
-    Callback,
-    F,
-    FunctionListener,
-    Subscription,
-    check_state_is_known,
-    listener_decorator,
-)
+from lucid_train.callback import Callback, F, FunctionListener, Subscription, check_state_is_known, listener_decorator
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import NoUpdate, detached, evaluation
@@ -197,7 +190,12 @@ class Trainer:
         Raises:
             ValueError: If the set-up differs, or entries are missing, unknown or of the wrong type, naming them.
         """
-        self._load(state, self.epochs, _names(accept))
+        if self._run.status == "running":
+            raise RuntimeError("this Trainer is training: a state must not be loaded within fit()")
+        self._update()
+        participants = self._participants(self.optimizer, self._goal(None))
+        self._begin_run(participants.restore(state, _names(accept)), resumed=True)
+        self._loaded = dict(state)
 
     def fit(
         self,
@@ -232,7 +230,7 @@ class Trainer:
             if restart:
                 raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
             if (state := find_state(resume, self.callbacks)) is not None:
-                self._load(state, goal, [*_names(accept), *(() if epochs is None else ("epochs",))])
+                self.load_state_dict(state, accept=[*_names(accept), *(() if epochs is None else ("epochs",))])
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
         if restart:
@@ -257,14 +255,15 @@ class Trainer:
                 self._loaded = None
             fit.safe_point()
             fit.began = perf_counter() - progress.seconds
-            while self._goes_on(fit):
+            # A stop leaves an epoch open, unless all its steps are done.
+            while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done):
                 self._turn(fit)
                 fit.safe_point()
             fit.finish()
         return run.history
 
     def plan(self, epochs: int | None = None) -> Plan:
-        """Return what `fit(epochs)` would do, who receives what and every rate; nothing is trained, nothing changes."""
+        """Return what `fit(epochs)` would do: who receives which event, and every rate. Nothing is trained."""
         from lucid_train.training.plan import planned
 
         self._update()
@@ -295,13 +294,6 @@ class Trainer:
         settings = epochs, self._feed.length_of_epoch, every
         return Participants(self.model, optimizer, self.callbacks, self.extras, self._feed, self._random, settings)
 
-    def _load(self, state: Mapping[str, Any], epochs: int, accept: list[str]) -> None:
-        if self._run.status == "running":
-            raise RuntimeError("this Trainer is training: a state must not be loaded within fit()")
-        self._update()
-        self._begin_run(self._participants(self.optimizer, epochs).restore(state, accept), resumed=True)
-        self._loaded = dict(state)
-
     def _resume(self, state: Mapping[str, Any]) -> None:
         """Bring the data and the generators to where they stood, now that callbacks have begun."""
         if self.optimizer is None and self._run.optimizer is not None and state["optimizer"] is not None:
@@ -312,29 +304,19 @@ class Trainer:
 
     # The state machine: each turn does what the phase of the progress says comes next, and sets the phase that follows.
 
-    def _goes_on(self, fit: Fit) -> bool:
-        progress = self._progress
-        return len(progress.history) < fit.run.epochs and (not fit.stopping or progress.steps_are_done)
-
     def _turn(self, fit: Fit) -> None:
         progress = self._progress
+        turns = {"between": self._open, "steps": self._steps, "evaluation": self._evaluate, "end": self._close}
         if progress.phase == "between":
             fit.began = perf_counter()
         try:
-            match progress.phase:
-                case "between":
-                    self._open_epoch()
-                case "steps":
-                    self._steps(fit)
-                case "evaluation":
-                    self._evaluate_within_epoch()
-                case "end":
-                    self._close_epoch(fit)
+            turns[progress.phase](fit)
         finally:
             if progress.phase != "between":
                 progress.seconds = perf_counter() - fit.began
 
-    def _open_epoch(self) -> None:
+    def _open(self, fit: Fit) -> None:
+        """Begin an epoch and its pass over the data."""
         run, progress, feed, random = self._run, self._progress, self._feed, self._random
         progress.epoch = len(progress.history) + 1
         progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
@@ -350,18 +332,14 @@ class Trainer:
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
-        heard = bool(starts or ends)
-        every, limits = run.evaluate_steps, []
+        listened = bool(starts or ends)
+        every = run.evaluate_steps
         evaluate_at = None if every is None else (progress.step // every + 1) * every
-        if evaluate_at is not None:
-            limits.append(evaluate_at - progress.step)
-        if self.steps_per_epoch is not None:
-            limits.append(self.steps_per_epoch - progress.epoch_step)
         # What makes up the cost of a step stays in local names: the listeners, and the sum of losses that are floats.
         total, count, updated, exhausted = means.float_sum, means.float_count, False, False
         batch: Any = _NO_BATCH
         try:
-            for batch in feed.batches(progress, min(limits, default=None)):
+            for batch in feed.batches(progress, evaluate_at):
                 if starts:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
                 output = step(batch)
@@ -370,17 +348,14 @@ class Trainer:
                 if isinstance(output, float):
                     total += output
                     count += 1
-                    updated = True
-                elif output is None:
-                    updated = True
-                else:
+                elif output is not None:
                     means.add(output)
-                    updated = updated or type(output) is not NoUpdate
-                if heard:
-                    if optimizer is not None and type(output) is not NoUpdate:
+                if type(output) is not NoUpdate:
+                    updated = True
+                    if listened and optimizer is not None:
                         progress.rates = snapshot_lrs(optimizer)
-                    if ends:
-                        call(ends, StepEnd(run, epoch, progress.step, detached(output)))
+                if ends:
+                    call(ends, StepEnd(run, epoch, progress.step, detached(output)))
                 if fit.attention:
                     break
             else:
@@ -390,20 +365,16 @@ class Trainer:
                 feed.give_back(batch, progress)
             means.float_sum, means.float_count = float(total), count
             # Without a listener nothing changes the rates between two updates, and one look at the end will do.
-            if updated and not heard and optimizer is not None:
+            if updated and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
-            if progress.epoch_step:
-                progress.pass_left = False
             if progress.step == evaluate_at:
                 progress.phase = "evaluation"
         if exhausted and progress.phase == "steps":
-            feed.check_pass(progress)
-            progress.pass_left = self.steps_per_epoch is not None and self.data is not None
-            if not feed.is_iterator:
-                progress.steps_per_epoch = progress.epoch_step
+            feed.complete_pass(progress)
             progress.phase = "end"
 
-    def _evaluate_within_epoch(self) -> None:
+    def _evaluate(self, fit: Fit) -> None:
+        """Evaluate within the epoch."""
         run, progress = self._run, self._progress
         epoch, step = progress.epoch, progress.step
         if self.evaluate is None:  # it was set to None since the evaluation fell due
@@ -418,7 +389,8 @@ class Trainer:
         # Callbacks change the run here: if one fails, the evaluation is over all the same.
         run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found, within_epoch=True))
 
-    def _close_epoch(self, fit: Fit) -> None:
+    def _close(self, fit: Fit) -> None:
+        """Evaluate the epoch, if that is due, and end it."""
         run, progress = self._run, self._progress
         epoch, step, metrics = progress.epoch, progress.step, progress.means.read()
         if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch):
@@ -441,11 +413,10 @@ class Trainer:
 
 def _rehearsal(optimizer: Any) -> Callable[[Any], None]:
     """Return the step function of a Trainer that has none: it steps the optimizer, if that can be stepped."""
-    step = getattr(optimizer, "step", None)
+    step = getattr(optimizer, "step", lambda: None)
 
     def rehearse(batch: object) -> None:
-        if step is not None:
-            step()
+        step()
 
     return rehearse
 

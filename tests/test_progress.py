@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from attrs import fields, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lucid_train import EpochRecord, History
+from lucid_train.metrics import Means
+from lucid_train.progress import Phase, Progress, structure, unstructure
+
+numbers = st.floats(allow_nan=False)
+names = st.text(min_size=1, max_size=3)
+
+
+@st.composite
+def progresses(draw: Any) -> Progress:
+    finished = draw(st.integers(0, 3))
+    phase: Phase = draw(st.sampled_from(["between", "steps", "evaluation", "end"]))
+    first_step = draw(st.integers(0, 9))
+    totals = draw(st.dictionaries(names, numbers, max_size=3))
+    return Progress(
+        epoch=finished + (phase != "between"),
+        step=first_step + draw(st.integers(0, 9)),
+        phase=phase,
+        first_step=first_step,
+        means=Means(totals, dict.fromkeys(totals, draw(st.integers(1, 9))), draw(numbers), draw(st.integers(0, 9))),
+        seconds=draw(numbers),
+        rates=draw(st.none() | st.lists(numbers, max_size=3)),
+        random_before=draw(st.none() | st.lists(st.dictionaries(names, st.integers()), max_size=2)),
+        pass_left=draw(st.booleans()),
+        batch_taken=draw(st.booleans()),
+        steps_per_epoch=draw(st.none() | st.integers(0, 9)),
+        finished_reason=draw(st.none() | names),
+        history=History([EpochRecord(epoch=number + 1) for number in range(finished)]),
+    )
+
+
+@given(progresses())
+def test_a_progress_becomes_plain_json_and_is_read_back(progress: Progress) -> None:
+    state = json.loads(json.dumps(unstructure(progress)))
+    again = structure(Progress, state, "progress")
+    assert unstructure(again) == state
+    assert again.history == progress.history
+    assert list(state) == [each.name for each in fields(Progress)]
+
+
+def test_a_number_of_any_kind_is_a_plain_one_in_the_state() -> None:
+    class Tensor:
+        def __float__(self) -> float:
+            return 0.5
+
+    means = Means({"loss": Tensor()}, {"loss": np.int64(2)}, np.float64(1.5), 1)  # type: ignore[dict-item]  # as it comes
+    state = unstructure(Progress(means=means, steps_per_epoch=np.int64(3), rates=[Tensor()]))  # type: ignore[arg-type, list-item]
+    found = state["means"], state["steps_per_epoch"], state["rates"]
+    assert found == ({"totals": {"loss": 0.5}, "counts": {"loss": 2}, "float_sum": 1.5, "float_count": 1}, 3, [0.5])
+    assert json.loads(json.dumps(state)) == state
+
+
+WRONG: dict[str, list[Any]] = {
+    "epoch": ["1", 0.0, None, True],
+    "step": ["1", 0.0, None, True],
+    "phase": ["asleep", None, 1],
+    "first_step": ["1", 0.0, None],
+    "means": [None, []],
+    "seconds": ["1", None, 1],
+    "rates": [0.5, ["x"], [1]],
+    "random_before": [{}, [1]],
+    "pass_left": [0, None],
+    "batch_taken": [0, None],
+    "steps_per_epoch": ["1", 1.5, True],
+    "finished_reason": [1, True],
+    "history": [None, [], {}],
+}
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Progress)])
+def test_every_entry_must_be_there_and_of_its_type(name: str) -> None:
+    state = unstructure(Progress())
+    without = {each: value for each, value in state.items() if each != name}
+    with pytest.raises(ValueError, match=f"^'progress' does not fit: '{name}' is missing$"):
+        structure(Progress, without, "progress")
+    for wrong in WRONG[name]:
+        with pytest.raises(
+            ValueError, match=rf"^'progress\.{name}|^the state is not one of a History|^'progress.means'"
+        ):
+            structure(Progress, {**state, name: wrong}, "progress")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"alien": 1}, "'progress' does not fit: 'alien' is unknown"),
+        ({"epoch": "x"}, "'progress.epoch' must be int: 'x'"),
+        ({"rates": [0.5, "x"]}, "'progress.rates[1]' must be float: 'x'"),
+        ({"rates": 1}, "'progress.rates' must be list[float]: 1"),
+        ({"random_before": [{}, 1]}, "'progress.random_before[1]' must be dict[str, typing.Any]: 1"),
+        ({"phase": "x"}, "'progress.phase' must be one of 'between', 'steps', 'evaluation', 'end': 'x'"),
+        ({"seconds": "y" * 100}, f"'progress.seconds' must be float: '{'y' * 79}"),
+        ({"means": 1}, "'progress.means' must be a dict: 1"),
+        ({"means": {}}, "'progress.means' does not fit: 'counts' is missing, 'float_count' is missing"),
+        (
+            {"means": {"totals": {1: 0.5}, "counts": {}, "float_sum": 0.0, "float_count": 0}},
+            "'progress.means.totals' must",
+        ),
+        ({"steps_per_epoch": -1}, "'steps_per_epoch' must be >= 0: -1"),
+        ({"first_step": 1}, "'first_step' must be from 0 to the 0 steps done: 1"),
+        ({"first_step": -1}, "'first_step' must be from 0 to the 0 steps done: -1"),
+        ({"epoch": 2}, "'epoch' must come after the 0 epochs in the history: 2"),
+        ({"phase": "end"}, "'epoch' must come after the 0 epochs in the history: 0"),
+    ],
+)
+def test_what_does_not_fit_is_named(entries: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        structure(Progress, {**unstructure(Progress()), **entries}, "progress")
+
+
+@pytest.mark.parametrize("counts", [{}, {"loss": 0}, {"loss": 1, "other": 1}])
+def test_each_total_has_a_number_of_values(counts: dict[str, int]) -> None:
+    state = {"totals": {"loss": 0.5}, "counts": counts, "float_sum": 0.0, "float_count": 0}
+    with pytest.raises(ValueError, match="'counts' must have a number of values for each of 'totals': "):
+        structure(Means, state, "means")
+
+
+def test_what_may_be_anything_is_left_as_it_is() -> None:
+    @frozen
+    class Holder:
+        any: Any
+        some: dict[str, Any]
+
+    held = object()
+    state = unstructure(Holder(held, {"a": held}))
+    assert state == {"any": held, "some": {"a": held}}
+    assert structure(Holder, state, "holder") == Holder(held, {"a": held})
+
+
+def test_an_epoch_that_is_closed_leaves_nothing_behind() -> None:
+    progress = Progress()
+    before = unstructure(copy.deepcopy(progress))
+    progress.epoch = 1
+    progress.open_epoch([{"python": 1}])
+    progress.means.add(0.5)
+    progress.step, progress.seconds, progress.rates = 3, 1.0, [0.1]
+    assert (progress.epoch_step, progress.steps_are_done) == (3, False)
+    progress.steps_per_epoch = 3
+    assert progress.steps_are_done
+    progress.close_epoch(EpochRecord(epoch=1))
+    assert (progress.epoch_step, progress.steps_are_done) == (0, False)
+    changed = {name for name, value in unstructure(progress).items() if value != before[name]}
+    assert changed == {"epoch", "step", "steps_per_epoch", "history"}
