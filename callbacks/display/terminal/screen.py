@@ -43,8 +43,7 @@ class Screen(Output):
     """
 
     def __init__(self, console: Console, moving: RenderableType, interval: float, steps: Callable[[], int]) -> None:
-        super().__init__()
-        self.console = console
+        super().__init__(console)
         self._moving: RenderableType = moving
         self._interval = interval
         self._steps = steps
