@@ -242,7 +242,6 @@ def test_the_bars_stand_one_below_the_other() -> None:
 def test_a_proxy_of_a_stream_is_that_stream() -> None:
     class Above:
         console = Console(file=io.StringIO())
-        lock = threading.RLock()
         live = True
 
         def __init__(self) -> None:

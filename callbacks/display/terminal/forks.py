@@ -1,45 +1,19 @@
-"""Keeps the process from forking while the display is drawn: the child would wait forever for the drawing's lock."""
+"""The lock of the drawing, which no fork finds taken: the child would wait for it forever."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from functools import cache
-from typing import Any
-
-_locks: list[Any] = []
-_acquired: list[Any] = []
-
-
-@contextmanager
-def held_while_forking(lock: Any) -> Iterator[None]:
-    """Hold `lock` whenever this process forks, as the workers of a DataLoader make it do.
-
-    Args:
-        lock: A reentrant lock, which a thread holds while it draws.
-    """
-    _register()
-    _locks.append(lock)
-    try:
-        yield
-    finally:
-        _locks.remove(lock)
 
 
 @cache
-def _register() -> None:
-    """Register the hooks, once: they cannot be removed again."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_acquire, after_in_parent=_release, after_in_child=_release)
+def drawing_lock() -> threading.RLock:
+    """Return the lock that a thread holds while it draws on any terminal.
 
-
-def _acquire() -> None:
-    for lock in tuple(_locks):
-        lock.acquire()
-        _acquired.append(lock)
-
-
-def _release() -> None:
-    while _acquired:
-        _acquired.pop().release()
+    It is held whenever this process forks, as the workers of a DataLoader make it do.
+    """
+    lock = threading.RLock()
+    if hasattr(os, "register_at_fork"):  # what is registered cannot be removed again
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock

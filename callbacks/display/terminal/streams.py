@@ -12,13 +12,13 @@ from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 
+from lucid_train.callbacks.display.terminal.forks import drawing_lock
+
 
 class Display(Protocol):
     """What takes the lines that others print."""
 
     console: Console
-    lock: threading.RLock
-    """Held while lines are taken."""
 
     @property
     def live(self) -> bool:
@@ -31,7 +31,8 @@ class Display(Protocol):
 class StreamProxy:
     """Replaces a standard stream, and hands whole lines to the display while that is live.
 
-    It does not subclass io.TextIOBase, whose instances close their stream when they are collected.
+    The rest, flush() for example, is the original's: an unfinished line waits for its end. The class does not subclass
+    io.TextIOBase, whose instances close their stream when they are collected.
 
     Args:
         original: The stream that it replaces.
@@ -66,7 +67,7 @@ class StreamProxy:
         # A forked child has a copy of the display, but neither its thread nor the right to the screen.
         if display is None or self._process != os.getpid() or not isinstance(text, str):
             return self.original.write(text)
-        with display.lock:
+        with drawing_lock():
             if not display.live:
                 return self.original.write(text)
             # What the stream would refuse is refused here, not while the display is being drawn.
@@ -83,10 +84,6 @@ class StreamProxy:
         """Write texts one after the other."""
         for text in lines:
             self.write(text)
-
-    def flush(self) -> None:
-        """Flush the original stream; an unfinished line waits for its end."""
-        self.original.flush()
 
     def finish(self) -> None:
         """End the unfinished lines."""
