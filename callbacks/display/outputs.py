@@ -56,12 +56,11 @@ class Output:
     def attempt(self, action: Callable[[], object]) -> None:
         """Do what may fail because the disk is full, the file closed or the terminal gone, and remember the error."""
         try:
-            try:
-                action()
-            except SystemExit as end:  # rich's answer to a pipe that nobody reads
-                if isinstance(end.__context__, BrokenPipeError):
-                    raise end.__context__ from None
+            action()
+        except SystemExit as end:  # rich's answer to a pipe that nobody reads
+            if not isinstance(end.__context__, BrokenPipeError):
                 raise
+            self.error = self.error or end.__context__
         except (OSError, ValueError) as error:
             self.error = self.error or error
 
@@ -128,8 +127,8 @@ def current_console() -> Console:
     Before rich 14.1 a console had room for one live display: there rich's own is left to the user. Within a display of
     ours it is that one's console.
     """
-    if isinstance(sys.stdout, StreamProxy) and sys.stdout.console is not None:
-        return sys.stdout.console
+    if isinstance(sys.stdout, StreamProxy) and sys.stdout.display is not None:
+        return sys.stdout.display.console
     new, shared = Console(), get_console()
     if tuple(map(int, version("rich").split(".")[:2])) < (14, 1):
         return new

@@ -3,7 +3,7 @@ import threading
 import time
 
 from lucid_train.callbacks import RichLogger
-from lucid_train.callbacks.display.terminal.forks import drawing_lock
+from lucid_train.callbacks.display.ticker import drawing_lock
 from tests.support.console import terminal, train
 
 

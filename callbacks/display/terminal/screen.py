@@ -17,10 +17,9 @@ from rich.text import Text
 
 from lucid_train.callbacks.display.formatting import stack
 from lucid_train.callbacks.display.outputs import Output
-from lucid_train.callbacks.display.terminal.forks import drawing_lock
 from lucid_train.callbacks.display.terminal.prompts import watching_prompts
 from lucid_train.callbacks.display.terminal.streams import StreamProxy, redirected
-from lucid_train.callbacks.display.ticker import Ticker
+from lucid_train.callbacks.display.ticker import Ticker, drawing_lock
 from lucid_train.training.signals import cleanup_at_sigterm
 
 # Seconds from an answer at a prompt until the moving lines come back.

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 
-from lucid_train.callbacks.display.terminal.forks import drawing_lock
+from lucid_train.callbacks.display.ticker import drawing_lock
 
 
 class Display(Protocol):
@@ -36,12 +36,12 @@ class StreamProxy:
 
     Args:
         original: The stream that it replaces.
-        display: What takes the lines.
+        display: What takes the lines; None once it has ended.
     """
 
     def __init__(self, original: TextIO, display: Display) -> None:
         self.original = original
-        self._display: Display | None = display
+        self.display: Display | None = display
         self._process = os.getpid()
         # The line that each thread has begun.
         self._unfinished: dict[int, str] = {}
@@ -52,18 +52,13 @@ class StreamProxy:
         return getattr(self.original, name)
 
     @property
-    def console(self) -> Console | None:
-        """The display's console, or None if the display has ended."""
-        return None if self._display is None else self._display.console
-
-    @property
     def unfinished(self) -> str:
         """The latest text without a newline, as a terminal would show it."""
         return next(reversed([*self._unfinished.values()]), "").rstrip("\r").rpartition("\r")[2]
 
     def write(self, text: str) -> int:
         """Write text, as the original stream would."""
-        display = self._display
+        display = self.display
         # A forked child has a copy of the display, but neither its thread nor the right to the screen.
         if display is None or self._process != os.getpid() or not isinstance(text, str):
             return self.original.write(text)
@@ -87,9 +82,9 @@ class StreamProxy:
 
     def finish(self) -> None:
         """End the unfinished lines."""
-        if self._display is not None and self._display.live:
+        if self.display is not None and self.display.live:
             for rest in self._unfinished.values():
-                self._display.print_above(rest)
+                self.display.print_above(rest)
             self._unfinished.clear()
 
     def release(self) -> None:
@@ -102,7 +97,7 @@ class StreamProxy:
 
     def retire(self) -> None:
         """Pass everything on to the original stream from now on, for those who have kept a reference to this one."""
-        self._display = None
+        self.display = None
         self.release()
 
 
