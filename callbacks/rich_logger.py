@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from time import monotonic
 from typing import Any, final
 
 from attrs import define, field
 from rich.console import Console
+from rich.text import Text
 from rich.theme import Theme as RichTheme
 
 from lucid_train.callback import TRANSIENT, Callback
-from lucid_train.callbacks.display.outputs import current_console
-from lucid_train.callbacks.display.session import Session
+from lucid_train.callbacks.display import formatting
+from lucid_train.callbacks.display.bars import Bars
+from lucid_train.callbacks.display.outputs import NotebookOutput, Output, current_console
+from lucid_train.callbacks.display.summary import Entry, as_line, as_lines, header_entries, summary_entries
+from lucid_train.callbacks.display.table import Record, Table, line
+from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.theme import Theme
+from lucid_train.callbacks.display.throughput import Throughput
+from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
@@ -80,7 +92,7 @@ class RichLogger(Callback):
     theme: RichTheme | None = field(
         default=None, kw_only=True, validator=checked(_instance, kind=RichTheme, words="a rich.theme.Theme")
     )
-    _session: Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _session: _Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
     def monitored(self) -> Monitor | None:
         return None if self.monitor is None else Monitor(self.monitor, self.mode)
@@ -89,20 +101,7 @@ class RichLogger(Callback):
         return {}  # how a run is shown does not change it
 
     def on_fit_start(self, event: FitStart) -> None:
-        console = current_console() if self.console is None else self.console
-        self._session = Session(
-            run=event.run,
-            console=console,
-            theme=Theme.of(console, self.theme),
-            monitor=self.monitored() or _monitor_of(event.run),
-            mode=self.mode,
-            bars_interval=1 / self.refresh_per_second if self.bars else None,
-            rows=self.rows,
-            header=self.header,
-            summary=self.summary,
-            heartbeat=self.heartbeat,
-            log=logging.getLogger(self.log) if isinstance(self.log, str) else self.log,
-        )
+        self._session = _Session(self, event.run)
         if self.timings:
             event.run.measure_hooks()
         self._session.open()
@@ -125,7 +124,8 @@ class RichLogger(Callback):
 
     def on_epoch_report(self, event: EpochReport) -> None:
         if self._session is not None:
-            self._session.end_epoch(event.record)
+            self._session.throughput.end_epoch(event.record)
+            self._session.show(event.record)
 
     def on_fit_end(self, event: FitEnd) -> None:
         session, self._session = self._session, None
@@ -142,8 +142,122 @@ class RichLogger(Callback):
         return {**super().__getstate__(), "console": None}
 
 
-def _monitor_of(run: Run) -> Monitor | None:
-    """Return the metric by which a run is judged: in a replay the recorded one, else that of the first callback."""
-    recorded: Monitor | None = getattr(run, "monitored", None)
-    found = [monitor for each in run.callbacks if (monitor := each.monitored()) is not None]
-    return next(iter(found), None) if recorded is None else recorded
+class _Session:
+    """One fit as the logger shows it, from FitStart to FitEnd; it uses the run's public attributes alone."""
+
+    def __init__(self, logger: RichLogger, run: Run) -> None:
+        self._logger = logger
+        self._run = run
+        self._console = console = current_console() if logger.console is None else logger.console
+        self._theme = Theme.of(console, logger.theme)
+        self._log = logging.getLogger(logger.log) if isinstance(logger.log, str) else logger.log
+        # A console that records is for a picture: it gets the table, wherever its output goes.
+        picture = console.is_jupyter or console.record
+        self._plain = not picture and (not console.is_terminal or console.is_dumb_terminal)
+        self.throughput = Throughput(run)
+        self._table = Table(self._theme)
+        self._output = self._new_output()
+        self._heart = Ticker(min(1.0, (logger.heartbeat or 0) / 4), self._beat)
+        self._shown_at = monotonic()
+        self._introduced = False
+        # The metric whose best value is marked: that of the logger, of the recorded run, of the first callback that has
+        # one; by default "val_loss" once there is one, until then "loss".
+        recorded: Monitor | None = getattr(run, "monitored", None)
+        chosen = [logger.monitored(), recorded, *(each.monitored() for each in run.callbacks)]
+        self._monitor = next(filter(None, chosen), None)
+        self._by_default = self._monitor is None
+        self._best: Record | None = None
+        for record in sorted([*run.history.evaluations, *run.history], key=lambda each: each.epoch):
+            self._improved(record)
+
+    def open(self) -> None:
+        """Begin to show."""
+        self._output.open()
+        if self._logger.heartbeat is not None and (self._plain or self._log is not None):
+            self._heart.start()
+
+    def introduce(self) -> None:
+        """Show the header, once: when the first epoch begins, because by then every callback has received FitStart."""
+        self._output.resume()
+        if not self._introduced:
+            self._introduced = True
+            if self._logger.header:
+                self._output.put([*self._entries(header_entries(self._run)), *([] if self._plain else [Text("")])])
+
+    def show(self, record: Record) -> None:
+        """Show an epoch, or an evaluation within one."""
+        self.introduce()
+        self._shown_at = monotonic()
+        best, epochs, width = self._improved(record), self._run.epochs, self._console.width
+        lines = self._rendered(line(record, epochs, best), lambda: self._table.lines(record, epochs, best, width))
+        if self._logger.rows:
+            self._output.put(lines)
+
+    def close(self, event: FitEnd) -> None:
+        """Show how the fit has ended, and restore everything that was changed."""
+        last: list[Text] = []
+        try:
+            self._heart.stop()
+            if self._logger.summary:
+                level = logging.ERROR if event.status == "failed" else logging.INFO
+                entries = summary_entries(event, self.throughput, self._monitor, self._best)
+                last = [*([] if self._plain else [Text("")]), *self._entries(entries, level)]
+        finally:
+            self._output.close(last)
+        if (error := self._output.error) is not None:
+            message = f"RichLogger could not show everything, {type(error).__name__}: {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def _new_output(self) -> Output:
+        console, run, logger, bars = self._console, self._run, self._logger, Bars(self.throughput, self._theme)
+        if console.is_jupyter:
+            try:
+                display = import_module("IPython.display").display
+            except ModuleNotFoundError:
+                return Output(console)
+            return NotebookOutput(console, display, bars if logger.bars else None)
+        if not logger.bars or not console.is_interactive or console.record or self._plain:
+            return Output(console)
+        screen = Screen(console, bars, 1 / logger.refresh_per_second, lambda: run.step)
+        bars.unfinished = lambda: screen.unfinished
+        return screen
+
+    def _entries(self, entries: list[Entry], level: int = logging.INFO) -> list[Text]:
+        return self._rendered(as_line(entries), lambda: as_lines(entries, self._theme, self._console.width), level)
+
+    def _rendered(self, text: str, styled: Callable[[], list[Text]], level: int = logging.INFO) -> list[Text]:
+        """Log a line, and return what the console shows: the same line if it is plain, else `styled`."""
+        if self._log is not None:
+            self._log.log(level, "%s", text)
+        return [self._theme.text(text)] if self._plain else styled()
+
+    def _improved(self, record: Record) -> str | None:
+        """Return the name of the marked metric if its best value so far is in this record, else None."""
+        metrics = record.metrics
+        if self._by_default and (self._monitor is None or self._monitor.name == "loss"):
+            name = "val_loss" if "val_loss" in metrics else "loss"
+            if name in metrics and (self._monitor is None or name == "val_loss"):
+                self._monitor, self._best = Monitor(name, self._logger.mode), None
+        if self._monitor is None:
+            return None
+        name = self._monitor.name
+        best = None if self._best is None else self._best.metrics[name]
+        if not self._monitor.is_better(metrics.get(name, math.nan), than=best):
+            return None
+        self._best = record
+        return name
+
+    def _beat(self) -> None:
+        if monotonic() - self._shown_at < (self._logger.heartbeat or 0):
+            return
+        self._shown_at = monotonic()
+        run, throughput = self._run, self.throughput
+        step, total, remaining = run.epoch_step, run.steps_per_epoch, throughput.remaining
+        parts = [
+            f"epoch {run.epoch:{len(str(run.epochs))}}/{run.epochs}",
+            f"step {step}/{total}" if total else f"step {step}",
+            formatting.speed(throughput.steps_per_second) if throughput.evaluating is None else "evaluating",
+            "" if remaining is None else f"eta {formatting.clock(remaining)}",
+        ]
+        if lines := self._rendered("  ".join(filter(None, parts)), list):
+            self._output.put(lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -25,75 +24,59 @@ _NOTEBOOK_INTERVAL = 0.5
 _PRE = '<pre style="white-space:pre;overflow-x:auto;line-height:1.3;font-family:Menlo,Consolas,monospace">{code}</pre>'
 
 
-class Output(ABC):
-    """The base of all places where lines are shown. Training goes on where one fails.
+class Output:
+    """Prints lines at once, each as long as it is. Training goes on where that fails.
+
+    Args:
+        console: The console.
 
     Attributes:
         error: The first error, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        self.console = console
         self.error: Exception | None = None
 
-    def open(self) -> None:  # noqa: B027  # not every output has something to do
+    def open(self) -> None:
         """Begin to show."""
 
-    @abstractmethod
     def put(self, lines: Sequence[Text]) -> None:
         """Add lines that stay."""
+        self.attempt(lambda: self.console.print(stack(lines), crop=False))
 
-    def resume(self) -> None:  # noqa: B027  # as above
+    def resume(self) -> None:
         """Show again what was hidden during a prompt."""
 
-    @abstractmethod
     def close(self, lines: Sequence[Text] = ()) -> None:
         """Add the last lines, and restore everything that was changed."""
+        if lines:
+            self.put(lines)
 
     def attempt(self, action: Callable[[], object]) -> None:
         """Do what may fail because the disk is full, the file closed or the terminal gone, and remember the error."""
         try:
-            try:
-                action()
-            except SystemExit as end:  # rich's answer to a pipe that nobody reads
-                if isinstance(end.__context__, BrokenPipeError):
-                    raise end.__context__ from None
+            action()
+        except SystemExit as end:  # rich's answer to a pipe that nobody reads
+            if not isinstance(end.__context__, BrokenPipeError):
                 raise
+            self.error = self.error or end.__context__
         except (OSError, ValueError) as error:
             self.error = self.error or error
-
-
-class PlainOutput(Output):
-    """Prints lines at once, each as long as it is.
-
-    Args:
-        console: The console.
-    """
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
-    def put(self, lines: Sequence[Text]) -> None:
-        self.attempt(lambda: self._console.print(stack(lines), crop=False))
-
-    def close(self, lines: Sequence[Text] = ()) -> None:
-        if lines:
-            self.put(lines)
 
 
 class NotebookOutput(Output):
     """Shows everything in one output cell, which is updated in place.
 
     Args:
+        console: The console, of which the width is used.
         display: IPython's function of that name.
-        width: Columns.
         moving: What is shown below the lines during the run, or None.
     """
 
-    def __init__(self, display: Any, width: int, moving: RenderableType | None) -> None:
-        super().__init__()
+    def __init__(self, console: Console, display: Any, moving: RenderableType | None) -> None:
+        super().__init__(console)
         self._display = display
-        self._width = width
         self._moving = moving
         self._lines: list[Text] = []
         self._handle: Any = None
@@ -122,15 +105,8 @@ class NotebookOutput(Output):
 
     def _show(self, rows: int = _ROWS_DURING_RUN) -> None:
         with self._lock:
-            page = Console(
-                file=io.StringIO(),
-                record=True,
-                width=self._width,
-                force_terminal=True,
-                force_jupyter=False,
-                color_system="truecolor",
-                legacy_windows=False,
-            )
+            file, width = io.StringIO(), self.console.width
+            page = Console(file=file, record=True, width=width, force_jupyter=False, legacy_windows=False)
             if shown := self._lines[-rows:]:
                 page.print(stack(shown), crop=False)
             if self._moving is not None:
@@ -151,8 +127,8 @@ def current_console() -> Console:
     Before rich 14.1 a console had room for one live display: there rich's own is left to the user. Within a display of
     ours it is that one's console.
     """
-    if isinstance(sys.stdout, StreamProxy) and sys.stdout.console is not None:
-        return sys.stdout.console
+    if isinstance(sys.stdout, StreamProxy) and sys.stdout.display is not None:
+        return sys.stdout.display.console
     new, shared = Console(), get_console()
     if tuple(map(int, version("rich").split(".")[:2])) < (14, 1):
         return new

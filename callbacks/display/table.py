@@ -15,6 +15,10 @@ from lucid_train.history import EpochRecord, EvaluationRecord
 
 # Wide enough for "step 1234567".
 _STEP_WIDTH = 12
+_EPOCH, _METRIC, _EVALUATION, _RATE, _NEXT_RATE, _TIME = range(6)
+# A column has one of these places, and a title; a cell has a text and a style.
+_Column = tuple[int, str]
+_Cells = dict[_Column, tuple[str, str]]
 
 # What is shown as a row: an epoch, or an evaluation within one.
 Record = EpochRecord | EvaluationRecord
@@ -33,13 +37,10 @@ def line(record: Record, epochs: int, best: str | None) -> str:
     >>> line(EvaluationRecord(epoch=2, step=150, seconds=0.5, metrics={"val_loss": 0.25}), 10, None)
     'epoch  2/10  step 150  val_loss 0.2500  0.50s'
     """
-    parts = [f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"]
-    if isinstance(record, EvaluationRecord):
-        parts.append(f"step {record.step}")
-    parts += [f"{name} {formatting.metric(value)}{'*' * (name == best)}" for name, value in record.metrics.items()]
-    if rates := formatting.rates_and_change(*_rates(record)):
-        parts.append(f"lr {rates}")
-    return "  ".join([*parts, formatting.seconds(record.seconds)])
+    epoch = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"
+    step = f"step {record.step}" if isinstance(record, EvaluationRecord) else ""
+    metrics = [f"{name} {formatting.metric(value)}{'*' * (name == best)}" for name, value in record.metrics.items()]
+    return "  ".join(filter(None, [epoch, step, *metrics, _rates(record), formatting.seconds(record.seconds)]))
 
 
 @define(eq=False)
@@ -50,12 +51,8 @@ class Table:
     """
 
     _theme: Theme
-    # The widths of the columns so far; that of the rates is 0 as long as there are none.
-    _epoch: int = 5
-    _metrics: dict[str, int] = field(factory=dict)
-    _lr: int = 0
-    _next: int = 0
-    _time: int = formatting.SECONDS_WIDTH
+    # The widths of the columns so far, from left to right.
+    _widths: dict[_Column, int] = field(factory=dict)
     _shown: tuple[object, ...] = ()
 
     def lines(self, record: Record, epochs: int, best: str | None, width: int) -> list[Text]:
@@ -67,60 +64,54 @@ class Table:
             best: The metric whose best value so far this is, or None.
             width: The width of the screen.
         """
-        self._grow(record, len(str(max(epochs, record.epoch))))
+        cells = self._cells(record, epochs, best)
         margin = " " * (width >= 60)
         for gap in ("  ", " "):
-            titles = Text(margin, end="") + self._titles(gap)
+            titles = self._row({column: (column[1], "label") for column in self._widths}, margin, gap)
             if titles.cell_len < width or titles.cell_len == width < 60:
-                shown = self._shown
-                self._shown = width, self._epoch, *self._metrics, self._lr, self._next, self._time
-                row = Text(margin, end="") + self._row(record, best, gap)
+                shown, self._shown = self._shown, (width, *self._widths.items())
+                row = self._row(cells, margin, gap)
                 return [row] if shown == self._shown else [titles, row]
         self._shown = ()
         return self._card(record, epochs, best, width)
 
-    def _grow(self, record: Record, digits: int) -> None:
-        self._epoch = max(self._epoch, digits)
-        wanted = {name: max(formatting.METRIC_WIDTH, self._theme.width(name)) for name in record.metrics}
-        # In the order in which the metrics were first seen, those of evaluations after the others.
-        columns = sorted((self._metrics | wanted).items(), key=lambda column: column[0].startswith("val_"))
-        self._metrics = dict(columns)
-        if isinstance(record, EvaluationRecord):
-            self._time = max(self._time, _STEP_WIDTH, len(_time_text(record)))
-        elif record.lr:
+    def _cells(self, record: Record, epochs: int, best: str | None) -> _Cells:
+        """Return the texts and styles of a record by their columns, which become as wide as they need to be."""
+        cells = {(_EPOCH, "epoch"): (str(record.epoch).rjust(len(str(epochs))), "epoch")}
+        for name, value in record.metrics.items():
+            # The mark is in the gap, so that it takes no column.
+            text = formatting.metric(value).rjust(formatting.METRIC_WIDTH) + ("*" if name == best else " ")
+            place = _EVALUATION if name.startswith("val_") else _METRIC
+            cells[place, f"{name} "] = text, _style(value, name == best)
+        if isinstance(record, EpochRecord) and record.lr:
             used, following = formatting.rates_and_next(record.lr, record.last_lr)
             room = formatting.rates_width(record.lr, record.last_lr)
-            self._lr, self._next = max(self._lr, room, len(used)), max(self._next, room, len(following))
+            cells[_RATE, "lr"] = used.rjust(room), "rate"
+            cells[_NEXT_RATE, ""] = (f" -> {following}" if following else "").ljust(room + 4), "change"
+        room = _STEP_WIDTH if isinstance(record, EvaluationRecord) else formatting.SECONDS_WIDTH
+        cells[_TIME, "time"] = _time_text(record).rjust(room), "time"
+        needed = {each: max(self._theme.width(each[1]), len(text)) for each, (text, _) in cells.items()}
+        widths = {each: max(width, self._widths.get(each, 0)) for each, width in (self._widths | needed).items()}
+        self._widths = dict(sorted(widths.items(), key=lambda item: item[0][0]))
+        return cells
 
-    def _titles(self, gap: str) -> Text:
-        cell = self._theme.cell
-        titles = [cell(name, width, "label") for name, width in [("epoch", self._epoch), *self._metrics.items()]]
-        if self._lr:
-            titles.append(cell("lr", self._lr, "label"))
-            titles[-1].pad_right(self._next + 4)
-        return join([*titles, cell("time", self._time, "label")], gap)
-
-    def _row(self, record: Record, best: str | None, gap: str) -> Text:
-        theme = self._theme
-        cells = [theme.cell(str(record.epoch), self._epoch, "epoch"), Text(gap)]
-        for name, width in self._metrics.items():
-            value = formatting.metric(record.metrics[name]) if name in record.metrics else ""
-            style = _style(record.metrics.get(name, 0.0), name == best)
-            # The mark is in the gap, so that it takes no column.
-            cells += [theme.cell(value, width, style), theme.text("*" if name == best else " ", style), Text(gap[1:])]
-        if self._lr:
-            used, following = formatting.rates_and_next(*_rates(record))
-            change = f" -> {following}" if following else ""
-            cells += [theme.cell(used, self._lr, "rate"), theme.cell(change, self._next + 4, "change", left=True)]
-            cells.append(Text(gap))
-        return join([*cells, theme.cell(_time_text(record), self._time, "time")], "")
+    def _row(self, cells: _Cells, margin: str, gap: str) -> Text:
+        parts = [Text(margin)]
+        for column, width in self._widths.items():
+            text, style = cells.get(column, ("", ""))
+            place = column[0]
+            parts.append(self._theme.cell(text, width, style, left=place == _NEXT_RATE))
+            parts.append(Text("" if place == _RATE else gap[place in (_METRIC, _EVALUATION) :]))
+        return join(parts[:-1], "")
 
     def _card(self, record: Record, epochs: int, best: str | None, width: int) -> list[Text]:
         theme = self._theme
         indent = 2 if width >= 30 else 1
         head = [theme.text(f"epoch {record.epoch:{len(str(epochs))}}", "epoch")]
-        if rates := formatting.rates_and_change(*_rates(record)):
-            pieces = _pieces(f"lr {rates}", width - indent)
+        if rates := _rates(record):
+            # A line may end where a rate ends or changes, or at spaces if need be.
+            pieces = re.split("(?<=,) | (?=-> )", rates)
+            pieces = pieces if max(map(len, pieces)) <= width - indent else rates.split(" ")
             head += flow([theme.text(piece, "rate") for piece in pieces], width - indent, " ")
         head.append(theme.text(_time_text(record), "time"))
         room, digits = max(map(theme.width, record.metrics), default=0), formatting.METRIC_WIDTH
@@ -135,20 +126,16 @@ class Table:
         return [*flow(head, width, indent=indent), *(Text(" " * indent, end="") + part for part in grid)]
 
 
-def _rates(record: Record) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the rates that an epoch used and those for the next; none of an evaluation."""
-    return (record.lr, record.last_lr) if isinstance(record, EpochRecord) else ((), ())
+def _rates(record: Record) -> str:
+    """Return the rates that an epoch used and those for the next; nothing of an evaluation."""
+    if isinstance(record, EvaluationRecord) or not record.lr:
+        return ""
+    return f"lr {formatting.rates_and_change(record.lr, record.last_lr)}"
 
 
 def _time_text(record: Record) -> str:
     """Return how long an epoch took, or when within it an evaluation was."""
     return formatting.seconds(record.seconds) if isinstance(record, EpochRecord) else f"step {record.step}"
-
-
-def _pieces(rates: str, width: int) -> list[str]:
-    """Return rates in pieces between which a line may end: where one ends or changes, or at spaces if need be."""
-    pieces = re.split("(?<=,) | (?=-> )", rates)
-    return pieces if max(map(len, pieces)) <= width else rates.split(" ")
 
 
 def _style(value: float, best: bool) -> str:

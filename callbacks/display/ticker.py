@@ -1,9 +1,11 @@
-"""Ticker: a thread that calls a function at intervals."""
+"""What the display draws with: a thread that calls a function at intervals, and a lock."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from functools import cache
 
 
 class Ticker:
@@ -46,3 +48,16 @@ class Ticker:
     def _run(self) -> None:
         while not self._stopped.wait(self._interval):
             self._tick()
+
+
+@cache
+def drawing_lock() -> threading.RLock:
+    """Return the lock that a thread holds while it draws on any terminal.
+
+    It is held whenever this process forks, as the workers of a DataLoader make it do: a child that found it taken would
+    wait for it forever.
+    """
+    lock = threading.RLock()
+    if hasattr(os, "register_at_fork"):  # what is registered cannot be removed again
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
@@ -68,8 +68,11 @@ class SignalCatcher:
             raise KeyboardInterrupt
 
 
-def cleanup_at_sigterm(cleanup: Callable[[], None]) -> AbstractContextManager[None]:
-    """Call `cleanup` before SIGTERM ends the process; not where the signal interrupts a run or has a handler."""
+def cleanup_at_sigterm(cleanup: Callable[[], None]) -> ExitStack:
+    """Call `cleanup` before SIGTERM ends the process, until what is returned is closed.
+
+    It is not called where the signal interrupts a run or has a handler.
+    """
     return _registered(signal.SIGTERM, cleanup)
 
 
@@ -81,15 +84,15 @@ class _Handler:
     cleanups run, the latest first, and the process ends.
     """
 
+    number: int
     previous: Any
     registered: list[SignalCatcher | Callable[[], None]] = field(factory=list, init=False)
     process: int = field(factory=os.getpid, init=False)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        forked = self.process != os.getpid()
         catchers = [each for each in reversed(self.registered) if isinstance(each, SignalCatcher)]
         cleanups = [each for each in reversed(self.registered) if not isinstance(each, SignalCatcher)]
-        if forked:
+        if self.process != os.getpid():  # this process was forked
             if catchers and number == signal.SIGINT:
                 return  # Ctrl-C reaches every process of the terminal, and the current step still needs its workers
             catchers, cleanups = [], []
@@ -99,7 +102,7 @@ class _Handler:
             # Interrupting the run replaces the KeyboardInterrupt that Python itself would raise here.
             if not (catchers and self.previous is signal.default_int_handler):
                 self.previous(number, frame)
-        elif not catchers and self.is_installed(number):  # else whoever called this handler decides
+        elif not catchers and self.is_installed:  # else whoever called this handler decides
             try:
                 for cleanup in cleanups:
                     cleanup()
@@ -107,25 +110,26 @@ class _Handler:
                 signal.signal(number, self.previous)
                 signal.raise_signal(number)
 
-    def is_installed(self, number: int) -> bool:
-        """Return whether the signal is handled here, not by somebody who has set another handler since."""
-        return signal.getsignal(number) is self
+    @property
+    def is_installed(self) -> bool:
+        """Whether the signal is handled here, not by somebody who has set another handler since."""
+        return signal.getsignal(self.number) is self
+
+    def remove(self, entry: SignalCatcher | Callable[[], None]) -> None:
+        """Forget who has registered; the last one gives the signal back to the handler before."""
+        self.registered.remove(entry)
+        if not self.registered and self.is_installed:
+            signal.signal(self.number, self.previous)
 
 
-@contextmanager
-def _registered(number: int, entry: SignalCatcher | Callable[[], None]) -> Iterator[None]:
-    """Register a catcher or a cleanup; where no handler can be set, or none should be, do nothing."""
+def _registered(number: int, entry: SignalCatcher | Callable[[], None]) -> ExitStack:
+    """Register a catcher or a cleanup until the stack is closed; where no handler can or should be set, do nothing."""
+    stack = ExitStack()
     handler = _handler(number) if threading.current_thread() is threading.main_thread() else None
-    if handler is None:
-        yield
-        return
-    handler.registered.append(entry)
-    try:
-        yield
-    finally:
-        handler.registered.remove(entry)
-        if not handler.registered and handler.is_installed(number):
-            signal.signal(number, handler.previous)
+    if handler is not None:
+        handler.registered.append(entry)
+        stack.callback(handler.remove, entry)
+    return stack
 
 
 def _handler(number: int) -> _Handler | None:
@@ -138,6 +142,6 @@ def _handler(number: int) -> _Handler | None:
     # None is a handler that was not set from Python and could not be put back.
     if current is None or current is signal.SIG_IGN:
         return None
-    handler = _Handler(current)
+    handler = _Handler(number, current)
     signal.signal(number, handler)
     return handler

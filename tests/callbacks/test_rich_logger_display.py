@@ -20,7 +20,7 @@ from lucid_train import EpochRecord, EvaluationRecord, Run
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
 from lucid_train.callbacks.display.formatting import flow
-from lucid_train.callbacks.display.outputs import PlainOutput
+from lucid_train.callbacks.display.outputs import Output
 from lucid_train.callbacks.display.table import Record, Table, line
 from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.terminal.streams import StreamProxy
@@ -242,7 +242,6 @@ def test_the_bars_stand_one_below_the_other() -> None:
 def test_a_proxy_of_a_stream_is_that_stream() -> None:
     class Above:
         console = Console(file=io.StringIO())
-        lock = threading.RLock()
         live = True
 
         def __init__(self) -> None:
@@ -299,7 +298,7 @@ def test_lines_of_many_threads_stay_whole_and_in_order() -> None:
 
 
 def test_an_output_survives_what_cannot_be_written_and_nothing_else() -> None:
-    output = PlainOutput(Console(file=io.StringIO()))
+    output = Output(Console(file=io.StringIO()))
     for number in (1, 2):
         output.attempt(lambda number=number: os.close(-number))
     assert isinstance(output.error, OSError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 
@@ -27,18 +27,15 @@ class _BreakpointHook:
 
 @contextmanager
 def watching_prompts(
-    at_breakpoint: Callable[[], None], before_input: Callable[[], None], after_input: Callable[[], None]
+    at_breakpoint: Callable[[], None], around_input: Callable[[], AbstractContextManager[None]]
 ) -> Iterator[None]:
-    """Call these functions before a breakpoint, and before and after each input(), a debugger's included."""
+    """Call one function before a breakpoint, and enter what the other returns for each input(), a debugger's too."""
     hook, read = sys.breakpointhook, builtins.input
     our_hook = _BreakpointHook(hook, at_breakpoint)
 
     def our_input(prompt: object = "", /) -> str:
-        before_input()
-        try:
+        with around_input():
             return read(prompt)
-        finally:
-            after_input()
 
     sys.breakpointhook, builtins.input = our_hook, our_input
     try:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 
 from rich.ansi import AnsiDecoder
@@ -18,10 +17,9 @@ from rich.text import Text
 
 from lucid_train.callbacks.display.formatting import stack
 from lucid_train.callbacks.display.outputs import Output
-from lucid_train.callbacks.display.terminal.forks import held_while_forking
 from lucid_train.callbacks.display.terminal.prompts import watching_prompts
 from lucid_train.callbacks.display.terminal.streams import StreamProxy, redirected
-from lucid_train.callbacks.display.ticker import Ticker
+from lucid_train.callbacks.display.ticker import Ticker, drawing_lock
 from lucid_train.training.signals import cleanup_at_sigterm
 
 # Seconds from an answer at a prompt until the moving lines come back.
@@ -43,12 +41,11 @@ class Screen(Output):
     """
 
     def __init__(self, console: Console, moving: RenderableType, interval: float, steps: Callable[[], int]) -> None:
-        super().__init__()
-        self.console = console
+        super().__init__(console)
         self._moving: RenderableType = moving
         self._interval = interval
         self._steps = steps
-        self.lock = threading.RLock()
+        self._lock = drawing_lock()
         self._lines: deque[Text] = deque()
         self._drawn_at = -math.inf
         self._live: Live | None = None
@@ -75,19 +72,18 @@ class Screen(Output):
         self._start_live()
         if self._live is not None:
             self._streams = self._hooks.enter_context(redirected(self.console, self))
-            self._hooks.enter_context(held_while_forking(self.lock))
-            self._hooks.enter_context(watching_prompts(self._hide, self._before_input, self._after_input))
+            self._hooks.enter_context(watching_prompts(self._hide, self._prompt))
             self._hooks.enter_context(cleanup_at_sigterm(self.close))
         self._ticker.start()
 
     def put(self, lines: Sequence[Text]) -> None:
-        with self.lock:
+        with self._lock:
             self._lines += lines
             self._draw_if_due()
 
     def print_above(self, text: str) -> None:
         """Add lines that somebody has printed."""
-        with self.lock:
+        with self._lock:
             for line in text.split("\n"):
                 printed = self._decoder.decode_line(line.rstrip("\r"))
                 printed.no_wrap, printed.overflow = True, "ignore"
@@ -95,26 +91,27 @@ class Screen(Output):
             self._draw_if_due()
 
     def resume(self) -> None:
-        with self.lock:
+        with self._lock:
             if self._hidden is not None and not self._prompts:
                 self._hidden = None
                 self._start_live()
 
     def close(self, lines: Sequence[Text] = ()) -> None:
-        try:
+        with self._hooks as hooks:
+            hooks.callback(self._end, lines)
             # Before the lock is taken: the thread may be waiting for it.
             self._ticker.stop()
+
+    def _end(self, lines: Sequence[Text]) -> None:
+        try:
+            with self._lock:
+                for stream in self._streams:
+                    stream.finish()
+                self._lines.extend(lines)
+                self._stop_live()
         finally:
-            try:
-                with self.lock:
-                    for stream in self._streams:
-                        stream.finish()
-                    self._lines.extend(lines)
-                    self._stop_live()
-            finally:
-                # Nothing here may keep the run alive.
-                self._hidden, self._moving, self._steps = None, "", int
-                self._hooks.close()
+            # Nothing here may keep the run alive.
+            self._hidden, self._moving, self._steps = None, "", int
 
     def _start_live(self) -> None:
         live = _Live(self._print_lines, lambda: self._moving, self.console)
@@ -130,15 +127,13 @@ class Screen(Output):
         self._draw()
 
     def _stop_live(self) -> None:
-        with self.lock:
-            live = self._live
-            if self._lines:
-                self._draw()
-            self._live = None
-            if live is not None:
-                self.attempt(live.stop)
-                for stream in self._streams:
-                    stream.release()
+        if self._lines:
+            self._draw()
+        live, self._live = self._live, None
+        if live is not None:
+            self.attempt(live.stop)
+            for stream in self._streams:
+                stream.release()
 
     def _draw_if_due(self) -> None:
         # Without the ticker nobody would draw later.
@@ -163,7 +158,7 @@ class Screen(Output):
 
     def _tick(self) -> None:
         # Whoever has the lock is drawing.
-        if not self.lock.acquire(blocking=False):
+        if not self._lock.acquire(blocking=False):
             return
         try:
             if self._hidden is None:
@@ -175,24 +170,26 @@ class Screen(Output):
         except Exception as error:  # a picture that cannot be drawn is left out; lines still can be shown
             self.error, self._moving = error, ""
         finally:
-            self.lock.release()
+            self._lock.release()
 
     def _hide(self) -> None:
-        with self.lock:
+        with self._lock:
             self._stop_live()
             self._hidden = self._steps(), math.inf
 
-    def _before_input(self) -> None:
-        with self.lock:
+    @contextmanager
+    def _prompt(self) -> Iterator[None]:
+        with self._lock:
             self._prompts += 1
             self._hide()
-
-    def _after_input(self) -> None:
-        with self.lock:
-            self._prompts -= 1
-            # In a debugger the next prompt may come at any time.
-            latest = math.inf if sys.gettrace() else monotonic() + _PAUSE_AFTER_INPUT
-            self._hidden = self._steps(), latest
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._prompts -= 1
+                # In a debugger the next prompt may come at any time.
+                latest = math.inf if sys.gettrace() else monotonic() + _PAUSE_AFTER_INPUT
+                self._hidden = self._steps(), latest
 
 
 class _Live(Live):

@@ -12,13 +12,13 @@ from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 
+from lucid_train.callbacks.display.ticker import drawing_lock
+
 
 class Display(Protocol):
     """What takes the lines that others print."""
 
     console: Console
-    lock: threading.RLock
-    """Held while lines are taken."""
 
     @property
     def live(self) -> bool:
@@ -31,16 +31,17 @@ class Display(Protocol):
 class StreamProxy:
     """Replaces a standard stream, and hands whole lines to the display while that is live.
 
-    It does not subclass io.TextIOBase, whose instances close their stream when they are collected.
+    The rest, flush() for example, is the original's: an unfinished line waits for its end. The class does not subclass
+    io.TextIOBase, whose instances close their stream when they are collected.
 
     Args:
         original: The stream that it replaces.
-        display: What takes the lines.
+        display: What takes the lines; None once it has ended.
     """
 
     def __init__(self, original: TextIO, display: Display) -> None:
         self.original = original
-        self._display: Display | None = display
+        self.display: Display | None = display
         self._process = os.getpid()
         # The line that each thread has begun.
         self._unfinished: dict[int, str] = {}
@@ -51,22 +52,17 @@ class StreamProxy:
         return getattr(self.original, name)
 
     @property
-    def console(self) -> Console | None:
-        """The display's console, or None if the display has ended."""
-        return None if self._display is None else self._display.console
-
-    @property
     def unfinished(self) -> str:
         """The latest text without a newline, as a terminal would show it."""
         return next(reversed([*self._unfinished.values()]), "").rstrip("\r").rpartition("\r")[2]
 
     def write(self, text: str) -> int:
         """Write text, as the original stream would."""
-        display = self._display
+        display = self.display
         # A forked child has a copy of the display, but neither its thread nor the right to the screen.
         if display is None or self._process != os.getpid() or not isinstance(text, str):
             return self.original.write(text)
-        with display.lock:
+        with drawing_lock():
             if not display.live:
                 return self.original.write(text)
             # What the stream would refuse is refused here, not while the display is being drawn.
@@ -84,15 +80,11 @@ class StreamProxy:
         for text in lines:
             self.write(text)
 
-    def flush(self) -> None:
-        """Flush the original stream; an unfinished line waits for its end."""
-        self.original.flush()
-
     def finish(self) -> None:
         """End the unfinished lines."""
-        if self._display is not None and self._display.live:
+        if self.display is not None and self.display.live:
             for rest in self._unfinished.values():
-                self._display.print_above(rest)
+                self.display.print_above(rest)
             self._unfinished.clear()
 
     def release(self) -> None:
@@ -105,7 +97,7 @@ class StreamProxy:
 
     def retire(self) -> None:
         """Pass everything on to the original stream from now on, for those who have kept a reference to this one."""
-        self._display = None
+        self.display = None
         self.release()
 
 
