@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from attrs import define, evolve, field, fields
 
@@ -26,6 +27,8 @@ from lucid_train.validation import one_of, real_number, whole_number
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 # One schedule for every group, groups that come later included; or one per group, in order or by the group's "name".
 Schedules: TypeAlias = Schedule | Sequence[Schedule] | Mapping[str, Schedule]
@@ -274,7 +277,7 @@ class LRScheduler:
         """Return the settings of the schedule as plain JSON; of several keys or groups, by key and in a list."""
         if len(self._bindings) == 1 and isinstance(self._bindings[0].schedules, Schedule):
             return self._bindings[0].schedules.settings(resolved=True)
-        return {binding.key: binding.settings() for binding in self._bindings}
+        return {binding.key: binding.mapped(_named_settings) for binding in self._bindings}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the base values and `last_epoch` as plain JSON; functions are left out."""
@@ -325,7 +328,7 @@ class LRScheduler:
 
     def __repr__(self) -> str:
         if self._of is None or len(self.schedules) != 1 or not isinstance(self.schedule, Schedule):
-            shown = [f"{binding.key}={binding.shown()}" for binding in self._bindings]
+            shown = [f"{binding.key}={binding.mapped(lambda each: each)!r}" for binding in self._bindings]
         else:
             shown = [f"{name}={value!r}" for name, value in self.settings().items()]
         return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
@@ -422,17 +425,14 @@ class Binding:
     bases: list[float]
     entries: list[str] = field(factory=list, init=False)
     written: list[Any] = field(factory=list, init=False)
-    calls: list[tuple[Affine, Sequence[int]]] = field(init=False)
+    calls: list[tuple[Affine, list[int]]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # Bound once: calling a schedule through its class costs more than the formula.
-        if isinstance(self.schedules, Schedule):
-            self.calls = [(self.schedules.affine, range(len(self.bases)))]
-            return
         members: dict[int, list[int]] = {}
-        for index, schedule in enumerate(self.schedules):
+        for index, schedule in enumerate(self.per_group()):
             members.setdefault(id(schedule), []).append(index)
-        self.calls = [(self.schedules[indices[0]].affine, indices) for indices in members.values()]
+        # Bound once: calling a schedule through its class costs more than the formula.
+        self.calls = [(self.per_group()[indices[0]].affine, indices) for indices in members.values()]
 
     @classmethod
     def of(
@@ -452,13 +452,12 @@ class Binding:
         """
         if len(bases) > len(groups):
             raise ValueError(f"'optimizer' must have the {len(bases)} groups that the schedule knows: {len(groups)}")
-        bound = schedules_per_group(key, schedules, groups)
-        each = [bound] * len(groups) if isinstance(bound, Schedule) else bound
-        found = [_base(key, each[index], groups[index], index, done) for index in range(len(bases), len(groups))]
-        what = "rate" if key == "lr" else key
-        for index, (schedule, base) in enumerate(zip(each, [*bases, *found], strict=True)):
-            schedule.check_base(f"the base {what} of group {index}", base)
-        return cls(key, bound, [*bases, *found])
+        new = cls(key, schedules_per_group(key, schedules, groups), [0.0] * len(groups))
+        for index, schedule in enumerate(new.per_group()):
+            known = index < len(bases)
+            new.bases[index] = bases[index] if known else _base(key, schedule, groups[index], index, done)
+            schedule.check_base(f"the base {'rate' if key == 'lr' else key} of group {index}", new.bases[index])
+        return new
 
     def extended(self, groups: Sequence[Group]) -> Binding:
         """Return the same with the groups that were added."""
@@ -474,6 +473,11 @@ class Binding:
     def per_group(self) -> Sequence[Schedule]:
         """Return the schedule of each group."""
         return [self.schedules] * len(self.bases) if isinstance(self.schedules, Schedule) else self.schedules
+
+    def mapped(self, function: Callable[[Schedule], T]) -> T | list[T]:
+        """Return what a function makes of the schedule of all groups, or a list with that of each group's."""
+        schedules = self.schedules
+        return function(schedules) if isinstance(schedules, Schedule) else [function(each) for each in schedules]
 
     def values(self, t: Any) -> list[float]:
         """Return the values of time `t`, one per group."""
@@ -542,27 +546,11 @@ class Binding:
                     )
         return None
 
-    def settings(self) -> Any:
-        """Return the settings of the schedules, with the name of each one's class."""
-        if isinstance(self.schedules, Schedule):
-            return _named_settings(self.schedules)
-        return [_named_settings(schedule) for schedule in self.schedules]
-
-    def evolved(self, saved: Any) -> Schedule | tuple[Schedule, ...]:
+    def evolved(self, saved: Any) -> Schedules:
         """Return the schedules with the settings in a state."""
         if isinstance(self.schedules, Schedule):
             return evolved(self.schedules, saved)
-        return tuple(evolved(schedule, each) for schedule, each in zip(self.schedules, saved, strict=True))
-
-    def shown(self) -> str:
-        """Return the schedules as one would write them."""
-        return repr(self.schedules if isinstance(self.schedules, Schedule) else list(self.schedules))
-
-    def setting(self, name: str) -> Any:
-        """Return a setting of the schedule, or a list with that of each group's."""
-        if isinstance(self.schedules, Schedule):
-            return getattr(self.schedules, name)
-        return [getattr(schedule, name) for schedule in self.schedules]
+        return [evolved(schedule, each) for schedule, each in zip(self.schedules, saved, strict=True)]
 
     def __copy__(self) -> Binding:
         new = Binding(self.key, self.schedules, list(self.bases))
@@ -624,18 +612,14 @@ def schedules_per_group(key: str, schedules: Any, groups: Sequence[Group]) -> Sc
         if None in names or set(names) != set(schedules) or len(set(names)) != len(names):
             raise ValueError(f"{name!r} must name the groups, {names}: {list(schedules)}")
         schedules = [schedules[each] for each in names]
-    if isinstance(schedules, (list, tuple)):
-        if len(schedules) != len(groups):
-            raise ValueError(f"{name!r} must be one schedule or one per group, {len(groups)}: {len(schedules)}")
-        found = tuple(schedules)
-        for index, schedule in enumerate(found):
-            check_is_value(schedule, f"{name}[{index}]")
-            schedule.check_sized()
-        return found
-    check_is_value(schedules, name)
-    schedules.check_sized()
-    bound: Schedule = schedules
-    return bound
+    several = isinstance(schedules, (list, tuple))
+    if several and len(schedules) != len(groups):
+        raise ValueError(f"{name!r} must be one schedule or one per group, {len(groups)}: {len(schedules)}")
+    found: tuple[Schedule, ...] = tuple(schedules) if several else (schedules,)
+    for index, schedule in enumerate(found):
+        check_is_value(schedule, f"{name}[{index}]" if several else name)
+        schedule.check_sized()
+    return found if several else found[0]
 
 
 def schedules_sized(schedules: Any, length: int | None) -> Any:
@@ -678,7 +662,7 @@ def _is_close(value: float, other: float) -> bool:
 
 
 def _setting(name: str) -> property:
-    return property(lambda scheduler: scheduler._binding("lr").setting(name))
+    return property(lambda scheduler: scheduler._binding("lr").mapped(attrgetter(name)))
 
 
 def _named_settings(schedule: Schedule) -> dict[str, Any]:
