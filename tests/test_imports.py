@@ -12,8 +12,6 @@ WATCHED = {
     "pkgutil",
     "numpy",
     "rich",
-    "attr",
-    "attrs",
     "lucid_train.training.trainer",
     "lucid_train.callback",
     "lucid_train.nn",

@@ -146,10 +146,10 @@ def test_settings_of_a_foreign_scheduler_are_compared_and_those_here_count_if_ac
     first.fit()
     state = first.state_dict()
     with pytest.raises(
-        ValueError, match=r"LRSchedulerCallback\.scheduler is .*'gamma': 0.25.* here and .*'gamma': 0.5"
+        ValueError, match=r"LRSchedulerCallback\.schedule is .*'gamma': 0.25.* here and .*'gamma': 0.5"
     ):
         second.load_state_dict(state)
-    second.load_state_dict(state, accept="LRSchedulerCallback.scheduler")
+    second.load_state_dict(state, accept="LRSchedulerCallback.schedule")
     second.fit(epochs=3)
     assert second.optimizer.param_groups[0]["lr"] == 0.25 * 0.25
 
