@@ -6,18 +6,15 @@ import sys
 
 import pytest
 
-PACKAGES = ["lucid_train", "lucid_train.optims", "lucid_train.callbacks", "lucid_train.optims.lr_scheduler"]
-LAZY = PACKAGES[:3]
-WATCHED = {
-    "pkgutil",
-    "numpy",
-    "rich",
-    "attr",
-    "attrs",
-    "lucid_train.training.trainer",
-    "lucid_train.callback",
-    "lucid_train.nn",
-}
+PACKAGES = [
+    "lucid_train",
+    "lucid_train.optims",
+    "lucid_train.callbacks",
+    "lucid_train.schedules",
+    "lucid_train.optims.lr_scheduler",
+]
+LAZY = PACKAGES
+WATCHED = {"pkgutil", "numpy", "rich", "lucid_train.training.trainer", "lucid_train.callback", "lucid_train.nn"}
 
 STEPPING = """
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, StepLR
