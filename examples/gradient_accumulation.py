@@ -1,4 +1,4 @@
-"""Four small batches to one update: the step says when it performed none, and the schedule waits for it."""
+"""Gradient accumulation, four batches per update: a step without an update says so, and the schedule waits for it."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lucid_train import NoUpdate, Trainer, nn, optims
 from lucid_train.callbacks import LRSchedulerCallback
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe
+from lucid_train.schedules import Cosine
 
 ACCUMULATE, EPOCHS = 4, 5
 
@@ -22,25 +22,25 @@ small = 0
 
 
 def step(batch: tuple[NDArray[Any], NDArray[Any]]) -> float | NoUpdate:
-    """Add a small batch's gradient to those before it; update with the last of them."""
+    """Accumulate the gradient of one small batch; update after every fourth."""
     global small
     x, y = batch
     loss = criterion(model(x), y)
-    model.backward(criterion.backward() / ACCUMULATE)  # gradients add up until zero_grad()
+    model.backward(criterion.backward() / ACCUMULATE)  # gradients are summed until zero_grad()
     small += 1
     if small % ACCUMULATE:
-        return NoUpdate(loss)  # the loss counts, the schedule stands still
+        return NoUpdate(loss)  # the loss is recorded, the schedule does not advance
     optimizer.step()
     optimizer.zero_grad()
     return loss
 
 
-# The share of a run is one of its updates, of which there are fewer than steps: say how many.
+# A share of the run is counted in updates, of which there are fewer than steps, so their number must be given.
 updates = EPOCHS * len(batches) // ACCUMULATE
-schedule = LRSchedulerCallback(Recipe(CosineAnnealingLR).warmup("10%"), interval="step", length=updates)
+schedule = LRSchedulerCallback(Cosine().warmup("10%"), interval="step", length=updates)
 history = Trainer(step, batches, optimizer=optimizer, epochs=EPOCHS, callbacks=[schedule]).fit()
 
 for record in history:
     print(f"epoch {record.epoch}  loss {record.metrics['loss']:.2e}  lr {record.lr[0]:.5f}")
-print(f"{small} batches, {optimizer.step_count} updates, the schedule stands at {schedule.scheduler.last_epoch}")
+print(f"{small} batches, {optimizer.step_count} updates, the schedule is at {schedule.scheduler.last_epoch}")
 assert optimizer.step_count == schedule.scheduler.last_epoch == updates

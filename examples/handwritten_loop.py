@@ -1,6 +1,6 @@
-"""A schedule alone, in a loop of your own: no Trainer, no callback, nothing to hand over.
+"""A scheduler alone in a hand-written loop, without Trainer or callbacks.
 
-The same three lines serve any optimizer that has `param_groups`, PyTorch's for one.
+It works with any optimizer that has `param_groups`, such as PyTorch's.
 """
 
 import numpy as np
@@ -27,5 +27,5 @@ for epoch in range(12):
     scheduler.step()
     print(f"epoch {epoch + 1:2}  loss {loss:8.5f}  lr {used[0]:.4f} -> {scheduler.last_lr[0]:.4f}")
 
-# A schedule is a pure function of the epoch: any of it can be looked at, before, during and after training.
+# A schedule is a pure function of the epoch: it can be evaluated anywhere, before, during and after training.
 print("lr of epochs 0, 5, 10, 100:", [scheduler.lr_at(t)[0] for t in (0, 5, 10, 100)])

@@ -1,13 +1,13 @@
-"""PyTorch's GradScaler skips the update after an overflow: the schedule waits, as accumulation makes it wait.
+"""PyTorch's GradScaler skips the update after an overflow, and the schedule does not advance.
 
-Runs on the CPU; needs PyTorch. Two batches of this run are made to overflow.
+Runs on the CPU; needs PyTorch. Two batches of this run overflow on purpose.
 """
 
 import torch
 
 from lucid_train import NoUpdate, Trainer
 from lucid_train.callbacks import LRSchedulerCallback
-from lucid_train.optims.lr_scheduler import LinearLR, Recipe
+from lucid_train.schedules import Linear
 
 torch.manual_seed(0)
 model = torch.nn.Linear(4, 1)
@@ -19,18 +19,18 @@ batches[3][0, 0] = batches[7][0, 0] = float("inf")  # the gradients will not be 
 
 
 def step(batch: torch.Tensor) -> torch.Tensor | NoUpdate:
-    """Train on one batch; say so if the scaler has found an overflow and left the weights alone."""
+    """Train on one batch; return NoUpdate if the scaler has skipped the update."""
     optimizer.zero_grad()
     loss = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
     scaler.scale(loss).backward()
     before = scaler.get_scale()
     scaler.step(optimizer)
     scaler.update()
-    # An overflow halves the scale: that is how the scaler tells. Its loss is no number, so it is left out.
+    # The scaler has skipped the update if the scale is lower. The loss is then not finite, and is left out.
     return NoUpdate() if scaler.get_scale() < before else loss
 
 
-schedule = LRSchedulerCallback(Recipe(LinearLR, start_factor=0.5, total_iters=10), interval="step")
+schedule = LRSchedulerCallback(Linear(0.5, total_iters=10), interval="step")
 history = Trainer(step, batches, optimizer=optimizer, epochs=2, callbacks=[schedule]).fit()
 
 for record in history:
