@@ -44,13 +44,13 @@ class Quiet(Callback):
     def on_fit_end(self, event: FitEnd) -> None: ...
 
 
-def test_it_names_who_hears_what_in_which_order() -> None:
+def test_it_names_who_listens_to_what_in_which_order() -> None:
     trainer = Trainer(optimizer=RateWitness(1.0), callbacks=[Talk(), StepLRCallback(2), Quiet()])
 
     @trainer.on(EpochEnd)
     def show(event: EpochEnd) -> None: ...
 
-    assert trainer.plan().hears == {
+    assert trainer.plan().listeners == {
         "FitStart": ("Talk.on_fit_start", "StepLRCallback.on_fit_start"),
         "StepEnd": ("Talk.beat",),
         "EpochEnd": ("StepLRCallback.on_epoch_end", "show"),
@@ -65,7 +65,7 @@ def test_events_of_ones_own_are_in_it() -> None:
 
     trainer = Trainer()
     trainer.on(BatchLost)(lambda event: None)
-    assert list(trainer.plan().hears) == ["BatchLost"]
+    assert list(trainer.plan().listeners) == ["BatchLost"]
 
 
 SCHEDULES: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The plan of a fit: who hears what in which order, and the rate of every epoch, before anything is trained."""
+"""The plan of a fit: who listens to what in which order, and the rate of every epoch, before anything is trained."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Plan:
     known beforehand.
 
     Args:
-        hears: For every event that somebody hears, in the order of a fit, the listeners in the order in which they
-            hear it.
+        listeners: For every event that has any, in the order of a fit, the listeners in the order in which they receive
+            it.
         epochs: The epochs that are still to be trained.
         schedule: What sets the rates, in words.
 
@@ -81,13 +81,13 @@ class Plan:
       epochs 4 to 5: 0.5
     """
 
-    hears: dict[str, tuple[str, ...]]
+    listeners: dict[str, tuple[str, ...]]
     epochs: tuple[PlannedEpoch, ...]
     schedule: str
 
     def __str__(self) -> str:
-        width = max((len(event) for event in self.hears), default=0)
-        lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.hears.items()]
+        width = max((len(event) for event in self.listeners), default=0)
+        lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.listeners.items()]
         lines = lines or ["nobody listens"]
         return "\n".join([*lines, "", f"rates: {self.schedule}", *self._rate_lines()])
 
@@ -118,7 +118,7 @@ def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int,
     Args:
         trainer: The Trainer; what it has is only read.
         done: The run so far; it is only read.
-        listeners: The callbacks and functions that hear, in their order.
+        listeners: The callbacks and functions that listen, in their order.
         epochs: The last epoch.
         length: Batches in a pass of the data, or None if that is unknown.
     """
