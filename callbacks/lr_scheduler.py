@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
-from attrs import define, field
+from attrs import define, field, setters
 
 from lucid_train.callback import Callback, Hook, Scheduled
 from lucid_train.events import EpochEnd, Event, FitStart, StepEnd
@@ -76,7 +76,7 @@ class LRSchedulerCallback(Callback):
     LRSchedulerCallback(schedule=Linear(0.1, total_iters='5%').then(Cosine()), interval='epoch', monitor=None, length=9)
     """
 
-    schedule: Any = field(validator=_schedule_or_scheduler)
+    schedule: Any = field(validator=_schedule_or_scheduler, on_setattr=setters.frozen)
     interval: Interval = field(default="epoch", validator=_interval)
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
     optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, repr=False)
@@ -221,7 +221,8 @@ class LRSchedulerCallback(Callback):
         """Begin with the scheduler that was given, or go on with it from a state."""
         scheduler, saved, self._saved = self.scheduler, self._saved, None
         if getattr(scheduler, "optimizer", None) is not None:
-            run.claim(scheduler.optimizer, self, getattr(scheduler, "schedules", None) or ("lr",))
+            keys = scheduler.schedules if isinstance(scheduler, LRScheduler) else ()
+            run.claim(scheduler.optimizer, self, keys or ("lr",))
         self._remember_first()
         if saved is None:
             return
@@ -242,7 +243,7 @@ class LRSchedulerCallback(Callback):
             self.scheduler.step(*metric)
 
 
-@define(eq=False)
+@define(eq=False, on_setattr=setters.frozen)
 class _NamedSchedule(Callback):
     """The base of the callbacks that have a schedule's name; the LRSchedulerCallback that each holds does the work."""
 
@@ -250,11 +251,9 @@ class _NamedSchedule(Callback):
     interval: Interval = field(default="epoch", kw_only=True, validator=_interval)
     _part: LRSchedulerCallback = field(init=False, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        self._part = LRSchedulerCallback(self._schedule(), self.interval, optimizer=self.optimizer)
-
-    def _schedule(self) -> Schedule:
-        raise TypeError(f"{type(self).__name__} must define _schedule(self)")
+    def _hold(self, schedule: Schedule) -> None:
+        part = LRSchedulerCallback(schedule, self.interval, optimizer=self.optimizer)
+        object.__setattr__(self, "_part", part)  # once and for all: its settings are those of this callback
 
     @property
     def scheduler(self) -> Any:
@@ -291,7 +290,7 @@ class _NamedSchedule(Callback):
 
 
 @final
-@define(eq=False)
+@define(eq=False, on_setattr=setters.frozen)
 class StepLRCallback(_NamedSchedule):
     """Multiply the rates by `gamma` once every `step_size` epochs; see `schedules.Step`.
 
@@ -305,12 +304,12 @@ class StepLRCallback(_NamedSchedule):
     step_size: int = field(validator=checked(whole_number, least=1))
     gamma: float = field(default=0.1, validator=checked(real_number, above=0))
 
-    def _schedule(self) -> Schedule:
-        return Step(self.step_size, self.gamma)
+    def __attrs_post_init__(self) -> None:
+        self._hold(Step(self.step_size, self.gamma))
 
 
 @final
-@define(eq=False)
+@define(eq=False, on_setattr=setters.frozen)
 class ExponentialLRCallback(_NamedSchedule):
     """Multiply the rates by `gamma` every epoch; see `schedules.Exponential`.
 
@@ -322,12 +321,12 @@ class ExponentialLRCallback(_NamedSchedule):
 
     gamma: float = field(validator=checked(real_number, above=0))
 
-    def _schedule(self) -> Schedule:
-        return Exponential(self.gamma)
+    def __attrs_post_init__(self) -> None:
+        self._hold(Exponential(self.gamma))
 
 
 @final
-@define(eq=False)
+@define(eq=False, on_setattr=setters.frozen)
 class CosineAnnealingLRCallback(_NamedSchedule):
     """Lower the rates along half a cosine, to `eta_min` at `T_max`; see `schedules.Cosine`.
 
@@ -348,8 +347,8 @@ class CosineAnnealingLRCallback(_NamedSchedule):
         default="restart", validator=checked(one_of, choices=("restart", "hold", "mirror"))
     )
 
-    def _schedule(self) -> Schedule:
-        return Cosine(self.T_max, self.eta_min, self.after)
+    def __attrs_post_init__(self) -> None:
+        self._hold(Cosine(self.T_max, self.eta_min, self.after))
 
 
 def run_length(run: Run, interval: Interval) -> int | None:

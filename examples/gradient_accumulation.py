@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lucid_train import NoUpdate, Trainer, nn, optims
 from lucid_train.callbacks import LRSchedulerCallback
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, Recipe
+from lucid_train.schedules import Cosine
 
 ACCUMULATE, EPOCHS = 4, 5
 
@@ -37,7 +37,7 @@ def step(batch: tuple[NDArray[Any], NDArray[Any]]) -> float | NoUpdate:
 
 # A share of the run is counted in updates, of which there are fewer than steps, so their number must be given.
 updates = EPOCHS * len(batches) // ACCUMULATE
-schedule = LRSchedulerCallback(Recipe(CosineAnnealingLR).warmup("10%"), interval="step", length=updates)
+schedule = LRSchedulerCallback(Cosine().warmup("10%"), interval="step", length=updates)
 history = Trainer(step, batches, optimizer=optimizer, epochs=EPOCHS, callbacks=[schedule]).fit()
 
 for record in history:

@@ -7,21 +7,15 @@ from numpy.typing import NDArray
 
 from lucid_train import Trainer, nn, optims
 from lucid_train.callbacks import LRSchedulerCallback
-from lucid_train.optims.lr_scheduler import (
-    ChainedScheduler,
-    ConstantLR,
-    CosineAnnealingLR,
-    ExponentialLR,
-    PolynomialLR,
-    Recipe,
-)
+from lucid_train.optims.lr_scheduler import LRScheduler, ParamScheduler
+from lucid_train.schedules import Constant, Cosine, Exponential, Linear, Polynomial, Schedule
 
 rng = np.random.default_rng(0)
 inputs = rng.normal(size=(20, 32, 1))
 batches = [(x, 3 * x + 1 + rng.normal(scale=0.1, size=x.shape)) for x in inputs]
 
 
-def train(recipe: Recipe, interval: Literal["epoch", "step"]) -> None:
+def train(schedule: Schedule, interval: Literal["epoch", "step"]) -> None:
     """Fit a line with a schedule; print the plan first, and the losses afterwards."""
     model = nn.Linear(1, 1, rng=np.random.default_rng(0))
     criterion = nn.MSELoss()
@@ -35,32 +29,38 @@ def train(recipe: Recipe, interval: Literal["epoch", "step"]) -> None:
         optimizer.step()
         return loss
 
-    schedule = LRSchedulerCallback(recipe, interval)
-    trainer = Trainer(step, batches, optimizer=optimizer, epochs=8, callbacks=[schedule])
+    callbacks = [LRSchedulerCallback(schedule, interval)]
+    trainer = Trainer(step, batches, optimizer=optimizer, epochs=8, callbacks=callbacks)
     print(trainer.plan())  # who listens to what, and the rate of every epoch; nothing is trained yet
     history = trainer.fit()
     print(f"loss {history[0].metrics['loss']:.4f} -> {history[-1].metrics['loss']:.4f}", end="\n\n")
 
 
 # A warm-up over the first 5 % of all steps, then half a cosine until the end.
-train(Recipe(CosineAnnealingLR).warmup("5%"), "step")
+train(Cosine().warmup("5%"), "step")
 
 # The full rate for the first half, a linear decay until three quarters, then a hundredth of the rate until the end.
-train(
-    Recipe(ConstantLR, factor=1.0).until("50%").then(PolynomialLR).until("75%").then(ConstantLR, factor=0.01), "epoch"
-)
+train(Constant().until("50%").then(Polynomial()).until("75%").then(Constant(0.01)), "epoch")
+
+# A schedule is a value: what a number is at time t, without an optimizer. `a * b` scales one by the other.
+product = Exponential(0.9) * Constant(0.1, total_iters=2)
+print(product, "at 0 to 3:", np.round(product.table(4, base=0.1), 4))
 
 
 def sgd() -> optims.SGD:
     """Return a new optimizer."""
-    return optims.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    return optims.SGD(nn.Linear(1, 1).parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
 
 
-# Without a Trainer, the recipe builds a scheduler for any optimizer. The rate of any epoch can be asked for.
-scheduler = Recipe(CosineAnnealingLR, T_max=5).warmup(3)(sgd())
-print("joined ", scheduler.lr_at(np.arange(8))[:, 0].round(4))
+# Without a Trainer, a scheduler binds it to any optimizer; the rate of any epoch can be asked for.
+scheduler = LRScheduler(sgd(), Cosine(T_max=5).warmup(3))
+print("joined", scheduler.lr_at(np.arange(8))[:, 0].round(4))
 
-# Not in sequence but at the same time: the product of both.
+# Any other hyperparameter can follow a schedule too.
 optimizer = sgd()
-chain = ChainedScheduler([ConstantLR(optimizer, factor=0.1, total_iters=2), ExponentialLR(optimizer, gamma=0.9)])
-print("chained", chain.lr_at(np.arange(4))[:, 0].round(4))
+both = ParamScheduler(optimizer, weight_decay=Cosine(T_max=4), momentum=Linear(0.5, total_iters=4))
+for _ in range(4):
+    optimizer.step()
+    both.step()
+    (group,) = optimizer.param_groups
+    print(f"weight_decay {group['weight_decay']:.4f}, momentum {group['momentum']:.4f}")

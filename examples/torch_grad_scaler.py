@@ -7,7 +7,7 @@ import torch
 
 from lucid_train import NoUpdate, Trainer
 from lucid_train.callbacks import LRSchedulerCallback
-from lucid_train.optims.lr_scheduler import LinearLR, Recipe
+from lucid_train.schedules import Linear
 
 torch.manual_seed(0)
 model = torch.nn.Linear(4, 1)
@@ -30,7 +30,7 @@ def step(batch: torch.Tensor) -> torch.Tensor | NoUpdate:
     return NoUpdate() if scaler.get_scale() < before else loss
 
 
-schedule = LRSchedulerCallback(Recipe(LinearLR, start_factor=0.5, total_iters=10), interval="step")
+schedule = LRSchedulerCallback(Linear(0.5, total_iters=10), interval="step")
 history = Trainer(step, batches, optimizer=optimizer, epochs=2, callbacks=[schedule]).fit()
 
 for record in history:

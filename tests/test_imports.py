@@ -6,16 +6,14 @@ import sys
 
 import pytest
 
-PACKAGES = ["lucid_train", "lucid_train.optims", "lucid_train.callbacks", "lucid_train.optims.lr_scheduler"]
-LAZY = PACKAGES[:3]
-WATCHED = {
-    "pkgutil",
-    "numpy",
-    "rich",
-    "lucid_train.training.trainer",
-    "lucid_train.callback",
-    "lucid_train.nn",
-}
+PACKAGES = [
+    "lucid_train",
+    "lucid_train.optims",
+    "lucid_train.callbacks",
+    "lucid_train.schedules",
+    "lucid_train.optims.lr_scheduler",
+]
+WATCHED = {"pkgutil", "numpy", "rich", "lucid_train.training.trainer", "lucid_train.callback", "lucid_train.nn"}
 
 STEPPING = """
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, StepLR
@@ -90,7 +88,7 @@ def test_a_star_import_gives_the_public_names(package: str) -> None:
     assert set(names) - {"__builtins__"} == set(importlib.import_module(package).__all__)
 
 
-@pytest.mark.parametrize("package", LAZY)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_an_unknown_name_is_an_attribute_error_that_says_where(package: str) -> None:
     module = importlib.import_module(package)
     with pytest.raises(AttributeError, match=f"^module '{package}' has no attribute 'StepLRr'"):
@@ -102,7 +100,7 @@ def test_a_name_that_is_not_there_cannot_be_imported() -> None:
         exec("from lucid_train import Traner")
 
 
-@pytest.mark.parametrize("package", LAZY)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_lazy_name_is_the_same_object_each_time(package: str) -> None:
     module = importlib.import_module(package)
     for name in module.__all__:

@@ -1,4 +1,4 @@
-"""What a step of each schedule costs, against the closed form written by hand and against PyTorch's; and arrays."""
+"""What a step of each scheduler costs, against the closed form written by hand and against PyTorch's."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from collections.abc import Callable
 from math import cos, pi
 from typing import Any
 
-import numpy as np
 from measure import Row, best_of
 
 from lucid_train.optims import lr_scheduler as ours
 
 Factor = Callable[[int], float]
 GAMMA = 0.999999
-POINTS = np.arange(1_000_000)
 
 
 class Bare:
-    """An optimizer that only has groups."""
+    """An optimizer that only has groups; the momentum is the first of the betas, or stands by itself."""
 
-    def __init__(self, groups: int) -> None:
-        self.param_groups: list[dict[str, Any]] = [{"lr": 0.1, "momentum": 0.9} for _ in range(groups)]
+    def __init__(self, groups: int, betas: bool = False) -> None:
+        momentum: dict[str, Any] = {"betas": (0.9, 0.999)} if betas else {"momentum": 0.9}
+        self.param_groups: list[dict[str, Any]] = [{"lr": 0.1, **momentum} for _ in range(groups)]
 
 
 class ByHand:
@@ -49,6 +48,17 @@ class ByHandWithMomentum(ByHand):
         for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs):  # noqa: B905  # as it is written in a hurry
             group["lr"] = base_lr + (1.0 - base_lr) * height
             group["momentum"] = 0.9 - 0.1 * height
+
+
+class ByHandWithBetas(ByHand):
+    """The same for an optimizer with betas."""
+
+    def step(self) -> None:
+        self.t += 1
+        height = self.factor(self.t)
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs):  # noqa: B905  # as it is written in a hurry
+            group["lr"] = base_lr + (1.0 - base_lr) * height
+            group["betas"] = (0.9 - 0.1 * height, group["betas"][1])
 
 
 class ByHandProduct(ByHand):
@@ -160,36 +170,13 @@ SCHEDULES: list[tuple[str, Callable[[Any, Any], Any], Factor, type[ByHand]]] = [
     ),
 ]
 
-ARRAYS: list[tuple[str, Callable[[Any], Any], Callable[[], object]]] = [
-    ("StepLR", lambda opt: ours.StepLR(opt, 1000, 0.99), lambda: 0.1 * 0.99 ** (POINTS // 1000)),
-    ("LinearLR", lambda opt: ours.LinearLR(opt, 0.5), lambda: 0.1 * (0.5 + 0.5 * np.minimum(POINTS, 5) / 5)),
-    (
-        "CosineAnnealingLR",
-        lambda opt: ours.CosineAnnealingLR(opt, 10**6, 0.001),
-        lambda: 0.001 + (0.1 - 0.001) * (1 + np.cos(np.pi * POINTS / 10**6)) / 2,
-    ),
-    ("PolynomialLR", lambda opt: ours.PolynomialLR(opt, 10**6, 2.0), lambda: 0.1 * (1 - POINTS / 10**6) ** 2.0),
-    (
-        "NoamLR",
-        lambda opt: ours.NoamLR(opt, 512),
-        lambda: 0.1 * 512**-0.5 * np.minimum((POINTS + 1.0) ** -0.5, (POINTS + 1.0) * 4000**-1.5),
-    ),
-    (
-        "CyclicLR",
-        lambda opt: ours.CyclicLR(opt, 0.1, 1.0),
-        lambda: 0.1 + (1.0 - 0.1) * (1 - np.abs(POINTS / 2000 - 2 * np.floor(1 + POINTS / 4000) + 1)),
-    ),
-    (
-        "LambdaLR",
-        lambda opt: ours.LambdaLR(opt, decayed),
-        lambda: np.array([0.1 * decayed(t) for t in POINTS.tolist()]),
-    ),
-]
+# By the number of groups, and whether the momentum is driven too.
+_BUDGETS = {(1, False): 1.5, (10, False): 2.0, (1, True): 2.7, (10, True): 2.5}
 
 
 def rows() -> list[Row]:
     """Measure everything."""
-    return [*_steps(), *_arrays(), _many_parts()]
+    return [*_steps(), *_betas(), _many_parts()]
 
 
 def main() -> None:
@@ -212,8 +199,9 @@ def _steps() -> list[Row]:
                 timed.append(theirs)
             steps = [scheduler.step for scheduler in timed]
             mine, by_hand, *pytorch = best_of(*steps, repeats=400, number=40)
-            found.append(Row(what, mine, by_hand, "the closed form by hand", budget=1.5))
-            found += [Row(what, mine, seconds, "PyTorch", budget=0.2) for seconds in pytorch]
+            budget = _BUDGETS[groups, loop is ByHandWithMomentum]
+            found.append(Row(what, mine, by_hand, "the closed form by hand", budget=budget))
+            found += [Row(what, mine, seconds, "PyTorch", budget=0.25) for seconds in pytorch]
     return found
 
 
@@ -228,12 +216,15 @@ def _pytorch(build: Callable[[Any, Any], Any], groups: int) -> Any:
     return build(theirs, torch.optim.SGD(parameters, lr=0.1, momentum=0.9))
 
 
-def _arrays() -> list[Row]:
+def _betas() -> list[Row]:
     found = []
-    for name, build, expression in ARRAYS:
-        scheduler = build(Bare(1))
-        mine, yardstick = best_of(lambda scheduler=scheduler: scheduler.lr_at(POINTS), expression, repeats=8)
-        found.append(Row(f"{name}.lr_at, 1e6 points", mine, yardstick, "the numpy expression", budget=2.0))
+    for groups in (1, 10):
+        by_hand = ByHandWithBetas(groups, one_cycle)
+        by_hand.optimizer = Bare(groups, betas=True)
+        scheduler = ours.OneCycleLR(Bare(groups, betas=True), 1.0, 1_000_000)
+        mine, theirs = best_of(scheduler.step, by_hand.step, repeats=400, number=40)
+        what = f"OneCycleLR.step, betas, {groups} group" + "s" * (groups > 1)
+        found.append(Row(what, mine, theirs, "the closed form by hand"))
     return found
 
 

@@ -241,3 +241,14 @@ def test_a_scheduler_that_is_only_stepped_works() -> None:
     scheduler = Simple()
     Trainer(epochs=3, callbacks=[LRSchedulerCallback(scheduler)]).fit()
     assert scheduler.steps == 3
+
+
+@pytest.mark.parametrize(("callback", "scheduler"), BUILT)
+def test_no_setting_can_be_changed_as_the_schedule_would_not_follow(callback: Any, scheduler: Any) -> None:
+    named = callback()
+    for name in ("step_size", "gamma", "T_max", "interval", "optimizer"):
+        with pytest.raises(AttributeError):
+            setattr(named, name, getattr(named, name, 3))
+    given = LRSchedulerCallback(scheduler(RateWitness(1.0)))
+    with pytest.raises(AttributeError):
+        given.schedule = Cosine()

@@ -145,9 +145,7 @@ def test_settings_of_a_foreign_scheduler_are_compared_and_those_here_count_if_ac
     first, second = made(0.5), made(0.25)
     first.fit()
     state = first.state_dict()
-    with pytest.raises(
-        ValueError, match=r"LRSchedulerCallback\.schedule is .*'gamma': 0.25.* here and .*'gamma': 0.5"
-    ):
+    with pytest.raises(ValueError, match=r"LRSchedulerCallback\.schedule is .*'gamma': 0.25.* here and .*'gamma': 0.5"):
         second.load_state_dict(state)
     second.load_state_dict(state, accept="LRSchedulerCallback.schedule")
     second.fit(epochs=3)

@@ -56,9 +56,9 @@ class LRScheduler:
     epoch is whatever one `step` stands for. A schedule that starts from a base value leaves it in each group, as
     "initial_lr", where PyTorch and timm look for it too; nothing else is added, nothing is patched.
 
-    The scheduler warns, at a step and once, if a rate is neither what the schedule starts from nor what it starts with,
-    if `optimizer.step()` has not been called before, and if somebody else has written a rate since the last step. It
-    can know the latter of Python's floats only, and of optimizers that count their steps or have hooks for them.
+    At its first step the scheduler warns if a rate was neither the group's "initial_lr" nor the schedule's first value,
+    and if `optimizer.step()` was not called before, which optimizers with step hooks or a `step_count` tell. At any
+    step it warns, once, of a rate that somebody else has written since the last one; of Python's floats only.
 
     Args:
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
