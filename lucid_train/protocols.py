@@ -22,10 +22,3 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state: Any, /) -> object:
         """Load a state that `state_dict` returned."""
-
-
-class Steppable(Protocol):
-    """Anything with a `step()`: a scheduler of this library, of PyTorch, of Lucid."""
-
-    def step(self, *arguments: Any) -> object:
-        """Advance by one epoch or update."""

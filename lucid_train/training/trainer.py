@@ -17,6 +17,7 @@ from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import NoUpdate, detached, evaluation
 from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
+from lucid_train.protocols import HasParamGroups, Stateful
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.state import Participants, find_state, load_optimizer
 from lucid_train.training.dispatch import Dispatcher, call
@@ -112,8 +113,8 @@ class Trainer:
     data: Iterable[Any] | None = field(default=None, validator=checked(_data), repr=False)
     epochs: int = field(default=1, kw_only=True, validator=checked(whole_number, least=0))
     steps_per_epoch: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
-    model: Any = field(default=None, kw_only=True, repr=False)
-    optimizer: Any = field(default=None, kw_only=True, validator=checked(_optimizer), repr=False)
+    model: Stateful | None = field(default=None, kw_only=True, repr=False)
+    optimizer: HasParamGroups | None = field(default=None, kw_only=True, validator=checked(_optimizer), repr=False)
     evaluate: Callable[[], Any] | None = field(default=None, kw_only=True, validator=checked(function))
     evaluate_every: int | str = field(default=1, kw_only=True, validator=checked(_evaluate_every))
     extras: Mapping[str, Any] = field(factory=dict, kw_only=True, validator=checked(_extras), repr=False)

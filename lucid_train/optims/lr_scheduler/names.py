@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
-from lucid_train.optims.lr_scheduler.scheduler import Binding, LRScheduler
+from lucid_train.optims.lr_scheduler.scheduler import Binding, LRScheduler, Rates
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, stored_under
+from lucid_train.protocols import HasParamGroups as Optimizer
 from lucid_train.schedules.cosine import Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle
 from lucid_train.schedules.decay import Exponential, MultiStep, Polynomial, Step
@@ -19,7 +20,6 @@ from lucid_train.validation import flag, real_number, whole_number
 
 T = TypeVar("T")
 PerGroup = float | Sequence[float]
-Rates = Sequence[float] | None
 Factor = Callable[[int], float]
 
 
@@ -33,7 +33,7 @@ class StepLR(LRScheduler, of=Step):
     """
 
     def __init__(
-        self, optimizer: Any, step_size: int, gamma: float = 0.1, last_epoch: int = -1, *, base_lrs: Rates = None
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1, *, base_lrs: Rates = None
     ) -> None:
         super().__init__(optimizer, Step(_count("step_size", step_size), gamma), last_epoch, base_lrs=base_lrs)
 
@@ -43,7 +43,7 @@ class MultiStepLR(LRScheduler, of=MultiStep):
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         milestones: Iterable[int],
         gamma: float = 0.1,
         last_epoch: int = -1,
@@ -56,7 +56,7 @@ class MultiStepLR(LRScheduler, of=MultiStep):
 class ExponentialLR(LRScheduler, of=Exponential):
     """Multiply the rates by `gamma` every epoch: `schedules.Exponential`."""
 
-    def __init__(self, optimizer: Any, gamma: float, last_epoch: int = -1, *, base_lrs: Rates = None) -> None:
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1, *, base_lrs: Rates = None) -> None:
         super().__init__(optimizer, Exponential(gamma), last_epoch, base_lrs=base_lrs)
 
 
@@ -64,7 +64,13 @@ class PolynomialLR(LRScheduler, of=Polynomial):
     """Lower the rates to 0 along a polynomial: `schedules.Polynomial`."""
 
     def __init__(
-        self, optimizer: Any, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1, *, base_lrs: Rates = None
+        self,
+        optimizer: Optimizer,
+        total_iters: int = 5,
+        power: float = 1.0,
+        last_epoch: int = -1,
+        *,
+        base_lrs: Rates = None,
     ) -> None:
         super().__init__(
             optimizer, Polynomial(_count("total_iters", total_iters), power), last_epoch, base_lrs=base_lrs
@@ -84,7 +90,7 @@ class CosineAnnealingLR(LRScheduler, of=Cosine):
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         T_max: int,
         eta_min: float = 0.0,
         last_epoch: int = -1,
@@ -104,7 +110,7 @@ class CosineAnnealingWarmRestarts(LRScheduler, of=WarmRestarts):
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         T_0: int,
         T_mult: int = 1,
         eta_min: float = 0.0,
@@ -120,7 +126,7 @@ class ConstantLR(LRScheduler, of=Constant):
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         factor: float = 1.0 / 3,
         total_iters: int = 5,
         last_epoch: int = -1,
@@ -135,7 +141,7 @@ class LinearLR(LRScheduler, of=Linear):
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         start_factor: float = 1.0 / 3,
         end_factor: float = 1.0,
         total_iters: int = 5,
@@ -160,7 +166,7 @@ class NoamLR(LRScheduler, of=Noam):
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         d_model: int,
         warmup_steps: int = 4000,
         factor: float = 1.0,
@@ -178,7 +184,12 @@ class LambdaLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Any, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1, *, base_lrs: Rates = None
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Factor | Sequence[Factor],
+        last_epoch: int = -1,
+        *,
+        base_lrs: Rates = None,
     ) -> None:
         super().__init__(optimizer, _of_functions(Function, lr_lambda, optimizer), last_epoch, base_lrs=base_lrs)
 
@@ -190,7 +201,12 @@ class MultiplicativeLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Any, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1, *, base_lrs: Rates = None
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Factor | Sequence[Factor],
+        last_epoch: int = -1,
+        *,
+        base_lrs: Rates = None,
     ) -> None:
         super().__init__(optimizer, _of_functions(Multiplicative, lr_lambda, optimizer), last_epoch, base_lrs=base_lrs)
 
@@ -216,7 +232,7 @@ class CyclicLR(LRScheduler, of=Cyclic):
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         base_lr: PerGroup,
         max_lr: PerGroup,
         step_size_up: int = 2000,
@@ -273,7 +289,7 @@ class OneCycleLR(LRScheduler, of=OneCycle):
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         max_lr: PerGroup,
         total_steps: int | None = None,
         epochs: int | None = None,
@@ -323,7 +339,7 @@ class SequentialLR(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Any, schedulers: Iterable[LRScheduler], milestones: Iterable[int], last_epoch: int = -1
+        self, optimizer: Optimizer, schedulers: Iterable[LRScheduler], milestones: Iterable[int], last_epoch: int = -1
     ) -> None:
         parts = _checked_parts(optimizer, schedulers, last_epoch)
         if isinstance(milestones, (str, bytes)) or not hasattr(milestones, "__iter__"):
@@ -416,7 +432,7 @@ def _momenta(low: PerGroup, high: PerGroup, count: int) -> tuple[float | list[fl
     return base, top
 
 
-def _cycles_momentum(optimizer: Any, cycle_momentum: bool) -> bool:
+def _cycles_momentum(optimizer: Optimizer, cycle_momentum: bool) -> bool:
     if not flag("cycle_momentum", cycle_momentum):
         return False
     for index, group in enumerate(optimizer.param_groups):
@@ -439,7 +455,7 @@ def _total_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: i
     return whole_number("epochs", epochs, least=1) * whole_number("steps_per_epoch", steps_per_epoch, least=1)
 
 
-def _checked_parts(optimizer: Any, schedulers: Any, last_epoch: int) -> tuple[LRScheduler, ...]:
+def _checked_parts(optimizer: Optimizer, schedulers: Any, last_epoch: int) -> tuple[LRScheduler, ...]:
     param_groups(optimizer)
     done = whole_number("last_epoch", last_epoch, least=-1)
     if not hasattr(schedulers, "__iter__"):

@@ -18,6 +18,7 @@ from lucid_train.optims.lr_scheduler.scheduler import (
     checked_state,
 )
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, read_rates, write_value
+from lucid_train.protocols import HasParamGroups as Optimizer
 from lucid_train.validation import one_of, real_number, whole_number
 
 _SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
@@ -61,7 +62,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def __init__(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         mode: Literal["min", "max"] = "min",
         factor: float = 0.1,
         patience: int = 10,

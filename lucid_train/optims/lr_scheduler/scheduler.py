@@ -21,6 +21,7 @@ from lucid_train.optims.param_groups import (
     stored_under,
     write_value,
 )
+from lucid_train.protocols import HasParamGroups as Optimizer
 from lucid_train.schedules.schedule import Affine, Schedule, check_is_value
 from lucid_train.validation import one_of, real_number, whole_number
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+Rates: TypeAlias = Sequence[float] | None
 
 # One schedule for every group, groups that come later included; or one per group, in order or by the group's "name".
 Schedules: TypeAlias = Schedule | Sequence[Schedule] | Mapping[str, Schedule]
@@ -98,16 +100,16 @@ class LRScheduler:
                 setattr(cls, name, _setting(name))
 
     def __init__(
-        self, optimizer: Any, schedule: Schedules, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None
+        self, optimizer: Optimizer, schedule: Schedules, last_epoch: int = -1, *, base_lrs: Rates = None
     ) -> None:
         self._bind(optimizer, {"lr": schedule}, last_epoch, base_lrs)
 
     def _bind(
         self,
-        optimizer: Any,
+        optimizer: Optimizer,
         schedules: Mapping[str, Schedules],
         last_epoch: int,
-        base_lrs: Sequence[float] | None = None,
+        base_lrs: Rates = None,
         *,
         parts: Sequence[LRScheduler] = (),
     ) -> None:
@@ -399,7 +401,7 @@ class ParamScheduler(LRScheduler):
     0.005
     """
 
-    def __init__(self, optimizer: Any, last_epoch: int = -1, **schedules: Schedules) -> None:
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1, **schedules: Schedules) -> None:
         if not schedules:
             raise ValueError("'schedules' must name at least one key of the groups, as in weight_decay=...: {}")
         self._bind(optimizer, schedules, last_epoch)
