@@ -13,7 +13,7 @@ from typing import Any, Literal, final
 from attrs import define, field, setters
 
 from lucid_train.callback import Callback, Hook, Scheduled
-from lucid_train.events import EpochEnd, Event, FitStart, StepEnd
+from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitStart, StepEnd
 from lucid_train.monitor import Monitor
 from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, schedules_sized
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
@@ -108,7 +108,8 @@ class LRSchedulerCallback(Callback):
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         # The event of the other interval is not listened to, so that it costs nothing.
-        return [] if event is (StepEnd if self.interval == "epoch" else EpochEnd) else super().hooks(event)
+        unused = (StepEnd if self.interval == "epoch" else EpochEnd, EvaluateEnd if self.monitor is None else None)
+        return [] if event in unused else super().hooks(event)
 
     def schedules(self) -> tuple[Scheduled, ...]:
         scheduler = self.scheduler
@@ -152,10 +153,17 @@ class LRSchedulerCallback(Callback):
         self._bases = None
 
     def on_epoch_end(self, event: EpochEnd) -> None:
-        monitored = self.monitored()
-        if monitored is None:
+        if self.monitor is None:
             self._advance()
-        elif (value := monitored.read(event.metrics, evaluated=event.run.evaluated(event.epoch))) is not None:
+        else:
+            self._follow(event)
+
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        self._follow(event)
+
+    def _follow(self, event: EpochEnd | EvaluateEnd) -> None:
+        monitored = self.monitored()
+        if monitored is not None and (value := event.run.value_of(monitored, event)) is not None:
             self._advance(value)
 
     def on_step_end(self, event: StepEnd) -> None:

@@ -10,7 +10,12 @@ from lucid_train.callbacks import (
     LRSchedulerCallback,
     StepLRCallback,
 )
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, StepLR
+from lucid_train.optims.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
 from lucid_train.schedules import Cosine
 from tests.support.optimizers import RateWitness
 
@@ -252,3 +257,21 @@ def test_no_setting_can_be_changed_as_the_schedule_would_not_follow(callback: An
     given = LRSchedulerCallback(scheduler(RateWitness(1.0)))
     with pytest.raises(AttributeError):
         given.schedule = Cosine()
+
+
+def test_a_plateau_follows_the_evaluations_within_epochs() -> None:
+    optimizer = RateWitness(1.0)
+    plateau = ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+    callback = LRSchedulerCallback(plateau, monitor="val_loss")
+    trainer = Trainer(
+        lambda batch: optimizer.step(),
+        range(4),
+        epochs=2,
+        optimizer=optimizer,
+        evaluate=lambda: 1.0,
+        evaluate_every="2 steps",
+        callbacks=[callback],
+    )
+    history = trainer.fit()
+    assert [rate for (rate,) in optimizer.used] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+    assert plateau.last_epoch == len(history.evaluations) == 4
