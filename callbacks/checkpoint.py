@@ -301,8 +301,9 @@ class Checkpoint(Callback):
         self._timetable.attempted_at = time.monotonic()  # by seconds, the next attempt is not made at every step
         if self.failure == "raise":
             raise error
-        kept = "there is no other" if self.last_file is None else f"the last good one is {self.last_file}"
-        warnings.warn(f"{error}; training goes on, {kept}", UserWarning, stacklevel=2)
+        files = Directory(self.directory).files()
+        newest = f"the newest checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
+        warnings.warn(f"{error}; training goes on, {newest}", UserWarning, stacklevel=2)
 
 
 def _position(run: Run) -> tuple[int, ...]:

@@ -92,7 +92,8 @@ class Trainer:
         model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`.
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
         evaluate: Called without arguments; returns a mapping of metrics, or one number, which is recorded as
-            "val_loss". A name that the steps use too is recorded with "val_" before it.
+            "val_loss". A name that the steps use too is recorded with "val_" before it. The model's training mode is
+            not put back: if this calls `model.eval()`, the step must call `model.train()`.
         evaluate_every: A number of epochs, at least 1: evaluate at the end of those that are a multiple of it, and
             record what is found with the epoch. Or a number of steps such as "500 steps": evaluate after those whose
             number, counted through the run, is a multiple of it, and record what is found in `history.evaluations`.
