@@ -330,7 +330,7 @@ class Trainer:
             progress.random_before = [*before, random.read()]
 
     def _steps(self, fit: Fit) -> None:
-        """Do steps until the pass is over, an evaluation is due, or the fit has something else to attend to."""
+        """Do steps until the pass is over, an evaluation is due, or the fit needs attention."""
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
@@ -366,7 +366,7 @@ class Trainer:
             if batch is not _NO_BATCH:
                 feed.give_back(batch, progress)
             means.float_sum, means.float_count = float(total), count
-            # Without a listener nothing changes the rates between two updates, and one look at the end will do.
+            # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
             if updated and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
             if progress.step == evaluate_at:
