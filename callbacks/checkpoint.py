@@ -271,7 +271,7 @@ class Checkpoint(Callback):
             (self.best, self.best_epoch), self._best_file = request.best, file.name
         flat, best_file = flatten(run.state_dict()), self._best_file
         try:
-            # Between a fit's end and its last word nobody waits for a thread any more.
+            # After FitEnd nothing waits for the thread any more.
             if self.background and self._catcher is not None:
                 copy = flat.copy()
                 self._writer.begin(lambda: self._write(file, copy, best_file))
