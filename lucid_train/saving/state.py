@@ -98,7 +98,7 @@ class Participants:
         if refused:
             raise ValueError(
                 f"the checkpoint is of another set-up: {'; '.join(refused.values())}; "
-                f"to go on all the same as it is here, pass accept={sorted(refused)!r}"
+                f"to go on with the set-up here, pass accept={sorted(refused)!r}"
             )
         extras = dict(self._stateful_extras())
         check_entries("the state of the extras", read.extras, extras)
