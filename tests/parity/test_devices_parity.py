@@ -158,6 +158,7 @@ def die(event: StepEnd) -> None:
     raise CutOff
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", SETUPS, ids=lambda build: build.__name__)
 def test_a_run_that_is_resumed_after_any_step_ends_in_the_same_bits(build: Callable[[], Setup], tmp_path: Path) -> None:
     setup = seeded(build, 3)
