@@ -247,3 +247,25 @@ def test_an_epoch_whose_data_could_not_be_iterated_over_is_open_and_goes_on() ->
         StepStart(epoch=1, step=1, batch=1),
         StepStart(epoch=1, step=2, batch=2),
     ]
+
+
+def test_an_epoch_whose_length_is_set_as_it_starts_is_left_where_it_is_stopped() -> None:
+    class Growing:
+        epoch = 0
+
+        def __len__(self) -> int:
+            return 1 + self.epoch
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(len(self)))
+
+    data = Growing()
+    trainer = Trainer(float, data, epochs=2)
+    trainer.on(EpochStart)(lambda event: setattr(data, "epoch", event.epoch))
+    steps: list[int] = []
+    trainer.on(StepEnd)(lambda event: steps.append(event.run.steps_per_epoch))
+    trainer.on(StepEnd, at=1, once=True)(lambda event: event.run.stop())
+    trainer.fit()
+    assert steps == [2]
+    assert [record.steps for record in trainer.fit()] == [2, 3]
+    assert steps == [2, 2, 3, 3, 3]

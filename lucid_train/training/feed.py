@@ -50,6 +50,10 @@ class Feed:
         """The number of steps in an epoch, or None where that is unknown."""
         return self.steps_per_epoch or self.length
 
+    def note_length(self, progress: Progress) -> None:
+        """Note how many steps an epoch has, where that is known now."""
+        progress.steps_per_epoch = self.length_of_epoch or progress.steps_per_epoch
+
     @property
     def is_stateful(self) -> bool:
         """Whether the data itself says where a pass stands and can go on from there."""
@@ -85,6 +89,7 @@ class Feed:
 
     def begin_pass(self, progress: Progress, random: RandomState) -> None:
         """Begin the pass of the epoch that is open, directly before its first batch is taken."""
+        self.note_length(progress)  # what it was when the epoch began may have changed since
         progress.random_before = random.read() if self.is_repeated else None
         self._pass, progress.phase = self._iterate(), "steps"
 

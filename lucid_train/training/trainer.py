@@ -244,7 +244,7 @@ class Trainer:
         finished_reason = None if self._loaded is None else progress.finished_reason
         if (done := _nothing_left(progress, goal, finished_reason)) is not None:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
-        progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
+        feed.note_length(progress)
         run.epochs, progress.finished_reason = goal, None
         dispatcher = Dispatcher([*self.callbacks, *self._listeners])
         with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
@@ -321,7 +321,7 @@ class Trainer:
         """Begin an epoch: callbacks may still decide what its pass over the data will be."""
         run, progress = self._run, self._progress
         progress.open_epoch()
-        progress.steps_per_epoch = self._feed.length_of_epoch or progress.steps_per_epoch
+        self._feed.note_length(progress)
         run.emit(EpochStart(run, epoch=progress.epoch))
 
     def _steps(self, fit: Fit) -> None:
