@@ -252,7 +252,7 @@ class Checkpoint(Callback):
             (self.best, self.best_epoch), self._best_file = best, file.name
         flat, self._saved = flatten(run.state_dict()), _position(run)
         try:
-            # Between a fit's end and its last word nobody waits for a thread any more.
+            # After FitEnd nothing waits for the thread any more.
             if self.background and run.status == "running":
                 copy = flat.copy()
                 self._writer.begin(lambda: self._write(file, copy, before))
@@ -283,8 +283,9 @@ class Checkpoint(Callback):
     def _failed(self, error: OSError) -> None:
         if self.failure == "raise":
             raise error
-        kept = "there is no other" if self.last_file is None else f"the last good one is {self.last_file}"
-        warnings.warn(f"{error}; training goes on, {kept}", UserWarning, stacklevel=2)
+        files = Directory(self.directory).files()
+        newest = f"the newest checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
+        warnings.warn(f"{error}; training goes on, {newest}", UserWarning, stacklevel=2)
 
 
 def _position(run: Run) -> tuple[int, ...]:

@@ -181,7 +181,7 @@ def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) ->
     if resume == "auto":
         places = [place for callback in callbacks if (place := callback.checkpoints()) is not None]
         if len(places) != 1:
-            raise ValueError(f"'resume' must be a directory or a file with {len(places)} Checkpoint callbacks: 'auto'")
+            raise ValueError(f"'resume' may be 'auto' with exactly one Checkpoint among the callbacks: {len(places)}")
         return Directory(places[0]).newest()
     if not isinstance(resume, (str, os.PathLike)):
         raise TypeError(f"'resume' must be a directory, a file or 'auto': {resume!r}")

@@ -94,7 +94,7 @@ class Feed:
         self._pass, progress.phase = self._iterate(), "steps"
 
     def end_pass(self) -> None:
-        """Let go of the pass, whether or not it has come to its end."""
+        """Drop the pass, whether or not it has ended."""
         self._pass, self._given_back = None, ()
 
     def batches(self, progress: Progress, until: int | None) -> Iterator[Any]:
@@ -118,15 +118,15 @@ class Feed:
         return chain(given_back, batches) if given_back else batches
 
     def complete_pass(self, progress: Progress) -> None:
-        """Note that the pass, or what an epoch takes of it, has come to its end.
+        """Record that the pass, or the part of it that makes an epoch, has ended.
 
         Raises:
-            ValueError: If it has come too early.
+            ValueError: If it has ended too early.
         """
         done, is_iterator = progress.epoch_step, self._pass is self.data
         if is_iterator and done == 0 and progress.step:
             raise ValueError(
-                f"'data' must be iterable more than once: it ran dry in epoch {progress.epoch}; pass a list, "
+                f"'data' must be iterable more than once: it had no batch left in epoch {progress.epoch}; pass a list, "
                 f"or an object whose __iter__ begins a new pass: {self.data!r}"
             )
         if self.steps_per_epoch is not None and done < self.steps_per_epoch:

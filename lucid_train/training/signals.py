@@ -112,7 +112,7 @@ class _Handler:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the signal is handled here, not by somebody who has set another handler since."""
+        """Whether the signal is handled here, not by a handler that other code has set since."""
         return signal.getsignal(self.number) is self
 
     def remove(self, entry: SignalCatcher | Callable[[], None]) -> None:

@@ -92,7 +92,8 @@ class Trainer:
         model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`.
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
         evaluate: Called without arguments; returns a mapping of metrics, or one number, which is recorded as
-            "val_loss". A name that the steps use too is recorded with "val_" before it.
+            "val_loss". A name that the steps use too is recorded with "val_" before it. The model's training mode is
+            not put back: if this calls `model.eval()`, the step must call `model.train()`.
         evaluate_every: A number of epochs, at least 1: evaluate at the end of those that are a multiple of it, and
             record what is found with the epoch. Or a number of steps such as "500 steps": evaluate after those whose
             number, counted through the run, is a multiple of it, and record what is found in `history.evaluations`.
@@ -325,7 +326,7 @@ class Trainer:
         run.emit(EpochStart(run, epoch=progress.epoch))
 
     def _steps(self, fit: Fit) -> None:
-        """Do steps until the pass is over, an evaluation is due, or the fit has something else to attend to."""
+        """Do steps until the pass is over, an evaluation is due, or the fit needs attention."""
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
         if progress.phase == "start":
             feed.begin_pass(progress, self._random)
@@ -363,7 +364,7 @@ class Trainer:
             if batch is not _NO_BATCH:
                 feed.give_back(batch, progress)
             means.float_sum, means.float_count = float(total), count
-            # Without a listener nothing changes the rates between two updates, and one look at the end will do.
+            # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
             if updated and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
             if progress.step == evaluate_at:

@@ -118,7 +118,9 @@ def test_a_generator_lasts_one_epoch() -> None:
     trainer = Trainer(batches.append, (n for n in range(3)))
     trainer.fit()
     assert batches == [0, 1, 2]
-    with pytest.raises(ValueError, match="'data' must be iterable more than once: it ran dry in epoch 2; pass a list"):
+    with pytest.raises(
+        ValueError, match="'data' must be iterable more than once: it had no batch left in epoch 2; pass a list"
+    ):
         trainer.fit(2)
 
 
@@ -132,7 +134,9 @@ def test_a_generator_for_several_epochs_is_refused_before_the_first_step() -> No
 
 
 def test_a_one_shot_iterator_that_runs_dry_is_a_clear_error() -> None:
-    with pytest.raises(ValueError, match="'data' must be iterable more than once: it ran dry in epoch 2; pass a list"):
+    with pytest.raises(
+        ValueError, match="'data' must be iterable more than once: it had no batch left in epoch 2; pass a list"
+    ):
         Trainer(lambda batch: None, iter([1, 2]), epochs=2).fit()
     with pytest.raises(ValueError, match="'steps_per_epoch' must be <= the batches of a pass: 2, but epoch 2 had 1"):
         Trainer(lambda batch: None, iter([1, 2, 3]), steps_per_epoch=2, epochs=2).fit()
