@@ -190,7 +190,7 @@ class RecordedRun(Run):
 
     def open_epoch(self, steps_done: int = 0) -> None:
         """Open the current epoch, of which some steps may be done."""
-        self._progress.open_epoch(None)
+        self._progress.open_epoch()
         self._progress.first_step -= steps_done
 
     def move(self, steps: int) -> None:
