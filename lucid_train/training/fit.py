@@ -41,7 +41,8 @@ class Fit(Control):
     ) -> None:
         run = self.run
         try:
-            if error is not None and not any(str(n).startswith("raised by ") for n in getattr(error, "__notes__", ())):
+            notes = [] if error is None else map(str, getattr(error, "__notes__", ()))
+            if error is not None and run.epoch and not any(note.startswith("raised by ") for note in notes):
                 add_note(error, f"raised in epoch {run.epoch} after step {run.step}")  # by step, data or evaluate
             failure = self.close(error)
             if failure is not None:

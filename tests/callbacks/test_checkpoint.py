@@ -249,9 +249,10 @@ def test_a_state_that_cannot_be_saved_is_named_before_the_first_step(tmp_path: P
             return {"files": {1, 2}}
 
     steps: list[object] = []
-    with pytest.raises(TypeError, match=r"'callbacks\.Holder\.files' cannot be saved.*a set"):
+    with pytest.raises(TypeError, match=r"'callbacks\.Holder\.files' cannot be saved.*a set") as caught:
         Trainer(steps.append, [1], callbacks=[Checkpoint(tmp_path), Holder()]).fit()
     assert steps == []
+    assert not hasattr(caught.value, "__notes__")  # there is no epoch in which it was raised
 
 
 def test_in_the_background_training_goes_on_and_the_file_is_of_the_moment(
