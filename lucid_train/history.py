@@ -156,8 +156,7 @@ class History(Sequence[EpochRecord]):
         further groups; then the metrics. A metric with one of these names gets the prefix "metric_".
         """
         groups = max((len(record.lr) for record in self), default=0)
-        own = ["epoch", "steps", "seconds", *(_rate_column(group) for group in range(groups))]
-        return [*own, *map(_metric_column, self.metric_names())]
+        return [*_COLUMNS, *map(_rate_column, range(groups)), *map(_metric_column, self.metric_names())]
 
     def row(self, index: int) -> dict[str, float]:
         """Return the numbers of one epoch by column; columns that it lacks are left out."""
@@ -221,10 +220,9 @@ class History(Sequence[EpochRecord]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as dicts, lists, strings and numbers."""
-        epochs = _as_dicts(self)
+        epochs, evaluations = _as_dicts(self), _as_dicts(self.evaluations)
         for epoch in epochs:
             epoch["lr"], epoch["last_lr"] = list(epoch["lr"]), list(epoch["last_lr"])
-        evaluations = _as_dicts(self.evaluations)
         return {"status": self.status, "reason": self.reason, "epochs": epochs, "evaluations": evaluations}
 
     def state_dict(self) -> dict[str, Any]:

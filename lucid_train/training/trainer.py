@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from lucid_train.callback import Callback, F, FunctionListener, Subscription, check_state_is_known, listener_decorator
+from lucid_train.callback import Callback, F, FunctionListener, Subscription, check_state_is_known
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import NoUpdate, detached, evaluation
@@ -165,7 +165,12 @@ class Trainer:
         4
         """
         subscription = Subscription(event, every=every, at=at, once=once, when=when)
-        return listener_decorator(self._listeners, subscription)
+
+        def add(function: F) -> F:
+            self._listeners.append(FunctionListener(subscription, function))
+            return function
+
+        return add
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run, from which a Trainer set up in the same way goes on exactly.
