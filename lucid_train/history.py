@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
@@ -17,6 +18,7 @@ from attrs import define, field
 from lucid_train.files import check_replaceable, write_whole
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.plot import curves
+from lucid_train.validation import check_entries
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -243,11 +245,12 @@ class History(Sequence[EpochRecord]):
         """Take over the epochs that `state_dict` returned, in place of those that are here.
 
         Raises:
-            ValueError: If an entry is missing or of the wrong kind, or two are not of one length.
+            ValueError: If an entry is missing, unknown or of the wrong kind, or two are not of one length.
         """
         try:
+            check_entries("the state of a History", state, (*_COLUMNS, *_RATES, "metrics", "evaluations"))
             records = _records(state)
-            evaluations = [EvaluationRecord(**entries) for entries in state["evaluations"]]
+            evaluations = [EvaluationRecord(**_typed(entries)) for entries in state["evaluations"]]
         except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise ValueError(f"the state is not one of a History: {type(error).__name__}: {error}") from error
         self._records, self.evaluations = records, evaluations
@@ -288,12 +291,23 @@ def _as_dicts(records: Sequence[EpochRecord | EvaluationRecord]) -> list[dict[st
 
 def _records(state: Mapping[str, Any]) -> list[EpochRecord]:
     columns = zip(*(state[name] for name in _COLUMNS), strict=True)
-    rows: list[dict[str, Any]] = [{**dict(zip(_COLUMNS, row, strict=True)), "metrics": {}} for row in columns]
+    rows = {index: _typed(dict(zip(_COLUMNS, row, strict=True), metrics={})) for index, row in enumerate(columns)}
     for name, column in state["metrics"].items():
         for index, value in zip(column["epochs"], column["values"], strict=True):
             rows[index]["metrics"][name] = float(value)
     for name in _RATES:
-        values = map(float, state[name]["values"])
-        for row, groups in zip(rows, state[name]["groups"], strict=True):
-            row[name] = tuple(islice(values, groups))
-    return [EpochRecord(**row) for row in rows]
+        groups, values = state[name]["groups"], map(float, state[name]["values"])
+        if sum(groups) != len(state[name]["values"]):
+            raise ValueError(
+                f"{name!r} must have a value for each of {sum(groups)} groups: {len(state[name]['values'])}"
+            )
+        for row, count in zip(rows.values(), groups, strict=True):
+            row[name] = tuple(islice(values, count))
+    return [EpochRecord(**row) for row in rows.values()]
+
+
+def _typed(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a record, refusing what is no number where it has one."""
+    numbers = {name: operator.index(value) for name, value in entries.items() if name in ("epoch", "step", "steps")}
+    metrics = {name: float(value) for name, value in entries["metrics"].items()}
+    return {**entries, **numbers, "seconds": float(entries["seconds"]), "metrics": metrics}

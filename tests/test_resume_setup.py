@@ -183,7 +183,7 @@ def test_entries_that_are_missing_or_unknown_are_named() -> None:
     ("entries", "message"),
     [
         ({"epoch": "x"}, "'state.progress.epoch' must be int: 'x'"),
-        ({"history": {}}, "not one of a History"),
+        ({"history": {}}, "the state of a History does not fit: 'epoch' is missing"),
         ({"means": {"totals": {}}}, "'state.progress.means' does not fit: 'counts' is missing"),
         (
             {"phase": "asleep"},

@@ -41,11 +41,6 @@ class RandomState:
 
     own: Mapping[str, Any] = field(factory=dict)
 
-    @classmethod
-    def of(cls, own: Mapping[str, Any], extras: Mapping[str, Any]) -> RandomState:
-        """Return the state of `own` and of the generators among `extras`."""
-        return cls({**own, **{name: each for name, each in extras.items() if is_generator(each)}})
-
     def read(self) -> dict[str, Any]:
         """Return the states of all generators as plain JSON."""
         state: dict[str, Any] = {name: _read(generator) for name, generator in _global().items()}

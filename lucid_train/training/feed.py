@@ -10,9 +10,9 @@ from typing import Any
 
 from attrs import define, field
 
+from lucid_train.description import attributed
 from lucid_train.progress import Progress
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.state import attributed
 
 # Iterating these consumes no randomness.
 _FIXED = (list, tuple, range, str, type(None))

@@ -251,7 +251,7 @@ class Trainer:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
         feed.note_length(progress)
         run.epochs, progress.finished_reason = goal, None
-        dispatcher = Dispatcher([*self.callbacks, *self._listeners])
+        dispatcher = Dispatcher((*self.callbacks, *self._listeners))
         with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
             if finished_reason is not None:
                 run.stop(finished_reason, for_good=True)
@@ -293,7 +293,8 @@ class Trainer:
 
     @property
     def _random(self) -> RandomState:
-        return RandomState.of(self._feed.generators(), self.extras)
+        own = {name: each for name, each in self.extras.items() if is_generator(each)}
+        return RandomState({**self._feed.generators(), **own})
 
     def _participants(self, optimizer: Any, epochs: int) -> Participants:
         every = None if self.evaluate is None else self.evaluate_every
