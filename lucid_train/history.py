@@ -6,7 +6,7 @@ import csv
 import math
 import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_COLUMNS = ("epoch", "steps", "seconds")
+# The columns of a state that are no rates and no metrics, and how their numbers are read.
+_COLUMNS: dict[str, Callable[[Any], float]] = {"epoch": operator.index, "steps": operator.index, "seconds": float}
 _RATES = ("lr", "last_lr")
 
 
@@ -250,7 +251,7 @@ class History(Sequence[EpochRecord]):
         try:
             check_entries("the state of a History", state, (*_COLUMNS, *_RATES, "metrics", "evaluations"))
             records = _records(state)
-            evaluations = [EvaluationRecord(**_typed(entries)) for entries in state["evaluations"]]
+            evaluations = [_evaluation(entries) for entries in state["evaluations"]]
         except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise ValueError(f"the state is not one of a History: {type(error).__name__}: {error}") from error
         self._records, self.evaluations = records, evaluations
@@ -290,24 +291,24 @@ def _as_dicts(records: Sequence[EpochRecord | EvaluationRecord]) -> list[dict[st
 
 
 def _records(state: Mapping[str, Any]) -> list[EpochRecord]:
-    columns = zip(*(state[name] for name in _COLUMNS), strict=True)
-    rows = {index: _typed(dict(zip(_COLUMNS, row, strict=True), metrics={})) for index, row in enumerate(columns)}
+    columns = zip(*(map(read, state[name]) for name, read in _COLUMNS.items()), strict=True)
+    rows: dict[int, dict[str, Any]] = {
+        index: {**dict(zip(_COLUMNS, row, strict=True)), "metrics": {}} for index, row in enumerate(columns)
+    }
     for name, column in state["metrics"].items():
         for index, value in zip(column["epochs"], column["values"], strict=True):
             rows[index]["metrics"][name] = float(value)
     for name in _RATES:
-        groups, values = state[name]["groups"], map(float, state[name]["values"])
-        if sum(groups) != len(state[name]["values"]):
-            raise ValueError(
-                f"{name!r} must have a value for each of {sum(groups)} groups: {len(state[name]['values'])}"
-            )
+        groups, values = state[name]["groups"], list(map(float, state[name]["values"]))
+        if sum(groups) != len(values):
+            raise ValueError(f"{name!r} must have a value for each of {sum(groups)} groups: {len(values)}")
+        left = iter(values)
         for row, count in zip(rows.values(), groups, strict=True):
-            row[name] = tuple(islice(values, count))
+            row[name] = tuple(islice(left, count))
     return [EpochRecord(**row) for row in rows.values()]
 
 
-def _typed(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of a record, refusing what is no number where it has one."""
-    numbers = {name: operator.index(value) for name, value in entries.items() if name in ("epoch", "step", "steps")}
+def _evaluation(entries: Mapping[str, Any]) -> EvaluationRecord:
+    numbers = {"epoch": operator.index(entries["epoch"]), "step": operator.index(entries["step"])}
     metrics = {name: float(value) for name, value in entries["metrics"].items()}
-    return {**entries, **numbers, "seconds": float(entries["seconds"]), "metrics": metrics}
+    return EvaluationRecord(**{**entries, **numbers, "seconds": float(entries["seconds"]), "metrics": metrics})
