@@ -87,11 +87,19 @@ class Feed:
         if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and count > 1:
             raise ValueError(f"'data' must be iterable {count} times; a generator is not, pass a list: {self.data!r}")
 
-    def begin_pass(self, progress: Progress, random: RandomState) -> None:
-        """Begin the pass of the epoch that is open, directly before its first batch is taken."""
-        self.note_length(progress)  # what it was when the epoch began may have changed since
-        progress.random_before = random.read() if self.is_repeated else None
-        self._pass, progress.phase = self._iterate(), "steps"
+    def open_pass(self, progress: Progress, random: RandomState) -> None:
+        """Begin the pass of an epoch that starts, directly before its first batch is taken.
+
+        A pass that is a generator is resumed if an exception has ended it: it cannot go on, as other iterators can.
+        """
+        if progress.phase == "start":
+            self.note_length(progress)  # what it was when the epoch began may have changed since
+            progress.random_before = random.read() if self.is_repeated else None
+            self._pass, progress.phase = self._iterate(), "steps"
+        elif isinstance(self._pass, GeneratorType) and self._pass.gi_frame is None and self._pass is not self.data:
+            now = random.read()
+            self.resume(self.state_dict(), progress, random)
+            random.write(now)
 
     def end_pass(self) -> None:
         """Let go of the pass, whether or not it has come to its end."""
@@ -106,10 +114,6 @@ class Feed:
         """
         given_back, self._given_back, self._left = self._given_back, (), None
         progress.batch_taken = progress.pass_left = False
-        if isinstance(self._pass, GeneratorType) and self._pass.gi_frame is None and self._pass is not self.data:
-            # An exception has ended the generator. It cannot go on, as other iterators can.
-            self._pass = self._iterate()
-            deque(islice(self._pass, progress.epoch_step + len(given_back)), maxlen=0)
         limits = [] if until is None else [until - progress.step]
         if self.steps_per_epoch is not None:
             limits.append(self.steps_per_epoch - progress.epoch_step)

@@ -333,8 +333,7 @@ class Trainer:
     def _steps(self, fit: Fit) -> None:
         """Do steps until the pass is over, an evaluation is due, or the fit has something else to attend to."""
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
-        if progress.phase == "start":
-            feed.begin_pass(progress, self._random)
+        feed.open_pass(progress, self._random)
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         listened = bool(starts or ends)
