@@ -188,13 +188,13 @@ class Checkpoint(Callback):
                 raise ValueError(f"'callbacks' must keep checkpoints in directories of their own: {self.directory}")
         self.directory.mkdir(parents=True, exist_ok=True)
         directory = Directory(self.directory)
-        if directory.files() and self._saved is None and not (run.step or run.resumed):
+        if directory.files() and self._saved != () and not (run.step or run.resumed):
             raise FileExistsError(
                 f"'directory' must hold no checkpoints of another run; to go on with that one call fit(resume='auto'), "
                 f"else pass another directory: {self.directory}"
             )
         directory.sweep()
-        if run.resumed and self._saved is None:
+        if run.resumed and not self._saved:
             self._saved = _position(run)
         self._catcher.catch()
         run.before_end(self._save_last)
