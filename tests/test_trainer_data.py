@@ -220,6 +220,19 @@ class Shuffled:
             yield number
 
 
+class Iterating(Shuffled):
+    """The same with an iterator that goes on after the failure, with the next number."""
+
+    def __iter__(self) -> Iterator[int]:
+        return map(self.checked, iter(self.rng.sample(range(8), 8)))
+
+    def checked(self, number: int) -> int:
+        if number == 3 and self.broken:
+            self.broken = False
+            raise OSError("no such shard")
+        return number
+
+
 class ShuffledWithState(Shuffled):
     """The same, with a state: the order and how much of it is done."""
 
@@ -245,7 +258,7 @@ class ShuffledWithState(Shuffled):
         self.order, self.done = state["order"], state["done"]
 
 
-@pytest.mark.parametrize("data", [Shuffled, ShuffledWithState])
+@pytest.mark.parametrize("data", [Shuffled, Iterating, ShuffledWithState])
 def test_a_pass_that_the_data_broke_off_is_resumed_in_its_order(data: type[Shuffled]) -> None:
     straight, numbers, seen = data(), data(), []
     straight.broken = False

@@ -90,13 +90,13 @@ class Feed:
     def open_pass(self, progress: Progress, random: RandomState) -> None:
         """Begin the pass of an epoch that starts, directly before its first batch is taken.
 
-        A pass that is a generator is resumed if an exception has ended it: it cannot go on, as other iterators can.
+        One that was given up is resumed.
         """
         if progress.phase == "start":
             self.note_length(progress)  # what it was when the epoch began may have changed since
             progress.random_before = random.read() if self.is_repeated else None
             self._pass, progress.phase = self._iterate(), "steps"
-        elif isinstance(self._pass, GeneratorType) and self._pass.gi_frame is None and self._pass is not self.data:
+        elif self._pass is None:
             now = random.read()
             self.resume(self.state_dict(), progress, random)
             random.write(now)
@@ -120,6 +120,11 @@ class Feed:
         # A new islice each time, as one is at its end once what it reads has failed.
         batches = islice(self._pass, min(limits) - len(given_back)) if limits else self._pass
         return chain(given_back, batches) if given_back else batches
+
+    def give_up_pass(self) -> None:
+        """Note that no batch could be taken: a generator is dead then, and other iterators may have lost the batch."""
+        if self._pass is not self.data:  # an iterator that is the data itself cannot be iterated over again
+            self._pass = None
 
     def complete_pass(self, progress: Progress) -> None:
         """Note that the pass, or what an epoch takes of it, has come to its end.
@@ -208,8 +213,8 @@ class Feed:
 
 
 def _skip(source: Iterator[Any], count: int) -> Any:
-    """Take the batches that were taken before the checkpoint, and return the last one."""
+    """Take the batches that were taken before, and return the last one."""
     found, last = next(iter(deque(enumerate(islice(source, count), 1), maxlen=1)), (0, None))
     if found < count:
-        raise ValueError(f"'data' must have the {count} batches that were taken before the checkpoint: {found}")
+        raise ValueError(f"'data' must have the {count} batches that were taken before: {found}")
     return last

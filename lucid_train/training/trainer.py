@@ -29,7 +29,7 @@ from lucid_train.validation import checked, function, whole_number
 if TYPE_CHECKING:
     from lucid_train.training.plan import Plan
 
-_NO_BATCH = object()
+_NO_BATCH, _STEPPED = object(), object()
 
 
 def _data(name: str, value: Any) -> None:
@@ -211,7 +211,10 @@ class Trainer:
         resume: str | os.PathLike[str] | None = None,
         accept: str | Iterable[str] = (),
     ) -> History:
-        """Train on to the last epoch, from where the fit before left off; a batch whose step failed is tried again.
+        """Train on to the last epoch, from where the fit before left off.
+
+        A batch whose step failed is tried again, and so is one that the data failed to give: the pass is then repeated
+        up to it.
 
         Args:
             epochs: The epoch to go on to; by default the Trainer's `epochs`.
@@ -348,7 +351,7 @@ class Trainer:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
                 output = step(batch)
                 progress.step += 1
-                batch = _NO_BATCH  # before the next one is made, this one's memory is free
+                batch = _STEPPED  # before the next one is made, this one's memory is free
                 if isinstance(output, float):
                     total += output
                     count += 1
@@ -362,11 +365,16 @@ class Trainer:
                     call(ends, StepEnd(run, epoch, progress.step, detached(output)))
                 if fit.attention:
                     break
+                batch = _NO_BATCH
             else:
                 exhausted = True
-        finally:
-            if batch is not _NO_BATCH:
+        except BaseException:
+            if batch is _NO_BATCH:
+                feed.give_up_pass()
+            elif batch is not _STEPPED:
                 feed.give_back(batch, progress)
+            raise
+        finally:
             means.float_sum, means.float_count = float(total), count
             # Without a listener nothing changes the rates between two updates, and one look at the end will do.
             if updated and not listened and optimizer is not None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, ExponentialLRCallback, LRSchedulerCallback
@@ -213,3 +214,27 @@ def test_a_run_leaves_nothing_in_the_optimizer_but_where_its_rates_start() -> No
     Trainer(step, data, epochs=3, optimizer=optimizer, callbacks=[ExponentialLRCallback(gamma=0.5)]).fit()
     assert (set(vars(optimizer)), [set(group) for group in optimizer.param_groups]) == before
     assert len(optimizer._optimizer_step_post_hooks) == hooks
+
+
+class FailsOnce(Dataset[int]):
+    failed = False
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        if index == 5 and not self.failed:
+            self.failed = True
+            raise OSError("no such shard")
+        return index
+
+
+def test_a_loader_that_failed_gives_every_batch_once() -> None:
+    torch.manual_seed(1)
+    seen: list[list[int]] = []
+    trainer = Trainer(lambda batch: seen.append(batch.tolist()), DataLoader(FailsOnce(), batch_size=2, shuffle=True))
+    with pytest.raises(OSError, match="no such shard"):
+        trainer.fit()
+    assert len(seen) < 4
+    trainer.fit()
+    assert sorted(number for batch in seen for number in batch) == list(range(8))
