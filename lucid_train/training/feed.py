@@ -192,14 +192,12 @@ class Feed:
                 self._left = state
         elif isinstance(self.data, Iterator):
             _skip(self.data, progress.step)
-        if progress.phase in ("steps", "evaluation"):
-            self._resume_pass(progress, random)
-
-    def _resume_pass(self, progress: Progress, random: RandomState) -> None:
-        done = progress.epoch_step
+        if progress.phase not in ("steps", "evaluation"):
+            return
         if progress.random_before is not None:
             random.write(progress.random_before)
         self._pass = self._iterate()
+        done = progress.epoch_step
         repeated = 0 if self.is_stateful or isinstance(self.data, Iterator) else done
         last = _skip(self._pass, repeated + progress.batch_taken)
         if progress.batch_taken:
