@@ -204,13 +204,19 @@ class Checkpoint(Callback):
         if self._timetable.is_due_after(event) and not self._writer.busy:
             self._ask()
 
-    def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        self._look(event)
+    def on_evaluate_end(self, event: EvaluateEnd | EpochReport) -> None:
+        """Ask for a checkpoint if the metric is better than ever before."""
+        if self.monitor is None:
+            return
+        monitor = Monitor(self.monitor, self.mode)
+        value = event.run.value_of(monitor, event)
+        if value is not None and monitor.is_better(value, than=self.best):
+            self._ask((value, event.epoch))
 
     def on_epoch_report(self, event: EpochReport) -> None:
         if not self._writer.busy:
             self._finish()  # its error is not kept back until the end
-        self._look(event)
+        self.on_evaluate_end(event)
         if self.interval != "step" and self._timetable.is_due(event.epoch) and not self._writer.busy:
             self._ask()
 
@@ -221,15 +227,6 @@ class Checkpoint(Callback):
             self._catcher.release()
         if self._catcher.caught is not None and event.status in ("completed", "stopped"):
             raise self._catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
-
-    def _look(self, event: EpochReport | EvaluateEnd) -> None:
-        """Ask for a checkpoint if the metric is better than ever before."""
-        if self.monitor is None:
-            return
-        monitor = Monitor(self.monitor, self.mode)
-        value = event.run.value_of(monitor, event)
-        if value is not None and monitor.is_better(value, than=self.best):
-            self._ask((value, event.epoch))
 
     def _ask(self, best: tuple[float, int] | None = None) -> None:
         run = self._catcher.run

@@ -316,12 +316,11 @@ class Trainer:
 
     def _turn(self, fit: Fit) -> None:
         progress = self._progress
-        turns = {"between": self._open, "start": self._steps, "steps": self._steps}
-        turns |= {"evaluation": self._evaluate, "end": self._close}
+        turns = {"between": self._open, "evaluation": self._evaluate, "end": self._close}
         if progress.phase == "between":
             fit.began = perf_counter()
         try:
-            turns[progress.phase](fit)
+            turns.get(progress.phase, self._steps)(fit)
         finally:
             if progress.phase != "between":
                 progress.seconds = perf_counter() - fit.began
