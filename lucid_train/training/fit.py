@@ -7,8 +7,8 @@ from types import TracebackType
 
 from attrs import define, field
 
+from lucid_train.description import add_note
 from lucid_train.events import FitEnd, FitError, FitStart, Status
-from lucid_train.training.dispatch import add_note
 from lucid_train.training.run import Control, Run
 
 

@@ -195,6 +195,14 @@ def test_a_directory_with_another_runs_checkpoints_is_refused(tmp_path: Path) ->
     assert names(tmp_path) == before
 
 
+def test_a_callback_that_has_saved_one_run_is_refused_for_another(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    trainer(checkpoint).fit()
+    with pytest.raises(FileExistsError, match="'directory' must hold no checkpoints of another run"):
+        trainer(checkpoint).fit()
+    trainer(checkpoint).fit(restart=True)
+
+
 def test_a_run_that_is_started_over_on_request_goes_on_in_its_directory(tmp_path: Path) -> None:
     again = trainer(Checkpoint(tmp_path, keep=2), epochs=2)
     again.fit()
