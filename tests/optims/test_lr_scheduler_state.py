@@ -319,6 +319,19 @@ def test_a_group_added_before_loading_keeps_its_own_base_rate() -> None:
     assert (scheduler.base_lrs, scheduler.last_lr) == ([0.4, 0.8], [0.1, 0.2])
 
 
+def test_a_state_taken_before_a_new_groups_first_step_has_its_base_rate() -> None:
+    scheduler = StepLR(Bare(0.1), 1, 0.5)
+    scheduler.step()
+    scheduler.optimizer.param_groups.append({"lr": 0.4})
+    state = scheduler.state_dict()
+    assert (scheduler.base_lrs, state["base_lrs"]) == ([0.1, 0.4], [0.1, 0.4])
+    other = StepLR(Bare(0.1, 0.2), 1, 0.5)
+    other.load_state_dict(state)
+    scheduler.step()
+    other.step()
+    assert scheduler.last_lr == other.last_lr == [0.025, 0.1]
+
+
 def test_a_setting_of_ones_own_that_is_refused_changes_nothing() -> None:
     @frozen
     class Bounded(Schedule):

@@ -214,6 +214,9 @@ STATES: dict[str, Build] = {
         opt, [home.LinearLR(opt, 0.1, 1.0, 5), home.CosineAnnealingLR(opt, 30), home.ExponentialLR(opt, 0.9)], [5, 15]
     ),
     "chained": lambda home, opt: home.ChainedScheduler([home.ConstantLR(opt, 0.1, 5), home.ExponentialLR(opt, 0.9)]),
+    "chained on one cycle": lambda home, opt: home.ChainedScheduler(
+        [home.OneCycleLR(opt, 1.0, 30), home.ConstantLR(opt, 1.0, 5)]
+    ),
 }
 
 

@@ -154,6 +154,7 @@ class LRScheduler:
     @property
     def base_lrs(self) -> list[float]:
         """The base rates, a fresh list with one float per group."""
+        self._meet_new_groups()
         return list(self._binding("lr").bases)
 
     @property
@@ -214,7 +215,7 @@ class LRScheduler:
                 self.last_epoch = t
                 return
             self._step_attentively(t + self._fraction if epoch is None else self._checked_epoch(epoch))
-        except Exception:
+        except BaseException:
             self._advance(groups, self.last_epoch)  # one key of several may have gone on already
             raise
 
@@ -283,6 +284,7 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the base values and `last_epoch` as plain JSON; functions are left out."""
+        self._meet_new_groups()
         bases = {binding.bases_name: list(binding.bases) for binding in self._bindings}
         between = {"t": self.last_epoch + self._fraction} if self._fraction else {}
         return {**self.settings(), **bases, "last_epoch": self.last_epoch, **between}

@@ -172,6 +172,8 @@ def _one_cycle_momentum(schedule: Any, state: Mapping[str, Any], group: int, key
 
 def _parts(schedule: Any, state: Mapping[str, Any], group: int, key: str) -> dict[str, Any]:
     parts = state.get("_schedulers")
+    if isinstance(schedule, Chain) and key != "lr" and isinstance(parts, list):
+        parts = parts[:1]  # the only one that may bring another key
     if not isinstance(parts, list) or len(parts) != len(schedule.parts):
         found = f"{len(parts)}" if isinstance(parts, list) else "none"
         raise ValueError(f"the state must have as many schedulers as are composed, {len(schedule.parts)}: {found}")
