@@ -119,12 +119,7 @@ class Schedule(ABC):
         if getattr(t, "shape", ()):
             import numpy as np
 
-            times = np.asarray(t)
-            if times.dtype.kind not in "iu":
-                raise TypeError(f"'t' must be an int or an integer array: {t!r}")
-            if times.ndim != 1 or times.min(initial=0) < 0:
-                raise ValueError(f"'t' must be {'one-dimensional' if times.ndim != 1 else '>= 0'}: {t!r}")
-            return np.array([self._value(each, base) for each in times.tolist()], dtype=np.float64)
+            return np.array([self._value(each, base) for each in listed_times(t)], dtype=np.float64)
         if self.fractional and not hasattr(t, "__index__"):
             return self._value(real_number("t", t, least=0), base)
         return self._value(whole_number("t", t, least=0), base)
@@ -152,7 +147,7 @@ class Schedule(ABC):
     @property
     def has_shift(self) -> bool:
         """Whether the value may be more than a multiple of the base."""
-        return self.absolute
+        return self.absolute or any(part.has_shift for part in self._parts())
 
     @property
     def is_sized(self) -> bool:
@@ -343,6 +338,23 @@ class Schedule(ABC):
         return next((value for value in own if isinstance(value, Missing)), None)
 
 
+def listed_times(t: Any) -> list[int]:
+    """Return an integer array of times as a list, or refuse it.
+
+    Raises:
+        TypeError: If it does not hold integers.
+        ValueError: If it is not of shape (n,), or a time is negative.
+    """
+    import numpy as np
+
+    times = np.asarray(t)
+    if times.dtype.kind not in "iu":
+        raise TypeError(f"'t' must be an int or an integer array: {t!r}")
+    if times.ndim != 1 or times.min(initial=0) < 0:
+        raise ValueError(f"'t' must be {'one-dimensional' if times.ndim != 1 else '>= 0'}: {t!r}")
+    return [int(time) for time in times]
+
+
 def check_is_value(schedule: object, name: str = "schedule") -> None:
     """Refuse what is no schedule, and a schedule with settings that are no fields: it would not be saved or compared.
 
@@ -508,10 +520,6 @@ class Sequence(Schedule):
         return self.parts[0] is not None and all(part is None or part.absolute for part in self.parts)
 
     @property
-    def has_shift(self) -> bool:
-        return any(part is not None and part.has_shift for part in self.parts)
-
-    @property
     def _ends(self) -> bool:
         return self.parts[-1] is not None and self.parts[-1]._ends
 
@@ -565,7 +573,7 @@ class Sequence(Schedule):
             if part is not None:
                 affines.append(part.affine)
             else:
-                affines.append(_Standing(affines[-1], start - 1 - before).affine if affines else _base)
+                affines.append(partial(_standing, affines[-1], start - 1 - before) if affines else _base)
         return tuple(affines)
 
     def __repr__(self) -> str:
@@ -585,15 +593,9 @@ def joined(first: Schedule, end: Length, following: Schedule) -> Sequence:
     return Sequence((first, following), (end,))
 
 
-@frozen
-class _Standing:
-    """The value of a part at one time, for as long as the next one leaves it standing."""
-
-    part: Affine
-    at: int
-
-    def affine(self, t: int) -> tuple[float, float]:
-        return self.part(self.at)
+def _standing(part: Affine, at: int, t: int) -> tuple[float, float]:
+    """Return what a part gave at its last time, for as long as the next one leaves it standing."""
+    return part(at)
 
 
 def _base(t: int) -> tuple[float, float]:
@@ -631,10 +633,6 @@ class Chain(Schedule):
     @property
     def absolute(self) -> bool:
         return self.parts[0].absolute
-
-    @property
-    def has_shift(self) -> bool:
-        return any(part.has_shift for part in self.parts)
 
     def _fill(self, span: Span) -> None:
         for index, part in enumerate(self.parts[1:], 1):
@@ -688,10 +686,6 @@ class Product(Schedule):
     @property
     def absolute(self) -> bool:
         return self.schedule.absolute
-
-    @property
-    def has_shift(self) -> bool:
-        return self.schedule.has_shift
 
     def _fill(self, span: Span) -> None:
         super()._fill(span)

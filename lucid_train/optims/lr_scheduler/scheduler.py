@@ -22,7 +22,7 @@ from lucid_train.optims.param_groups import (
     write_value,
 )
 from lucid_train.protocols import HasParamGroups as Optimizer
-from lucid_train.schedules.schedule import Affine, Schedule, check_is_value
+from lucid_train.schedules.schedule import Affine, Schedule, check_is_value, listed_times
 from lucid_train.validation import one_of, real_number, whole_number
 
 if TYPE_CHECKING:
@@ -190,12 +190,7 @@ class LRScheduler:
             return binding.checked_values(whole_number("t", t, least=0), self)
         import numpy as np
 
-        epochs = np.asarray(t)
-        if epochs.dtype.kind not in "iu":
-            raise TypeError(f"'t' must be an int or an integer array: {t!r}")
-        if epochs.ndim != 1 or epochs.min(initial=0) < 0:
-            raise ValueError(f"'t' must be {'one-dimensional' if epochs.ndim != 1 else '>= 0'}: {t!r}")
-        rows = [binding.checked_values(epoch, self) for epoch in epochs.tolist()]
+        rows = [binding.checked_values(epoch, self) for epoch in listed_times(t)]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(binding.bases))
 
     def step(self, epoch: float | None = None) -> None:
@@ -370,15 +365,13 @@ class LRScheduler:
 
     def _planned(self, known: int) -> tuple[int, list[Call]]:
         """Return what a usual step needs, or ATTENTIVE if a value is filled in place or stored under several names."""
-        unusual = any(None in binding.written or len(set(binding.entries)) > 1 for binding in self._bindings)
-        if unusual or self._fraction:
-            return ATTENTIVE
-        return known, [
-            (affine, binding.entries[members[0]], members, binding.bases, binding.written)
-            for binding in self._bindings
-            for affine, members in binding.calls
-            if members
-        ]
+        calls: list[Call] = []
+        for binding in self._bindings:
+            entries = {stored_under(group, binding.key) for group in self.optimizer.param_groups}
+            if self._fraction or None in binding.written or len(entries) > 1:
+                return ATTENTIVE
+            calls += [(affine, *entries, members, binding.bases, binding.written) for affine, members in binding.calls]
+        return known, calls
 
     def _stop_watching(self) -> bool:
         """Return False if it is certain that the optimizer was not stepped since the scheduler was put on it."""
@@ -417,18 +410,16 @@ class Binding:
         key: The key.
         schedules: One schedule for all groups, or a tuple with one per group.
         bases: The base values, one per group.
+        written: What each group held after the last `write`; None for what is filled in place.
 
     Attributes:
-        entries: What each group calls the key.
-        written: What each group held after the last `write`; None for what is filled in place.
         calls: The formula of each distinct schedule, and the groups that it is for.
     """
 
     key: str
     schedules: Schedule | tuple[Schedule, ...]
     bases: list[float]
-    entries: list[str] = field(factory=list, init=False)
-    written: list[Any] = field(factory=list, init=False)
+    written: list[Any] = field(factory=list)
     calls: list[tuple[Affine, list[int]]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -465,9 +456,7 @@ class Binding:
 
     def extended(self, groups: Sequence[Group]) -> Binding:
         """Return the same with the groups that were added."""
-        new = Binding.of(self.key, self.schedules, groups, self.bases)
-        new.entries, new.written = self.entries, self.written
-        return new
+        return evolve(Binding.of(self.key, self.schedules, groups, self.bases), written=self.written)
 
     @property
     def bases_name(self) -> str:
@@ -516,7 +505,6 @@ class Binding:
         for group, schedule, base in zip(groups, self.per_group(), self.bases, strict=True):
             if f"initial_{self.key}" not in group and not schedule.absolute:
                 group[f"initial_{self.key}"] = base
-        self.entries = [stored_under(group, self.key) for group in groups]
         self.written = [write_value(group, self.key, value) for group, value in zip(groups, values, strict=True)]
 
     def leave_bases(self, groups: Sequence[Group]) -> None:
@@ -527,7 +515,8 @@ class Binding:
 
     def written_by_others(self, groups: Sequence[Group]) -> str | None:
         """Return what somebody else has written since, in words; only Python's floats are looked at."""
-        for index, (group, entry, ours) in enumerate(zip(groups, self.entries, self.written, strict=False)):
+        for index, (group, ours) in enumerate(zip(groups, self.written, strict=False)):
+            entry = stored_under(group, self.key)
             held = group.get(entry)
             if ours is not None and held is not None and held is not ours:
                 now, before = (each[0] if entry == "betas" else each for each in (held, ours))
@@ -557,9 +546,7 @@ class Binding:
         return [evolved(schedule, each) for schedule, each in zip(self.schedules, saved, strict=True)]
 
     def __copy__(self) -> Binding:
-        new = Binding(self.key, self.schedules, list(self.bases))
-        new.entries, new.written = list(self.entries), list(self.written)
-        return new
+        return evolve(self, bases=list(self.bases), written=list(self.written))
 
 
 class UpdateWatch:
