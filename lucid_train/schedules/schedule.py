@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final, overloa
 from attrs import NOTHING, define, evolve, field, fields, frozen
 
 from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, later, rounded, share
-from lucid_train.validation import real_number, whole_number
+from lucid_train.validation import listed, real_number, whole_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -450,9 +450,7 @@ class Until:
 
 
 def _check_parts(instance: Any, attribute: Any, value: Any) -> None:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{attribute.name!r} must be a list of schedules: {value!r}")
-    parts = tuple(value)
+    parts = listed(attribute.name, value, "schedules")
     if not any(part is not None for part in parts):
         raise ValueError(f"{attribute.name!r} must hold at least one schedule: {list(parts)}")
     for index, part in enumerate(parts):
@@ -463,10 +461,9 @@ def _check_parts(instance: Any, attribute: Any, value: Any) -> None:
 
 def _check_milestones(instance: Any, attribute: Any, value: Any) -> None:
     name, parts = attribute.name, instance.parts
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{name!r} must be a list of places: {value!r}")
     milestones = tuple(
-        None if each is None else count_or_share(f"{name}[{index}]", each) for index, each in enumerate(tuple(value))
+        None if each is None else count_or_share(f"{name}[{index}]", each)
+        for index, each in enumerate(listed(name, value, "places"))
     )
     if len(milestones) != len(parts) - 1:
         raise ValueError(f"{name!r} must be one less than the {len(parts)} parts: {list(milestones)}")

@@ -23,7 +23,7 @@ from lucid_train.optims.param_groups import (
 )
 from lucid_train.protocols import HasParamGroups as Optimizer
 from lucid_train.schedules.schedule import Affine, Schedule, check_is_value, listed_times
-from lucid_train.validation import one_of, real_number, whole_number
+from lucid_train.validation import check_entries, one_of, real_number, whole_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -302,7 +302,8 @@ class LRScheduler:
         t = real_number("t", state.pop("t", state.get("last_epoch", 0)), least=0) if self._is_fractional else None
         saved = {name: value for name, value in state.items() if name not in names}
         here, there = (own, saved) if prefer == "constructor" else (flat(own), flat(saved))
-        check_names(type(self).__name__, [*here, *names], [*there, *(name for name in names if name in state)])
+        found = there | {name: state[name] for name in names if name in state}
+        check_entries(f"the state of the {type(self).__name__}", found, [*here, *names])
         if prefer is None:
             check_same(own, saved)
         epoch = whole_number("last_epoch", state["last_epoch"], least=0)
@@ -311,7 +312,7 @@ class LRScheduler:
         for binding in self._bindings:
             schedules: Schedules = binding.schedules
             if prefer == "state":
-                schedules = binding.evolved(saved.get(binding.key, saved))
+                schedules = evolved(schedules, saved.get(binding.key, saved))
             bases = checked_bases(binding.bases_name, state[binding.bases_name])
             # A group that the state does not know keeps its own base.
             bindings.append(Binding.of(binding.key, schedules, groups, [*bases, *binding.bases[len(bases) :]]))
@@ -370,7 +371,11 @@ class LRScheduler:
             entries = {stored_under(group, binding.key) for group in self.optimizer.param_groups}
             if self._fraction or None in binding.written or len(entries) > 1:
                 return ATTENTIVE
-            calls += [(affine, *entries, members, binding.bases, binding.written) for affine, members in binding.calls]
+            calls += [
+                (affine, entry, members, binding.bases, binding.written)
+                for entry in entries
+                for affine, members in binding.calls
+            ]
         return known, calls
 
     def _stop_watching(self) -> bool:
@@ -539,12 +544,6 @@ class Binding:
                     )
         return None
 
-    def evolved(self, saved: Any) -> Schedules:
-        """Return the schedules with the settings in a state."""
-        if isinstance(self.schedules, Schedule):
-            return evolved(self.schedules, saved)
-        return [evolved(schedule, each) for schedule, each in zip(self.schedules, saved, strict=True)]
-
     def __copy__(self) -> Binding:
         return evolve(self, bases=list(self.bases), written=list(self.written))
 
@@ -682,37 +681,20 @@ def checked_bases(name: str, value: Any) -> list[float]:
     return [real_number(f"{name}[{index}]", base, least=least) for index, base in enumerate(value)]
 
 
-def evolved(schedule: Schedule, settings: Mapping[str, Any]) -> Schedule:
-    """Return the schedule with the settings in a state, as `settings(resolved=True)` gave them; functions stay."""
-    kind = type(schedule).__name__
-    if settings.get("class", kind) != kind:
-        raise ValueError(f"the state must be one of a {kind}: {settings['class']!r}")
-    changes: dict[str, Any] = {}
-    for name in (each.name for each in fields(type(schedule)) if each.init):
-        value = getattr(schedule, name)
-        if name not in settings:
-            continue
-        if isinstance(value, Schedule):
-            changes[name] = evolved(value, settings[name])
-        elif isinstance(value, tuple) and any(isinstance(item, Schedule) for item in value):
-            pairs = zip(value, settings[name], strict=True)
-            changes[name] = tuple(evolved(item, saved) if isinstance(item, Schedule) else item for item, saved in pairs)
-        else:
-            changes[name] = settings[name]
-    return evolve(schedule, **changes)
+def evolved(value: Any, saved: Any) -> Any:
+    """Return a schedule, or a tuple of them, with the settings in a state, as `settings(resolved=True)` gave them.
 
-
-def check_names(kind: str, expected: Iterable[str], found: Iterable[str]) -> None:
-    """Refuse a state whose entries are not those expected.
-
-    Raises:
-        ValueError: Naming what is missing and what is unknown.
+    Functions, which a state leaves out, stay; what holds no schedule is what the state says.
     """
-    expected, found = set(expected), set(found)
-    wrong = [f"lacks {name!r}" for name in sorted(expected - found)]
-    wrong += [f"has {name!r}" for name in sorted(found - expected)]
-    if wrong:
-        raise ValueError(f"the state is not one of class {kind}: it {', '.join(wrong)}")
+    if isinstance(value, tuple) and any(isinstance(item, Schedule) for item in value):
+        return tuple(evolved(item, each) for item, each in zip(value, saved, strict=True))
+    if not isinstance(value, Schedule):
+        return saved
+    kind = type(value).__name__
+    if saved.get("class", kind) != kind:
+        raise ValueError(f"the state must be one of a {kind}: {saved['class']!r}")
+    names = [each.name for each in fields(type(value)) if each.init and each.name in saved]
+    return evolve(value, **{name: evolved(getattr(value, name), saved[name]) for name in names})
 
 
 def check_same(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
