@@ -670,12 +670,10 @@ class Product(Schedule):
 
     schedule: Schedule = field(validator=_is_schedule)
     factor: Schedule = field(validator=_is_multiple)
-    _first: Affine = field(init=False, repr=False, eq=False)
-    _second: Affine = field(init=False, repr=False, eq=False)
 
     def affine(self, t: int) -> tuple[float, float]:
-        scale, shift = self._first(t)
-        factor, extra = self._second(t)
+        scale, shift = self.schedule.affine(t)
+        factor, extra = self.factor.affine(t)
         if extra:  # of a schedule of the user's own, which need not say that it has one
             raise ValueError(f"'factor' must be a multiple of its base, without a shift: {self.factor!r} at {t}")
         return scale * factor, shift * factor
@@ -683,11 +681,6 @@ class Product(Schedule):
     @property
     def absolute(self) -> bool:
         return self.schedule.absolute
-
-    def _fill(self, span: Span) -> None:
-        super()._fill(span)
-        store(self, "_first", self.schedule.affine)
-        store(self, "_second", self.factor.affine)
 
     def __repr__(self) -> str:
         factor = f"({self.factor!r})" if isinstance(self.factor, Product) else repr(self.factor)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from itertools import count
 from operator import attrgetter
@@ -209,7 +210,10 @@ class LRScheduler:
             if epoch is None and self._advance(groups, t):
                 self.last_epoch = t
                 return
-            self._step_attentively(t + self._fraction if epoch is None else self._checked_epoch(epoch))
+            if epoch is not None and not self._is_fractional:
+                cure = "lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at one"
+                raise TypeError(f"'epoch' must not be given, {cure}: {epoch!r}")
+            self._step_attentively(t + self._fraction if epoch is None else real_number("epoch", epoch, least=0))
         except BaseException:
             self._advance(groups, self.last_epoch)  # one key of several may have gone on already
             raise
@@ -264,12 +268,6 @@ class LRScheduler:
     @property
     def _is_fractional(self) -> bool:
         return all(schedule.fractional for binding in self._bindings for schedule in binding.per_group())
-
-    def _checked_epoch(self, epoch: float) -> float:
-        if not self._is_fractional:
-            cure = "lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at one"
-            raise TypeError(f"'epoch' must not be given, {cure}: {epoch!r}")
-        return real_number("epoch", epoch, least=0)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of the schedule as plain JSON; of several keys or groups, by key and in a list."""
@@ -349,7 +347,10 @@ class LRScheduler:
         if len(groups) != known:
             for index in range(known, len(groups)):
                 check_group(groups[index], index, [binding.key for binding in self._bindings])
-            self._bindings = tuple(binding.extended(groups) for binding in self._bindings)
+            self._bindings = tuple(
+                evolve(Binding.of(each.key, each.schedules, groups, each.bases), written=each.written)
+                for each in self._bindings
+            )
 
     def _values(self, bindings: Iterable[Binding], t: float) -> list[list[float]]:
         return [binding.checked_values(t, self) for binding in bindings]
@@ -459,10 +460,6 @@ class Binding:
             schedule.check_base(f"the base {'rate' if key == 'lr' else key} of group {index}", new.bases[index])
         return new
 
-    def extended(self, groups: Sequence[Group]) -> Binding:
-        """Return the same with the groups that were added."""
-        return evolve(Binding.of(self.key, self.schedules, groups, self.bases), written=self.written)
-
     @property
     def bases_name(self) -> str:
         """What the base values are called in a state."""
@@ -558,17 +555,14 @@ class UpdateWatch:
 
     def __init__(self, optimizer: Any) -> None:
         self._handle: Any = None
-        stepped: set[bool] = set()
-        self._stepped = stepped
+        self._stepped = stepped = set[bool]()
         count = getattr(optimizer, "step_count", None)
-        self._count: int | None = count if isinstance(count, int) else None
+        self._count = count if isinstance(count, int) else None
         register = getattr(optimizer, "register_step_post_hook", None)
         if self._count is None and callable(register):
-            # What the hook refers to, the optimizer keeps alive: neither the scheduler nor this watch.
-            try:
+            with suppress(AttributeError):  # a wrapper that never called its base's constructor has no list of hooks
+                # What the hook refers to, the optimizer keeps alive: neither the scheduler nor this watch.
                 self._handle = register(lambda *_: stepped.add(True))
-            except AttributeError:  # a wrapper that never called its base's constructor has no list of hooks
-                self._handle = None
 
     def __del__(self) -> None:
         self._remove_hook()
@@ -710,17 +704,12 @@ def check_same(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         raise ValueError(f"the state contradicts the constructor: {conflicts}; pass prefer= to say which wins")
 
 
-def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+def flat(value: Any, name: str = "") -> dict[str, Any]:
     """Return nested settings by names such as "parts[1].gamma"."""
-    return dict(_leaves(settings, ""))
-
-
-def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+        inner = {f"{name}.{key}" if name else str(key): item for key, item in value.items()}
     elif isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{name}[{index}]")
+        inner = {f"{name}[{index}]": item for index, item in enumerate(value)}
     else:
-        yield name, list(value) if isinstance(value, tuple) else value
+        return {name: list(value) if isinstance(value, tuple) else value}
+    return {key: leaf for at, item in inner.items() for key, leaf in flat(item, at).items()}
