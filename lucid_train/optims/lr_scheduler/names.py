@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
-from lucid_train.optims.lr_scheduler.scheduler import Binding, LRScheduler, Rates
+from lucid_train.optims.lr_scheduler.scheduler import LRScheduler, Rates
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, stored_under
 from lucid_train.protocols import HasParamGroups as Optimizer
 from lucid_train.schedules.cosine import Cosine, WarmRestarts
@@ -460,7 +460,15 @@ def _composed(
     joined: dict[str, Schedule | list[Schedule]] = {}
     for key in dict.fromkeys(key for part in parts for key in part.schedules):
         bindings = [next((each for each in part._bindings if each.key == key), None) for part in parts]
-        _check_same_bases(bindings, parts)
+        based = [
+            (index, binding.bases)
+            for index, binding in enumerate(bindings)
+            if binding is not None and not all(each.absolute for each in binding.per_group())
+        ]
+        for index, bases in based[1:]:
+            if bases != based[0][1]:
+                what = f"base {'rates' if key == 'lr' else key} of those before it, {based[0][1]}"
+                raise ValueError(f"'schedulers[{index}]' must have the {what}: {parts[index]!r}")
         if all(binding is None or isinstance(binding.schedules, Schedule) for binding in bindings):
             joined[key] = join([None if binding is None else binding.schedules for binding in bindings])  # type: ignore[misc]  # as checked
         else:
@@ -468,14 +476,3 @@ def _composed(
             rows = zip(*([None] * count if each is None else each.per_group() for each in bindings), strict=True)
             joined[key] = [join(list(row)) for row in rows]
     return joined
-
-
-def _check_same_bases(bindings: list[Binding | None], parts: tuple[LRScheduler, ...]) -> None:
-    known: list[float] | None = None
-    for index, binding in enumerate(bindings):
-        if binding is None or all(each.absolute for each in binding.per_group()):
-            continue
-        if known is not None and binding.bases != known:
-            what = f"base {'rates' if binding.key == 'lr' else binding.key} of those before it, {known}"
-            raise ValueError(f"'schedulers[{index}]' must have the {what}: {parts[index]!r}")
-        known = binding.bases

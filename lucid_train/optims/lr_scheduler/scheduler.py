@@ -138,9 +138,7 @@ class LRScheduler:
             found = (binding.trap(groups, start) for binding, start in zip(self._bindings, values, strict=True))
             self._trap = next(filter(None, found), None)
         self._watch: UpdateWatch | None = UpdateWatch(optimizer)
-        self._go_to(self.last_epoch, values)
-        if given:
-            self._binding("lr").leave_bases(groups)
+        self._go_to(self.last_epoch, values, replace_bases=bool(given))
 
     @property
     def schedule(self) -> Schedule | tuple[Schedule, ...]:
@@ -319,9 +317,7 @@ class LRScheduler:
             raise ValueError(f"'t' must lie in epoch {epoch}, the state's 'last_epoch': {place}")
         values = self._values(bindings, place)
         self._bindings, self._trap = tuple(bindings), None
-        for binding in bindings:
-            binding.leave_bases(groups)
-        self._go_to(place, values)
+        self._go_to(place, values, replace_bases=True)
         self._stop_watching()
 
     def __repr__(self) -> str:
@@ -355,10 +351,10 @@ class LRScheduler:
     def _values(self, bindings: Iterable[Binding], t: float) -> list[list[float]]:
         return [binding.checked_values(t, self) for binding in bindings]
 
-    def _go_to(self, t: float, values: Sequence[Sequence[float]]) -> None:
+    def _go_to(self, t: float, values: Sequence[Sequence[float]], *, replace_bases: bool = False) -> None:
         """Stand at time `t` and write its values, for any schedule and any optimizer."""
         for binding, each in zip(self._bindings, values, strict=True):
-            binding.write(self.optimizer.param_groups, each)
+            binding.write(self.optimizer.param_groups, each, replace_bases)
         self.last_epoch = int(t)
         self._fraction = t - self.last_epoch
         self._plan = ATTENTIVE
@@ -474,24 +470,19 @@ class Binding:
         schedules = self.schedules
         return function(schedules) if isinstance(schedules, Schedule) else [function(each) for each in schedules]
 
-    def values(self, t: Any) -> list[float]:
-        """Return the values of time `t`, one per group."""
-        values = list(self.bases)
-        for affine, members in self.calls:
-            scale, shift = affine(t)
-            for index in members:
-                values[index] = self.bases[index] * scale + shift
-        return values
-
-    def checked_values(self, t: float, owner: object) -> list[float]:
+    def checked_values(self, t: Any, owner: object) -> list[float]:
         """Return the values of time `t`, one per group, or refuse what is none; `owner` is whose they are.
 
         Raises:
             OverflowError: If a value is beyond the largest float.
             ValueError: If a value is not a number, or a rate below 0.
         """
+        values = list(self.bases)
         try:
-            values = self.values(t)
+            for affine, members in self.calls:
+                scale, shift = affine(t)
+                for index in members:
+                    values[index] = self.bases[index] * scale + shift
         except OverflowError:
             values = [math.inf]
         what = "rates" if self.key == "lr" else f"values of {self.key!r}"
@@ -502,18 +493,13 @@ class Binding:
             raise ValueError(f"the {what} of {owner!r} must be {rule}: {values} in epoch {t}")
         return values
 
-    def write(self, groups: Sequence[Group], values: Sequence[float]) -> None:
-        """Write values, one per group; a base value that a group lacks is left in it."""
+    def write(self, groups: Sequence[Group], values: Sequence[float], replace_bases: bool) -> None:
+        """Write values, one per group; a base value is left in a group that lacks it, or in place of its own."""
+        initial = f"initial_{self.key}"
         for group, schedule, base in zip(groups, self.per_group(), self.bases, strict=True):
-            if f"initial_{self.key}" not in group and not schedule.absolute:
-                group[f"initial_{self.key}"] = base
+            if not schedule.absolute and (replace_bases or initial not in group):
+                group[initial] = base
         self.written = [write_value(group, self.key, value) for group, value in zip(groups, values, strict=True)]
-
-    def leave_bases(self, groups: Sequence[Group]) -> None:
-        """Leave the base values in the groups, in place of those that are there."""
-        for group, schedule, base in zip(groups, self.per_group(), self.bases, strict=True):
-            if not schedule.absolute:
-                group[f"initial_{self.key}"] = base
 
     def written_by_others(self, groups: Sequence[Group]) -> str | None:
         """Return what somebody else has written since, in words; only Python's floats are looked at."""
