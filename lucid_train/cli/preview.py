@@ -72,7 +72,7 @@ def options(kind: type[Schedule]) -> dict[str, dict[str, Any]]:
             settings |= {"type": float, "metavar": "X"}
         else:
             several = {"nargs": "+"} if get_origin(of) not in (None, type(int | str)) else {}
-            settings |= {"type": _length, "metavar": "N", **several}
+            settings |= {"type": length, "metavar": "N", **several}
         found[f"--{each.name.replace('_', '-')}"] = settings
     return found
 
@@ -84,7 +84,9 @@ def preview(chosen: argparse.Namespace) -> int:
     schedule: Schedule = chosen.schedule(**settings)
     if chosen.warmup is not None:
         schedule = schedule.warmup(chosen.warmup, chosen.warmup_start)
-    rates = schedule.sized(epochs).table(epochs, base=real_number("lr", chosen.lr, least=0))
+    base = real_number("lr", chosen.lr, least=0)
+    schedule.check_base("lr", base)
+    rates = schedule.sized(epochs).table(epochs, base)
     if chosen.csv is not None:
         Path(chosen.csv).write_text("".join(["epoch,lr\n", *(f"{t},{rate!r}\n" for t, rate in enumerate(rates))]))
     if chosen.svg is not None:
@@ -97,14 +99,15 @@ def preview(chosen: argparse.Namespace) -> int:
 def draw(console: Console, rates: Sequence[float], title: str) -> None:
     """Draw a curve: dots of braille on a terminal that takes them, else ASCII."""
     low, high = min(rates), max(rates)
-    labels = [f"{high - (high - low) * row / (_HEIGHT - 1):.3g}" for row in range(_HEIGHT)]
+    last = _HEIGHT - 1
+    labels = [f"{high * ((last - row) / last) + low * (row / last):.3g}" for row in range(_HEIGHT)]
     margin = max(map(len, labels))
     columns = max(min(console.width, 80) - margin - 3, 10)
     fine = console.is_terminal and not console.options.ascii_only
     bar = chr(0x2502) if fine else "|"
     console.print(Text(title, style="bold", overflow="fold"))
     for index, row in enumerate(braille(rates, columns) if fine else plain(rates, columns)):
-        label = labels[index] if index % 3 == 0 or index == _HEIGHT - 1 else ""
+        label = labels[index] if index % 3 == 0 or index == last else ""
         console.print(Text(f"{label:>{margin}} {bar} ", style="dim") + Text(row, style="cyan"), soft_wrap=True)
     console.print(Text(f"{'epoch':>{margin}}   0{len(rates) - 1:>{columns - 1}}", style="dim"), soft_wrap=True)
 
@@ -162,11 +165,12 @@ def _spans(rates: Sequence[float], columns: int, height: int) -> list[range]:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, default=0.1, metavar="X", help="base rate (0.1)")
     parser.add_argument("--epochs", type=int, default=100, metavar="N", help="epochs, or steps, to show (100)")
-    parser.add_argument("--warmup", type=_length, metavar="N", help="epochs of a linear warm-up before it, or N%%")
+    parser.add_argument("--warmup", type=length, metavar="N", help="epochs of a linear warm-up before it, or N%%")
     parser.add_argument("--warmup-start", type=float, default=0.1, metavar="X", help="share of the rate it begins at")
     parser.add_argument("--svg", metavar="FILE", help="write a picture instead")
     parser.add_argument("--csv", metavar="FILE", help="write the numbers instead")
 
 
-def _length(text: str) -> int | str:
+def length(text: str) -> int | str:
+    """Return a length as a schedule takes it; argparse names this function where there is none to be read."""
     return text if text.endswith("%") else int(text)
