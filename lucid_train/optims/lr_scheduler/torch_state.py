@@ -68,9 +68,8 @@ def _is_progress(name: str) -> bool:
 
 
 def _plain_settings(state: Mapping[Any, Any]) -> dict[str, Any]:
-    names = [str(name) for name in state if name == "_schedulers" or not _is_progress(str(name))]
-    by_name = {str(name): value for name, value in state.items()}
-    return {name: plain for name in names if (plain := _plain(by_name[name])) is not None}
+    left = _settings_left({str(name): value for name, value in state.items()})
+    return {name: plain for name, value in left.items() if (plain := _plain(value)) is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -193,7 +192,12 @@ def _plateau(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings_left(state: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if not _is_progress(name) and name not in names}
+    """Return the entries that are settings, those of the parts among them, but for the names."""
+    return {
+        name: value
+        for name, value in state.items()
+        if (name == "_schedulers" or not _is_progress(name)) and name not in names
+    }
 
 
 _TRANSLATORS: dict[type[Schedule], Callable[[Any, Mapping[str, Any], int, str], dict[str, Any]]] = {
