@@ -194,11 +194,10 @@ class LRSchedulerCallback(Callback):
 
     def settings(self) -> dict[str, Any]:
         given = self.schedule
-        if isinstance(given, LRScheduler):
-            return {**super().settings(), "schedule": {"class": type(given).__name__, **given.settings()}}
-        if _is_steppable(given):
-            return {**super().settings(), "schedule": {"class": type(given).__name__, **foreign_settings(given)}}
-        return {**super().settings(), "schedule": repr(given)}
+        if not _is_steppable(given):
+            return {**super().settings(), "schedule": repr(given)}
+        own = given.settings() if isinstance(given, LRScheduler) else foreign_settings(given)
+        return {**super().settings(), "schedule": {"class": type(given).__name__, **own}}
 
     def reset(self) -> None:
         saved, self._saved = self._saved, None
@@ -361,9 +360,8 @@ class CosineAnnealingLRCallback(_NamedSchedule):
 
 def run_length(run: Run, interval: Interval) -> int | None:
     """Return the epochs of the run, or its steps, or None where that is unknown."""
-    if interval == "epoch":
-        return run.epochs or None
-    return run.epochs * run.steps_per_epoch or None if run.steps_per_epoch is not None else None
+    steps = 1 if interval == "epoch" else run.steps_per_epoch
+    return None if steps is None else steps * run.epochs or None
 
 
 def _is_steppable(value: Any) -> bool:

@@ -108,6 +108,17 @@ def function(name: str, value: T) -> T:
     return value
 
 
+def listed(name: str, value: Any, what: str) -> tuple[Any, ...]:
+    """Check a list, or anything else that can be iterated and is no string, and return its items.
+
+    Raises:
+        TypeError: If it is none; `what` says what it should hold.
+    """
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name!r} must be a list of {what}: {value!r}")
+    return tuple(value)
+
+
 def metric_name(name: str, value: Any) -> str:
     """Check the name of a metric and return it.
 

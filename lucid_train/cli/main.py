@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         return int(chosen.command(chosen))
-    except (TypeError, ValueError, OSError) as error:
+    except (TypeError, ValueError, OverflowError, OSError) as error:
         # The library's errors name the argument, the rule and the value: they are the message.
         print(f"lucid-train: error: {clean(str(error), sys.stderr.encoding)}", file=sys.stderr)
         # An OSError is of standard output, which is full or closed, or of a file to write.

@@ -84,7 +84,9 @@ def preview(chosen: argparse.Namespace) -> int:
     schedule: Schedule = chosen.schedule(**settings)
     if chosen.warmup is not None:
         schedule = schedule.warmup(chosen.warmup, chosen.warmup_start)
-    rates = schedule.sized(epochs).table(epochs, base=real_number("lr", chosen.lr, least=0))
+    base = real_number("lr", chosen.lr, least=0)
+    schedule.check_base("lr", base)
+    rates = schedule.sized(epochs).table(epochs, base)
     if chosen.csv is not None:
         Path(chosen.csv).write_text("".join(["epoch,lr\n", *(f"{t},{rate!r}\n" for t, rate in enumerate(rates))]))
     if chosen.svg is not None:
@@ -97,14 +99,15 @@ def preview(chosen: argparse.Namespace) -> int:
 def draw(console: Console, rates: Sequence[float], title: str) -> None:
     """Draw a curve: dots of braille on a terminal that takes them, else ASCII."""
     low, high = min(rates), max(rates)
-    labels = [f"{high - (high - low) * row / (_HEIGHT - 1):.3g}" for row in range(_HEIGHT)]
+    last = _HEIGHT - 1
+    labels = [f"{high * ((last - row) / last) + low * (row / last):.3g}" for row in range(_HEIGHT)]
     margin = max(map(len, labels))
     columns = max(min(console.width, 80) - margin - 3, 10)
     fine = console.is_terminal and not console.options.ascii_only
     bar = chr(0x2502) if fine else "|"
     console.print(Text(title, style="bold", overflow="fold"))
     for index, row in enumerate(braille(rates, columns) if fine else plain(rates, columns)):
-        label = labels[index] if index % 3 == 0 or index == _HEIGHT - 1 else ""
+        label = labels[index] if index % 3 == 0 or index == last else ""
         console.print(Text(f"{label:>{margin}} {bar} ", style="dim") + Text(row, style="cyan"), soft_wrap=True)
     console.print(Text(f"{'epoch':>{margin}}   0{len(rates) - 1:>{columns - 1}}", style="dim"), soft_wrap=True)
 

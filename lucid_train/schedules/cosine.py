@@ -12,9 +12,25 @@ from lucid_train.schedules.schedule import Schedule, stored
 from lucid_train.validation import one_of, real_number, whole_number
 
 
+class _Floored:
+    """What a floor of `eta_min` asks of the base."""
+
+    __slots__ = ()
+    eta_min: float
+
+    @property
+    def has_shift(self) -> bool:
+        return self.eta_min != 0.0
+
+    def check_base(self, name: str, base: float) -> None:
+        # More than the rounding of a float32: a rate of 0.01 may read as 0.0099999998.
+        if self.eta_min > base * (1 + 1e-6):
+            raise ValueError(f"'eta_min' must be <= {name}, {base}: {self.eta_min}")
+
+
 @final
 @frozen(repr=False)
-class Cosine(Schedule):
+class Cosine(_Floored, Schedule):
     """Fall along half a cosine, from the base to `eta_min` at `T_max`.
 
     The value at `t <= T_max` is `eta_min + (base - eta_min) * cos(pi * t / (2 * T_max)) ** 2`, within 8 ulp: the
@@ -52,13 +68,6 @@ class Cosine(Schedule):
         left = sin(pi * (T_max - t) / (2 * T_max)) ** 2
         return left, self.eta_min * (1.0 - left)
 
-    @property
-    def has_shift(self) -> bool:
-        return self.eta_min != 0.0
-
-    def check_base(self, name: str, base: float) -> None:
-        check_not_below("eta_min", self.eta_min, name, base)
-
     def _folded(self, t: int) -> int:
         """Return the time of the first descent that has the value of time `t`."""
         T_max = self._T_max
@@ -73,7 +82,7 @@ class Cosine(Schedule):
 
 @final
 @frozen(repr=False)
-class WarmRestarts(Schedule):
+class WarmRestarts(_Floored, Schedule):
     """Fall along half a cosine, again and again, each time `T_mult` times as slowly.
 
     The `i`-th descent, from 0, is `T_i = T_0 * T_mult**i` long and begins at the base. At its time `t`, counted from 0,
@@ -111,20 +120,3 @@ class WarmRestarts(Schedule):
             return 1.0 - fallen, self.eta_min * fallen
         left = sin(pi * (length - t) / (2 * length)) ** 2
         return left, self.eta_min * (1.0 - left)
-
-    @property
-    def has_shift(self) -> bool:
-        return self.eta_min != 0.0
-
-    def check_base(self, name: str, base: float) -> None:
-        check_not_below("eta_min", self.eta_min, name, base)
-
-
-def check_not_below(field: str, lowest: float, name: str, base: float) -> None:
-    """Refuse a lowest value that is above the base.
-
-    Raises:
-        ValueError: If it is, by more than the rounding of a float32: a rate of 0.01 may read as 0.0099999998.
-    """
-    if lowest > base * (1 + 1e-6):
-        raise ValueError(f"{field!r} must be <= {name}, {base}: {lowest}")

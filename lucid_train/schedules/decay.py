@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from lucid_train.schedules.length import Length, count_or_share
 from lucid_train.schedules.schedule import Schedule, store, stored
-from lucid_train.validation import real_number
+from lucid_train.validation import listed, real_number
 
 
 @final
@@ -35,12 +35,13 @@ class Step(Schedule):
 
 
 def _in_order(instance: Any, attribute: Any, value: Any) -> None:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{attribute.name!r} must be a list of epochs: {value!r}")
-    places = [count_or_share(f"{attribute.name}[{index}]", place, least=0) for index, place in enumerate(tuple(value))]
+    name = attribute.name
+    places = [
+        count_or_share(f"{name}[{index}]", each, least=0) for index, each in enumerate(listed(name, value, "epochs"))
+    ]
     # Places among which there are shares can be ordered only for a run.
     in_order = places if any(isinstance(place, str) for place in places) else sorted(places)
-    store(instance, attribute.name, tuple(in_order))
+    store(instance, name, tuple(in_order))
 
 
 @final

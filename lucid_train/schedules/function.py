@@ -67,15 +67,14 @@ class Multiplicative(Schedule):
     def affine(self, t: int) -> tuple[float, float]:
         products = self._products
         at, product = products.last
-        if at > t or t - at > _STRIDE:
+        if not at <= t <= at + _STRIDE:
             mark = min(t // _STRIDE, len(products.marks) - 1)
-            if not mark * _STRIDE <= at <= t:
-                at, product = mark * _STRIDE, products.marks[mark]
+            at, product = mark * _STRIDE, products.marks[mark]
         while at < t:
             at += 1
             factor = self.f(at)
             product *= factor if type(factor) is float else _as_float(factor, at)
-            if at % _STRIDE == 0 and at == len(products.marks) * _STRIDE:
+            if at == len(products.marks) * _STRIDE:
                 products.marks.append(product)
         products.last = t, product
         return product, 0.0

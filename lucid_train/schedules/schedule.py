@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final, overloa
 from attrs import NOTHING, define, evolve, field, fields, frozen
 
 from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, later, rounded, share
-from lucid_train.validation import real_number, whole_number
+from lucid_train.validation import listed, real_number, whole_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,12 +119,7 @@ class Schedule(ABC):
         if getattr(t, "shape", ()):
             import numpy as np
 
-            times = np.asarray(t)
-            if times.dtype.kind not in "iu":
-                raise TypeError(f"'t' must be an int or an integer array: {t!r}")
-            if times.ndim != 1 or times.min(initial=0) < 0:
-                raise ValueError(f"'t' must be {'one-dimensional' if times.ndim != 1 else '>= 0'}: {t!r}")
-            return np.array([self._value(each, base) for each in times.tolist()], dtype=np.float64)
+            return np.array([self._value(each, base) for each in listed_times(t)], dtype=np.float64)
         if self.fractional and not hasattr(t, "__index__"):
             return self._value(real_number("t", t, least=0), base)
         return self._value(whole_number("t", t, least=0), base)
@@ -152,7 +147,7 @@ class Schedule(ABC):
     @property
     def has_shift(self) -> bool:
         """Whether the value may be more than a multiple of the base."""
-        return self.absolute
+        return self.absolute or any(part.has_shift for part in self._parts())
 
     @property
     def is_sized(self) -> bool:
@@ -343,6 +338,23 @@ class Schedule(ABC):
         return next((value for value in own if isinstance(value, Missing)), None)
 
 
+def listed_times(t: Any) -> list[int]:
+    """Return an integer array of times as a list, or refuse it.
+
+    Raises:
+        TypeError: If it does not hold integers.
+        ValueError: If it is not of shape (n,), or a time is negative.
+    """
+    import numpy as np
+
+    times = np.asarray(t)
+    if times.dtype.kind not in "iu":
+        raise TypeError(f"'t' must be an int or an integer array: {t!r}")
+    if times.ndim != 1 or times.min(initial=0) < 0:
+        raise ValueError(f"'t' must be {'one-dimensional' if times.ndim != 1 else '>= 0'}: {t!r}")
+    return [int(time) for time in times]
+
+
 def check_is_value(schedule: object, name: str = "schedule") -> None:
     """Refuse what is no schedule, and a schedule with settings that are no fields: it would not be saved or compared.
 
@@ -438,9 +450,7 @@ class Until:
 
 
 def _check_parts(instance: Any, attribute: Any, value: Any) -> None:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{attribute.name!r} must be a list of schedules: {value!r}")
-    parts = tuple(value)
+    parts = listed(attribute.name, value, "schedules")
     if not any(part is not None for part in parts):
         raise ValueError(f"{attribute.name!r} must hold at least one schedule: {list(parts)}")
     for index, part in enumerate(parts):
@@ -451,10 +461,9 @@ def _check_parts(instance: Any, attribute: Any, value: Any) -> None:
 
 def _check_milestones(instance: Any, attribute: Any, value: Any) -> None:
     name, parts = attribute.name, instance.parts
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{name!r} must be a list of places: {value!r}")
     milestones = tuple(
-        None if each is None else count_or_share(f"{name}[{index}]", each) for index, each in enumerate(tuple(value))
+        None if each is None else count_or_share(f"{name}[{index}]", each)
+        for index, each in enumerate(listed(name, value, "places"))
     )
     if len(milestones) != len(parts) - 1:
         raise ValueError(f"{name!r} must be one less than the {len(parts)} parts: {list(milestones)}")
@@ -506,10 +515,6 @@ class Sequence(Schedule):
     @property
     def absolute(self) -> bool:
         return self.parts[0] is not None and all(part is None or part.absolute for part in self.parts)
-
-    @property
-    def has_shift(self) -> bool:
-        return any(part is not None and part.has_shift for part in self.parts)
 
     @property
     def _ends(self) -> bool:
@@ -565,7 +570,7 @@ class Sequence(Schedule):
             if part is not None:
                 affines.append(part.affine)
             else:
-                affines.append(_Standing(affines[-1], start - 1 - before).affine if affines else _base)
+                affines.append(partial(_standing, affines[-1], start - 1 - before) if affines else _base)
         return tuple(affines)
 
     def __repr__(self) -> str:
@@ -585,15 +590,9 @@ def joined(first: Schedule, end: Length, following: Schedule) -> Sequence:
     return Sequence((first, following), (end,))
 
 
-@frozen
-class _Standing:
-    """The value of a part at one time, which the next one does not change."""
-
-    part: Affine
-    at: int
-
-    def affine(self, t: int) -> tuple[float, float]:
-        return self.part(self.at)
+def _standing(part: Affine, at: int, t: int) -> tuple[float, float]:
+    """Return what a part gave at its last time, for as long as the next one leaves it standing."""
+    return part(at)
 
 
 def _base(t: int) -> tuple[float, float]:
@@ -631,10 +630,6 @@ class Chain(Schedule):
     @property
     def absolute(self) -> bool:
         return self.parts[0].absolute
-
-    @property
-    def has_shift(self) -> bool:
-        return any(part.has_shift for part in self.parts)
 
     def _fill(self, span: Span) -> None:
         for index, part in enumerate(self.parts[1:], 1):
@@ -675,12 +670,10 @@ class Product(Schedule):
 
     schedule: Schedule = field(validator=_is_schedule)
     factor: Schedule = field(validator=_is_multiple)
-    _first: Affine = field(init=False, repr=False, eq=False)
-    _second: Affine = field(init=False, repr=False, eq=False)
 
     def affine(self, t: int) -> tuple[float, float]:
-        scale, shift = self._first(t)
-        factor, extra = self._second(t)
+        scale, shift = self.schedule.affine(t)
+        factor, extra = self.factor.affine(t)
         if extra:  # of a schedule of the user's own, which need not say that it has one
             raise ValueError(f"'factor' must be a multiple of its base, without a shift: {self.factor!r} at {t}")
         return scale * factor, shift * factor
@@ -688,15 +681,6 @@ class Product(Schedule):
     @property
     def absolute(self) -> bool:
         return self.schedule.absolute
-
-    @property
-    def has_shift(self) -> bool:
-        return self.schedule.has_shift
-
-    def _fill(self, span: Span) -> None:
-        super()._fill(span)
-        store(self, "_first", self.schedule.affine)
-        store(self, "_second", self.factor.affine)
 
     def __repr__(self) -> str:
         factor = f"({self.factor!r})" if isinstance(self.factor, Product) else repr(self.factor)

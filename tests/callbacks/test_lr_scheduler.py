@@ -275,3 +275,11 @@ def test_a_plateau_follows_the_evaluations_within_epochs() -> None:
     history = trainer.fit()
     assert [rate for (rate,) in optimizer.used] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     assert plateau.last_epoch == len(history.evaluations) == 4
+
+
+def test_a_group_added_after_the_last_step_is_in_the_state() -> None:
+    optimizer = RateWitness(0.5)
+    callback = LRSchedulerCallback(Cosine())
+    Trainer(step=lambda batch: 0.0, data=[0], optimizer=optimizer, epochs=2, callbacks=[callback]).fit()
+    optimizer.param_groups.append({"params": [], "lr": 0.25})
+    assert callback.state_dict() == {"last_epoch": 2, "base_lrs": [0.5, 0.25]}

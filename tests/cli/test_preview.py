@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lucid_train import schedules
 from lucid_train.cli import preview
+from lucid_train.cli.main import main
 from lucid_train.schedules import Cosine
 
 
@@ -152,6 +153,7 @@ def test_the_options_are_the_settings(arguments: str, schedule: Cosine, tmp_path
         (["cosine", "--epochs", "0"], "'epochs' must be >= 1: 0"),
         (["step", "--step-size", "200%"], "'step_size' must be a share of the run"),
         (["cosine", "--lr", "-1"], "must be >= 0: -1.0"),
+        (["cosine", "--eta-min", "0.5", "--warmup", "5"], "'eta_min' must be <= lr, 0.1: 0.5"),
     ],
 )
 def test_what_the_library_refuses_reaches_the_command(arguments: list[str], message: str) -> None:
@@ -171,6 +173,17 @@ def test_a_length_that_is_none_is_named_as_one(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         run("step", "--step-size", "x")
     assert capsys.readouterr().err.endswith("error: argument --step-size: invalid length value: 'x'\n")
+
+
+def test_a_value_beyond_the_largest_float_ends_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preview", "exponential", "--gamma", "2", "--epochs", "2000"]) == 2
+    assert capsys.readouterr() == ("", "lucid-train: error: Exponential(2.0) exceeds the largest float at 1024\n")
+
+
+def test_the_scale_ends_at_the_lowest_value(capsys: pytest.CaptureFixture[str]) -> None:
+    run("linear", "--start-factor", "0", "--epochs", "30")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("|")[0].strip() for line in (lines[1], lines[12])] == ["0.0967", "0"]
 
 
 def test_every_schedule_that_can_be_typed_has_a_name() -> None:

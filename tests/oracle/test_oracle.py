@@ -63,6 +63,8 @@ FROZEN_AGAIN = {
     "torch: refused: another pct_start": "as above",
     "torch: refused: fewer phases": "as above",
     "torch: refused: another part": "the error names the part",
+    "torch: refused: another class": "states that do not fit are refused in the words of all other states",
+    "torch: refused: a chain as a sequence": "as above",
 }
 
 RESULTS = table()

@@ -129,7 +129,7 @@ def test_a_pytorch_cosine_on_its_way_up_suits_only_mirror() -> None:
 
 def test_a_pytorch_state_of_another_class_or_setting_is_refused() -> None:
     mine = ours.ExponentialLR(sgd(0.1), 0.9)
-    with pytest.raises(ValueError, match="not one of class ExponentialLR: it has 'step_size'"):
+    with pytest.raises(ValueError, match="the state of the ExponentialLR does not fit: 'step_size' is unknown"):
         mine.load_state_dict(theirs.StepLR(sgd(0.1), 3).state_dict())
     with pytest.raises(ValueError, match=r"'gamma' is 0.9 here and 0.8 there"):
         mine.load_state_dict(theirs.ExponentialLR(sgd(0.1), 0.8).state_dict())

@@ -13,6 +13,7 @@ from torch.optim import lr_scheduler as theirs
 
 from lucid_train.optims import lr_scheduler as ours
 from tests.support.pytorch import rates_and_momenta, sgd, walk_with_momenta
+from tests.support.schedules import inverse_lr
 
 EPOCHS = 60
 rates = st.lists(st.floats(1e-4, 10), min_size=1, max_size=3)
@@ -214,6 +215,9 @@ STATES: dict[str, Build] = {
         opt, [home.LinearLR(opt, 0.1, 1.0, 5), home.CosineAnnealingLR(opt, 30), home.ExponentialLR(opt, 0.9)], [5, 15]
     ),
     "chained": lambda home, opt: home.ChainedScheduler([home.ConstantLR(opt, 0.1, 5), home.ExponentialLR(opt, 0.9)]),
+    "chained on one cycle": lambda home, opt: home.ChainedScheduler(
+        [home.OneCycleLR(opt, 1.0, 30), home.ConstantLR(opt, 1.0, 5)]
+    ),
 }
 
 
@@ -273,6 +277,13 @@ def test_a_state_of_pytorchs_that_contradicts_is_refused(name: str, other: Any) 
     state = STATES[name](theirs, sgd(0.1, 0.2)).state_dict()
     with pytest.raises(ValueError, match="the state"):
         other(sgd(0.1, 0.2)).load_state_dict(state)
+
+
+def test_a_composition_of_pytorchs_is_no_state_of_a_schedule_without_settings() -> None:
+    there = sgd(0.1)
+    state = theirs.ChainedScheduler([theirs.ConstantLR(there), theirs.ExponentialLR(there, 0.5)]).state_dict()
+    with pytest.raises(ValueError, match=r"the state of the LRScheduler does not fit: '_schedulers\[0\]\."):
+        inverse_lr(sgd(0.1)).load_state_dict(state)
 
 
 # Where PyTorch's own values are at fault: the README's table stands on these.

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
-from lucid_train.optims.lr_scheduler.scheduler import Binding, LRScheduler, Rates
+from lucid_train.optims.lr_scheduler.scheduler import LRScheduler, Rates
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, stored_under
 from lucid_train.protocols import HasParamGroups as Optimizer
 from lucid_train.schedules.cosine import Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle
 from lucid_train.schedules.decay import Exponential, MultiStep, Polynomial, Step
 from lucid_train.schedules.function import Function, Multiplicative
-from lucid_train.schedules.schedule import Chain, Linear, Schedule
+from lucid_train.schedules.schedule import Chain, Linear, Schedule, function
 from lucid_train.schedules.schedule import Sequence as SequenceOf
 from lucid_train.schedules.warmup import Constant, Noam
-from lucid_train.validation import flag, real_number, whole_number
+from lucid_train.validation import flag, listed, real_number, whole_number
 
 T = TypeVar("T")
 PerGroup = float | Sequence[float]
@@ -249,21 +248,22 @@ class CyclicLR(LRScheduler, of=Cyclic):
         up = whole_number("step_size_up", step_size_up, least=1)
         down = up if step_size_down is None else whole_number("step_size_down", step_size_down, least=0)
 
-        def between(low: float, high: float) -> Cyclic:
+        def rate(low: float, high: float) -> Cyclic:
+            if low > high:
+                raise ValueError(f"'max_lr' must be >= 'base_lr', {low}: {high}")
             return Cyclic(low, high, up, down, mode, gamma, scale_fn, scale_mode)
 
+        def momentum(low: float, high: float) -> Cyclic:
+            if low > high:
+                raise ValueError(f"'base_momentum' must be <= 'max_momentum', {high}: {low}")
+            return Cyclic(high, low, up, down, mode, gamma, scale_fn, scale_mode)
+
         count = len(param_groups(optimizer))
-        low, high = (
-            numbers_per_group("base_lr", base_lr, count, least=0),
-            numbers_per_group("max_lr", max_lr, count, least=0),
-        )
-        for bottom, top in _pairs(low, high):
-            if top < bottom:
-                raise ValueError(f"'max_lr' must be >= 'base_lr', {bottom}: {top}")
-        schedules: dict[str, Any] = {"lr": _spread(between, low, high)}
+        given = {"base_lr": base_lr, "max_lr": max_lr}
+        bounds = [numbers_per_group(name, value, count, least=0) for name, value in given.items()]
+        schedules: dict[str, Any] = {"lr": _spread(rate, *bounds)}
         if _cycles_momentum(optimizer, cycle_momentum):
-            slow, fast = _momenta(base_momentum, max_momentum, count)
-            schedules["momentum"] = _spread(between, fast, slow)
+            schedules["momentum"] = _spread(momentum, *_momenta(base_momentum, max_momentum, count))
         self._bind(optimizer, schedules, last_epoch)
 
 
@@ -342,14 +342,9 @@ class SequentialLR(LRScheduler):
         self, optimizer: Optimizer, schedulers: Iterable[LRScheduler], milestones: Iterable[int], last_epoch: int = -1
     ) -> None:
         parts = _checked_parts(optimizer, schedulers, last_epoch)
-        if isinstance(milestones, (str, bytes)) or not hasattr(milestones, "__iter__"):
-            raise TypeError(f"'milestones' must be a list of epochs: {milestones!r}")
-        ends = [whole_number(f"milestones[{index}]", epoch, least=1) for index, epoch in enumerate(milestones)]
-        if len(ends) != len(parts) - 1:
-            raise ValueError(f"'milestones' must be one less than the {len(parts)} schedulers: {ends}")
-        if any(epoch >= later for epoch, later in pairwise(ends)):
-            raise ValueError(f"'milestones' must rise: {ends}")
-        schedules = _composed(parts, lambda found: SequenceOf(tuple(found), tuple(ends)))
+        epochs = listed("milestones", milestones, "epochs")
+        ends = [_count(f"milestones[{index}]", epoch) for index, epoch in enumerate(epochs)]
+        schedules = _composed(parts, lambda found: SequenceOf(found, ends))
         self._bind(optimizer, schedules, last_epoch, parts=parts)
 
 
@@ -373,21 +368,14 @@ class ChainedScheduler(LRScheduler):
     """
 
     def __init__(self, schedulers: Iterable[LRScheduler], optimizer: Any = None) -> None:
-        found = tuple(schedulers) if hasattr(schedulers, "__iter__") else schedulers
-        if optimizer is None and isinstance(found, tuple) and found:
-            optimizer = getattr(found[0], "optimizer", None)
-            if optimizer is None:
-                raise TypeError(f"'schedulers[0]' must be a scheduler of this library: {found[0]!r}")
-        elif optimizer is None:
-            raise ValueError(f"'schedulers' must hold at least one scheduler: {schedulers!r}")
-        parts = _checked_parts(optimizer, found, -1)
+        parts = _checked_parts(optimizer, schedulers, -1)
         for index, part in enumerate(parts[1:], 1):
             if any(each.absolute for binding in part._bindings for each in binding.per_group()):
                 raise TypeError(f"'schedulers[{index}]' must depend on its base rates alone, or come first: {part!r}")
             if list(part.schedules) != ["lr"]:
                 raise TypeError(f"'schedulers[{index}]' must set the rates alone, or come first: {part!r}")
-        schedules = _composed(parts, lambda found: Chain(tuple(each for each in found if each is not None)))
-        self._bind(optimizer, schedules, -1, parts=parts)
+        schedules = _composed(parts, lambda found: Chain([each for each in found if each is not None]))
+        self._bind(parts[0].optimizer, schedules, -1, parts=parts)
 
 
 def _count(name: str, value: Any) -> int:
@@ -399,37 +387,26 @@ def _of_functions(
 ) -> Schedule | tuple[Schedule, ...]:
     several = isinstance(functions, (list, tuple))
     each: Sequence[Any] = functions if several else (functions,)  # type: ignore[assignment]  # a sequence where several
-    for index, function in enumerate(each):
-        if not callable(function) or isinstance(function, type):
-            name = f"lr_lambda[{index}]" if several else "lr_lambda"
-            raise TypeError(f"{name!r} must be a function of the epoch: {function!r}")
+    found = tuple(kind(function(f"lr_lambda[{index}]" if several else "lr_lambda", f)) for index, f in enumerate(each))
     groups = len(param_groups(optimizer))
     if several and len(each) != groups:
         raise ValueError(f"'lr_lambda' must be one function or one per group, {groups}: {len(each)}")
-    found = tuple(kind(function) for function in each)
     return found if several else found[0]
-
-
-def _pairs(*values: float | list[float]) -> list[tuple[float, ...]]:
-    """Return the numbers of each group; a single row if they are the same for all."""
-    count = next((len(each) for each in values if isinstance(each, list)), 1)
-    return list(zip(*(each if isinstance(each, list) else [each] * count for each in values), strict=True))
 
 
 def _spread(make: Callable[..., T], *values: float | list[float]) -> T | list[T]:
     """Return what is made of the numbers: one for all groups, or one per group, the same for groups with the same."""
-    rows = _pairs(*values)
+    count = next((len(each) for each in values if isinstance(each, list)), None)
+    if count is None:
+        return make(*values)
+    rows = list(zip(*(each if isinstance(each, list) else [each] * count for each in values), strict=True))
     made = {row: make(*row) for row in rows}
-    return [made[row] for row in rows] if any(isinstance(each, list) for each in values) else made[rows[0]]
+    return [made[row] for row in rows]
 
 
-def _momenta(low: PerGroup, high: PerGroup, count: int) -> tuple[float | list[float], float | list[float]]:
-    base = numbers_per_group("base_momentum", low, count, least=0, below=1)
-    top = numbers_per_group("max_momentum", high, count, least=0, below=1)
-    for one, other in _pairs(base, top):
-        if one > other:
-            raise ValueError(f"'base_momentum' must be <= 'max_momentum', {other}: {one}")
-    return base, top
+def _momenta(low: PerGroup, high: PerGroup, count: int) -> list[float | list[float]]:
+    given = {"base_momentum": low, "max_momentum": high}
+    return [numbers_per_group(name, value, count, least=0, below=1) for name, value in given.items()]
 
 
 def _cycles_momentum(optimizer: Optimizer, cycle_momentum: bool) -> bool:
@@ -455,12 +432,12 @@ def _total_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: i
     return whole_number("epochs", epochs, least=1) * whole_number("steps_per_epoch", steps_per_epoch, least=1)
 
 
-def _checked_parts(optimizer: Optimizer, schedulers: Any, last_epoch: int) -> tuple[LRScheduler, ...]:
-    param_groups(optimizer)
+def _checked_parts(optimizer: Any, schedulers: Any, last_epoch: int) -> tuple[LRScheduler, ...]:
+    """Return schedulers as a tuple, or refuse what is not to be composed; without an optimizer, the first has it."""
     done = whole_number("last_epoch", last_epoch, least=-1)
-    if not hasattr(schedulers, "__iter__"):
-        raise TypeError(f"'schedulers' must be a list of schedulers: {schedulers!r}")
-    parts = tuple(schedulers)
+    parts = listed("schedulers", schedulers, "schedulers")
+    if optimizer is not None:
+        param_groups(optimizer)
     if not parts:
         raise ValueError("'schedulers' must hold at least one scheduler: []")
     for index, part in enumerate(parts):
@@ -469,7 +446,7 @@ def _checked_parts(optimizer: Optimizer, schedulers: Any, last_epoch: int) -> tu
             raise TypeError(f"{name!r} must be a scheduler of this library: {part!r}")
         if part.follows_metric:
             raise TypeError(f"{name!r} must not follow a metric: {part!r}")
-        if part.optimizer is not optimizer:
+        if part.optimizer is not (parts[0].optimizer if optimizer is None else optimizer):
             raise ValueError(f"{name!r} must be on the same optimizer as the whole: {part!r}")
         if part.last_epoch not in (0, done + 1):
             raise ValueError(f"{name!r} must not have been stepped: {part!r}")
@@ -483,7 +460,15 @@ def _composed(
     joined: dict[str, Schedule | list[Schedule]] = {}
     for key in dict.fromkeys(key for part in parts for key in part.schedules):
         bindings = [next((each for each in part._bindings if each.key == key), None) for part in parts]
-        _check_same_bases(bindings, parts)
+        based = [
+            (index, binding.bases)
+            for index, binding in enumerate(bindings)
+            if binding is not None and not all(each.absolute for each in binding.per_group())
+        ]
+        for index, bases in based[1:]:
+            if bases != based[0][1]:
+                what = f"base {'rates' if key == 'lr' else key} of those before it, {based[0][1]}"
+                raise ValueError(f"'schedulers[{index}]' must have the {what}: {parts[index]!r}")
         if all(binding is None or isinstance(binding.schedules, Schedule) for binding in bindings):
             joined[key] = join([None if binding is None else binding.schedules for binding in bindings])  # type: ignore[misc]  # as checked
         else:
@@ -491,14 +476,3 @@ def _composed(
             rows = zip(*([None] * count if each is None else each.per_group() for each in bindings), strict=True)
             joined[key] = [join(list(row)) for row in rows]
     return joined
-
-
-def _check_same_bases(bindings: list[Binding | None], parts: tuple[LRScheduler, ...]) -> None:
-    known: list[float] | None = None
-    for index, binding in enumerate(bindings):
-        if binding is None or all(each.absolute for each in binding.per_group()):
-            continue
-        if known is not None and binding.bases != known:
-            what = f"base {'rates' if binding.key == 'lr' else binding.key} of those before it, {known}"
-            raise ValueError(f"'schedulers[{index}]' must have the {what}: {parts[index]!r}")
-        known = binding.bases

@@ -12,14 +12,13 @@ from lucid_train.optims.lr_scheduler.scheduler import (
     WRONG_ORDER,
     LRScheduler,
     UpdateWatch,
-    check_names,
     check_same,
     checked_bases,
     checked_state,
 )
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, read_rates, write_value
 from lucid_train.protocols import HasParamGroups as Optimizer
-from lucid_train.validation import one_of, real_number, whole_number
+from lucid_train.validation import check_entries, one_of, real_number, whole_number
 
 _SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 _COUNTS = ("num_bad_epochs", "cooldown_counter", "last_epoch")
@@ -139,7 +138,7 @@ class ReduceLROnPlateau(LRScheduler):
     def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
         """Go on from a state, ours or PyTorch's, and write its rates; see LRScheduler."""
         state = checked_state(self, state, prefer)
-        check_names(type(self).__name__, [*_SETTINGS, *_PROGRESS], state)
+        check_entries(f"the state of the {type(self).__name__}", state, [*_SETTINGS, *_PROGRESS])
         groups = self.optimizer.param_groups
         saved = {name: state[name] for name in _SETTINGS}
         settings = _checked_settings(saved, len(groups)) if prefer == "state" else self.settings()

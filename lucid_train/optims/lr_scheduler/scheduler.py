@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from itertools import count
 from operator import attrgetter
@@ -22,8 +23,8 @@ from lucid_train.optims.param_groups import (
     write_value,
 )
 from lucid_train.protocols import HasParamGroups as Optimizer
-from lucid_train.schedules.schedule import Affine, Schedule, check_is_value
-from lucid_train.validation import one_of, real_number, whole_number
+from lucid_train.schedules.schedule import Affine, Schedule, check_is_value, listed_times
+from lucid_train.validation import check_entries, one_of, real_number, whole_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,9 +138,7 @@ class LRScheduler:
             found = (binding.trap(groups, start) for binding, start in zip(self._bindings, values, strict=True))
             self._trap = next(filter(None, found), None)
         self._watch: UpdateWatch | None = UpdateWatch(optimizer)
-        self._go_to(self.last_epoch, values)
-        if given:
-            self._binding("lr").leave_bases(groups)
+        self._go_to(self.last_epoch, values, replace_bases=bool(given))
 
     @property
     def schedule(self) -> Schedule | tuple[Schedule, ...]:
@@ -154,6 +153,7 @@ class LRScheduler:
     @property
     def base_lrs(self) -> list[float]:
         """The base rates, a fresh list with one float per group."""
+        self._meet_new_groups()
         return list(self._binding("lr").bases)
 
     @property
@@ -189,12 +189,7 @@ class LRScheduler:
             return binding.checked_values(whole_number("t", t, least=0), self)
         import numpy as np
 
-        epochs = np.asarray(t)
-        if epochs.dtype.kind not in "iu":
-            raise TypeError(f"'t' must be an int or an integer array: {t!r}")
-        if epochs.ndim != 1 or epochs.min(initial=0) < 0:
-            raise ValueError(f"'t' must be {'one-dimensional' if epochs.ndim != 1 else '>= 0'}: {t!r}")
-        rows = [binding.checked_values(epoch, self) for epoch in epochs.tolist()]
+        rows = [binding.checked_values(epoch, self) for epoch in listed_times(t)]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(binding.bases))
 
     def step(self, epoch: float | None = None) -> None:
@@ -213,8 +208,11 @@ class LRScheduler:
             if epoch is None and self._advance(groups, t):
                 self.last_epoch = t
                 return
-            self._step_attentively(t + self._fraction if epoch is None else self._checked_epoch(epoch))
-        except Exception:
+            if epoch is not None and not self._is_fractional:
+                cure = "lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at one"
+                raise TypeError(f"'epoch' must not be given, {cure}: {epoch!r}")
+            self._step_attentively(t + self._fraction if epoch is None else real_number("epoch", epoch, least=0))
+        except BaseException:
             self._advance(groups, self.last_epoch)  # one key of several may have gone on already
             raise
 
@@ -269,12 +267,6 @@ class LRScheduler:
     def _is_fractional(self) -> bool:
         return all(schedule.fractional for binding in self._bindings for schedule in binding.per_group())
 
-    def _checked_epoch(self, epoch: float) -> float:
-        if not self._is_fractional:
-            cure = "lr_at(epoch) is the rate of any epoch, the constructor's last_epoch= stands at one"
-            raise TypeError(f"'epoch' must not be given, {cure}: {epoch!r}")
-        return real_number("epoch", epoch, least=0)
-
     def settings(self) -> dict[str, Any]:
         """Return the settings of the schedule as plain JSON; of several keys or groups, by key and in a list."""
         if len(self._bindings) == 1 and isinstance(self._bindings[0].schedules, Schedule):
@@ -283,6 +275,7 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the base values and `last_epoch` as plain JSON; functions are left out."""
+        self._meet_new_groups()
         bases = {binding.bases_name: list(binding.bases) for binding in self._bindings}
         between = {"t": self.last_epoch + self._fraction} if self._fraction else {}
         return {**self.settings(), **bases, "last_epoch": self.last_epoch, **between}
@@ -305,7 +298,8 @@ class LRScheduler:
         t = real_number("t", state.pop("t", state.get("last_epoch", 0)), least=0) if self._is_fractional else None
         saved = {name: value for name, value in state.items() if name not in names}
         here, there = (own, saved) if prefer == "constructor" else (flat(own), flat(saved))
-        check_names(type(self).__name__, [*here, *names], [*there, *(name for name in names if name in state)])
+        found = there | {name: state[name] for name in names if name in state}
+        check_entries(f"the state of the {type(self).__name__}", found, [*here, *names])
         if prefer is None:
             check_same(own, saved)
         epoch = whole_number("last_epoch", state["last_epoch"], least=0)
@@ -314,7 +308,7 @@ class LRScheduler:
         for binding in self._bindings:
             schedules: Schedules = binding.schedules
             if prefer == "state":
-                schedules = binding.evolved(saved.get(binding.key, saved))
+                schedules = evolved(schedules, saved.get(binding.key, saved))
             bases = checked_bases(binding.bases_name, state[binding.bases_name])
             # A group that the state does not know keeps its own base.
             bindings.append(Binding.of(binding.key, schedules, groups, [*bases, *binding.bases[len(bases) :]]))
@@ -323,9 +317,7 @@ class LRScheduler:
             raise ValueError(f"'t' must lie in epoch {epoch}, the state's 'last_epoch': {place}")
         values = self._values(bindings, place)
         self._bindings, self._trap = tuple(bindings), None
-        for binding in bindings:
-            binding.leave_bases(groups)
-        self._go_to(place, values)
+        self._go_to(place, values, replace_bases=True)
         self._stop_watching()
 
     def __repr__(self) -> str:
@@ -351,15 +343,18 @@ class LRScheduler:
         if len(groups) != known:
             for index in range(known, len(groups)):
                 check_group(groups[index], index, [binding.key for binding in self._bindings])
-            self._bindings = tuple(binding.extended(groups) for binding in self._bindings)
+            self._bindings = tuple(
+                evolve(Binding.of(each.key, each.schedules, groups, each.bases), written=each.written)
+                for each in self._bindings
+            )
 
     def _values(self, bindings: Iterable[Binding], t: float) -> list[list[float]]:
         return [binding.checked_values(t, self) for binding in bindings]
 
-    def _go_to(self, t: float, values: Sequence[Sequence[float]]) -> None:
+    def _go_to(self, t: float, values: Sequence[Sequence[float]], *, replace_bases: bool = False) -> None:
         """Stand at time `t` and write its values, for any schedule and any optimizer."""
         for binding, each in zip(self._bindings, values, strict=True):
-            binding.write(self.optimizer.param_groups, each)
+            binding.write(self.optimizer.param_groups, each, replace_bases)
         self.last_epoch = int(t)
         self._fraction = t - self.last_epoch
         self._plan = ATTENTIVE
@@ -368,15 +363,17 @@ class LRScheduler:
 
     def _planned(self, known: int) -> tuple[int, list[Call]]:
         """Return what a usual step needs, or ATTENTIVE if a value is filled in place or stored under several names."""
-        unusual = any(None in binding.written or len(set(binding.entries)) > 1 for binding in self._bindings)
-        if unusual or self._fraction:
-            return ATTENTIVE
-        return known, [
-            (affine, binding.entries[members[0]], members, binding.bases, binding.written)
-            for binding in self._bindings
-            for affine, members in binding.calls
-            if members
-        ]
+        calls: list[Call] = []
+        for binding in self._bindings:
+            entries = {stored_under(group, binding.key) for group in self.optimizer.param_groups}
+            if self._fraction or None in binding.written or len(entries) > 1:
+                return ATTENTIVE
+            calls += [
+                (affine, entry, members, binding.bases, binding.written)
+                for entry in entries
+                for affine, members in binding.calls
+            ]
+        return known, calls
 
     def _stop_watching(self) -> bool:
         """Return False if it is certain that the optimizer was not stepped since the scheduler was put on it."""
@@ -415,18 +412,16 @@ class Binding:
         key: The key.
         schedules: One schedule for all groups, or a tuple with one per group.
         bases: The base values, one per group.
+        written: What each group held after the last `write`; None for what is filled in place.
 
     Attributes:
-        entries: What each group calls the key.
-        written: What each group held after the last `write`; None for what is filled in place.
         calls: The formula of each distinct schedule, and the groups that it is for.
     """
 
     key: str
     schedules: Schedule | tuple[Schedule, ...]
     bases: list[float]
-    entries: list[str] = field(factory=list, init=False)
-    written: list[Any] = field(factory=list, init=False)
+    written: list[Any] = field(factory=list)
     calls: list[tuple[Affine, list[int]]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -461,12 +456,6 @@ class Binding:
             schedule.check_base(f"the base {'rate' if key == 'lr' else key} of group {index}", new.bases[index])
         return new
 
-    def extended(self, groups: Sequence[Group]) -> Binding:
-        """Return the same with the groups that were added."""
-        new = Binding.of(self.key, self.schedules, groups, self.bases)
-        new.entries, new.written = self.entries, self.written
-        return new
-
     @property
     def bases_name(self) -> str:
         """What the base values are called in a state."""
@@ -481,24 +470,19 @@ class Binding:
         schedules = self.schedules
         return function(schedules) if isinstance(schedules, Schedule) else [function(each) for each in schedules]
 
-    def values(self, t: Any) -> list[float]:
-        """Return the values of time `t`, one per group."""
-        values = list(self.bases)
-        for affine, members in self.calls:
-            scale, shift = affine(t)
-            for index in members:
-                values[index] = self.bases[index] * scale + shift
-        return values
-
-    def checked_values(self, t: float, owner: object) -> list[float]:
+    def checked_values(self, t: Any, owner: object) -> list[float]:
         """Return the values of time `t`, one per group, or refuse what is none; `owner` is whose they are.
 
         Raises:
             OverflowError: If a value is beyond the largest float.
             ValueError: If a value is not a number, or a rate below 0.
         """
+        values = list(self.bases)
         try:
-            values = self.values(t)
+            for affine, members in self.calls:
+                scale, shift = affine(t)
+                for index in members:
+                    values[index] = self.bases[index] * scale + shift
         except OverflowError:
             values = [math.inf]
         what = "rates" if self.key == "lr" else f"values of {self.key!r}"
@@ -509,23 +493,18 @@ class Binding:
             raise ValueError(f"the {what} of {owner!r} must be {rule}: {values} in epoch {t}")
         return values
 
-    def write(self, groups: Sequence[Group], values: Sequence[float]) -> None:
-        """Write values, one per group; a base value that a group lacks is left in it."""
+    def write(self, groups: Sequence[Group], values: Sequence[float], replace_bases: bool) -> None:
+        """Write values, one per group; a base value is left in a group that lacks it, or in place of its own."""
+        initial = f"initial_{self.key}"
         for group, schedule, base in zip(groups, self.per_group(), self.bases, strict=True):
-            if f"initial_{self.key}" not in group and not schedule.absolute:
-                group[f"initial_{self.key}"] = base
-        self.entries = [stored_under(group, self.key) for group in groups]
+            if not schedule.absolute and (replace_bases or initial not in group):
+                group[initial] = base
         self.written = [write_value(group, self.key, value) for group, value in zip(groups, values, strict=True)]
-
-    def leave_bases(self, groups: Sequence[Group]) -> None:
-        """Leave the base values in the groups, in place of those that are there."""
-        for group, schedule, base in zip(groups, self.per_group(), self.bases, strict=True):
-            if not schedule.absolute:
-                group[f"initial_{self.key}"] = base
 
     def written_by_others(self, groups: Sequence[Group]) -> str | None:
         """Return what other code has written since, in words; only Python's floats are compared."""
-        for index, (group, entry, ours) in enumerate(zip(groups, self.entries, self.written, strict=False)):
+        for index, (group, ours) in enumerate(zip(groups, self.written, strict=False)):
+            entry = stored_under(group, self.key)
             held = group.get(entry)
             if ours is not None and held is not None and held is not ours:
                 now, before = (each[0] if entry == "betas" else each for each in (held, ours))
@@ -546,16 +525,8 @@ class Binding:
                     )
         return None
 
-    def evolved(self, saved: Any) -> Schedules:
-        """Return the schedules with the settings in a state."""
-        if isinstance(self.schedules, Schedule):
-            return evolved(self.schedules, saved)
-        return [evolved(schedule, each) for schedule, each in zip(self.schedules, saved, strict=True)]
-
     def __copy__(self) -> Binding:
-        new = Binding(self.key, self.schedules, list(self.bases))
-        new.entries, new.written = list(self.entries), list(self.written)
-        return new
+        return evolve(self, bases=list(self.bases), written=list(self.written))
 
 
 class UpdateWatch:
@@ -568,17 +539,14 @@ class UpdateWatch:
 
     def __init__(self, optimizer: Any) -> None:
         self._handle: Any = None
-        stepped: set[bool] = set()
-        self._stepped = stepped
+        self._stepped = stepped = set[bool]()
         count = getattr(optimizer, "step_count", None)
-        self._count: int | None = count if isinstance(count, int) else None
+        self._count = count if isinstance(count, int) else None
         register = getattr(optimizer, "register_step_post_hook", None)
         if self._count is None and callable(register):
-            # The optimizer keeps alive what the hook refers to, so that is neither the scheduler nor this watch.
-            try:
+            with suppress(AttributeError):  # a wrapper that never called its base's constructor has no list of hooks
+                # The optimizer keeps alive what the hook refers to, so that is neither the scheduler nor this watch.
                 self._handle = register(lambda *_: stepped.add(True))
-            except AttributeError:  # a wrapper that never called its base's constructor has no list of hooks
-                self._handle = None
 
     def __del__(self) -> None:
         self._remove_hook()
@@ -691,37 +659,20 @@ def checked_bases(name: str, value: Any) -> list[float]:
     return [real_number(f"{name}[{index}]", base, least=least) for index, base in enumerate(value)]
 
 
-def evolved(schedule: Schedule, settings: Mapping[str, Any]) -> Schedule:
-    """Return the schedule with the settings in a state, as `settings(resolved=True)` gave them; functions stay."""
-    kind = type(schedule).__name__
-    if settings.get("class", kind) != kind:
-        raise ValueError(f"the state must be one of a {kind}: {settings['class']!r}")
-    changes: dict[str, Any] = {}
-    for name in (each.name for each in fields(type(schedule)) if each.init):
-        value = getattr(schedule, name)
-        if name not in settings:
-            continue
-        if isinstance(value, Schedule):
-            changes[name] = evolved(value, settings[name])
-        elif isinstance(value, tuple) and any(isinstance(item, Schedule) for item in value):
-            pairs = zip(value, settings[name], strict=True)
-            changes[name] = tuple(evolved(item, saved) if isinstance(item, Schedule) else item for item, saved in pairs)
-        else:
-            changes[name] = settings[name]
-    return evolve(schedule, **changes)
+def evolved(value: Any, saved: Any) -> Any:
+    """Return a schedule, or a tuple of them, with the settings in a state, as `settings(resolved=True)` gave them.
 
-
-def check_names(kind: str, expected: Iterable[str], found: Iterable[str]) -> None:
-    """Refuse a state whose entries are not those expected.
-
-    Raises:
-        ValueError: Naming what is missing and what is unknown.
+    Functions, which a state leaves out, stay; what holds no schedule is what the state says.
     """
-    expected, found = set(expected), set(found)
-    wrong = [f"lacks {name!r}" for name in sorted(expected - found)]
-    wrong += [f"has {name!r}" for name in sorted(found - expected)]
-    if wrong:
-        raise ValueError(f"the state is not one of class {kind}: it {', '.join(wrong)}")
+    if isinstance(value, tuple) and any(isinstance(item, Schedule) for item in value):
+        return tuple(evolved(item, each) for item, each in zip(value, saved, strict=True))
+    if not isinstance(value, Schedule):
+        return saved
+    kind = type(value).__name__
+    if saved.get("class", kind) != kind:
+        raise ValueError(f"the state must be one of a {kind}: {saved['class']!r}")
+    names = [each.name for each in fields(type(value)) if each.init and each.name in saved]
+    return evolve(value, **{name: evolved(getattr(value, name), saved[name]) for name in names})
 
 
 def check_same(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
@@ -737,17 +688,12 @@ def check_same(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         raise ValueError(f"the state contradicts the constructor: {conflicts}; pass prefer= to say which wins")
 
 
-def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+def flat(value: Any, name: str = "") -> dict[str, Any]:
     """Return nested settings by names such as "parts[1].gamma"."""
-    return dict(_leaves(settings, ""))
-
-
-def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+        inner = {f"{name}.{key}" if name else str(key): item for key, item in value.items()}
     elif isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{name}[{index}]")
+        inner = {f"{name}[{index}]": item for index, item in enumerate(value)}
     else:
-        yield name, list(value) if isinstance(value, tuple) else value
+        return {name: list(value) if isinstance(value, tuple) else value}
+    return {key: leaf for at, item in inner.items() for key, leaf in flat(item, at).items()}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lucid_train.schedules.cosine import Cosine, WarmRestarts
+from lucid_train.schedules.cosine import Cosine
 from lucid_train.schedules.cycle import Cyclic, OneCycle, OneCycleMomentum
 from lucid_train.schedules.decay import MultiStep
 from lucid_train.schedules.function import Function, Multiplicative
@@ -14,11 +14,8 @@ from lucid_train.schedules.schedule import Chain, Schedule
 from lucid_train.schedules.schedule import Sequence as SequenceOf
 from lucid_train.validation import real_number, whole_number
 
-# What PyTorch's and Lucid's schedulers keep beside their settings; a pure function needs none of it.
-_BOOKKEEPING = {"_step_count", "_is_initial", "_get_lr_called_within_step", "_last_lr", "verbose"}
-_PROGRESS = _BOOKKEEPING | {"base_lrs", "last_epoch"}
-# Entries that say where a scheduler stands; and settings in spite of their names.
-_POSITION = {"last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i"}
+# Entries that say where a scheduler stands, and one that only some versions have; and settings in spite of their names.
+_POSITION = {"last_epoch", "base_lrs", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i", "verbose"}
 _PRIVATE_SETTINGS = {"_milestones", "_schedule_phases"}
 
 
@@ -71,9 +68,8 @@ def _is_progress(name: str) -> bool:
 
 
 def _plain_settings(state: Mapping[Any, Any]) -> dict[str, Any]:
-    names = [str(name) for name in state if name == "_schedulers" or not _is_progress(str(name))]
-    by_name = {str(name): value for name, value in state.items()}
-    return {name: plain for name in names if (plain := _plain(by_name[name])) is not None}
+    left = _settings_left({str(name): value for name, value in state.items()})
+    return {name: plain for name, value in left.items() if (plain := _plain(value)) is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -172,6 +168,8 @@ def _one_cycle_momentum(schedule: Any, state: Mapping[str, Any], group: int, key
 
 def _parts(schedule: Any, state: Mapping[str, Any], group: int, key: str) -> dict[str, Any]:
     parts = state.get("_schedulers")
+    if isinstance(schedule, Chain) and key != "lr" and isinstance(parts, list):
+        parts = parts[:1]  # the only one that may bring another key
     if not isinstance(parts, list) or len(parts) != len(schedule.parts):
         found = f"{len(parts)}" if isinstance(parts, list) else "none"
         raise ValueError(f"the state must have as many schedulers as are composed, {len(schedule.parts)}: {found}")
@@ -183,22 +181,23 @@ def _parts(schedule: Any, state: Mapping[str, Any], group: int, key: str) -> dic
     return {"parts": settings, **ends}
 
 
-def _warm_restarts(schedule: Any, state: Mapping[str, Any], group: int, key: str) -> dict[str, Any]:
-    return _settings_left(state, "T_cur", "T_i")
-
-
 def _plateau(state: dict[str, Any]) -> dict[str, Any]:
     if "mode_worse" not in state:
         return state
     every, lowest, worst = state.pop("default_min_lr"), state.pop("min_lrs"), state.pop("mode_worse")
     rates = [float(rate) for rate in state["_last_lr"]]
     best = None if state["best"] == worst else state["best"]
-    kept = {name: value for name, value in state.items() if name not in _BOOKKEEPING}
+    kept = {name: value for name, value in state.items() if not name.startswith("_") and name != "verbose"}
     return {**kept, "min_lr": lowest if every is None else every, "best": best, "current_lrs": rates}
 
 
 def _settings_left(state: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if name not in _PROGRESS and name not in names}
+    """Return the entries that are settings, those of the parts among them, but for the names."""
+    return {
+        name: value
+        for name, value in state.items()
+        if (name == "_schedulers" or not _is_progress(name)) and name not in names
+    }
 
 
 _TRANSLATORS: dict[type[Schedule], Callable[[Any, Mapping[str, Any], int, str], dict[str, Any]]] = {
@@ -211,5 +210,4 @@ _TRANSLATORS: dict[type[Schedule], Callable[[Any, Mapping[str, Any], int, str], 
     OneCycle: _one_cycle,
     OneCycleMomentum: _one_cycle_momentum,
     SequenceOf: _parts,
-    WarmRestarts: _warm_restarts,
 }

@@ -115,7 +115,7 @@ def test_base_rates_given_to_all_parts_are_those_of_the_whole() -> None:
         (3, [], TypeError, "'schedulers' must be a list of schedulers: 3"),
         ([], [], ValueError, r"'schedulers' must hold at least one scheduler: \[\]"),
         ([3], [], TypeError, r"'schedulers\[0\]' must be a scheduler of this library: 3"),
-        ("ab", [1], TypeError, r"'schedulers\[0\]' must be a scheduler of this library: 'a'"),
+        ("ab", [1], TypeError, "'schedulers' must be a list of schedulers: 'ab'"),
     ],
 )
 def test_wrong_parts_are_refused(parts: Any, milestones: Any, error: Any, message: str) -> None:
@@ -126,7 +126,7 @@ def test_wrong_parts_are_refused(parts: Any, milestones: Any, error: Any, messag
 @pytest.mark.parametrize(
     ("milestones", "error", "message"),
     [
-        ([1], ValueError, r"'milestones' must be one less than the 3 schedulers: \[1\]"),
+        ([1], ValueError, r"'milestones' must be one less than the 3 parts: \[1\]"),
         ([3, 3], ValueError, r"'milestones' must rise: \[3, 3\]"),
         ([4, 3], ValueError, r"'milestones' must rise: \[4, 3\]"),
         ([0, 3], ValueError, r"'milestones\[0\]' must be >= 1: 0"),
@@ -317,9 +317,9 @@ def test_a_conflict_in_a_part_is_refused_unless_one_side_is_preferred() -> None:
     ("state", "error", "message"),
     [
         (3, TypeError, "'state' must be a dict: 3"),
-        ({}, ValueError, "the state is not one of class SequentialLR: it lacks 'base_lrs', lacks 'last_epoch', lacks"),
-        ({"parts": [{}]}, ValueError, r"lacks 'parts\[0\].class', lacks 'parts\[0\].end_factor'"),
-        ({"parts": [{}, {}]}, ValueError, r"lacks 'parts\[1\].class', lacks 'parts\[1\].gamma'"),
+        ({}, ValueError, "the state of the SequentialLR does not fit: 'base_lrs' is missing, 'last_epoch' is missing"),
+        ({"parts": [{}]}, ValueError, r"'parts\[0\].class' is missing, 'parts\[0\].end_factor' is missing"),
+        ({"parts": [{}, {}]}, ValueError, r"'parts\[1\].class' is missing, 'parts\[1\].gamma' is missing"),
         ({"_schedulers": [{}], "_last_lr": [1.0]}, ValueError, "must have as many schedulers as are composed, 2: 1"),
         ({"_last_lr": [1.0]}, ValueError, "the state must have as many schedulers as are composed, 2: none"),
     ],

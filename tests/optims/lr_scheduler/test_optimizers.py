@@ -161,9 +161,11 @@ def test_a_group_added_later_that_cannot_be_scheduled_is_refused_every_time() ->
     scheduler = CosineAnnealingLR(optimizer, 5, 0.05)
     scheduler.step()
     optimizer.param_groups.append({"lr": 0.01})
-    for _ in range(2):
+    asks: list[Callable[[], Any]] = [scheduler.step, scheduler.state_dict, lambda: scheduler.base_lrs]
+    for ask in 2 * asks:
         with pytest.raises(ValueError, match=r"'eta_min' must be <= the base rate of group 1, 0.01: 0.05"):
-            scheduler.step()
+            ask()
+    del optimizer.param_groups[1]
     assert (scheduler.last_epoch, scheduler.base_lrs) == (1, [0.1])
 
 

@@ -264,7 +264,7 @@ def test_the_states_in_full() -> None:
         (
             {"momentum": {"class": "Step"}},
             ValueError,
-            "the state is not one of class ParamScheduler: it has 'momentum.cl",
+            "the state of the ParamScheduler does not fit: 'momentum.class' is unknown",
         ),
     ],
 )

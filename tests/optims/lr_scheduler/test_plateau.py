@@ -162,9 +162,9 @@ STATE = ReduceLROnPlateau(Bare(1.0)).state_dict()
         (
             {},
             ValueError,
-            "not one of class ReduceLROnPlateau: it lacks 'best', lacks 'cooldown', lacks 'cooldown_counter'",
+            "the state of the ReduceLROnPlateau does not fit: 'best' is missing, 'cooldown' is missing",
         ),
-        ({**STATE, "gamma": 1}, ValueError, "it has 'gamma'"),
+        ({**STATE, "gamma": 1}, ValueError, "'gamma' is unknown"),
         ({**STATE, "best": "low"}, ValueError, "could not convert string to float: 'low'"),
         ({**STATE, "last_epoch": -1}, ValueError, "'last_epoch' must be >= 0: -1"),
         ({**STATE, "num_bad_epochs": 0.5}, TypeError, "'num_bad_epochs' must be an int: 0.5"),

@@ -195,12 +195,16 @@ def changed(**entries: Any) -> dict[str, Any]:
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (None, TypeError, "'state' must be a dict: None"),
     ([("T_max", 7)], TypeError, "'state' must be a dict: [('T_max', 7)]"),
-    ({}, ValueError, "it lacks 'T_max', lacks 'after', lacks 'base_lrs', lacks 'eta_min', lacks 'last_epoch'"),
-    (changed(gamma=0.1), ValueError, "the state is not one of class CosineAnnealingLR: it has 'gamma'"),
+    (
+        {},
+        ValueError,
+        "'T_max' is missing, 'after' is missing, 'base_lrs' is missing, 'eta_min' is missing, 'last_epoch' is missing",
+    ),
+    (changed(gamma=0.1), ValueError, "the state of the CosineAnnealingLR does not fit: 'gamma' is unknown"),
     (
         {**StepLR(Bare(0.1), 3).state_dict()},
         ValueError,
-        "lacks 'T_max', lacks 'after', lacks 'eta_min', has 'gamma', has 'step_size'",
+        "'T_max' is missing, 'after' is missing, 'eta_min' is missing, 'gamma' is unknown, 'step_size' is unknown",
     ),
     (changed(last_epoch=-1), ValueError, "'last_epoch' must be >= 0: -1"),
     (changed(last_epoch=2.5), TypeError, "'last_epoch' must be an int: 2.5"),
@@ -279,10 +283,13 @@ def test_a_state_of_several_groups_is_compared_group_by_group() -> None:
 @pytest.mark.parametrize(
     ("schedules", "message"),
     [
-        ([Step(3)], "it lacks 'lr[1].class', lacks 'lr[1].gamma', lacks 'lr[1].step_size'"),
-        ([Step(3), Cosine(4)], "it lacks 'lr[1].gamma', lacks 'lr[1].step_size', has 'lr[1].T_max'"),
-        ([Step(3), Step(4), Step(5)], "it has 'lr[2].class', has 'lr[2].gamma', has 'lr[2].step_size'"),
-        (Step(3), "it lacks 'lr[0].class', lacks 'lr[0].gamma'"),
+        ([Step(3)], "'lr[1].class' is missing, 'lr[1].gamma' is missing, 'lr[1].step_size' is missing"),
+        ([Step(3), Cosine(4)], "'lr[1].gamma' is missing, 'lr[1].step_size' is missing, 'lr[1].T_max' is unknown"),
+        (
+            [Step(3), Step(4), Step(5)],
+            "'lr[2].class' is unknown, 'lr[2].gamma' is unknown, 'lr[2].step_size' is unknown",
+        ),
+        (Step(3), "'lr[0].class' is missing, 'lr[0].gamma' is missing"),
     ],
 )
 @pytest.mark.parametrize("prefer", [None, "state"])
@@ -317,6 +324,19 @@ def test_a_group_added_before_loading_keeps_its_own_base_rate() -> None:
     optimizer.param_groups.append({"lr": 0.8})
     scheduler.load_state_dict({"gamma": 0.5, "last_epoch": 2, "base_lrs": [0.4]})
     assert (scheduler.base_lrs, scheduler.last_lr) == ([0.4, 0.8], [0.1, 0.2])
+
+
+def test_a_state_taken_before_a_new_groups_first_step_has_its_base_rate() -> None:
+    scheduler = StepLR(Bare(0.1), 1, 0.5)
+    scheduler.step()
+    scheduler.optimizer.param_groups.append({"lr": 0.4})
+    state = scheduler.state_dict()
+    assert (scheduler.base_lrs, state["base_lrs"]) == ([0.1, 0.4], [0.1, 0.4])
+    other = StepLR(Bare(0.1, 0.2), 1, 0.5)
+    other.load_state_dict(state)
+    scheduler.step()
+    other.step()
+    assert scheduler.last_lr == other.last_lr == [0.025, 0.1]
 
 
 def test_a_setting_of_ones_own_that_is_refused_changes_nothing() -> None:

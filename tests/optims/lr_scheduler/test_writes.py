@@ -172,9 +172,9 @@ def test_a_value_is_written_before_the_warning_that_may_be_an_error() -> None:
     assert (scheduler.last_epoch, scheduler.last_lr) == (2, [0.125])
 
 
-@pytest.mark.parametrize("error", [OverflowError, KeyError])
+@pytest.mark.parametrize("error", [OverflowError, KeyError, KeyboardInterrupt])
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_a_step_that_fails_for_one_key_leaves_the_others_as_they_were(error: type[Exception], steps: int) -> None:
+def test_a_step_that_fails_for_one_key_leaves_the_others_as_they_were(error: type[BaseException], steps: int) -> None:
     def broken(t: int) -> float:
         if t > steps:
             raise error(t)
