@@ -105,8 +105,9 @@ def build(
     return Trainer(step, data, epochs=epochs, model=model, optimizer=optimizer, callbacks=callbacks, **settings)
 
 
-@pytest.mark.parametrize("schedule", ["ours", "theirs", "plateau"])
-@pytest.mark.parametrize("generator", [False, True], ids=["global generator", "own generator"])
+@pytest.mark.parametrize(
+    ("generator", "schedule"), [(False, "ours"), (True, "ours"), (False, "theirs"), (True, "plateau")]
+)
 def test_a_shuffling_loader_is_taken_up_in_the_middle_of_its_order(generator: bool, schedule: str) -> None:
     assert_resumes_exactly(lambda: build(generator=generator, schedule=schedule), cuts=range(1, 12))
 
