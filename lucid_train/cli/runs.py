@@ -110,7 +110,7 @@ def _compare(arguments: argparse.Namespace) -> None:
             "at epoch": "-" if best is None else str(best.epoch),
             "epochs": str(len(history)),
             "status": history.status,
-            "time": formatting.seconds(math.fsum(record.seconds for record in history)),
+            "time": formatting.seconds(sum(record.seconds for record in history)),
             "lr": formatting.rates(history[-1].last_lr) if history else "",
         }
         for log, history, best, value in zip(arguments.logs, histories, bests, values, strict=True)

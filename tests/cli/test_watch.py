@@ -5,18 +5,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import pexpect
-import pyte
 import pytest
 
 from lucid_train import Callback, EpochReport, FitEnd, FitStart, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.recording.follow import Follower, Watch
 from tests.support.processes import command, run
+from tests.support.terminal import Terminal, has
 
 # Trains under control: an epoch ends when a file of its number is there.
 WRITER = """
@@ -278,58 +275,32 @@ def test_what_is_piped_is_plain(writer: Writer) -> None:
         assert len(output.splitlines()) <= 5
 
 
-class Terminal:
-    """A terminal of 80 columns, and a command in it."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.screen = pyte.HistoryScreen(80, 24, history=1000)
-        self.stream = pyte.ByteStream(self.screen)
-        environment = {**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
-        for name in ("NO_COLOR", "COLUMNS", "LINES"):
-            environment.pop(name, None)
-        [program, *rest] = command(*arguments)
-        self.child: Any = pexpect.spawn(program, rest, env=environment, dimensions=(24, 80), timeout=30)
-
-    def wait_for(self, text: str) -> None:
-        until(lambda: text in "\n".join(self.read()))
-
-    def read(self) -> list[str]:
-        with suppress(pexpect.TIMEOUT, pexpect.EOF, ValueError):  # ValueError: it is closed
-            self.stream.feed(self.child.read_nonblocking(65536, timeout=0.05))
-        return [line.rstrip() for line in self.screen.display if line.strip()]
-
-    def finish(self) -> int:
-        until(lambda: self.read() is not None and not self.child.isalive())
-        self.read()
-        self.child.close()
-        return int(self.child.exitstatus if self.child.signalstatus is None else -self.child.signalstatus)
-
-
 def test_a_terminal_shows_the_bars_of_a_run_elsewhere(writer: Writer) -> None:
     writer.start(2)
-    terminal = Terminal("watch", writer.log)
-    terminal.wait_for("epoch")
+    terminal = Terminal(command("watch", writer.log))
+    terminal.until(has("epoch"))
     writer.allow(1)
-    terminal.wait_for("2/2 ")
-    terminal.wait_for("3/4 ")
+    terminal.until(has("2/2 ", "3/4 "))
     assert terminal.screen.cursor.hidden
     writer.allow(2)
-    assert terminal.finish() == 0
-    assert not terminal.screen.cursor.hidden
-    assert any(line.strip().startswith("completed") for line in terminal.read())
+    lines = terminal.end()
+    assert terminal.code == 0
+    assert terminal.sane
+    assert any(line.strip().startswith("completed") for line in lines)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_watcher_that_is_interrupted_leaves_a_sane_terminal(writer: Writer, number: int, code: int) -> None:
     writer.start(2)
     writer.allow(1)
-    terminal = Terminal("watch", writer.log)
-    terminal.wait_for("2/2")
+    terminal = Terminal(command("watch", writer.log))
+    terminal.until(has("2/2"))
     assert terminal.screen.cursor.hidden
     terminal.child.kill(number)
-    assert terminal.finish() == code
-    assert not terminal.screen.cursor.hidden
+    lines = terminal.end()
+    assert terminal.code == code
+    assert terminal.sane
     if number == signal.SIGINT:
-        assert "no longer watched; the run itself continues" in " ".join(" ".join(terminal.read()).split())
+        assert "no longer watched; the run itself continues" in " ".join(" ".join(lines).split())
     writer.allow(2)
     writer.wait_for('"FitEnd"')
