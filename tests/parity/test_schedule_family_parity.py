@@ -291,7 +291,7 @@ def test_pytorch_lets_one_cycle_overwrite_the_start_of_a_sequence() -> None:
     assert (rates_and_momenta(here)[0], rates_and_momenta(there)[0]) == (0.05, 0.02)
 
 
-def test_pytorch_begins_anew_when_a_sequence_is_rebuilt_with_last_epoch() -> None:
+def test_pytorch_begins_again_when_a_sequence_is_rebuilt_with_last_epoch() -> None:
     def build(home: Any, opt: Any, last: int) -> Any:
         for group in opt.param_groups:
             group["initial_lr"] = 1.0

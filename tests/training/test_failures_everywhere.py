@@ -95,7 +95,7 @@ def fail(event: Event) -> None:
 
 
 class Injection:
-    """Raises an exception the first time that the callback of a name hears an event, and notes who is closed."""
+    """Raises an exception the first time that the callback of a name receives an event, and notes who is closed."""
 
     def __init__(self, name: str, event: type[Event], error: BaseException, *, late: bool) -> None:
         self.name, self.event, self.error = name, event, error
@@ -105,18 +105,18 @@ class Injection:
         self.closed: list[str] = []
 
     def hooks(self, callback: Callback, event: type[Event], found: list[Hook]) -> list[Hook]:
-        """What a callback hears, with the exception in it."""
+        """What a callback receives, with the exception in it."""
         name = type(callback).__name__
         chosen = [self.injecting(found)] if name == self.name and event is self.event and found else found
-        return [lambda heard: self.closed.append(name), *chosen] if event is FitEnd else chosen
+        return [lambda received: self.closed.append(name), *chosen] if event is FitEnd else chosen
 
     def injecting(self, found: list[Hook]) -> Hook:
-        def hook(heard: Event) -> None:
+        def hook(received: Event) -> None:
             first, self.done = not self.done, True
             if first and not self.late:
                 raise self.error
             for each in found:
-                each(heard)
+                each(received)
             if first:
                 raise self.error
 

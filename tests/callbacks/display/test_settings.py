@@ -56,7 +56,7 @@ def test_the_best_value_is_marked(settings: dict[str, Any], others: list[Callbac
         assert "best unknown: unknown is not among the metrics, loss, acc" in shown(console)
 
 
-def test_a_heartbeat_is_heard_in_long_epochs_only() -> None:
+def test_a_heartbeat_comes_in_long_epochs_only() -> None:
     console = pipe()
     logger = RichLogger(console, heartbeat=0.05, header=False, summary=False)
     train(logger, step=lambda number: time.sleep(0.05 * number / 4), data=[1, 2, 4, 8, 16])
@@ -71,7 +71,7 @@ def test_a_heartbeat_is_heard_in_long_epochs_only() -> None:
 
 
 @pytest.mark.parametrize("console", [pipe(), terminal()])
-def test_a_logger_is_told_the_same(console: Console, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_logger_gets_the_same(console: Console, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     train(RichLogger(console, log="some.logger"))
     assert [record.name for record in caplog.records] == ["some.logger"] * 5
