@@ -84,7 +84,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @define(eq=False)
 class Doing(Callback):
-    """Calls a function at the first event of a class."""
+    """Calls a function at the events of a class in epoch 2."""
 
     event: type[Event]
     function: Callable[[], object]
