@@ -220,7 +220,7 @@ class FitEnd(Event):
     """The fit is over, whatever happened. Every callback that got FitStart gets it exactly once, the last one first.
 
     Args:
-        status: "completed", "stopped", "interrupted" by Ctrl-C, or "failed".
+        status: "completed", "stopped", "interrupted" by Ctrl-C or another signal, or "failed".
         reason: Why the run did not complete, or None.
         history: All epochs so far.
     """

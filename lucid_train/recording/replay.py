@@ -186,7 +186,7 @@ class Player:
             self.close("failed", f"{'the run died' if died else 'its log ends'} {self.place()}")
 
     def close(self, status: Status, reason: str | None) -> None:
-        """End the open fit, if there is one, otherwise than its log does."""
+        """End the open fit, if there is one, in another way than its log does."""
         if self._fit is not None:
             self._fit.set_status(status, reason)
             self._end(FitEnd(self.run, status=status, reason=reason))

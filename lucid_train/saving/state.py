@@ -137,15 +137,33 @@ def attributed(what: str, function: Callable[..., T], *arguments: Any, **options
 
 
 def load_optimizer(optimizer: Any, state: Any) -> None:
-    """Load the state of an optimizer, which for one that has nothing but groups are its rates."""
+    """Load the state of an optimizer, which for one that has nothing but groups are its rates.
+
+    Tensors in its groups, such as a rate, stay the objects that they are, on their device: a checkpoint's tensors are
+    on the CPU, where an update with them may round differently, and a captured graph would go on with the old ones.
+    """
     if hasattr(optimizer, "load_state_dict"):
+        before = [dict(group) for group in optimizer.param_groups]
         attributed("optimizer.load_state_dict", optimizer.load_state_dict, state)
+        for held, group in zip(before, optimizer.param_groups, strict=False):
+            group.update({name: _filled(held[name], value) for name, value in group.items() if name in held})
         return
     rates, groups = structure(_Rates, state, "state.optimizer").rates, optimizer.param_groups
     if len(rates) != len(groups):
         raise ValueError(f"'state.optimizer.rates' must have one rate for each of {len(groups)} groups: {rates}")
     for group, rate in zip(groups, rates, strict=True):
         write_value(group, "lr", rate)
+
+
+def _filled(held: Any, loaded: Any) -> Any:
+    """Return a tensor that is held, or a tuple of them, with what was loaded in it; anything else as it was loaded."""
+    if isinstance(held, tuple) and isinstance(loaded, (tuple, list)):
+        return tuple(map(_filled, held, loaded)) if len(held) == len(loaded) else loaded
+    if not hasattr(held, "fill_"):
+        return loaded
+    values = held.detach()
+    values.copy_(loaded) if hasattr(loaded, "copy_") else values.fill_(loaded)
+    return held
 
 
 def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) -> Any:
@@ -163,7 +181,7 @@ def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) ->
     if resume == "auto":
         places = [place for callback in callbacks if (place := callback.checkpoints()) is not None]
         if len(places) != 1:
-            raise ValueError(f"'resume' must be a directory or a file with {len(places)} Checkpoint callbacks: 'auto'")
+            raise ValueError(f"'resume' may be 'auto' with exactly one Checkpoint among the callbacks: {len(places)}")
         return Directory(places[0]).newest()
     if not isinstance(resume, (str, os.PathLike)):
         raise TypeError(f"'resume' must be a directory, a file or 'auto': {resume!r}")

@@ -48,7 +48,7 @@ class Dispatcher:
         return self._hooks[event]
 
     def measure(self) -> None:
-        """Measure from the next epoch on how long each hook takes; without this call nothing is timed."""
+        """Measure how long each hook takes, from the next epoch on; without this call nothing is timed."""
         if self.seconds is None:
             self.seconds = {}
             self._hooks.clear()

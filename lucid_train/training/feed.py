@@ -50,6 +50,10 @@ class Feed:
         """The number of steps in an epoch, or None where that is unknown."""
         return self.steps_per_epoch or self.length
 
+    def note_length(self, progress: Progress) -> None:
+        """Note how many steps an epoch has, where that is known now."""
+        progress.steps_per_epoch = self.length_of_epoch or progress.steps_per_epoch
+
     @property
     def is_stateful(self) -> bool:
         """Whether the data itself says where a pass stands and can go on from there."""
@@ -83,12 +87,14 @@ class Feed:
         if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and count > 1:
             raise ValueError(f"'data' must be iterable {count} times; a generator is not, pass a list: {self.data!r}")
 
-    def begin_pass(self) -> None:
-        """Begin the pass of a new epoch."""
-        self._pass, self._given_back = self._iterate(), ()
+    def begin_pass(self, progress: Progress, random: RandomState) -> None:
+        """Begin the pass of the epoch that is open, directly before its first batch is taken."""
+        self.note_length(progress)  # what it was when the epoch began may have changed since
+        progress.random_before = random.read() if self.is_repeated else None
+        self._pass, progress.phase = self._iterate(), "steps"
 
     def end_pass(self) -> None:
-        """Let go of the pass, whether or not it has come to its end."""
+        """Drop the pass, whether or not it has ended."""
         self._pass, self._given_back = None, ()
 
     def batches(self, progress: Progress, until: int | None) -> Iterator[Any]:
@@ -112,15 +118,15 @@ class Feed:
         return chain(given_back, batches) if given_back else batches
 
     def complete_pass(self, progress: Progress) -> None:
-        """Note that the pass, or what an epoch takes of it, has come to its end.
+        """Record that the pass, or the part of it that makes an epoch, has ended.
 
         Raises:
-            ValueError: If it has come too early.
+            ValueError: If it has ended too early.
         """
         done, is_iterator = progress.epoch_step, self._pass is self.data
         if is_iterator and done == 0 and progress.step:
             raise ValueError(
-                f"'data' must be iterable more than once: it ran dry in epoch {progress.epoch}; pass a list, "
+                f"'data' must be iterable more than once: it had no batch left in epoch {progress.epoch}; pass a list, "
                 f"or an object whose __iter__ begins a new pass: {self.data!r}"
             )
         if self.steps_per_epoch is not None and done < self.steps_per_epoch:
@@ -181,12 +187,10 @@ class Feed:
             self._resume_pass(progress, random)
 
     def _resume_pass(self, progress: Progress, random: RandomState) -> None:
-        done, before = progress.epoch_step, progress.random_before
-        if before:
-            random.write(before[0])
-        self.begin_pass()
-        if before and len(before) > 1:
-            random.write(before[1])
+        done = progress.epoch_step
+        if progress.random_before is not None:
+            random.write(progress.random_before)
+        self._pass = self._iterate()
         repeated = 0 if self.is_stateful or isinstance(self.data, Iterator) else done
         last = _skip(self._pass, repeated + progress.batch_taken)
         if progress.batch_taken:

@@ -60,7 +60,7 @@ class Fit(Control):
         self.dispatcher.open(FitStart(self.run))
 
     def safe_point(self) -> None:
-        """Call what was put off until the run can be saved, if it can."""
+        """Call what was deferred until the run can be saved, if it can."""
         if not self.can_be_saved():
             return
         # In this order, as a signal may ask for a stop at any moment: its flag must not be lost.
@@ -71,7 +71,7 @@ class Fit(Control):
             self.deferred.pop(0)()
 
     def finish(self) -> None:
-        """Call what was put off until the loop is over, and raise what interrupted it."""
+        """Call what was deferred until the loop is over, and raise what interrupted it."""
         for function in self.endings:
             function()
         self.safe_point()
@@ -86,7 +86,7 @@ class Fit(Control):
         return self.dispatcher.close([end] if error is None else [FitError(run, error=error), end], error)
 
     def conclude(self, error: BaseException | None = None) -> None:
-        """Settle how the fit has ended, with the exception that is leaving it, if one is."""
+        """Set the status with which the fit has ended, given the exception that is leaving it, if one is."""
         if error is not None and error is self.interruption:
             self.set_status("interrupted", self.run.reason)
         elif isinstance(error, KeyboardInterrupt):
@@ -99,7 +99,7 @@ class Fit(Control):
             self.set_status("completed", None)
 
     def set_status(self, status: Status, reason: str | None) -> None:
-        """Say how the fit stands, in the run and in its history."""
+        """Set the status, of the run and of its history."""
         self.run.status = self.run.history.status = status
         self.run.reason = self.run.history.reason = reason
 

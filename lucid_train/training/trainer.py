@@ -92,7 +92,8 @@ class Trainer:
         model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`.
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
         evaluate: Called without arguments; returns a mapping of metrics, or one number, which is recorded as
-            "val_loss". A name that the steps use too is recorded with "val_" before it.
+            "val_loss". A name that the steps use too is recorded with "val_" before it. The model's training mode is
+            not put back: if this calls `model.eval()`, the step must call `model.train()`.
         evaluate_every: A number of epochs, at least 1: evaluate at the end of those that are a multiple of it, and
             record what is found with the epoch. Or a number of steps such as "500 steps": evaluate after those whose
             number, counted through the run, is a multiple of it, and record what is found in `history.evaluations`.
@@ -244,7 +245,7 @@ class Trainer:
         finished_reason = None if self._loaded is None else progress.finished_reason
         if (done := _nothing_left(progress, goal, finished_reason)) is not None:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
-        progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
+        feed.note_length(progress)
         run.epochs, progress.finished_reason = goal, None
         dispatcher = Dispatcher([*self.callbacks, *self._listeners])
         with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
@@ -307,7 +308,8 @@ class Trainer:
 
     def _turn(self, fit: Fit) -> None:
         progress = self._progress
-        turns = {"between": self._open, "steps": self._steps, "evaluation": self._evaluate, "end": self._close}
+        turns = {"between": self._open, "start": self._steps, "steps": self._steps}
+        turns |= {"evaluation": self._evaluate, "end": self._close}
         if progress.phase == "between":
             fit.began = perf_counter()
         try:
@@ -317,20 +319,17 @@ class Trainer:
                 progress.seconds = perf_counter() - fit.began
 
     def _open(self, fit: Fit) -> None:
-        """Begin an epoch and its pass over the data."""
-        run, progress, feed, random = self._run, self._progress, self._feed, self._random
-        progress.epoch = len(progress.history) + 1
-        progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
-        before = [random.read()] if feed.is_repeated else None
-        feed.begin_pass()
-        progress.open_epoch(before)
+        """Begin an epoch: callbacks may still decide what its pass over the data will be."""
+        run, progress = self._run, self._progress
+        progress.open_epoch()
+        self._feed.note_length(progress)
         run.emit(EpochStart(run, epoch=progress.epoch))
-        if before is not None:
-            progress.random_before = [*before, random.read()]
 
     def _steps(self, fit: Fit) -> None:
-        """Do steps until the pass is over, an evaluation is due, or the fit has something else to attend to."""
+        """Do steps until the pass is over, an evaluation is due, or the fit needs attention."""
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
+        if progress.phase == "start":
+            feed.begin_pass(progress, self._random)
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         listened = bool(starts or ends)
@@ -365,7 +364,7 @@ class Trainer:
             if batch is not _NO_BATCH:
                 feed.give_back(batch, progress)
             means.float_sum, means.float_count = float(total), count
-            # Without a listener nothing changes the rates between two updates, and one look at the end will do.
+            # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
             if updated and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
             if progress.step == evaluate_at:

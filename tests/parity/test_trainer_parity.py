@@ -213,3 +213,33 @@ def test_a_run_leaves_nothing_in_the_optimizer_but_where_its_rates_start() -> No
     Trainer(step, data, epochs=3, optimizer=optimizer, callbacks=[ExponentialLRCallback(gamma=0.5)]).fit()
     assert (set(vars(optimizer)), [set(group) for group in optimizer.param_groups]) == before
     assert len(optimizer._optimizer_step_post_hooks) == hooks
+
+
+def test_tensors_in_an_optimizers_groups_stay_the_objects_that_they_are_when_a_run_is_resumed() -> None:
+    def built(rate: float) -> tuple[torch.optim.Adam, tuple[torch.Tensor, ...], Trainer]:
+        model, _optimizer, data, _step = training()
+        held = torch.tensor(rate), torch.tensor(0.9), torch.tensor(0.99)
+        optimizer = torch.optim.Adam(model.parameters(), lr=held[0], betas=held[1:], foreach=False)
+
+        def step(batch: torch.Tensor) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = model(batch).square().mean()
+            loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+            optimizer.step()
+            return loss
+
+        callbacks = [ExponentialLRCallback(gamma=0.5)]
+        return optimizer, held, Trainer(step, data, epochs=3, model=model, optimizer=optimizer, callbacks=callbacks)
+
+    _optimizer, _held, trainer = built(0.5)
+    trainer.fit(2)
+    state = trainer.state_dict()
+    optimizer, held, resumed = built(0.25)
+    resumed.load_state_dict(state, accept="epochs")
+    (group,) = optimizer.param_groups
+    assert group["lr"] is held[0]
+    assert all(mine is its for mine, its in zip(group["betas"], held[1:], strict=True))
+    assert float(held[0]) == 0.125
+    resumed.fit()
+    assert group["lr"] is held[0]
+    assert float(held[0]) == 0.0625

@@ -82,7 +82,7 @@ class Screen(Output):
             self._draw_if_due()
 
     def print_above(self, text: str) -> None:
-        """Add lines that somebody has printed."""
+        """Add lines that other code has printed."""
         with self._lock:
             for line in text.split("\n"):
                 printed = self._decoder.decode_line(line.rstrip("\r"))
@@ -136,7 +136,7 @@ class Screen(Output):
                 stream.release()
 
     def _draw_if_due(self) -> None:
-        # Without the ticker nobody would draw later.
+        # Without the ticker nothing would draw later.
         if self._hidden is None and (monotonic() - self._drawn_at >= self._interval or not self._ticker.alive):
             self._draw()
 
@@ -193,7 +193,7 @@ class Screen(Output):
 
 
 class _Live(Live):
-    """A live display that prints waiting lines before those that somebody prints on the console directly."""
+    """A live display that prints waiting lines before those that are printed on the console directly."""
 
     def __init__(self, flush: Callable[[], None], moving: Callable[[], RenderableType], console: Console) -> None:
         super().__init__(
