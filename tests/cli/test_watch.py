@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from lucid_train import replay
 from tests.support.processes import command, run
 from tests.support.terminal import Terminal, has
+from tests.support.waiting import until
 
 # Trains under control: an epoch ends when a file of its number is there.
 WRITER = """
@@ -33,13 +34,6 @@ trainer.step = step
 trainer.callbacks = (EventLog(log, heartbeat=0.05),)
 trainer.fit(epochs)
 """
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 class Writer:
