@@ -151,7 +151,7 @@ def _print_table(rows: Sequence[Mapping[str, str]], marked: Sequence[bool]) -> N
         cells = [theme.cell(texts[name], width, style, left=name == "run") for name, width in widths.items()]
         joined = formatting.join(cells)
         joined.rstrip()
-        joined.truncate(room)
+        joined.truncate(room, overflow="crop")
         return joined
 
     header = line({name: name for name in widths}, "label")
