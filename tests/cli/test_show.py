@@ -92,27 +92,6 @@ def test_show_compares_several_runs_and_marks_the_best(tmp_path: Path, capsys: p
     assert [line.split()[0] == "*" for line in capsys.readouterr().out.splitlines()] == [False, True, False, False]
 
 
-@pytest.mark.filterwarnings("ignore:scheduler.step")
-@pytest.mark.parametrize(
-    ("width", "columns"),
-    [(48, "run best val_loss at epoch epochs status"), (47, "run best val_loss at epoch epochs"), (14, "run best val")],
-)
-def test_on_a_terminal_show_leaves_out_columns_that_have_no_room_and_colours_the_best_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, columns: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": f"{width}"}.items():
-        monkeypatch.setenv(name, value)
-    for name, scale in (("a", 3.0), ("b", 1.5)):
-        trained(Path(name), scale)
-    assert called("show", "a", "b") == 0
-    shown = capsys.readouterr().out.splitlines()
-    header, first, second = (re.sub(r"\x1b\[\d+m", "", line) for line in shown)
-    assert " ".join(header.split()) == columns
-    assert max(map(len, (header, first, second))) < width
-    assert ["\x1b[32m" in line for line in shown] == [False, False, True]
-
-
 def test_show_refuses_a_metric_that_no_run_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logs = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     for log in logs:
@@ -146,6 +125,27 @@ def test_a_log_in_no_folder_is_not_waited_for(tmp_path: Path, capsys: pytest.Cap
 def test_patience_is_above_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert called("watch", tmp_path / "run.jsonl", "--patience", 0) == 2
     assert capsys.readouterr().err == "lucid-train: error: 'patience' must be > 0: 0.0\n"
+
+
+@pytest.mark.filterwarnings("ignore:scheduler.step")
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [(48, "run best val_loss at epoch epochs status"), (47, "run best val_loss at epoch epochs"), (14, "run best val")],
+)
+def test_on_a_terminal_show_leaves_out_columns_that_have_no_room_and_colours_the_best_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, columns: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": f"{width}"}.items():
+        monkeypatch.setenv(name, value)
+    for name, scale in (("a", 3.0), ("b", 1.5)):
+        trained(Path(name), scale)
+    assert called("show", "a", "b") == 0
+    shown = capsys.readouterr().out.splitlines()
+    header, first, second = (re.sub(r"\x1b\[\d+m", "", line) for line in shown)
+    assert " ".join(header.split()) == columns
+    assert max(map(len, (header, first, second))) < width
+    assert ["\x1b[32m" in line for line in shown] == [False, False, True]
 
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m\r\n[bold]"
