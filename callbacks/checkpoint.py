@@ -188,13 +188,13 @@ class Checkpoint(Callback):
                 raise ValueError(f"'callbacks' must keep checkpoints in directories of their own: {self.directory}")
         self.directory.mkdir(parents=True, exist_ok=True)
         directory = Directory(self.directory)
-        if directory.files() and self._saved is None and not (run.step or run.resumed):
+        if directory.files() and self._saved != () and not (run.step or run.resumed):
             raise FileExistsError(
                 f"'directory' must hold no checkpoints of another run; to go on with that one call fit(resume='auto'), "
                 f"else pass another directory: {self.directory}"
             )
         directory.sweep()
-        if run.resumed and self._saved is None:
+        if run.resumed and not self._saved:
             self._saved = _position(run)
         self._catcher.catch()
         run.before_end(self._save_last)
@@ -204,13 +204,19 @@ class Checkpoint(Callback):
         if self._timetable.is_due_after(event) and not self._writer.busy:
             self._ask()
 
-    def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        self._look(event)
+    def on_evaluate_end(self, event: EvaluateEnd | EpochReport) -> None:
+        """Ask for a checkpoint if the metric is better than ever before."""
+        if self.monitor is None:
+            return
+        monitor = Monitor(self.monitor, self.mode)
+        value = event.run.value_of(monitor, event)
+        if value is not None and monitor.is_better(value, than=self.best):
+            self._ask((value, event.epoch))
 
     def on_epoch_report(self, event: EpochReport) -> None:
         if not self._writer.busy:
             self._finish()  # its error is not kept back until the end
-        self._look(event)
+        self.on_evaluate_end(event)
         if self.interval != "step" and self._timetable.is_due(event.epoch) and not self._writer.busy:
             self._ask()
 
@@ -221,15 +227,6 @@ class Checkpoint(Callback):
             self._catcher.release()
         if self._catcher.caught is not None and event.status in ("completed", "stopped"):
             raise self._catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
-
-    def _look(self, event: EpochReport | EvaluateEnd) -> None:
-        """Ask for a checkpoint if the metric is better than ever before."""
-        if self.monitor is None:
-            return
-        monitor = Monitor(self.monitor, self.mode)
-        value = event.run.value_of(monitor, event)
-        if value is not None and monitor.is_better(value, than=self.best):
-            self._ask((value, event.epoch))
 
     def _ask(self, best: tuple[float, int] | None = None) -> None:
         run = self._catcher.run

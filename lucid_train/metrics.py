@@ -65,8 +65,8 @@ def detached(output: Any) -> Any:
     if type(output) is NoUpdate:
         return NoUpdate(detached(output.output))
     if isinstance(output, Mapping):
-        return {name: _detached(value) for name, value in output.items()}
-    return _detached(output)
+        return {name: detached(value) for name, value in output.items()}
+    return output.detach() if hasattr(output, "detach") else output
 
 
 @define(eq=False)
@@ -141,11 +141,6 @@ def _check_value(name: str, value: Any) -> None:
         raise TypeError(
             f"a step must return None, a number or a mapping of metrics, evaluate likewise: {name!r} is {value!r}"
         )
-
-
-def _detached(value: Any) -> Any:
-    detach = getattr(value, "detach", None)
-    return value if detach is None else detach()
 
 
 def _addable(name: str, value: Any) -> Any:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import frozen
 
 from lucid_train.callback import Callback
-from lucid_train.description import class_labels
+from lucid_train.description import attributed, class_labels
 from lucid_train.optims.param_groups import read_rates, write_value
 from lucid_train.progress import Progress, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import Setup, differences, is_accepted
 from lucid_train.validation import check_entries
-
-T = TypeVar("T")
 
 
 @frozen
@@ -98,7 +95,7 @@ class Participants:
         if refused:
             raise ValueError(
                 f"the checkpoint is of another set-up: {'; '.join(refused.values())}; "
-                f"to go on all the same as it is here, pass accept={sorted(refused)!r}"
+                f"to go on with the set-up here, pass accept={sorted(refused)!r}"
             )
         extras = dict(self._stateful_extras())
         check_entries("the state of the extras", read.extras, extras)
@@ -124,16 +121,6 @@ class Participants:
 
     def _stateful_extras(self) -> Iterator[tuple[str, Any]]:
         return ((name, each) for name, each in self.extras.items() if not is_generator(each))
-
-
-def attributed(what: str, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Call a function of the user's; an exception in it leaves as it is, with a note that says whose it was."""
-    try:
-        return function(*arguments, **options)
-    except BaseException as error:
-        with suppress(Exception):  # one that cannot be changed
-            error.add_note(f"raised by {what}")
-        raise
 
 
 def load_optimizer(optimizer: Any, state: Any) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from attrs import define, field
 
+from lucid_train.description import attributed
 from lucid_train.progress import Progress
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.state import attributed
 
 # Iterating these consumes no randomness.
 _FIXED = (list, tuple, range, str, type(None))
@@ -87,11 +87,19 @@ class Feed:
         if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and count > 1:
             raise ValueError(f"'data' must be iterable {count} times; a generator is not, pass a list: {self.data!r}")
 
-    def begin_pass(self, progress: Progress, random: RandomState) -> None:
-        """Begin the pass of the epoch that is open, directly before its first batch is taken."""
-        self.note_length(progress)  # what it was when the epoch began may have changed since
-        progress.random_before = random.read() if self.is_repeated else None
-        self._pass, progress.phase = self._iterate(), "steps"
+    def open_pass(self, progress: Progress, random: RandomState) -> None:
+        """Begin the pass of an epoch that starts, directly before its first batch is taken.
+
+        One that was given up is resumed.
+        """
+        if progress.phase == "start":
+            self.note_length(progress)  # what it was when the epoch began may have changed since
+            progress.random_before = random.read() if self.is_repeated else None
+            self._pass, progress.phase = self._iterate(), "steps"
+        elif self._pass is None:
+            now = random.read()
+            self.resume(self.state_dict(), progress, random)
+            random.write(now)
 
     def end_pass(self) -> None:
         """Drop the pass, whether or not it has ended."""
@@ -106,16 +114,17 @@ class Feed:
         """
         given_back, self._given_back, self._left = self._given_back, (), None
         progress.batch_taken = progress.pass_left = False
-        if isinstance(self._pass, GeneratorType) and self._pass.gi_frame is None and self._pass is not self.data:
-            # An exception has ended the generator. It cannot go on, as other iterators can.
-            self._pass = self._iterate()
-            deque(islice(self._pass, progress.epoch_step + len(given_back)), maxlen=0)
         limits = [] if until is None else [until - progress.step]
         if self.steps_per_epoch is not None:
             limits.append(self.steps_per_epoch - progress.epoch_step)
         # A new islice each time, as one is at its end once what it reads has failed.
         batches = islice(self._pass, min(limits) - len(given_back)) if limits else self._pass
         return chain(given_back, batches) if given_back else batches
+
+    def give_up_pass(self) -> None:
+        """Note that no batch could be taken: a generator is dead then, and other iterators may have lost the batch."""
+        if self._pass is not self.data:  # an iterator that is the data itself cannot be iterated over again
+            self._pass = None
 
     def complete_pass(self, progress: Progress) -> None:
         """Record that the pass, or the part of it that makes an epoch, has ended.
@@ -183,14 +192,12 @@ class Feed:
                 self._left = state
         elif isinstance(self.data, Iterator):
             _skip(self.data, progress.step)
-        if progress.phase in ("steps", "evaluation"):
-            self._resume_pass(progress, random)
-
-    def _resume_pass(self, progress: Progress, random: RandomState) -> None:
-        done = progress.epoch_step
+        if progress.phase not in ("steps", "evaluation"):
+            return
         if progress.random_before is not None:
             random.write(progress.random_before)
         self._pass = self._iterate()
+        done = progress.epoch_step
         repeated = 0 if self.is_stateful or isinstance(self.data, Iterator) else done
         last = _skip(self._pass, repeated + progress.batch_taken)
         if progress.batch_taken:
@@ -204,8 +211,8 @@ class Feed:
 
 
 def _skip(source: Iterator[Any], count: int) -> Any:
-    """Take the batches that were taken before the checkpoint, and return the last one."""
+    """Take the batches that were taken before, and return the last one."""
     found, last = next(iter(deque(enumerate(islice(source, count), 1), maxlen=1)), (0, None))
     if found < count:
-        raise ValueError(f"'data' must have the {count} batches that were taken before the checkpoint: {found}")
+        raise ValueError(f"'data' must have the {count} batches that were taken before: {found}")
     return last

@@ -7,8 +7,8 @@ from types import TracebackType
 
 from attrs import define, field
 
+from lucid_train.description import add_note
 from lucid_train.events import FitEnd, FitError, FitStart, Status
-from lucid_train.training.dispatch import add_note
 from lucid_train.training.run import Control, Run
 
 
@@ -41,7 +41,8 @@ class Fit(Control):
     ) -> None:
         run = self.run
         try:
-            if error is not None and not any(str(n).startswith("raised by ") for n in getattr(error, "__notes__", ())):
+            notes = [] if error is None else map(str, getattr(error, "__notes__", ()))
+            if error is not None and run.epoch and not any(note.startswith("raised by ") for note in notes):
                 add_note(error, f"raised in epoch {run.epoch} after step {run.step}")  # by step, data or evaluate
             failure = self.close(error)
             if failure is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import resource
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lucid_train import Trainer, nn, optims
+from lucid_train import EpochEnd, EpochStart, Trainer, nn, optims
 from lucid_train.callbacks import Checkpoint
 from lucid_train.saving.checkpoint import Directory, read_checkpoint
 
@@ -64,6 +66,29 @@ def test_once_there_is_room_again_the_next_checkpoint_is_written(tmp_path: Path)
         training.fit(epochs=2)
     training.fit(epochs=3)
     assert Directory(tmp_path).newest()["progress"]["epoch"] == 3
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_best_epoch_that_could_not_be_written_is_not_the_best(tmp_path: Path, background: bool) -> None:
+    values = iter([5.0, 1.0, 3.0])
+    checkpoint = Checkpoint(tmp_path, every=None, monitor="val_loss", failure="warn", background=background)
+    model = nn.Linear(100, 100, rng=0)
+    training = Trainer(model=model, epochs=3, evaluate=lambda: next(values), callbacks=[checkpoint])
+
+    def wait(event: EpochStart) -> None:
+        while any(thread.name.startswith("lucid-train") for thread in threading.enumerate()):
+            time.sleep(0.001)
+
+    with ExitStack() as full:
+        training.on(EpochEnd, at=2)(lambda event: full.enter_context(small_disk(10_000)))
+        training.on(EpochStart)(wait)
+        training.on(EpochStart, at=3)(lambda event: full.close())
+        with pytest.warns(UserWarning, match="File too large.*training goes on, the last good one is .*epoch-1-step-1"):
+            training.fit()
+    assert (checkpoint.best, checkpoint.best_epoch) == (3.0, 3)
+    assert checkpoint.best_file == Directory(tmp_path).files()[-1]
+    saved = read_checkpoint(checkpoint.best_file)["callbacks"]["Checkpoint"]
+    assert saved == {"best": 3.0, "best_epoch": 3, "best_file": checkpoint.best_file.name}
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_before_the_first_step(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, ExponentialLRCallback, LRSchedulerCallback
@@ -243,3 +244,27 @@ def test_tensors_in_an_optimizers_groups_stay_the_objects_that_they_are_when_a_r
     resumed.fit()
     assert group["lr"] is held[0]
     assert float(held[0]) == 0.0625
+
+
+class FailsOnce(Dataset[int]):
+    failed = False
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        if index == 5 and not self.failed:
+            self.failed = True
+            raise OSError("no such shard")
+        return index
+
+
+def test_a_loader_that_failed_gives_every_batch_once() -> None:
+    torch.manual_seed(1)
+    seen: list[list[int]] = []
+    trainer = Trainer(lambda batch: seen.append(batch.tolist()), DataLoader(FailsOnce(), batch_size=2, shuffle=True))
+    with pytest.raises(OSError, match="no such shard"):
+        trainer.fit()
+    assert len(seen) < 4
+    trainer.fit()
+    assert sorted(number for batch in seen for number in batch) == list(range(8))

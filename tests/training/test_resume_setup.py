@@ -183,7 +183,7 @@ def test_entries_that_are_missing_or_unknown_are_named() -> None:
     ("entries", "message"),
     [
         ({"epoch": "x"}, "'state.progress.epoch' must be int: 'x'"),
-        ({"history": {}}, "not one of a History"),
+        ({"history": {}}, "the state of a History does not fit: 'epoch' is missing"),
         ({"means": {"totals": {}}}, "'state.progress.means' does not fit: 'counts' is missing"),
         (
             {"phase": "asleep"},
@@ -232,7 +232,7 @@ def test_data_with_fewer_batches_than_were_done_is_refused() -> None:
     Trainer(lambda batch: None, [1] * 5, callbacks=[asker]).fit()
     short = Trainer(lambda batch: None, [1] * 3, callbacks=[Asker(event=FitStart)])
     short.load_state_dict(asker.found[0], accept="all")
-    with pytest.raises(ValueError, match="must have the 4 batches that were taken before the checkpoint: 3"):
+    with pytest.raises(ValueError, match="must have the 4 batches that were taken before: 3"):
         short.fit()
 
 

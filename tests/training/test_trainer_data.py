@@ -1,4 +1,5 @@
 import itertools
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -206,6 +207,71 @@ def test_events_of_steps_count_through_the_whole_run() -> None:
         (2, 3, 5),
         (2, 4, 6),
     ]
+
+
+class Shuffled:
+    """Fails once, in the middle of an order that it draws; the iterator is a generator, and dead then."""
+
+    def __init__(self) -> None:
+        self.rng = random.Random(22)
+        self.broken = True
+
+    def __iter__(self) -> Iterator[int]:
+        for number in self.rng.sample(range(8), 8):
+            if number == 3 and self.broken:
+                self.broken = False
+                raise OSError("no such shard")
+            yield number
+
+
+class Iterating(Shuffled):
+    """The same with an iterator that goes on after the failure, with the next number."""
+
+    def __iter__(self) -> Iterator[int]:
+        return map(self.checked, iter(self.rng.sample(range(8), 8)))
+
+    def checked(self, number: int) -> int:
+        if number == 3 and self.broken:
+            self.broken = False
+            raise OSError("no such shard")
+        return number
+
+
+class ShuffledWithState(Shuffled):
+    """The same, with a state: the order and how much of it is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[int] = []
+        self.done = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.order = self.order or self.rng.sample(range(8), 8)
+        while self.done < 8:
+            if self.order[self.done] == 3 and self.broken:
+                self.broken = False
+                raise OSError("no such shard")
+            self.done += 1
+            yield self.order[self.done - 1]
+        self.order, self.done = [], 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"order": self.order, "done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.order, self.done = state["order"], state["done"]
+
+
+@pytest.mark.parametrize("data", [Shuffled, Iterating, ShuffledWithState])
+def test_a_pass_that_the_data_broke_off_is_resumed_in_its_order(data: type[Shuffled]) -> None:
+    straight, numbers, seen = data(), data(), []
+    straight.broken = False
+    trainer = Trainer(seen.append, numbers, epochs=2)
+    with pytest.raises(OSError, match="no such shard"):
+        trainer.fit()
+    assert 0 < len(seen) < 8
+    trainer.fit()
+    assert seen == [number for _ in range(2) for number in straight]
 
 
 def test_the_pass_over_the_data_begins_after_the_start_of_the_epoch() -> None:
