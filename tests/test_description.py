@@ -2,7 +2,6 @@ import enum
 import functools
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +144,7 @@ def test_the_numbers_of_a_model_are_counted_or_unknown(model: Any, count: int | 
         ({1: (2,)}, {"1": [2]}),
         (Path("runs"), f"{type(Path()).__module__}.{type(Path()).__qualname__}"),
         (math.sqrt, "math.sqrt"),
-        (partial(math.sqrt, 4), "functools.partial"),
+        (functools.partial(math.sqrt, 4), "functools.partial"),
         (Sized, f"{__name__}.Sized"),
         (Sized(), f"{__name__}.Sized"),
         (Sized.parameters, f"{__name__}.Sized.parameters"),
