@@ -137,5 +137,6 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         for name, item in items:
             yield from _leaves(item, f"{path}.{name}" if path else str(name))
         return
-    arrays = [(leaf.dtype, leaf.shape, leaf.data.tobytes()) for leaf in flatten([value]).leaves]
+    is_plain = value is None or type(value) in (bool, int, float, str)  # random generators have hundreds of ints
+    arrays = [] if is_plain else [(leaf.dtype, leaf.shape, leaf.data.tobytes()) for leaf in flatten([value]).leaves]
     yield path, arrays or repr(value)  # the repr of a float has as many digits as its bits need

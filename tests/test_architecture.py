@@ -99,3 +99,9 @@ def test_every_room_is_in_the_house_and_none_is_crowded() -> None:
         folder = str(path.parent.relative_to(ROOT))
         sizes[folder] = sizes.get(folder, 0) + 1
     assert {folder for folder, size in sizes.items() if size > MOST_MODULES} == set()
+
+
+def test_the_tests_stand_in_the_rooms_of_what_they_test() -> None:
+    rooms = {name.rpartition(".")[0].replace(".", "/") or "." for name in modules()}
+    tested = {path.parent.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert tested - rooms == {"oracle", "parity"}

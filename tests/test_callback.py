@@ -22,6 +22,7 @@ from lucid_train import (
     on,
 )
 from lucid_train.events import event_classes
+from tests.support.copies import pickled
 
 
 @define(eq=False)
@@ -442,10 +443,6 @@ def test_reset_is_back_to_the_first_state_with_fresh_lists_and_the_settings_stay
     assert counter.lock is lock
     Trainer(callbacks=[counter]).fit()
     assert Counter(every=4).state_dict()["seen"] == []
-
-
-def pickled(callback: Any, protocol: int) -> Any:
-    return pickle.loads(pickle.dumps(callback, protocol))
 
 
 @pytest.mark.parametrize(

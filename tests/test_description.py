@@ -144,6 +144,7 @@ def test_the_numbers_of_a_model_are_counted_or_unknown(model: Any, count: int | 
         ({1: (2,)}, {"1": [2]}),
         (Path("runs"), f"{type(Path()).__module__}.{type(Path()).__qualname__}"),
         (math.sqrt, "math.sqrt"),
+        (functools.partial(math.sqrt, 4), "functools.partial"),
         (Sized, f"{__name__}.Sized"),
         (Sized(), f"{__name__}.Sized"),
         (Sized.parameters, f"{__name__}.Sized.parameters"),

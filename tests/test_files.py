@@ -90,6 +90,35 @@ def test_an_error_in_forcing_the_folder_names_it(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "file").read_bytes().startswith(b"new")
 
 
+@pytest.mark.parametrize("digest", [None, hashlib.sha256()], ids=["plain", "hashed"])
+def test_all_that_was_written_is_on_the_disk_before_the_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: Any
+) -> None:
+    calls: list[str] = []
+
+    def noted(name: str, real: Any) -> Any:
+        return lambda *arguments: (calls.append(name), real(*arguments))[1]
+
+    for name in ("write", "fsync", "replace"):
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
+    write_whole(tmp_path / "file", [b"a", b"b"], digest)
+    hashed = [] if digest is None else ["write", "fsync"]
+    assert calls == ["write", "write", "fsync", *hashed, "replace", "fsync"]  # the last one is the folder's
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    def lowest_free() -> int:
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    before = lowest_free()
+    write_whole(tmp_path / "file", [b"new"])
+    with pytest.raises(TypeError, match="a bytes-like object is required, not 'int'"):
+        write_whole(tmp_path / "file", [3])  # type: ignore[list-item]  # refused
+    assert lowest_free() == before
+
+
 def test_rotating_finds_the_first_free_number(tmp_path: Path) -> None:
     path = tmp_path / "run.csv"
     for number in range(3):

@@ -107,7 +107,7 @@ def test_pairs_whose_order_matters_are_reported() -> None:
     assert pairs_that_do_not_commute(building(Add, Add, Double)) == [("Add", "Double"), ("Add#2", "Double")]
 
 
-def test_two_callbacks_of_one_class_are_told_apart() -> None:
+def test_two_callbacks_of_one_class_have_names_of_their_own() -> None:
     build = building(lambda: EarlyStopping("loss", patience=1), lambda: EarlyStopping("loss", patience=9))
     assert pairs_that_do_not_commute(build) == []
 

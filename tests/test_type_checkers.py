@@ -85,9 +85,9 @@ def test_mypy_strict_finds_a_hook_with_another_event_a_misspelt_name_and_nothing
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_pyright_strict_finds_the_same(program: Path) -> None:
-    pytest.importorskip("pyright")
+    pytest.importorskip("basedpyright")
     settings = program.parent / "pyrightconfig.json"
     settings.write_text(f'{{"typeCheckingMode": "strict", "extraPaths": ["{ROOT}"]}}')
-    found = checked("pyright", "--pythonpath", sys.executable, at=program.parent)
+    found = checked("basedpyright", "--pythonpath", sys.executable, at=program.parent)
     assert {int(line) for line in re.findall(r"program\.py:(\d+):\d+ - error:", found)} == set(WRONG), found
     assert 'overrides class "Callback" in an incompatible manner' in found

@@ -106,16 +106,20 @@ def seconds(value: float) -> str:
         return f"{1000 * value:.1f}ms"
     if value < 59.95:
         return f"{value:.{2 if value < 9.995 else 1}f}s"
+    if value < 3599.5 or value == math.inf:
+        return clock(value)
     minutes = round(value / 60)
-    return clock(value) if value < 3599.5 else f"{minutes // 60}h{minutes % 60:02}m"
+    return f"{minutes // 60}h{minutes % 60:02}m"
 
 
 def clock(value: float) -> str:
-    """Return a duration as a clock shows it.
+    """Return a duration as a clock shows it, or "-" if it exceeds the largest float.
 
-    >>> clock(75.4), clock(3661)
-    ('1:15', '1:01:01')
+    >>> clock(75.4), clock(3661), clock(math.inf)
+    ('1:15', '1:01:01', '-')
     """
+    if value == math.inf:
+        return "-"
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

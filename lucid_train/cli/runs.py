@@ -110,7 +110,7 @@ def _compare(arguments: argparse.Namespace) -> None:
             "at epoch": "-" if best is None else str(best.epoch),
             "epochs": str(len(history)),
             "status": history.status,
-            "time": formatting.seconds(math.fsum(record.seconds for record in history)),
+            "time": formatting.seconds(sum(record.seconds for record in history)),
             "lr": formatting.rates(history[-1].last_lr) if history else "",
         }
         for log, history, best, value in zip(arguments.logs, histories, bests, values, strict=True)
@@ -151,7 +151,7 @@ def _print_table(rows: Sequence[Mapping[str, str]], marked: Sequence[bool]) -> N
         cells = [theme.cell(texts[name], width, style, left=name == "run") for name, width in widths.items()]
         joined = formatting.join(cells)
         joined.rstrip()
-        joined.truncate(room)
+        joined.truncate(room, overflow="crop")
         return joined
 
     header = line({name: name for name in widths}, "label")

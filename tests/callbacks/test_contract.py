@@ -84,13 +84,13 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @define(eq=False)
 class Doing(Callback):
-    """Calls a function at the first event of a class."""
+    """Calls a function at the events of a class in epoch 2."""
 
     event: type[Event]
     function: Callable[[], object]
 
     def hooks(self, event: type[Event]) -> list[Hook]:
-        return [lambda heard: self.function() if heard.epoch == 2 else None] if event is self.event else []
+        return [lambda received: self.function() if received.epoch == 2 else None] if event is self.event else []
 
 
 def optimizer() -> Any:
@@ -188,7 +188,7 @@ def test_a_copy_made_at_any_time_has_the_settings_and_the_state_and_trains(name:
         begun = 0 if when == "before" else twin.scheduler.last_epoch  # type: ignore[attr-defined]
         assert fit(twin, on) == [(0.1 * 0.1 ** (epoch // 2),) for epoch in range(begun, begun + 3)]
     else:
-        assert fit(twin, optimizer()) == used  # on another optimizer, a schedule starts anew
+        assert fit(twin, optimizer()) == used  # on another optimizer, a schedule starts again
 
 
 @every

@@ -33,10 +33,10 @@ class Follower:
     """Follows a metric, as ReduceLROnPlateau does."""
 
     def __init__(self) -> None:
-        self.told: list[float] = []
+        self.metrics: list[float] = []
 
     def step(self, metric: float) -> None:
-        self.told.append(metric)
+        self.metrics.append(metric)
 
 
 class Simple:
@@ -177,11 +177,11 @@ def test_eta_min_above_the_rate_is_refused_before_the_first_step() -> None:
     assert optimizer.used == []
 
 
-def test_a_scheduler_that_follows_a_metric_is_told_it_in_the_epochs_that_have_it() -> None:
+def test_a_scheduler_that_follows_a_metric_gets_it_in_the_epochs_that_have_it() -> None:
     scheduler, found = Follower(), iter([3.0, 2.0])
     callback = LRSchedulerCallback(scheduler, monitor="val_loss")
     Trainer(epochs=5, evaluate=lambda: next(found), evaluate_every=2, callbacks=[callback]).fit()
-    assert scheduler.told == [3.0, 2.0]
+    assert scheduler.metrics == [3.0, 2.0]
 
 
 def test_a_metric_that_does_not_exist_is_refused_with_those_that_do() -> None:

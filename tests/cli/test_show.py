@@ -1,14 +1,10 @@
 import copy
 import io
 import json
-import os
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
-import pexpect
-import pyte
 import pytest
 from rich.console import Console
 
@@ -19,7 +15,8 @@ from lucid_train.callbacks.event_log import EventLog
 from lucid_train.cli import main as cli
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
-from tests.support.processes import command, run
+from tests.support.processes import command
+from tests.support.terminal import Terminal, has
 
 
 def called(*arguments: Any) -> int:
@@ -130,6 +127,27 @@ def test_patience_is_above_zero(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == "lucid-train: error: 'patience' must be > 0: 0.0\n"
 
 
+@pytest.mark.filterwarnings("ignore:scheduler.step")
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [(48, "run best val_loss at epoch epochs status"), (47, "run best val_loss at epoch epochs"), (14, "run best val")],
+)
+def test_on_a_terminal_show_leaves_out_columns_that_have_no_room_and_colours_the_best_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, columns: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": f"{width}"}.items():
+        monkeypatch.setenv(name, value)
+    for name, scale in (("a", 3.0), ("b", 1.5)):
+        trained(Path(name), scale)
+    assert called("show", "a", "b") == 0
+    shown = capsys.readouterr().out.splitlines()
+    header, first, second = (re.sub(r"\x1b\[\d+m", "", line) for line in shown)
+    assert " ".join(header.split()) == columns
+    assert max(map(len, (header, first, second))) < width
+    assert ["\x1b[32m" in line for line in shown] == [False, False, True]
+
+
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m\r\n[bold]"
 
 
@@ -205,7 +223,7 @@ def test_what_is_no_metric_and_mode_is_refused(
 
 def hostile(path: Path) -> None:
     """A log whose every string tries to do something to a terminal, and whose every number is as large as can be."""
-    evil, large = EVIL, 2**62 - 1
+    evil, large = EVIL, 2**61 - 1
     record = {"epoch": 1, "steps": large, "seconds": 1e308, "metrics": {evil: 1e308, "loss": "nan"}, "lr": [1e308]}
     entries = [
         {
@@ -224,6 +242,13 @@ def hostile(path: Path) -> None:
         {"event": evil, "time": 0, "fields": {evil: evil}},
         {"event": "EpochStart", "time": 1e11, "epoch": 1, "run": {"epoch": 1}},
         {"event": "EpochReport", "time": 2, "record": {**record, "last_lr": []}, "run": {"step": large}},
+        {"event": "EpochStart", "time": 1e11, "epoch": 2, "run": {"epoch": 2}},
+        {
+            "event": "EpochReport",
+            "time": 2,
+            "record": {**record, "epoch": 2, "last_lr": []},
+            "run": {"step": 2 * large},
+        },
         {"event": "FitError", "time": 2, "error": evil, "status": "failed", "reason": evil},
         {"event": "FitEnd", "time": 2, "status": "failed", "reason": evil},
     ]
@@ -231,22 +256,26 @@ def hostile(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["show", "watch", "replay"])
-def test_a_hostile_log_does_no_harm(tmp_path: Path, name: str) -> None:
+def test_a_hostile_log_does_no_harm(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.jsonl"
     hostile(path)
     options = ["--speed", 1e300] if name == "replay" else []
-    done = run(name, path, *options)
-    assert done.stderr == ""
-    assert done.returncode in (0, 1)
-    assert not [mark for mark in done.stdout if not mark.isprintable() and mark != "\n"]
-    assert "[bold]" in done.stdout
-    screen = pyte.Screen(80, 24)
-    shown = pexpect.run(shlex.join(command(name, path, *options)), env={**os.environ, "TERM": "xterm-256color"})
-    pyte.ByteStream(screen).feed(shown)
-    assert screen.title == ""
+    assert called(name, path, *options) in (0, 1)
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert not [mark for mark in captured.out if not mark.isprintable() and mark != "\n"]
+    assert "[bold]" in captured.out
+    terminal = Terminal(command(name, path, *options))
+    lines = terminal.end()
+    assert has("[bold]")(lines)
+    assert not has("Traceback")(lines)
+    assert (terminal.code in (0, 1), terminal.sane, terminal.screen.title) == (True, True, "")
 
 
-def test_hostile_logs_are_compared_without_harm(tmp_path: Path) -> None:
+def test_hostile_logs_are_compared_without_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile(tmp_path / "run.jsonl")
-    done = run("show", tmp_path / "run.jsonl", tmp_path / "run.jsonl", "--monitor", EVIL)
-    assert not [mark for mark in done.stdout + done.stderr if not mark.isprintable() and mark != "\n"]
+    assert called("show", tmp_path / "run.jsonl", tmp_path / "run.jsonl", "--monitor", EVIL) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert not [mark for mark in captured.out if not mark.isprintable() and mark != "\n"]
+    assert "[bold]" in captured.out

@@ -1,22 +1,20 @@
+"""`lucid-train watch`: a process that follows the run of another."""
+
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pexpect
-import pyte
 import pytest
 
-from lucid_train import Callback, EpochReport, FitEnd, FitStart, Trainer, replay
-from lucid_train.callbacks.event_log import EventLog
-from lucid_train.recording.follow import Follower, Watch
+from lucid_train import replay
 from tests.support.processes import command, run
+from tests.support.terminal import Terminal, has
+from tests.support.waiting import until
 
 # Trains under control: an epoch ends when a file of its number is there.
 WRITER = """
@@ -36,13 +34,6 @@ trainer.step = step
 trainer.callbacks = (EventLog(log, heartbeat=0.05),)
 trainer.fit(epochs)
 """
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 class Writer:
@@ -175,81 +166,6 @@ def test_a_run_that_is_resumed_earlier_is_followed_again(writer: Writer) -> None
     assert [record.epoch for record in replay(writer.log)] == [1, 2, 3, 4, 5]
 
 
-def test_a_run_that_is_resumed_before_anybody_noticed_is_followed_from_there(tmp_path: Path) -> None:
-    log = tmp_path / "run.jsonl"
-    said: list[str] = []
-    received: list[str] = []
-
-    def trained(epochs: int, done: int = 0) -> None:
-        trainer = Trainer(step=lambda batch: batch, data=[1.0], epochs=done)
-        trainer.fit()
-        trainer.callbacks = (EventLog(log),)
-        trainer.fit(epochs)
-
-    class Journal(Callback):
-        def on_fit_start(self, event: FitStart) -> None:
-            received.append(f"start after {len(event.run.history)}")
-
-        def on_epoch_report(self, event: EpochReport) -> None:
-            received.append(f"epoch {event.epoch}")
-
-        def on_fit_end(self, event: FitEnd) -> None:
-            received.append(f"end {event.status} {event.reason}")
-
-    watch = Watch(log, lambda: [Journal()], said.append)
-    assert not watch._step()  # nothing there yet
-    trained(3)
-    whole = log.read_bytes().splitlines(keepends=True)
-    log.write_bytes(b"".join(whole[:-1]))  # as if it had died before its end
-    watch._step()
-    trained(3, done=1)
-    watch._step()
-    assert received == [
-        *["start after 0", "epoch 1", "epoch 2", "epoch 3", "end failed the run died after epoch 3"],
-        *["start after 1", "epoch 2", "epoch 3", "end completed None"],
-    ]
-    trained(2)  # another run, to the same file
-    watch._step()
-    assert received[-4:] == ["start after 0", "epoch 1", "epoch 2", "end completed None"]
-    assert said == []
-
-
-def test_a_follower_reads_a_line_when_it_is_whole(tmp_path: Path) -> None:
-    log, copy = tmp_path / "run.jsonl", tmp_path / "copy.jsonl"
-    Trainer(epochs=2, callbacks=[EventLog(log)]).fit()
-    follower, seen = Follower(copy), []
-    with open(copy, "wb", buffering=0) as file:
-        for byte in log.read_bytes():
-            gone, lines = follower.poll()
-            assert not gone
-            seen += lines
-            file.write(bytes([byte]))
-    seen += follower.poll()[1]
-    assert [line.number for line in seen] == list(range(1, len(log.read_bytes().splitlines()) + 1))
-
-
-def test_a_follower_begins_again_where_its_last_line_is_gone(tmp_path: Path) -> None:
-    log = tmp_path / "run.jsonl"
-    Trainer(epochs=2, callbacks=[EventLog(log, heartbeat=None)]).fit()
-    follower, whole = Follower(log), log.read_bytes().splitlines(keepends=True)
-    gone, lines = follower.poll()
-    assert (gone, len(lines)) == (False, len(whole))
-    assert follower.poll() == (False, [])
-    log.write_bytes(b"".join(whole[:3]))
-    assert follower.poll() == (True, lines[:3])
-    log.write_bytes(b"".join(whole))
-    assert follower.poll() == (False, lines[3:])
-    log.write_bytes(b"")
-    assert follower.poll() == (True, [])
-    log.write_bytes(b"".join(whole))
-    assert follower.poll() == (False, lines)
-    log.unlink()
-    assert follower.poll() == (False, [])
-    log.write_bytes(b"notes\n")
-    with pytest.raises(ValueError, match=r"'.*run\.jsonl' is not the log of a run: in line 1, it is not JSON"):
-        follower.poll()
-
-
 @pytest.mark.slow
 def test_silence_is_said_once_and_taken_back(writer: Writer) -> None:
     writer.start(2)
@@ -278,58 +194,32 @@ def test_what_is_piped_is_plain(writer: Writer) -> None:
         assert len(output.splitlines()) <= 5
 
 
-class Terminal:
-    """A terminal of 80 columns, and a command in it."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.screen = pyte.HistoryScreen(80, 24, history=1000)
-        self.stream = pyte.ByteStream(self.screen)
-        environment = {**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
-        for name in ("NO_COLOR", "COLUMNS", "LINES"):
-            environment.pop(name, None)
-        [program, *rest] = command(*arguments)
-        self.child: Any = pexpect.spawn(program, rest, env=environment, dimensions=(24, 80), timeout=30)
-
-    def wait_for(self, text: str) -> None:
-        until(lambda: text in "\n".join(self.read()))
-
-    def read(self) -> list[str]:
-        with suppress(pexpect.TIMEOUT, pexpect.EOF, ValueError):  # ValueError: it is closed
-            self.stream.feed(self.child.read_nonblocking(65536, timeout=0.05))
-        return [line.rstrip() for line in self.screen.display if line.strip()]
-
-    def finish(self) -> int:
-        until(lambda: self.read() is not None and not self.child.isalive())
-        self.read()
-        self.child.close()
-        return int(self.child.exitstatus if self.child.signalstatus is None else -self.child.signalstatus)
-
-
 def test_a_terminal_shows_the_bars_of_a_run_elsewhere(writer: Writer) -> None:
     writer.start(2)
-    terminal = Terminal("watch", writer.log)
-    terminal.wait_for("epoch")
+    terminal = Terminal(command("watch", writer.log))
+    terminal.until(has("epoch"))
     writer.allow(1)
-    terminal.wait_for("2/2 ")
-    terminal.wait_for("3/4 ")
+    terminal.until(has("2/2 ", "3/4 "))
     assert terminal.screen.cursor.hidden
     writer.allow(2)
-    assert terminal.finish() == 0
-    assert not terminal.screen.cursor.hidden
-    assert any(line.strip().startswith("completed") for line in terminal.read())
+    lines = terminal.end()
+    assert terminal.code == 0
+    assert terminal.sane
+    assert any(line.strip().startswith("completed") for line in lines)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_watcher_that_is_interrupted_leaves_a_sane_terminal(writer: Writer, number: int, code: int) -> None:
     writer.start(2)
     writer.allow(1)
-    terminal = Terminal("watch", writer.log)
-    terminal.wait_for("2/2")
+    terminal = Terminal(command("watch", writer.log))
+    terminal.until(has("2/2"))
     assert terminal.screen.cursor.hidden
     terminal.child.kill(number)
-    assert terminal.finish() == code
-    assert not terminal.screen.cursor.hidden
+    lines = terminal.end()
+    assert terminal.code == code
+    assert terminal.sane
     if number == signal.SIGINT:
-        assert "no longer watched; the run itself continues" in " ".join(" ".join(terminal.read()).split())
+        assert "no longer watched; the run itself continues" in " ".join(" ".join(lines).split())
     writer.allow(2)
     writer.wait_for('"FitEnd"')

@@ -1,7 +1,5 @@
 """What all modules share: parameters, names, state, copies, one backward pass for each forward pass."""
 
-import copy
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lucid_train import nn
+from tests.support.copies import every_copy
 from tests.support.modules import MODELS, every_module
-
-
-def pickled(module: nn.Module) -> nn.Module:
-    copied: nn.Module = pickle.loads(pickle.dumps(module))
-    return copied
 
 
 @pytest.mark.parametrize("make", [*MODELS, pytest.param(nn.MSELoss, id="MSELoss"), pytest.param(nn.CrossEntropyLoss)])
@@ -92,7 +86,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
 
 
 @every_module
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled], ids=["deep", "pickled"])
+@every_copy
 def test_a_copy_computes_the_same_and_carries_no_forward_pass(
     make: Callable[[], nn.Module], duplicate: Callable[[nn.Module], nn.Module]
 ) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import pickle
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from lucid_train import nn
 from lucid_train.optims import SGD, Adam, AdamW, Optimizer
+from tests.support.copies import every_copy
 
 Make = Callable[..., Optimizer]
 
@@ -41,11 +41,6 @@ def walk(optimizer: Optimizer, steps: int, *, seed: int = 0) -> list[NDArray[Any
             parameter.grad = rng.normal(size=parameter.data.shape)
         optimizer.step()
     return [parameter.data for parameter in held]
-
-
-def pickled(optimizer: Optimizer) -> Optimizer:
-    copied: Optimizer = pickle.loads(pickle.dumps(optimizer))
-    return copied
 
 
 def equal(ours: Any, theirs: Any) -> bool:
@@ -311,7 +306,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
 
 
 @every_optimizer
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled], ids=["deep", "pickled"])
+@every_copy
 def test_a_copy_goes_on_as_the_original(make: Make, duplicate: Callable[[Optimizer], Optimizer]) -> None:
     optimizer = make(parameters())
     walk(optimizer, 2)

@@ -3,3 +3,8 @@
 from importlib.util import find_spec
 
 collect_ignore_glob = [] if find_spec("torch") else ["test_*.py"]
+
+if find_spec("torch"):
+    import torch
+
+    torch.set_num_threads(1)  # threads cost more than they gain on tensors of a few numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,42 +71,44 @@ def built(name: str, seen: list[Any], *others: Any) -> Trainer:
     return trainer
 
 
+@functools.cache
+def straight(name: str) -> list[Any]:
+    """Return the values of a run from its first to its last epoch."""
+    seen: list[Any] = []
+    built(name, seen).fit()
+    return seen
+
+
 @each_schedule
 @pytest.mark.parametrize("cut", [1, 3, 6])
 def test_a_resumed_run_has_the_same_rates_and_momenta(name: str, cut: int, tmp_path: Path) -> None:
-    straight: list[Any] = []
-    resumed: list[Any] = []
-    built(name, straight, Checkpoint(tmp_path / "straight")).fit(resume="auto")
-    first = built(name, resumed, Checkpoint(tmp_path / "parts"))
+    seen: list[Any] = []
+    first = built(name, seen, Checkpoint(tmp_path, every=None))
     first.on(StepEnd, at=cut)(lambda event: event.run.stop())
     first.fit(resume="auto")
-    built(name, resumed, Checkpoint(tmp_path / "parts")).fit(resume="auto")
-    assert resumed == straight
+    built(name, seen, Checkpoint(tmp_path, every=None)).fit(resume="auto")
+    assert seen == straight(name)
 
 
 @each_schedule
 @pytest.mark.parametrize("epochs", [1, 4])
 def test_a_restarted_run_has_the_rates_and_momenta_of_the_first(name: str, epochs: int) -> None:
-    straight: list[Any] = []
-    built(name, straight).fit()
     seen: list[Any] = []
     trainer = built(name, seen)
     trainer.fit(epochs)
     for _ in range(2):
         seen.clear()
         trainer.fit(restart=True)
-        assert seen == straight
+        assert seen == straight(name)
 
 
 @each_schedule
 def test_a_run_restarted_after_it_was_resumed_has_those_of_the_first(name: str, tmp_path: Path) -> None:
-    straight: list[Any] = []
-    built(name, straight, Checkpoint(tmp_path / "straight")).fit()
-    first = built(name, [], Checkpoint(tmp_path / "parts"))
+    first = built(name, [], Checkpoint(tmp_path, every=None))
     first.on(StepEnd, at=4)(lambda event: event.run.stop())
     first.fit()
     seen: list[Any] = []
-    trainer = built(name, seen, Checkpoint(tmp_path / "parts"))
+    trainer = built(name, seen, Checkpoint(tmp_path, every=None))
     trainer.load_state_dict(first.state_dict())
     trainer.fit(restart=True)
-    assert seen == straight
+    assert seen == straight(name)

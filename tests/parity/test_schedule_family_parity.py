@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as theirs
 
 from lucid_train.optims import lr_scheduler as ours
-from tests.support.pytorch import rates_and_momenta, sgd, walk_with_momenta
+from tests.support.pytorch import assert_same_rates, rates_and_momenta, sgd, trainings, walk_with_momenta
 from tests.support.schedules import inverse_lr
 
 EPOCHS = 60
@@ -27,54 +26,51 @@ def adam(*rates: float) -> torch.optim.Adam:
     return torch.optim.Adam([{"params": [torch.nn.Parameter(torch.ones(1))], "lr": rate} for rate in rates], lr=0.1)
 
 
-def assert_same_rates(
-    build: Build, rates: list[float], epochs: int = EPOCHS, make: Any = sgd, rel: float = 1e-12
-) -> None:
-    here, there = make(*rates), make(*rates)
-    mine, pytorchs = build(ours, here), build(theirs, there)
-    for t, (used, expected) in enumerate(
-        zip(walk_with_momenta(here, mine, epochs), walk_with_momenta(there, pytorchs, epochs), strict=True)
-    ):
-        assert used == pytest.approx(expected, rel=rel, abs=0)
-        assert mine.lr_at(t) == used[: len(rates)]  # the pure function is what step has written
-    table = mine.lr_at(np.arange(epochs))
-    assert table.tolist() == [mine.lr_at(t) for t in range(epochs)]
-
-
+@trainings
 @given(rates=rates, milestones=st.lists(st.integers(0, 50), max_size=6), gamma=factors)
 def test_multi_step(rates: list[float], milestones: list[int], gamma: float) -> None:
-    assert_same_rates(lambda home, opt: home.MultiStepLR(opt, milestones, gamma), rates)
+    assert_same_rates(lambda home, opt: home.MultiStepLR(opt, milestones, gamma), rates, EPOCHS)
 
 
+@trainings
 @given(rates=rates, factor=factors, total=spans)
 def test_constant(rates: list[float], factor: float, total: int) -> None:
-    assert_same_rates(lambda home, opt: home.ConstantLR(opt, factor, total), rates)
+    assert_same_rates(lambda home, opt: home.ConstantLR(opt, factor, total), rates, EPOCHS)
 
 
+@trainings
 @given(rates=rates, start=factors, end=st.floats(0.01, 1), total=spans)
 def test_linear(rates: list[float], start: float, end: float, total: int) -> None:
-    assert_same_rates(lambda home, opt: home.LinearLR(opt, start, end, total), rates)
+    assert_same_rates(lambda home, opt: home.LinearLR(opt, start, end, total), rates, EPOCHS)
 
 
+@trainings
 @given(rates=rates, total=spans, power=st.floats(0.3, 4))
 def test_polynomial(rates: list[float], total: int, power: float) -> None:
-    assert_same_rates(lambda home, opt: home.PolynomialLR(opt, total, power), rates)
+    assert_same_rates(lambda home, opt: home.PolynomialLR(opt, total, power), rates, EPOCHS)
 
 
+@trainings
 @given(rates=rates, gamma=factors)
 def test_functions(rates: list[float], gamma: float) -> None:
-    assert_same_rates(lambda home, opt: home.LambdaLR(opt, lambda t: gamma**t), rates)
+    assert_same_rates(lambda home, opt: home.LambdaLR(opt, lambda t: gamma**t), rates, EPOCHS)
     assert_same_rates(
-        lambda home, opt: home.LambdaLR(opt, [lambda t, n=n: 1 / (t + n) for n in range(1, 1 + len(rates))]), rates
+        lambda home, opt: home.LambdaLR(opt, [lambda t, n=n: 1 / (t + n) for n in range(1, 1 + len(rates))]),
+        rates,
+        EPOCHS,
     )
-    assert_same_rates(lambda home, opt: home.MultiplicativeLR(opt, lambda t: gamma if t % 3 else 1.1), rates)
+    assert_same_rates(lambda home, opt: home.MultiplicativeLR(opt, lambda t: gamma if t % 3 else 1.1), rates, EPOCHS)
 
 
+@trainings
 @given(rates=rates, first=spans, mult=st.integers(1, 4), share=st.floats(0, 1))
 def test_warm_restarts(rates: list[float], first: int, mult: int, share: float) -> None:
-    assert_same_rates(lambda home, opt: home.CosineAnnealingWarmRestarts(opt, first, mult, share * min(rates)), rates)
+    assert_same_rates(
+        lambda home, opt: home.CosineAnnealingWarmRestarts(opt, first, mult, share * min(rates)), rates, EPOCHS
+    )
 
 
+@trainings
 @given(
     rates=rates,
     first=spans,
@@ -102,6 +98,7 @@ def test_warm_restarts_between_two_epochs(rates: list[float], first: int, mult: 
         assert resumed.last_lr == pytest.approx(pytorchs.get_last_lr(), rel=1e-11, abs=0)
 
 
+@trainings
 @given(
     lows=rates,
     times=st.floats(1, 100),
@@ -113,17 +110,19 @@ def test_warm_restarts_between_two_epochs(rates: list[float], first: int, mult: 
 )
 def test_cyclic(lows: list[float], times: float, up: int, down: Any, mode: Any, gamma: float, make: Any) -> None:
     highs = [low * times for low in lows]
-    assert_same_rates(lambda home, opt: home.CyclicLR(opt, lows, highs, up, down, mode, gamma), lows, make=make)
+    assert_same_rates(lambda home, opt: home.CyclicLR(opt, lows, highs, up, down, mode, gamma), lows, EPOCHS, make)
     assert_same_rates(
         lambda home, opt: home.CyclicLR(opt, lows[0], highs[0], up, down, scale_fn=lambda x: 1 / x, base_momentum=0.5),
         lows,
-        make=make,
+        EPOCHS,
+        make,
     )
     assert_same_rates(
-        lambda home, opt: home.CyclicLR(opt, lows[0], highs[0], up, cycle_momentum=False), lows, make=make
+        lambda home, opt: home.CyclicLR(opt, lows[0], highs[0], up, cycle_momentum=False), lows, EPOCHS, make
     )
 
 
+@trainings
 @given(
     highs=rates,
     share=st.floats(0.05, 0.45),
@@ -135,13 +134,14 @@ def test_one_cycle(highs: list[float], share: float, three: bool, strategy: Any,
     # PyTorch's line loses digits where it is lowest: with a floor of 1 / 2500 of the top it is left 1e-12.
     options: dict[str, Any] = {"pct_start": share, "anneal_strategy": strategy, "three_phase": three}
     assert_same_rates(
-        lambda home, opt: home.OneCycleLR(opt, highs, 60, **options, final_div_factor=100.0), highs, EPOCHS, make=make
+        lambda home, opt: home.OneCycleLR(opt, highs, 60, **options, final_div_factor=100.0), highs, EPOCHS, make
     )
     assert_same_rates(
-        lambda home, opt: home.OneCycleLR(opt, highs[0], epochs=6, steps_per_epoch=10), highs, EPOCHS, make=make
+        lambda home, opt: home.OneCycleLR(opt, highs[0], epochs=6, steps_per_epoch=10), highs, EPOCHS, make
     )
 
 
+@trainings
 @given(
     losses=st.lists(st.floats(-10, 10) | st.just(float("nan")), max_size=40),
     mode=st.sampled_from(["min", "max"]),
@@ -182,6 +182,7 @@ PARTS: list[Build] = [
 ]
 
 
+@trainings
 @given(rates=rates, chosen=st.lists(st.integers(0, 8), min_size=1, max_size=4, unique=True), gaps=st.data())
 def test_sequential(rates: list[float], chosen: list[int], gaps: Any) -> None:
     lengths = gaps.draw(st.lists(st.integers(1, 20), min_size=len(chosen) - 1, max_size=len(chosen) - 1))
@@ -190,9 +191,10 @@ def test_sequential(rates: list[float], chosen: list[int], gaps: Any) -> None:
     def build(home: Any, opt: Any) -> Any:
         return home.SequentialLR(opt, [PARTS[index](home, opt) for index in chosen], milestones)
 
-    assert_same_rates(build, rates)
+    assert_same_rates(build, rates, EPOCHS)
 
 
+@trainings
 @given(rates=rates, chosen=st.lists(st.sampled_from([0, 1, 3, 4, 5, 6]), min_size=1, max_size=4, unique=True))
 def test_chained_multiples(rates: list[float], chosen: list[int]) -> None:
     # PyTorch is asked for multiples only: what it makes of the others depends on the way.
@@ -312,7 +314,7 @@ def test_pytorch_lets_one_cycle_overwrite_the_start_of_a_sequence() -> None:
     assert (rates_and_momenta(here)[0], rates_and_momenta(there)[0]) == (0.05, 0.02)
 
 
-def test_pytorch_begins_anew_when_a_sequence_is_rebuilt_with_last_epoch() -> None:
+def test_pytorch_begins_again_when_a_sequence_is_rebuilt_with_last_epoch() -> None:
     def build(home: Any, opt: Any, last: int) -> Any:
         for group in opt.param_groups:
             group["initial_lr"] = 1.0

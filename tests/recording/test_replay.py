@@ -325,7 +325,7 @@ def test_a_speed_is_above_zero(tmp_path: Path, speed: float) -> None:
         replay(tmp_path / "run.jsonl", speed=speed)
 
 
-def test_fit_start_tells_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
+def test_fit_start_says_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     _, trainer = recorded(
         path,

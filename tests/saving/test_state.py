@@ -16,7 +16,7 @@ NAMES = ["model", "optimizer", "extras['ema']", "Stateful", "data"]
 
 
 class Owner:
-    """Something with a state, whose methods raise what they are told to."""
+    """Something with a state, whose methods raise what they are asked to."""
 
     def __init__(self, errors: dict[str, BaseException] | None = None) -> None:
         self.errors = errors or {}

@@ -22,6 +22,7 @@ def events(path: Path) -> list[tuple[str, Any]]:
             continue
         del line["time"]
         line.pop("run", None)
+        line.pop("seconds", None)
         if "record" in line:
             del line["record"]["seconds"]
         found.append((line["event"], line))

@@ -21,6 +21,18 @@ def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, **settings)
 
 
+def loaded_by(program: str) -> set[str]:
+    """Return the modules that a fresh interpreter has loaded after a program that prints nothing."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return set(done.stdout.split())
+
+
 def completes(arguments: list[str], delay: float | None) -> bool:
     """Run a program, kill it `delay` seconds after it says that it is ready, and return whether it came to its end."""
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from hypothesis import settings
+from torch.optim import lr_scheduler as theirs
+
+from lucid_train.optims import lr_scheduler as ours
+
+trainings = settings(max_examples=40)  # for laws whose examples are trainings of many epochs
 
 
 def sgd(*rates: Any) -> torch.optim.SGD:
@@ -34,3 +41,22 @@ def walk(optimizer: Any, scheduler: Any, epochs: int, read: Callable[[Any], Any]
 
 def walk_with_momenta(optimizer: Any, scheduler: Any, epochs: int) -> list[list[float]]:
     return walk(optimizer, scheduler, epochs, rates_and_momenta)
+
+
+def assert_same_rates(
+    build: Callable[[Any, Any], Any], base_rates: list[float], epochs: int, make: Callable[..., Any] = sgd
+) -> None:
+    """Train as many epochs under our schedule and under PyTorch's: rates and momenta are within 1e-12.
+
+    Args:
+        build: Makes the schedule, given its home (ours or PyTorch's) and an optimizer.
+        base_rates: The rate of each group.
+        epochs: How far to go.
+        make: Makes the optimizer, given the rates.
+    """
+    here, there = make(*base_rates), make(*base_rates)
+    mine, pytorchs = build(ours, here), build(theirs, there)
+    used, expected = walk_with_momenta(here, mine, epochs), walk_with_momenta(there, pytorchs, epochs)
+    np.testing.assert_allclose(used, expected, rtol=1e-12, atol=0)
+    assert (mine.last_epoch, mine.get_last_lr()) == (epochs, rates(here))
+    assert mine.lr_at(np.arange(epochs)).tolist() == [values[: len(base_rates)] for values in used]

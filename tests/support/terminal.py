@@ -28,16 +28,23 @@ def train(step, epochs=2, steps=4, logger=None):
 
 
 class Terminal:
-    """A program in a pseudo-terminal, and the screen that a person would see."""
+    """A program in a pseudo-terminal, and the screen that a person would see.
 
-    def __init__(self, program: str, columns: int = 80, **environment: str) -> None:
+    Args:
+        program: What follows the prelude; or a command line, as a list.
+        columns: The width of the terminal.
+        environment: What is in the environment besides the usual.
+    """
+
+    def __init__(self, program: str | list[str], columns: int = 80, **environment: str) -> None:
+        command = [sys.executable, "-W", "default", "-c", PRELUDE + program] if isinstance(program, str) else program
         self.screen = pyte.HistoryScreen(columns, 40, history=10_000)
         self.screen.set_mode(pyte.modes.LNM)
         self.stream = pyte.Stream(self.screen)
         self.raw = ""
         self.child = pexpect.spawn(
-            sys.executable,
-            ["-W", "default", "-c", PRELUDE + program],
+            command[0],
+            command[1:],
             dimensions=(40, columns),
             env={"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "PATH": os.environ["PATH"], **environment},
             encoding="utf-8",

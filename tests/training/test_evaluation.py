@@ -395,8 +395,8 @@ def test_a_nan_in_an_evaluation_ends_the_run() -> None:
 
 
 def test_a_function_that_listens_counts_evaluations_within_epochs_by_steps() -> None:
-    heard: list[int] = []
+    received: list[int] = []
     trainer, _ = trained(every="2 steps")
-    trainer.on(EvaluateEnd, every=4)(lambda event: heard.append(event.step))
+    trainer.on(EvaluateEnd, every=4)(lambda event: received.append(event.step))
     trainer.fit()
-    assert heard == [4, 8]
+    assert received == [4, 8]

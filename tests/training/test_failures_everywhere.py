@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def fail(event: Event) -> None:
 
 
 class Injection:
-    """Raises an exception the first time that the callback of a name hears an event, and notes who is closed."""
+    """Raises an exception the first time that the callback of a name receives an event, and notes who is closed."""
 
     def __init__(self, name: str, event: type[Event], error: BaseException, *, late: bool) -> None:
         self.name, self.event, self.error = name, event, error
@@ -104,18 +105,18 @@ class Injection:
         self.closed: list[str] = []
 
     def hooks(self, callback: Callback, event: type[Event], found: list[Hook]) -> list[Hook]:
-        """What a callback hears, with the exception in it."""
+        """What a callback receives, with the exception in it."""
         name = type(callback).__name__
         chosen = [self.injecting(found)] if name == self.name and event is self.event and found else found
-        return [lambda heard: self.closed.append(name), *chosen] if event is FitEnd else chosen
+        return [lambda received: self.closed.append(name), *chosen] if event is FitEnd else chosen
 
     def injecting(self, found: list[Hook]) -> Hook:
-        def hook(heard: Event) -> None:
+        def hook(received: Event) -> None:
             first, self.done = not self.done, True
             if first and not self.late:
                 raise self.error
             for each in found:
-                each(heard)
+                each(received)
             if first:
                 raise self.error
 
@@ -126,43 +127,49 @@ def test_every_callback_of_the_catalogue_takes_part() -> None:
     assert sorted([*SCHEDULES, *OTHERS]) == sorted(lucid_train.callbacks.__all__)
 
 
-@pytest.mark.parametrize(
-    "late", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["before the hook", "after the hook"]
-)
-@pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.parametrize("name", [*SCHEDULES, *OTHERS])
+def cases() -> Iterator[Any]:
+    """Each callback and each event meets each kind of exception; all combinations of the three take long."""
+    names, kinds = [*SCHEDULES, *OTHERS], [Injected, KeyboardInterrupt, SystemExit, StopIteration]
+    for (row, name), (column, event), late in itertools.product(enumerate(names), enumerate(EVENTS), (False, True)):
+        for number, kind in enumerate(kinds):
+            often = not late and number == (row + column) % len(kinds)
+            when = "after" if late else "before"
+            label = f"{name}-{event.__name__}-{kind.__name__} {when} the hook"
+            yield pytest.param(name, event, kind, late, id=label, marks=() if often else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "event", "kind", "late"), list(cases()))
 def test_the_exception_leaves_fit_and_all_are_closed_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, event: type[Event], late: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    event: type[Event],
+    kind: type[BaseException],
+    late: bool,
 ) -> None:
-    schedule = name if name in SCHEDULES else "ExponentialLRCallback"
-    for number, kind in enumerate([Injected, KeyboardInterrupt, SystemExit, StopIteration], 1):
-        folder = tmp_path / f"{number}"
-        folder.mkdir()
-        monkeypatch.chdir(folder)
-        injection = Injection(name, event, kind("on purpose"), late=late)
-        trainer = trained(schedule)
-        if event is FitError:
-            trainer.on(StepEnd, at=1)(fail)
-        left: BaseException | None = None
-        with monkeypatch.context() as patch:
-            for cls in {type(callback) for callback in trainer.callbacks}:
+    monkeypatch.chdir(tmp_path)
+    injection = Injection(name, event, kind("on purpose"), late=late)
+    trainer = trained(name if name in SCHEDULES else "ExponentialLRCallback")
+    if event is FitError:
+        trainer.on(StepEnd, at=1)(fail)
+    left: BaseException | None = None
+    with monkeypatch.context() as patch:
+        for cls in {type(callback) for callback in trainer.callbacks}:
 
-                def hooks(
-                    self: Callback, asked: type[Event], real: Any = cls.hooks, into: Any = injection
-                ) -> list[Hook]:
-                    return into.hooks(self, asked, real(self, asked))
+            def hooks(self: Callback, asked: type[Event], real: Any = cls.hooks) -> list[Hook]:
+                return injection.hooks(self, asked, real(self, asked))
 
-                patch.setattr(cls, "hooks", hooks)
-            try:
-                trainer.fit()
-            except BaseException as error:
-                left = error
-        order = [type(callback).__name__ for callback in trainer.callbacks]
-        if event is FitError:
-            assert str(left) == "first"
-        else:
-            assert left is (injection.error if injection.done else None)
-        begun = order[: order.index(name) + 1] if injection.done and event is FitStart else order
-        assert injection.closed == begun[::-1]
-        assert [thread for thread in threading.enumerate() if "lucid" in thread.name.lower()] == []
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            patch.setattr(cls, "hooks", hooks)
+        try:
+            trainer.fit()
+        except BaseException as error:
+            left = error
+    order = [type(callback).__name__ for callback in trainer.callbacks]
+    if event is FitError:
+        assert str(left) == "first"
+    else:
+        assert left is (injection.error if injection.done else None)
+    begun = order[: order.index(name) + 1] if injection.done and event is FitStart else order
+    assert injection.closed == begun[::-1]
+    assert [thread for thread in threading.enumerate() if "lucid" in thread.name.lower()] == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -9,7 +9,7 @@ import pytest
 from attrs import define
 from rich.console import Console
 
-from lucid_train import Callback, EpochEnd, EpochReport, Event, FitEnd, FitStart, StepEnd, Trainer, on
+from lucid_train import Callback, EpochEnd, EpochReport, EvaluateEnd, Event, FitEnd, FitStart, StepEnd, Trainer, on
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, LRSchedulerCallback, StepLRCallback
 from lucid_train.optims.lr_scheduler import (
     ExponentialLR,
@@ -68,6 +68,17 @@ def test_events_of_ones_own_are_in_it() -> None:
     assert list(trainer.plan().listeners) == ["BatchLost"]
 
 
+def test_evaluations_are_in_it_where_there_is_something_to_evaluate_with() -> None:
+    trainer = Trainer(evaluate=lambda: 0.5)
+
+    @trainer.on(EvaluateEnd)
+    def show(event: EvaluateEnd) -> None: ...
+
+    assert trainer.plan().listeners == {"EvaluateEnd": ("show",)}
+    trainer.evaluate = None
+    assert trainer.plan().listeners == {}
+
+
 SCHEDULES: dict[str, Any] = {
     "named": lambda opt: CosineAnnealingLRCallback(5, interval="step"),
     "named on its own optimizer": lambda opt: StepLRCallback(2, optimizer=opt),
@@ -78,7 +89,7 @@ SCHEDULES: dict[str, Any] = {
     "a value": lambda opt: LRSchedulerCallback(Cosine().warmup("20%"), "step"),
     "a value per group": lambda opt: LRSchedulerCallback([Step("50%", 0.5), OneCycle(1.0)], "step"),
     "a value with a length of its own": lambda opt: LRSchedulerCallback(Cosine(), length=9),
-    "a value beside one of another key": lambda opt: LRSchedulerCallback(Cosine(), optimizer=opt),
+    "a value on its own optimizer": lambda opt: LRSchedulerCallback(Cosine(), optimizer=opt),
 }
 
 
@@ -130,6 +141,21 @@ def test_what_schedules_another_key_sets_no_rates() -> None:
         "StepLRCallback(interval='epoch', step_size=1, gamma=0.5)",
         PlannedEpoch(2, (0.25,), (0.25,)),
     )
+
+
+def test_a_schedule_of_another_optimizer_sets_none_of_the_runs_rates() -> None:
+    callbacks = [StepLRCallback(1, 0.5, optimizer=Bare(8.0))]
+    plan = Trainer(optimizer=Bare(0.5), epochs=2, callbacks=callbacks).plan()
+    assert (plan.schedule, plan.epochs[1]) == ("no schedule", PlannedEpoch(2, (0.5,), (0.5,)))
+
+
+def test_the_number_of_steps_that_the_first_epoch_had_is_known_from_then_on() -> None:
+    callbacks = [LRSchedulerCallback(Step(6, 0.5), "step")]
+    trainer = Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), callbacks=callbacks)
+    trainer.fit()
+    planned = trainer.plan(4)
+    assert [epoch.lr for epoch in planned.epochs] == [record.lr for record in trainer.fit(4)[1:]]
+    assert [epoch.lr for epoch in planned.epochs] == [(0.5,), (0.5,), (0.25,)]
 
 
 def test_a_rate_that_is_none_is_refused_when_it_is_planned() -> None:

@@ -129,7 +129,7 @@ def without_given_up(state: dict[str, Any]) -> dict[str, Any]:
     stop=st.booleans(),
 )
 @settings(max_examples=300, deadline=None)
-def test_a_run_taken_up_from_any_hook_ends_as_one_that_was_not(
+def test_a_run_resumed_from_any_hook_ends_as_one_that_was_not(
     tmp_path_factory: pytest.TempPathFactory,
     data: str,
     schedule: str,

@@ -46,7 +46,7 @@ def test_the_state_of_a_trainer_without_arrays_is_plain_json() -> None:
     assert json.loads(json.dumps(state)) == state
 
 
-def test_a_run_that_a_callback_ended_is_over_when_it_is_resumed_unless_told_otherwise(tmp_path: Path) -> None:
+def test_a_run_that_a_callback_ended_is_over_when_it_is_resumed_unless_asked_otherwise(tmp_path: Path) -> None:
     def made() -> Trainer:
         callbacks = [EarlyStopping("loss", patience=2), Checkpoint(tmp_path)]
         return Trainer(lambda batch: 1.0, [1], epochs=9, callbacks=callbacks)
@@ -236,7 +236,7 @@ def test_data_with_fewer_batches_than_were_done_is_refused() -> None:
         short.fit()
 
 
-def test_data_that_told_its_place_must_do_so_again() -> None:
+def test_data_that_said_where_it_stood_must_do_so_again() -> None:
     asker = Asker(event=StepEnd, count=2, stop=True)
     Trainer(lambda batch: None, batches([1, 2, 3], batch_size=1), callbacks=[asker]).fit()
     other = Trainer(lambda batch: None, [1, 2, 3], callbacks=[Asker(event=FitStart)])
@@ -300,7 +300,7 @@ def test_a_request_is_not_served_when_the_fit_fails() -> None:
     @define(eq=False)
     class Failing(Callback):
         def on_epoch_end(self, event: EpochEnd) -> None:
-            raise ArithmeticError("half of the callbacks have heard")
+            raise ArithmeticError("half of the callbacks have received")
 
     with pytest.raises(ArithmeticError):
         Trainer(callbacks=[asker, Failing()]).fit()

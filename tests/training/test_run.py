@@ -108,14 +108,14 @@ def test_the_first_reason_stays_and_there_is_always_one() -> None:
     assert history.reason == "stopped by a callback"
 
 
-def test_the_others_hear_the_event_in_which_one_stops() -> None:
+def test_the_others_receive_the_event_in_which_one_stops() -> None:
     record = Recorder(EpochEnd, EpochReport, FitEnd)
     Trainer(epochs=5, callbacks=[At(EpochEnd, lambda event: event.run.stop()), record]).fit()
     assert [type(event) for event in record.seen] == [EpochEnd, EpochReport, FitEnd]
     assert record.seen[-1].status == "stopped"
 
 
-def test_evaluated_tells_in_which_epochs_all_metrics_are_there() -> None:
+def test_evaluated_says_in_which_epochs_all_metrics_are_there() -> None:
     run = Run(evaluate_every=3)
     assert [epoch for epoch in range(1, 10) if run.evaluated(epoch)] == [3, 6, 9]
     assert all(Run().evaluated(epoch) for epoch in range(1, 10))
@@ -221,7 +221,7 @@ def test_a_claim_holds_for_one_fit() -> None:
     assert owners == []
 
 
-def test_no_update_is_told_from_an_update_by_the_rates() -> None:
+def test_an_epoch_reports_the_rate_of_its_last_update_and_the_one_that_stands() -> None:
     optimizer = RateWitness(1.0)
 
     def step(batch: int) -> Any:

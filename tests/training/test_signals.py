@@ -28,17 +28,17 @@ def saved_step(directory: Path) -> int:
     return step
 
 
-def sending(number: int, checkpoint: Checkpoint, heard: list[Any], *, at: int = 3, times: int = 1) -> Trainer:
+def sending(number: int, checkpoint: Checkpoint, received: list[Any], *, at: int = 3, times: int = 1) -> Trainer:
     def step(batch: int) -> float:
         if batch == at:
             for _ in range(times):
                 os.kill(os.getpid(), number)
-        heard.append(batch)
+        received.append(batch)
         return 0.5
 
     trainer = Trainer(step, range(1, 11), epochs=2, callbacks=[checkpoint])
-    trainer.on(FitError)(lambda event: heard.append(type(event.error)))
-    trainer.on(FitEnd)(lambda event: heard.append((event.status, event.reason)))
+    trainer.on(FitError)(lambda event: received.append(type(event.error)))
+    trainer.on(FitEnd)(lambda event: received.append((event.status, event.reason)))
     return trainer
 
 
@@ -55,12 +55,12 @@ def test_the_step_in_hand_finishes_and_all_is_saved(
 ) -> None:
     number = signal.Signals[name]
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    heard: list[Any] = []
+    received: list[Any] = []
     checkpoint = Checkpoint(tmp_path, signals=["SIGINT", "SIGTERM", "SIGUSR1"])
-    trainer = sending(number, checkpoint, heard)
+    trainer = sending(number, checkpoint, received)
     with pytest.raises(error) as caught:
         trainer.fit()
-    assert heard == [1, 2, 3, error, ("interrupted", reason)]
+    assert received == [1, 2, 3, error, ("interrupted", reason)]
     if error is SystemExit:
         assert caught.value.code == 128 + number  # type: ignore[attr-defined]  # a SystemExit
     assert {each: signal.getsignal(each) for each in before} == before
@@ -74,17 +74,17 @@ def test_the_step_in_hand_finishes_and_all_is_saved(
 
 
 def test_a_second_interrupt_from_the_keyboard_ends_at_once(tmp_path: Path) -> None:
-    heard: list[Any] = []
+    received: list[Any] = []
     with pytest.raises(KeyboardInterrupt):
-        sending(signal.SIGINT, Checkpoint(tmp_path), heard, times=2).fit()
-    assert heard == [1, 2, KeyboardInterrupt, ("interrupted", "interrupted by the keyboard")]
+        sending(signal.SIGINT, Checkpoint(tmp_path), received, times=2).fit()
+    assert received == [1, 2, KeyboardInterrupt, ("interrupted", "interrupted by the keyboard")]
     assert Directory(tmp_path).files() == []
 
 
 def test_a_second_signal_of_another_kind_changes_nothing(tmp_path: Path) -> None:
-    heard: list[Any] = []
+    received: list[Any] = []
     with pytest.raises(SystemExit, match="143"):
-        sending(signal.SIGTERM, Checkpoint(tmp_path), heard, times=2).fit()
+        sending(signal.SIGTERM, Checkpoint(tmp_path), received, times=2).fit()
     assert len(Directory(tmp_path).files()) == 1
 
 
@@ -124,10 +124,10 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 
 
 def test_signals_may_be_left_alone(tmp_path: Path) -> None:
-    heard: list[Any] = []
+    received: list[Any] = []
     with pytest.raises(KeyboardInterrupt):
-        sending(signal.SIGINT, Checkpoint(tmp_path, signals=()), heard).fit()
-    assert heard[:3] == [1, 2, KeyboardInterrupt]
+        sending(signal.SIGINT, Checkpoint(tmp_path, signals=()), received).fit()
+    assert received[:3] == [1, 2, KeyboardInterrupt]
 
 
 def test_in_another_thread_no_handler_is_set(tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_a_signal_that_comes_when_the_loop_is_over_is_not_lost(tmp_path: Path) -
 
 
 def test_a_signal_in_the_last_step_lets_the_epoch_be_finished(tmp_path: Path) -> None:
-    heard: list[Any] = []
-    trainer = sending(signal.SIGTERM, Checkpoint(tmp_path), heard, at=10)
-    trainer.on(EpochReport)(lambda event: heard.append("report"))
+    received: list[Any] = []
+    trainer = sending(signal.SIGTERM, Checkpoint(tmp_path), received, at=10)
+    trainer.on(EpochReport)(lambda event: received.append("report"))
     with pytest.raises(SystemExit):
         trainer.fit()
-    assert heard[10] == "report"
+    assert received[10] == "report"
 
 
 PROGRAM = """

@@ -108,7 +108,7 @@ def test_any_way_to_the_last_epoch_equals_the_straight_one(
     assert crooked.outcome(history) == expected
 
 
-def test_after_a_stop_in_mid_epoch_the_next_batch_follows_and_no_start_is_told_twice() -> None:
+def test_after_a_stop_in_mid_epoch_the_next_batch_follows_and_no_start_is_announced_twice() -> None:
     seen: list[int] = []
     record = Recorder()
     trainer = Trainer(seen.append, [1, 2, 3, 4], epochs=2, callbacks=[StopAt(frozenset({2})), record])
@@ -175,10 +175,10 @@ def test_a_restart_brings_a_scheduler_of_ones_own_back() -> None:
 
 
 def test_functions_keep_listening_in_every_fit() -> None:
-    heard: list[int] = []
+    received: list[int] = []
     trainer = Trainer(epochs=1)
-    trainer.on(EpochEnd)(lambda event: heard.append(event.epoch))
+    trainer.on(EpochEnd)(lambda event: received.append(event.epoch))
     trainer.fit()
     trainer.fit(2)
     trainer.fit(1, restart=True)
-    assert heard == [1, 2, 1]
+    assert received == [1, 2, 1]

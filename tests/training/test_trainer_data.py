@@ -90,7 +90,7 @@ def test_endless_data_goes_on_from_epoch_to_epoch() -> None:
     assert batches == list(range(9))
 
 
-def test_endless_data_that_can_be_begun_anew_is() -> None:
+def test_endless_data_that_can_be_begun_again_is() -> None:
     batches: list[int] = []
     Trainer(batches.append, Unsized(1000), steps_per_epoch=2, epochs=2).fit()
     assert batches == [1, 2, 1, 2]

@@ -81,7 +81,7 @@ def status(error: BaseException) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("event", HOOKS)
-def test_an_exception_in_a_hook_leaves_as_it_is_and_everybody_who_began_hears_the_end(
+def test_an_exception_in_a_hook_leaves_as_it_is_and_everybody_who_began_receives_the_end(
     event: type[Event], kind: type[BaseException]
 ) -> None:
     error = kind("x")
@@ -170,7 +170,7 @@ def test_so_does_one_in_the_functions_and_the_data(where: str, place: int, kind:
     assert done == [1, 2] * 4
 
 
-def test_how_a_fit_ended_is_told() -> None:
+def test_the_end_says_how_a_fit_ended() -> None:
     ends: list[FitEnd] = []
     errors = iter([ValueError("too\nbad"), KeyboardInterrupt(), ValueError()])
     trainer = Trainer(lambda batch: (_ for _ in ()).throw(next(errors)), [1])
@@ -245,22 +245,22 @@ def test_an_exception_that_a_hook_of_fit_error_raises_again_is_the_same() -> Non
     assert error.__notes__ == ["raised by Bomb.explode on FitStart", "raised by Again.on_fit_error on FitError"]
 
 
-def test_the_callback_whose_own_start_failed_hears_the_end_too() -> None:
-    heard: list[str] = []
+def test_the_callback_whose_own_start_failed_receives_the_end_too() -> None:
+    received: list[str] = []
 
     class Halfway(Callback):
         def on_fit_start(self, event: FitStart) -> None:
             raise OSError("disk full")
 
         def on_fit_error(self, event: FitError) -> None:
-            heard.append("error")
+            received.append("error")
 
         def on_fit_end(self, event: FitEnd) -> None:
-            heard.append("end")
+            received.append("end")
 
     with pytest.raises(OSError, match="disk full"):
-        Trainer(callbacks=[Halfway(), Ends("b", heard)]).fit()
-    assert heard == ["error", "end"]
+        Trainer(callbacks=[Halfway(), Ends("b", received)]).fit()
+    assert received == ["error", "end"]
 
 
 def test_an_exception_that_cannot_be_changed_leaves_without_a_note() -> None:
@@ -282,13 +282,13 @@ def test_an_exception_that_cannot_be_changed_leaves_without_a_note() -> None:
 def test_an_epoch_end_that_fails_is_not_repeated(order: tuple[int, ...]) -> None:
     optimizer = RateWitness(1.0)
     callbacks: list[Callback] = [ExponentialLRCallback(gamma=0.5), Bomb(EpochEnd, ValueError("plot"))]
-    heard: list[int] = []
+    received: list[int] = []
     trainer = Trainer(epochs=4, optimizer=optimizer, callbacks=[callbacks[index] for index in order])
-    trainer.on(EpochReport)(lambda event: heard.append(event.epoch))
+    trainer.on(EpochReport)(lambda event: received.append(event.epoch))
     with pytest.raises(ValueError, match="plot"):
         trainer.fit()
     history = trainer.fit()
-    assert heard == [1, 3, 4]
+    assert received == [1, 3, 4]
     assert [record.lr for record in history] == optimizer.used
     assert len(history) == 4
     assert callbacks[0].scheduler.last_epoch == (4 if order == (0, 1) else 3)  # type: ignore[attr-defined]

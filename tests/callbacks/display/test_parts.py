@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.progress import Progress
+from tests.support.waiting import until
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -321,7 +321,7 @@ def test_a_screen_whose_picture_cannot_be_drawn_says_so_and_goes_on() -> None:
     file = io.StringIO()
     screen = Screen(Console(file=file, force_terminal=True, width=80), Bad(), 0.01, int)
     screen.open()
-    time.sleep(0.05)
+    until(lambda: screen.error)
     screen.put([Text("a row")])
     screen.close()
     assert isinstance(screen.error, ZeroDivisionError)
@@ -336,10 +336,7 @@ def test_a_ticker_ticks_until_it_is_stopped() -> None:
     assert not ticker.alive
     ticker.start()
     assert ticker.alive
-    while len(ticks) < 3:
-        time.sleep(0.005)
+    until(lambda: len(ticks) >= 3)
     ticker.stop()
-    seen = len(ticks)
-    time.sleep(0.03)
-    assert len(ticks) == seen
     assert not ticker.alive
+    assert [thread for thread in threading.enumerate() if "display" in thread.name] == []

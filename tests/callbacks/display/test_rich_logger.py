@@ -112,7 +112,7 @@ def test_any_width_and_encoding_will_do(width: int, encoding: str, force_termina
     console = Console(file=file, force_terminal=force_terminal, width=width, height=30)
     names = {"loss": 0.5, "λ[red]": 1e-9, "a_rather_long_name_for_a_metric": -1.0, "line\nbreak": float("nan")}
     logger = RichLogger(console, refresh_per_second=10)
-    train(logger, ExponentialLRCallback(gamma=0.5), step=lambda number: time.sleep(0.03 * force_terminal) or names)
+    train(logger, ExponentialLRCallback(gamma=0.5), step=lambda number: time.sleep(0.015 * force_terminal) or names)
     file.flush()
     text = raw.getvalue().decode(encoding)
     if encoding != "utf-8":

@@ -226,14 +226,14 @@ def test_the_training_goes_on_when_nobody_reads_the_pipe_any_more(force_terminal
         assert process.stderr is not None
         process.stdout.read(1)
         process.stdout.close()
-        told = process.stderr.read().decode()
-    assert "could not show everything, BrokenPipeError" in told
-    assert told.endswith("History(3 epochs, completed)\n")
+        said = process.stderr.read().decode()
+    assert "could not show everything, BrokenPipeError" in said
+    assert said.endswith("History(3 epochs, completed)\n")
 
 
 @define(eq=False)
 class Copies(Callback):
-    """Copies another callback whenever it hears something."""
+    """Copies another callback whenever it receives an event."""
 
     original: RichLogger
     copies: list[RichLogger] = field(factory=list, init=False, repr=False)

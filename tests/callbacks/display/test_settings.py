@@ -56,14 +56,16 @@ def test_the_best_value_is_marked(settings: dict[str, Any], others: list[Callbac
         assert "best unknown: unknown is not among the metrics, loss, acc" in shown(console)
 
 
-def test_a_heartbeat_is_heard_in_long_epochs_only() -> None:
+def test_a_heartbeat_comes_in_long_epochs_only() -> None:
     console = pipe()
     logger = RichLogger(console, heartbeat=0.05, header=False, summary=False)
+    began = time.monotonic()
     train(logger, step=lambda number: time.sleep(0.05 * number / 4), data=[1, 2, 4, 8, 16])
+    most = (time.monotonic() - began) / 0.05
     lines = shown(console).splitlines()
     beats = [line for line in lines if "step " in line]
     assert [line.split()[1] for line in lines if line not in beats] == ["1/3", "2/3", "3/3"]
-    assert 3 <= len(beats) <= 24
+    assert 3 <= len(beats) <= most
     assert all(re.match(r"epoch [123]/3  step \d/5  [\d.]+ steps?/s(tep)?", beat) for beat in beats if "eta" in beat)
     console = pipe()
     train(RichLogger(console, heartbeat=60, header=False, summary=False))
@@ -71,7 +73,7 @@ def test_a_heartbeat_is_heard_in_long_epochs_only() -> None:
 
 
 @pytest.mark.parametrize("console", [pipe(), terminal()])
-def test_a_logger_is_told_the_same(console: Console, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_logger_gets_the_same(console: Console, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     train(RichLogger(console, log="some.logger"))
     assert [record.name for record in caplog.records] == ["some.logger"] * 5
@@ -92,7 +94,7 @@ def test_the_seconds_of_each_hook_are_shown_on_request() -> None:
 
     console = pipe()
     train(RichLogger(console, timings=True), Slow())
-    assert re.search(r"  callbacks Slow\.on_epoch_end 0\.0\ds  RichLogger\.on_\w+ ", shown(console))
+    assert re.search(r"  callbacks Slow\.on_epoch_end 0\.\d\ds  RichLogger\.on_\w+ ", shown(console))
 
 
 def test_styles_come_from_the_theme_or_the_console() -> None:

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lucid_train.optims.lr_scheduler import (
@@ -35,12 +34,6 @@ def test_each_part_starts_from_its_beginning() -> None:
     scheduler = joined(with_momentum(1.0))
     assert scheduler.last_lr == [0.5]
     assert [scheduler.lr_at(t)[0] for t in range(5)] == [0.5, 0.75, 1.0, 0.5, 0.25]
-
-
-def test_unordered_long_arrays_find_their_parts() -> None:
-    scheduler = joined(with_momentum(1.0))
-    epochs = np.random.default_rng(0).integers(0, 9, 70_000)
-    assert (scheduler.lr_at(epochs) == np.array([scheduler.lr_at(t) for t in range(9)])[epochs]).all()
 
 
 def test_what_is_bound_is_the_value_that_the_schedules_of_the_parts_are_joined_to() -> None:

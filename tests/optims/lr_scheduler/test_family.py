@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import (
@@ -133,16 +133,6 @@ def test_step_writes_what_the_pure_function_says(build: Any) -> None:
 
 
 @every
-def test_long_arrays_agree_with_single_epochs(build: Any) -> None:
-    scheduler = build(with_momentum(0.5, 0.25))
-    epochs = np.arange(70_000) % 40
-    table = scheduler.lr_at(epochs)
-    assert table.shape == (70_000, 2)
-    assert table[:40].tolist() == [scheduler.lr_at(t) for t in range(40)]
-    assert (table[40:80] == table[:40]).all()
-
-
-@every
 def test_the_values_are_those_of_the_schedules_to_the_bit(build: Any) -> None:
     scheduler = build(with_momentum(0.5, 0.25))
     times = [0, 1, 2, 5, 11, 40, 99, 1000, 4096, 10_000]
@@ -171,6 +161,7 @@ def per_group(schedules: Schedule | tuple[Schedule, ...]) -> list[Schedule]:
 def test_any_cuts_resume_to_the_bit(build: Any) -> None:
     straight = walk_with_momenta(build(with_momentum(0.5, 0.25)), 40)
 
+    @settings(max_examples=20)
     @given(st.lists(st.integers(0, 12), max_size=6))
     def cut(cuts: list[int]) -> None:
         scheduler = build(with_momentum(0.5, 0.25))
@@ -279,7 +270,7 @@ def test_a_bad_value_of_a_function_is_refused_when_it_comes(kind: Any, bad: floa
     optimizer = with_momentum(0.5)
     scheduler = kind(optimizer, lambda t: 1.0 if t < 2 else bad)
     scheduler.step()
-    for attempt in (scheduler.step, lambda: scheduler.lr_at(2), lambda: scheduler.lr_at(np.arange(70_000))):
+    for attempt in (scheduler.step, lambda: scheduler.lr_at(2), lambda: scheduler.lr_at(np.arange(9))):
         with pytest.raises(ValueError, match=r"must be >= 0 and finite.* in epoch 2"):
             attempt()
     assert (scheduler.last_epoch, scheduler.last_lr) == (1, [0.5])
@@ -349,7 +340,7 @@ def test_a_rate_that_is_filled_in_place_follows(build: Any, make: Any) -> None:
 
 
 @growing
-@pytest.mark.parametrize("epochs", [8, np.arange(12), np.arange(70_000) % 40], ids=["one", "some", "many"])
+@pytest.mark.parametrize("epochs", [8, np.arange(12)], ids=["one", "several"])
 def test_a_curve_has_a_group_that_was_added_since_the_last_step(build: Any, epochs: Any) -> None:
     optimizer = with_momentum(0.5)
     scheduler = build(optimizer)

@@ -78,7 +78,7 @@ def test_what_is_filled_in_place_keeps_identity(make: Callable[[float], Any]) ->
     assert (float(decay), float(beta)) == (0.0625, 0.09375)
 
 
-def test_an_engine_is_told() -> None:
+def test_an_engine_is_refreshed() -> None:
     optimizer = LucidLike(1.0)
     scheduler = ParamScheduler(optimizer, lr=Exponential(0.5))
     for _ in range(3):
@@ -107,7 +107,7 @@ def test_it_overflows_into_an_error() -> None:
         assert (scheduler.last_epoch, read(scheduler, "weight_decay")) == (1, [[0.5 * 2.0**1000]])
 
 
-def test_without_a_schedule_of_the_rates_there_are_none_to_be_told() -> None:
+def test_without_a_schedule_of_the_rates_there_are_none_to_be_had() -> None:
     scheduler = ParamScheduler(Bare(1.0, **OPTIONS), weight_decay=Exponential(0.5))
     assert (scheduler.last_lr, scheduler.get_last_lr()) == ([1.0], [1.0])
     for ask in (lambda: scheduler.schedule, lambda: scheduler.base_lrs, lambda: scheduler.lr_at(1)):

@@ -73,7 +73,7 @@ def test_a_rate_is_filled_in_place(make: Any) -> None:
     assert (scheduler.optimizer.param_groups[0]["lr"] is rate, float(rate)) == (True, 0.5)
 
 
-def test_an_engine_is_told_of_each_reduction_and_of_loading() -> None:
+def test_an_engine_is_refreshed_after_each_reduction_and_of_loading() -> None:
     optimizer = LucidLike(1.0)
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
     for _ in range(3):

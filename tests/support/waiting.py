@@ -1,0 +1,11 @@
+"""Waiting for what another thread or process does."""
+
+import time
+from collections.abc import Callable
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
