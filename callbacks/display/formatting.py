@@ -71,16 +71,6 @@ def rates_and_next(used: Sequence[float], following: Sequence[float]) -> tuple[s
     return before, after
 
 
-def rates_and_change(used: Sequence[float], following: Sequence[float]) -> str:
-    """Return the rates that an epoch used and, if the next epoch uses others, those as well.
-
-    >>> rates_and_change([0.1], [0.05])
-    '0.1 -> 0.05'
-    """
-    before, after = rates_and_next(used, following)
-    return f"{before} -> {after}" if after else before
-
-
 def metric(value: float) -> str:
     """Return a metric in at most METRIC_WIDTH characters, with four decimals if they fit.
 

@@ -130,7 +130,7 @@ def _rates(record: Record) -> str:
     """Return the rates that an epoch used and those for the next; nothing of an evaluation."""
     if isinstance(record, EvaluationRecord) or not record.lr:
         return ""
-    return f"lr {formatting.rates_and_change(record.lr, record.last_lr)}"
+    return "lr " + " -> ".join(filter(None, formatting.rates_and_next(record.lr, record.last_lr)))
 
 
 def _time_text(record: Record) -> str:
