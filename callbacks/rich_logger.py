@@ -21,7 +21,7 @@ from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
 from lucid_train.callbacks.display.outputs import NotebookOutput, Output, current_console
 from lucid_train.callbacks.display.summary import Entry, as_line, as_lines, header_entries, summary_entries
-from lucid_train.callbacks.display.table import Record, Table, line
+from lucid_train.callbacks.display.table import Record, Table, line, records
 from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
@@ -167,7 +167,7 @@ class _Session:
         self._monitor = next(filter(None, chosen), None)
         self._by_default = self._monitor is None
         self._best: Record | None = None
-        for record in sorted([*run.history.evaluations, *run.history], key=lambda each: each.epoch):
+        for record in records(run.history):
             self._improved(record)
 
     def open(self) -> None:

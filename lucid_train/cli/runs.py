@@ -6,7 +6,6 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from rich.text import Text
 from lucid_train.callback import FunctionListener, Subscription
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.outputs import current_console
+from lucid_train.callbacks.display.table import Record, metric_names, records
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.rich_logger import RichLogger
 from lucid_train.events import FitStart
@@ -107,7 +107,7 @@ def _compare(arguments: argparse.Namespace) -> None:
             # The mark stands in front, so that the numbers stay aligned.
             "run": f"{'*' if value == winner else ' '} {log}",
             f"best {monitor.name}": "-" if best is None else formatting.metric(value),
-            "at epoch": "-" if best is None else str(best.epoch),
+            "at epoch": "-" if best is None else _place(best),
             "epochs": str(len(history)),
             "status": history.status,
             "time": formatting.seconds(math.fsum(record.seconds for record in history)),
@@ -120,7 +120,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _criterion(arguments: argparse.Namespace, histories: Sequence[History], recorded: set[Monitor | None]) -> Monitor:
     """Return what runs are compared by: what was asked for, else what all of them were judged by, else a loss."""
-    known = list(dict.fromkeys(name for history in histories for name in history.metric_names()))
+    known = metric_names(*histories)
     if arguments.monitor is not None and arguments.monitor not in known:
         raise ValueError(f"'monitor' must be one of the metrics, {', '.join(known) or 'none'}: {arguments.monitor!r}")
     [monitor, *others] = recorded
@@ -130,11 +130,18 @@ def _criterion(arguments: argparse.Namespace, histories: Sequence[History], reco
     return evolve(monitor, mode=arguments.mode or monitor.mode)
 
 
-def _best(history: History, monitor: Monitor) -> EpochRecord | None:
-    """Return the best epoch, or None if none has the metric."""
-    with suppress(KeyError, ValueError):
-        return history.best(monitor.name, monitor.mode)
-    return None
+def _best(history: History, monitor: Monitor) -> Record | None:
+    """Return the best epoch, or evaluation within one, or None if none has the metric."""
+    best: Record | None = None
+    for record in records(history):
+        value = record.metrics.get(monitor.name, math.nan)
+        if monitor.is_better(value, than=None if best is None else best.metrics[monitor.name]):
+            best = record
+    return best
+
+
+def _place(record: Record) -> str:
+    return str(record.epoch) if isinstance(record, EpochRecord) else f"{record.epoch}, step {record.step}"
 
 
 def _print_table(rows: Sequence[Mapping[str, str]], marked: Sequence[bool]) -> None:

@@ -76,7 +76,7 @@ class Screen(Output):
     def put(self, lines: Sequence[Text]) -> None:
         with self._lock:
             self._lines += lines
-            if not self._ticker.alive:  # nobody would draw later
+            if self._hidden is None and not self._ticker.alive:  # nobody would draw later
                 self._draw()
 
     def print_above(self, text: str) -> None:
