@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import io
 import json
@@ -183,6 +184,12 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path, name: str, capsys: pytes
     assert called(name, tmp_path / "run.jsonl") == 2
     error = f"lucid-train: error: '{tmp_path / 'run.jsonl'}': No such file or directory\n"
     assert capsys.readouterr().err == error
+
+
+def test_an_error_is_one_sentence_in_a_stream_without_an_encoding(tmp_path: Path) -> None:
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        assert called("show", tmp_path / "run.jsonl") == 2
+    assert errors.getvalue() == f"lucid-train: error: '{tmp_path / 'run.jsonl'}': No such file or directory\n"
 
 
 def test_a_log_in_no_folder_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

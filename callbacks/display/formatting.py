@@ -154,14 +154,14 @@ def curve(values: Sequence[float], width: int, *, ascii_only: bool = False) -> s
     )
 
 
-def clean(text: str, encoding: str) -> str:
-    r"""Return text without line breaks, control characters, and what this encoding cannot write.
+def clean(text: str, encoding: str | None) -> str:
+    r"""Return text without line breaks, control characters, and what this encoding cannot write; None writes all.
 
     >>> print(clean("top\n5 [\u03bb]", "ascii"))
     top\n5 [\u03bb]
     """
     visible = "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
-    return visible.encode(encoding, "backslashreplace").decode(encoding)
+    return visible if encoding is None else visible.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def join(parts: Iterable[Text], gap: str = "  ") -> Text:
