@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +46,8 @@ def add_commands(commands: Any) -> None:
 
 def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    parser.set_defaults(command=partial(_run, run))
+    parser.set_defaults(command=run)
     return parser
-
-
-def _run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    """Run a command and return its exit code; a log that cannot be read is a wrong argument."""
-    try:
-        return command(arguments)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        raise ValueError(f"'{error.filename}': {error.strerror}") from error
 
 
 def _watch(arguments: argparse.Namespace) -> int:

@@ -14,8 +14,6 @@ from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.monitor import Monitor
 from lucid_train.recording.lines import RUN_FIELDS, read_fields, read_record
 from lucid_train.recording.values import read_count, read_json
-from lucid_train.training.dispatch import Dispatcher
-from lucid_train.training.fit import Fit
 from lucid_train.training.run import Run
 
 
@@ -23,16 +21,14 @@ class RecordedCallback(Callback):
     """Placeholder for a callback: its class has the recorded name, its repr is the recorded one."""
 
     text = ""
+    # One, of which no more is known, if the callback advanced a schedule.
+    scheduled: tuple[Scheduled, ...] = ()
 
     def __repr__(self) -> str:
         return self.text
 
-
-class RecordedSchedule(RecordedCallback):
-    """Stands for a callback that advanced a schedule, of which no more is known."""
-
     def schedules(self) -> tuple[Scheduled, ...]:
-        return (Scheduled(),)
+        return self.scheduled
 
 
 class RecordedModel:
@@ -65,8 +61,9 @@ def read_callback(packed: Any) -> Callback:
         ValueError: If its description is not one.
     """
     entry = read_json("callback", packed, dict)
-    base = RecordedSchedule if entry.get("schedule") is True else RecordedCallback
-    placeholder: Callback = _instance(entry.get("name"), base, text=str(entry.get("repr")))
+    scheduled = (Scheduled(),) if entry.get("schedule") is True else ()
+    text = str(entry.get("repr"))
+    placeholder: Callback = _instance(entry.get("name"), RecordedCallback, text=text, scheduled=scheduled)
     return placeholder
 
 
@@ -196,10 +193,6 @@ class RecordedRun(Run):
     def move(self, steps: int) -> None:
         """Change the number of steps done."""
         self._progress.step += steps
-
-    def enter(self, dispatcher: Dispatcher) -> Fit:
-        """Begin a fit for the callbacks of a dispatcher."""
-        return Fit(dispatcher, None, self).__enter__()
 
     @property
     def stopping(self) -> bool:
