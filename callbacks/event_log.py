@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, final
 
@@ -79,7 +78,7 @@ class EventLog(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         run, model, monitor = event.run, event.run.model, _monitored(event.run.callbacks)
         file, point = _opened(self.path, run)
-        self._writer = _Writer(run, file)
+        self._writer = _Writer(run, file, self.heartbeat or 0.0)
         fields = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
@@ -91,7 +90,7 @@ class EventLog(Callback):
             "history": list(map(pack_record, run.history[point.epochs :])),
             "evaluations": list(map(pack_record, run.history.evaluations[point.evaluations :])),
         }
-        self._writer.open(fields, self.heartbeat)
+        self._writer.open(fields)
 
     def on_fit_end(self, event: FitEnd) -> None:
         writer, self._writer = self._writer, None
@@ -105,22 +104,23 @@ class EventLog(Callback):
 
 @define(eq=False)
 class _Writer:
-    """Writes the lines of one fit to an open log."""
+    """Writes the lines of one fit to an open log, and one per heartbeat, if that is not 0."""
 
     run: Run
     file: IO[bytes]
+    heartbeat: float
     # What the log says of the run so far.
     _known: dict[str, Any] = field(factory=dict, init=False)
     _written: float = field(default=0.0, init=False)
     _lock: Any = field(factory=threading.Lock, init=False)
-    _heart: Ticker | None = field(default=None, init=False)
+    _heart: Ticker = field(init=False)
     _failure: Exception | None = field(default=None, init=False)
 
-    def open(self, fields: Mapping[str, Any], heartbeat: float | None) -> None:
+    def open(self, fields: Mapping[str, Any]) -> None:
         """Write the first line, and start the thread that notes how far the run has come."""
+        self._heart = Ticker(self.heartbeat, self._beat)
         self.write("FitStart", fields)
-        if heartbeat is not None:
-            self._heart = Ticker(heartbeat, partial(self._beat, heartbeat))
+        if self.heartbeat:
             self._heart.start()
 
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
@@ -136,8 +136,7 @@ class _Writer:
     def close(self, event: FitEnd) -> None:
         """Write the last line and close the file."""
         with self.file:
-            if self._heart is not None:
-                self._heart.stop()
+            self._heart.stop()
             self.write("FitEnd", pack_event(event))
 
     def _append(self, event: str, fields: Mapping[str, Any], changes: dict[str, Any]) -> None:
@@ -150,11 +149,11 @@ class _Writer:
         self._known |= changes
         self._written = now
 
-    def _beat(self, seconds: float) -> None:
+    def _beat(self) -> None:
         try:
             with self._lock:
                 changes = {} if self.run.step == self._known["step"] else {"step": self.run.step}
-                if changes or not 0 <= time.time() - self._written < seconds * _IDLE_HEARTBEATS:
+                if changes or not 0 <= time.time() - self._written < self.heartbeat * _IDLE_HEARTBEATS:
                     self._append("progress", {}, changes)
         except Exception as error:
             self._failure = error  # raised at the next event, in the thread that trains

@@ -189,9 +189,9 @@ class _Session:
         self.introduce()
         self._shown_at = monotonic()
         best, epochs, width = self._improved(record), self._run.epochs, self._console.width
-        lines = self._rendered(line(record, epochs, best), lambda: self._table.lines(record, epochs, best, width))
         if self._logger.rows:
-            self._output.put(lines)
+            text = line(record, epochs, best)
+            self._output.put(self._rendered(text, lambda: self._table.lines(record, epochs, best, width)))
 
     def close(self, event: FitEnd) -> None:
         """Show how the fit has ended, and restore everything that was changed."""

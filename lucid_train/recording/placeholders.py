@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,6 @@ class RecordedModel:
         if self.size is None:
             raise TypeError("how many parameters the model had was not recorded")
         return [np.broadcast_to(np.int8(0), (self.size,))]
-
-
-@define(eq=False)
-class RecordedOptimizer:
-    """Placeholder for an optimizer: it has the recorded rates."""
-
-    param_groups: list[dict[str, Any]] = field(factory=list)
 
 
 def read_callback(packed: Any) -> Callback:
@@ -173,7 +167,8 @@ class RecordedRun(Run):
             elif name != "reason" or not self.stopping:  # a callback of the replay may have stopped it for its own
                 setattr(self, name, value)
         # The recorded rates hold, whatever a replayed schedule has written.
-        self.optimizer = RecordedOptimizer([{"lr": rate} for rate in self._rates]) if self._rates else None
+        groups = [{"lr": rate} for rate in self._rates]
+        self.optimizer = SimpleNamespace(param_groups=groups) if groups else None
 
     def add(self, record: EpochRecord) -> None:
         """Take over a finished epoch.

@@ -46,7 +46,8 @@ class Screen(Output):
         self._steps = steps
         self._lock = drawing_lock()
         self._lines: deque[Text] = deque()
-        self._live: Live | None = None
+        # While the moving lines are on the screen.
+        self.live: Live | None = None
         self._streams: list[StreamProxy] = []
         self._decoder = AnsiDecoder()
         self._ticker = Ticker(interval, self._tick)
@@ -60,14 +61,9 @@ class Screen(Output):
         """What others have printed without a newline so far."""
         return next((stream.unfinished for stream in self._streams if stream.unfinished), "")
 
-    @property
-    def live(self) -> bool:
-        """Whether the moving lines are on the screen."""
-        return self._live is not None
-
     def open(self) -> None:
         self._start_live()
-        if self._live is not None:
+        if self.live is not None:
             self._streams = self._hooks.enter_context(redirected(self.console, self))
             self._hooks.enter_context(watching_prompts(self._hide, self._prompt))
             self._hooks.enter_context(cleanup_at_sigterm(self.close))
@@ -116,13 +112,13 @@ class Screen(Output):
             self.console.clear_live()
             self.error = error
             return
-        self._live = live
+        self.live = live
         self._draw()
 
     def _stop_live(self) -> None:
         if self._lines:
             self._draw()
-        live, self._live = self._live, None
+        live, self.live = self.live, None
         if live is not None:
             self.attempt(live.stop)
             for stream in self._streams:
@@ -132,8 +128,8 @@ class Screen(Output):
         if self._lines:
             # This draws the moving lines as well: rich does so whenever something is printed.
             self.attempt(self._print_lines)
-        elif self._live is not None:
-            self.attempt(self._live.refresh)
+        elif self.live is not None:
+            self.attempt(self.live.refresh)
 
     def _print_lines(self) -> None:
         # Without the lock, because rich calls this while it holds one of its own.
