@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, final
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
@@ -31,6 +31,11 @@ def _as_path(value: Any) -> Path:
     return Path(value)
 
 
+def _idle() -> SignalCatcher:
+    """Return one that has no fit to interrupt."""
+    return SignalCatcher(Run(), ())
+
+
 def _as_names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"'signals' must be a list of names: {value!r}")
@@ -44,12 +49,14 @@ class _Timetable:
     Args:
         every: How often; None is never.
         interval: What `every` counts.
+
+    Attributes:
         attempted_at: time.monotonic() at the last attempt to save.
     """
 
     every: float | None = None
     interval: Interval = "epoch"
-    attempted_at: float = field(factory=time.monotonic)
+    attempted_at: float = field(factory=time.monotonic, init=False)
     _postponed: bool = field(default=False, init=False)
 
     def is_due(self, count: int) -> bool:
@@ -65,19 +72,6 @@ class _Timetable:
         due = self._postponed or self.is_due(event.step)
         self._postponed = due and not event.updated
         return due and event.updated
-
-
-@frozen
-class _Request:
-    """What to save at the next safe point.
-
-    Args:
-        best: The value of the metric and its epoch, if it is the best so far.
-        urgent: Whether to wait for the checkpoint that is still being written, instead of leaving this one out.
-    """
-
-    best: tuple[float, int] | None = None
-    urgent: bool = False
 
 
 @final
@@ -139,17 +133,14 @@ class Checkpoint(Callback):
     best_epoch: int | None = field(default=None, init=False, repr=False)
     _best_file: str | None = field(default=None, init=False, repr=False)
     last_file: Path | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
-    _run: Run | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
-    _catcher: SignalCatcher | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    # When a checkpoint is due, who asks for one at the next safe point, and who writes it.
     _timetable: _Timetable = field(factory=_Timetable, init=False, repr=False, metadata=TRANSIENT)
-    _request: _Request | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    # Of each request the metric's value and its epoch, if it is the best so far.
+    _requests: list[tuple[float, int] | None] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
     _writer: Writer = field(factory=Writer, init=False, repr=False, metadata=TRANSIENT)
-    # What was best before the file that is being written.
-    _best_before: tuple[Any, Any, Any] = field(default=(None, None, None), init=False, repr=False, metadata=TRANSIENT)
-    # Where the run stood when it was saved last.
+    _catcher: SignalCatcher = field(factory=_idle, init=False, repr=False, metadata=TRANSIENT)
+    # Where the run stood when it was saved last; () if it was started over since.
     _saved: tuple[int, ...] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
-    # Whether the run is started over on request, among the checkpoints that are there.
-    _starting_over: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
 
     def __attrs_post_init__(self) -> None:
         if self.every is not None and self.interval == "second":
@@ -170,7 +161,7 @@ class Checkpoint(Callback):
         Raises:
             RuntimeError: If no fit is running.
         """
-        self._ask(_Request(urgent=True))
+        self._ask()
 
     def checkpoints(self) -> Path:
         return self.directory
@@ -185,124 +176,113 @@ class Checkpoint(Callback):
 
     def reset(self) -> None:
         super().reset()
-        self._saved, self._starting_over = None, True
+        self._saved = ()
 
     def on_fit_start(self, event: FitStart) -> None:
-        run = self._run = event.run
-        self._request = None
+        run = event.run
+        self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
+        self._timetable, self._requests = _Timetable(self.every, self.interval), []
         for other in run.callbacks:
             place = other.checkpoints()
             if other is not self and place is not None and Path(place).resolve() == self.directory.resolve():
                 raise ValueError(f"'callbacks' must keep checkpoints in directories of their own: {self.directory}")
         self.directory.mkdir(parents=True, exist_ok=True)
         directory = Directory(self.directory)
-        if directory.files() and not (run.step or run.resumed or self._starting_over):
+        if directory.files() and self._saved != () and not (run.step or run.resumed):
             raise FileExistsError(
                 f"'directory' must hold no checkpoints of another run; to go on with that one call fit(resume='auto'), "
                 f"else pass another directory: {self.directory}"
             )
         directory.sweep()
-        self._starting_over = False
-        if run.resumed and self._saved is None:
+        if run.resumed and not self._saved:
             self._saved = _position(run)
-        self._timetable = _Timetable(self.every, self.interval)
-        self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
         self._catcher.catch()
         run.before_end(self._save_last)
         run.at_safe_point(lambda: flatten(run.state_dict()))  # what cannot be saved is refused now, not in an hour
 
     def on_step_end(self, event: StepEnd) -> None:
-        if self._timetable.is_due_after(event):
-            self._ask(_Request())
+        if self._timetable.is_due_after(event) and not self._writer.busy:
+            self._ask()
 
-    def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        self._look(event)
-
-    def on_epoch_report(self, event: EpochReport) -> None:
-        if not self._writer.busy:
-            self._finish()  # its error is not kept back until the end
-        self._look(event)
-        if self.interval != "step" and self._timetable.is_due(event.epoch):
-            self._ask(_Request())
-
-    def on_fit_end(self, event: FitEnd) -> None:
-        catcher = self._catcher
-        try:
-            self._finish()
-        finally:
-            if catcher is not None:
-                catcher.release()
-            self._catcher = None
-        if catcher is not None and catcher.caught is not None and event.status in ("completed", "stopped"):
-            raise catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
-
-    def _look(self, event: EpochReport | EvaluateEnd) -> None:
+    def on_evaluate_end(self, event: EvaluateEnd | EpochReport) -> None:
         """Ask for a checkpoint if the metric is better than ever before."""
         if self.monitor is None:
             return
         monitor = Monitor(self.monitor, self.mode)
         value = event.run.value_of(monitor, event)
         if value is not None and monitor.is_better(value, than=self.best):
-            self._ask(_Request((value, event.epoch), urgent=True))
+            self._ask((value, event.epoch))
 
-    def _ask(self, request: _Request) -> None:
-        run, earlier = self._run, self._request
-        if run is None or not run.callbacks:
+    def on_epoch_report(self, event: EpochReport) -> None:
+        if not self._writer.busy:
+            self._finish()  # its error is not kept back until the end
+        self.on_evaluate_end(event)
+        if self.interval != "step" and self._timetable.is_due(event.epoch) and not self._writer.busy:
+            self._ask()
+
+    def on_fit_end(self, event: FitEnd) -> None:
+        try:
+            self._finish()
+        finally:
+            self._catcher.release()
+        if self._catcher.caught is not None and event.status in ("completed", "stopped"):
+            raise self._catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
+
+    def _ask(self, best: tuple[float, int] | None = None) -> None:
+        run = self._catcher.run
+        if not run.callbacks:
             raise RuntimeError("no fit is running that could be saved; ask the Trainer for its state_dict()")
-        if earlier is None:
+        if not self._requests:
             run.at_safe_point(self._save)
-        else:
-            request = _Request(request.best or earlier.best, request.urgent or earlier.urgent)
-        self._request = request
+        self._requests.append(best)
 
     def _save_last(self) -> None:
-        if self._run is not None and self._saved != _position(self._run):
-            self.save()
+        if self._saved != _position(self._catcher.run):
+            self._ask()
 
     def _save(self) -> None:
-        run, request = self._run, self._request
-        self._request = None
-        if run is None or request is None or (self._writer.busy and not request.urgent):
-            return
+        run, requests, self._requests = self._catcher.run, self._requests, []
         self._finish()
+        before = self._saved, self.best, self.best_epoch, self._best_file
         file = Directory(self.directory).next_file(run.epoch, run.step)
-        self._best_before = self.best, self.best_epoch, self._best_file
-        if request.best is not None:
-            (self.best, self.best_epoch), self._best_file = request.best, file.name
-        flat, best_file = flatten(run.state_dict()), self._best_file
+        for best in filter(None, requests):
+            (self.best, self.best_epoch), self._best_file = best, file.name
+        flat, self._saved = flatten(run.state_dict()), _position(run)
         try:
-            # Between a fit's end and its last word nobody waits for a thread any more.
-            if self.background and self._catcher is not None:
+            # After FitEnd nothing waits for the thread any more.
+            if self.background and run.status == "running":
                 copy = flat.copy()
-                self._writer.begin(lambda: self._write(file, copy, best_file))
+                self._writer.begin(lambda: self._write(file, copy, before))
             else:
-                self._write(file, flat, best_file)
+                self._write(file, flat, before)
         except OSError as error:
             self._failed(error)
-        else:
-            self._saved, self._timetable.attempted_at = _position(run), time.monotonic()
+        finally:
+            self._timetable.attempted_at = time.monotonic()  # after one that failed too: not at every step
 
-    def _write(self, file: Path, flat: FlatTree, best_file: str | None) -> None:
-        write_flat(file, flat)
+    def _write(self, file: Path, flat: FlatTree, before: tuple[Any, ...]) -> None:
+        try:
+            write_flat(file, flat)
+        except OSError:
+            self._saved, self.best, self.best_epoch, self._best_file = before
+            raise
         self.last_file = file
         if self.keep is not None:
-            Directory(self.directory).prune(self.keep, besides=best_file)
+            Directory(self.directory).prune(self.keep, besides=self._best_file)
 
     def _finish(self) -> None:
         """Wait for the thread that writes, if there is one, and deal with its error."""
         try:
             self._writer.wait()
         except OSError as error:
-            self._saved = None
             self._failed(error)
 
     def _failed(self, error: OSError) -> None:
-        self.best, self.best_epoch, self._best_file = self._best_before
-        self._timetable.attempted_at = time.monotonic()  # by seconds, the next attempt is not made at every step
         if self.failure == "raise":
             raise error
-        kept = "there is no other" if self.last_file is None else f"the last good one is {self.last_file}"
-        warnings.warn(f"{error}; training goes on, {kept}", UserWarning, stacklevel=2)
+        files = Directory(self.directory).files()
+        newest = f"the newest checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
+        warnings.warn(f"{error}; training goes on, {newest}", UserWarning, stacklevel=2)
 
 
 def _position(run: Run) -> tuple[int, ...]:

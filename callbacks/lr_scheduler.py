@@ -96,7 +96,7 @@ class LRSchedulerCallback(Callback):
             raise ValueError(f"'monitor' must be None with interval='step': {self.monitor!r}")
         if _is_steppable(self.schedule):
             if self.optimizer is not None:
-                raise ValueError(f"'optimizer' must be None with a scheduler that is built: {self.schedule!r}")
+                raise ValueError(f"'optimizer' must be None with a scheduler, which has its own: {self.schedule!r}")
             try:
                 inspect.signature(self.schedule.step).bind(*([] if self.monitor is None else [0.0]))
             except TypeError as error:

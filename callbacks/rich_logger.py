@@ -60,7 +60,7 @@ class RichLogger(Callback):
         bars: Show moving bars.
         rows: Show a row, or a line, per epoch, and per evaluation within an epoch.
         header: Show what is about to be trained.
-        summary: Show what the fit has come to.
+        summary: Show how the fit has ended and its results.
         monitor: The metric whose best value is marked.
         mode: Whether "min" or "max" of it is better.
         refresh_per_second: How often the bars are drawn. At most 10.

@@ -53,7 +53,7 @@ class EarlyStopping(Callback):
         if self.restore_best and self._model(event) is None:
             raise ValueError("EarlyStopping(restore_best=True) needs a model: pass Trainer(model=...) or model=...")
         if self._waited >= self.patience and event.run.reason is None:
-            self._waited = 0  # this ended the last fit; whoever calls fit again grants the patience again
+            self._waited = 0  # this ended the last fit; a call of fit after it grants the patience again
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
         self.on_epoch_end(event)

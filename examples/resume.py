@@ -51,7 +51,7 @@ def build(directory: Path) -> Trainer:
 
 def outcome(trainer: Trainer, history: History) -> tuple[object, ...]:
     """Return the results of a run, to be compared bit for bit."""
-    weights = [array.tobytes() for array in trainer.model.state_dict().values()]
+    weights = [array.tobytes() for array in trainer.state_dict()["model"].values()]
     return weights, history.metric("loss"), history.metric("accuracy"), [record.lr for record in history]
 
 

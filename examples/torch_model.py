@@ -20,10 +20,11 @@ loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch
 
 def fit(callback_for):
     """Train one model; `callback_for` returns the schedule's callback for an optimizer."""
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.005)
 
     def train_step(batch):
+        model.train()  # evaluate() has left it in the other mode, with dropout off
         inputs, targets = batch
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(inputs), targets)
@@ -33,6 +34,7 @@ def fit(callback_for):
 
     @torch.no_grad()
     def evaluate():
+        model.eval()
         scores = model(test_x)
         return {
             "loss": nn.functional.cross_entropy(scores, test_y),

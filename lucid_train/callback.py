@@ -308,12 +308,18 @@ class Callback:
                 object.__setattr__(self, attribute.name, _first_value(self, attribute))
 
 
+def _listener(instance: object, attribute: Any, function: Any) -> None:
+    if not callable(function):
+        raise TypeError(f"a listener must be a function of the event: {function!r}")
+    _check_signature(getattr(function, "__name__", repr(function)), function, None)
+
+
 @define(eq=False)
 class FunctionListener(Callback):
-    """A function that listens, as `Trainer.on` adds it."""
+    """A function that listens, as `Trainer.on` adds it; one that cannot be called with an event is refused."""
 
     subscription: Subscription[Any]
-    function: Hook
+    function: Hook = field(validator=_listener)
 
     @property
     def __name__(self) -> str:
@@ -321,19 +327,6 @@ class FunctionListener(Callback):
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         return [self.subscription.wrap(self.function)] if event is self.subscription.event else []
-
-
-def listener_decorator(listeners: list[FunctionListener], subscription: Subscription[Any]) -> Callable[[F], F]:
-    """Return a decorator that adds a function to `listeners` and refuses one that cannot be called with an event."""
-
-    def add(function: F) -> F:
-        if not callable(function):
-            raise TypeError(f"a listener must be a function of the event: {function!r}")
-        _check_signature(getattr(function, "__name__", repr(function)), function, None)
-        listeners.append(FunctionListener(subscription, function))
-        return function
-
-    return add
 
 
 def check_state_is_known(callback: Callback) -> None:

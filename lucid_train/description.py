@@ -1,14 +1,17 @@
-"""Objects described: for people in a name, for JSON in plain values."""
+"""Objects described: for people in a name, or in the note of an error, for JSON in plain values."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from enum import Enum
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def object_name(value: Any) -> str:
@@ -42,6 +45,21 @@ def hook_name(hook: Any, owner: str | None = None) -> str:
     if owner is None and itself is not None and not inspect.ismodule(itself):  # as it is of a function written in C
         owner = (itself if isinstance(itself, type) else type(itself)).__name__
     return name if owner is None else f"{owner}.{name}"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception that can be changed; others, such as a frozen dataclass, stay as they are."""
+    with suppress(Exception):
+        error.add_note(note)
+
+
+def attributed(what: str, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Call a function of the user's; an exception in it leaves as it is, with a note that says whose it was."""
+    try:
+        return function(*arguments, **options)
+    except BaseException as error:
+        add_note(error, f"raised by {what}")
+        raise
 
 
 def text_without_addresses(text: str) -> str:

@@ -33,6 +33,8 @@ class Event:
     """
 
     hook: ClassVar[str] = "on_event"
+    # The attribute that `count` returns.
+    counted: ClassVar[str | None] = None
 
     run: Run = field(default=cast("Run", None), repr=False, eq=False)
 
@@ -48,7 +50,7 @@ class Event:
     @property
     def count(self) -> int | None:
         """The number that `every` and `at` of a listener look at, from 1; None counts the emitted events instead."""
-        return None
+        return None if self.counted is None else getattr(self, self.counted)
 
 
 @define
@@ -59,11 +61,9 @@ class EpochEvent(Event):
         epoch: The epoch's number, from 1.
     """
 
-    epoch: int = 0
+    counted = "epoch"
 
-    @property
-    def count(self) -> int | None:
-        return self.epoch
+    epoch: int = 0
 
 
 @define
@@ -74,11 +74,9 @@ class StepEvent(EpochEvent):
         step: The step's number, from 1, counted through the whole run; of an evaluation, the steps done before it.
     """
 
-    step: int = 0
+    counted = "step"
 
-    @property
-    def count(self) -> int | None:
-        return self.step
+    step: int = 0
 
 
 @define
@@ -192,16 +190,14 @@ class EpochReport(Event):
         record: The epoch, as in the history.
     """
 
+    counted = "epoch"
+
     record: EpochRecord = field(default=cast("EpochRecord", None))
 
     @property
     def epoch(self) -> int:
         """The epoch's number, from 1."""
         return self.record.epoch
-
-    @property
-    def count(self) -> int | None:
-        return self.epoch
 
 
 @define(kw_only=True)
@@ -220,7 +216,7 @@ class FitEnd(Event):
     """The fit is over, whatever happened. Every callback that got FitStart gets it exactly once, the last one first.
 
     Args:
-        status: "completed", "stopped", "interrupted" by Ctrl-C, or "failed".
+        status: "completed", "stopped", "interrupted" by Ctrl-C or another signal, or "failed".
         reason: Why the run did not complete, or None.
         history: All epochs so far.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -17,12 +18,14 @@ from attrs import define, field
 from lucid_train.files import check_replaceable, write_whole
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.plot import curves
+from lucid_train.validation import check_entries
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_COLUMNS = ("epoch", "steps", "seconds")
+# The columns of a state that are no rates and no metrics, and how their numbers are read.
+_COLUMNS: dict[str, Callable[[Any], float]] = {"epoch": operator.index, "steps": operator.index, "seconds": float}
 _RATES = ("lr", "last_lr")
 
 
@@ -156,8 +159,7 @@ class History(Sequence[EpochRecord]):
         further groups; then the metrics. A metric with one of these names gets the prefix "metric_".
         """
         groups = max((len(record.lr) for record in self), default=0)
-        own = ["epoch", "steps", "seconds", *(_rate_column(group) for group in range(groups))]
-        return [*own, *map(_metric_column, self.metric_names())]
+        return [*_COLUMNS, *map(_rate_column, range(groups)), *map(_metric_column, self.metric_names())]
 
     def row(self, index: int) -> dict[str, float]:
         """Return the numbers of one epoch by column; columns that it lacks are left out."""
@@ -221,10 +223,9 @@ class History(Sequence[EpochRecord]):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as dicts, lists, strings and numbers."""
-        epochs = _as_dicts(self)
+        epochs, evaluations = _as_dicts(self), _as_dicts(self.evaluations)
         for epoch in epochs:
             epoch["lr"], epoch["last_lr"] = list(epoch["lr"]), list(epoch["last_lr"])
-        evaluations = _as_dicts(self.evaluations)
         return {"status": self.status, "reason": self.reason, "epochs": epochs, "evaluations": evaluations}
 
     def state_dict(self) -> dict[str, Any]:
@@ -245,11 +246,12 @@ class History(Sequence[EpochRecord]):
         """Take over the epochs that `state_dict` returned, in place of those that are here.
 
         Raises:
-            ValueError: If an entry is missing or of the wrong kind, or two are not of one length.
+            ValueError: If an entry is missing, unknown or of the wrong kind, or two are not of one length.
         """
         try:
+            check_entries("the state of a History", state, (*_COLUMNS, *_RATES, "metrics", "evaluations"))
             records = _records(state)
-            evaluations = [EvaluationRecord(**entries) for entries in state["evaluations"]]
+            evaluations = [_evaluation(entries) for entries in state["evaluations"]]
         except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise ValueError(f"the state is not one of a History: {type(error).__name__}: {error}") from error
         self._records, self.evaluations = records, evaluations
@@ -289,13 +291,24 @@ def _as_dicts(records: Sequence[EpochRecord | EvaluationRecord]) -> list[dict[st
 
 
 def _records(state: Mapping[str, Any]) -> list[EpochRecord]:
-    columns = zip(*(state[name] for name in _COLUMNS), strict=True)
-    rows: list[dict[str, Any]] = [{**dict(zip(_COLUMNS, row, strict=True)), "metrics": {}} for row in columns]
+    columns = zip(*(map(read, state[name]) for name, read in _COLUMNS.items()), strict=True)
+    rows: dict[int, dict[str, Any]] = {
+        index: {**dict(zip(_COLUMNS, row, strict=True)), "metrics": {}} for index, row in enumerate(columns)
+    }
     for name, column in state["metrics"].items():
         for index, value in zip(column["epochs"], column["values"], strict=True):
             rows[index]["metrics"][name] = float(value)
     for name in _RATES:
-        values = map(float, state[name]["values"])
-        for row, groups in zip(rows, state[name]["groups"], strict=True):
-            row[name] = tuple(islice(values, groups))
-    return [EpochRecord(**row) for row in rows]
+        groups, values = state[name]["groups"], list(map(float, state[name]["values"]))
+        if sum(groups) != len(values):
+            raise ValueError(f"{name!r} must have a value for each of {sum(groups)} groups: {len(values)}")
+        left = iter(values)
+        for row, count in zip(rows.values(), groups, strict=True):
+            row[name] = tuple(islice(left, count))
+    return [EpochRecord(**row) for row in rows.values()]
+
+
+def _evaluation(entries: Mapping[str, Any]) -> EvaluationRecord:
+    numbers = {"epoch": operator.index(entries["epoch"]), "step": operator.index(entries["step"])}
+    metrics = {name: float(value) for name, value in entries["metrics"].items()}
+    return EvaluationRecord(**{**entries, **numbers, "seconds": float(entries["seconds"]), "metrics": metrics})

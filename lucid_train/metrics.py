@@ -1,4 +1,4 @@
-"""What a step or an evaluation returned, as numbers: kept as it came until somebody asks, so that no device waits."""
+"""What a step or an evaluation returned, as numbers: converted only on request, so that no step waits for a device."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def to_metrics(output: Any, *, name: str = "loss") -> dict[str, float]:
     """
     metrics = {}
     for metric, value in _items(output, name):
-        _refuse_name(metric)
-        _refuse_value(metric, value)
+        _check_name(metric)
+        _check_value(metric, value)
         metrics[metric] = float(value)
     return metrics
 
@@ -65,8 +65,8 @@ def detached(output: Any) -> Any:
     if type(output) is NoUpdate:
         return NoUpdate(detached(output.output))
     if isinstance(output, Mapping):
-        return {name: _detached(value) for name, value in output.items()}
-    return _detached(output)
+        return {name: detached(value) for name, value in output.items()}
+    return output.detach() if hasattr(output, "detach") else output
 
 
 @define(eq=False)
@@ -111,7 +111,7 @@ class Means:
             self.totals[name] = self.totals[name] + total
             self.counts[name] += count
         else:
-            _refuse_name(name)
+            _check_name(name)
             self.totals[name] = total
             self.counts[name] = count
 
@@ -131,26 +131,21 @@ def _items(output: Any, name: str) -> Iterable[tuple[str, Any]]:
     return output.items() if isinstance(output, Mapping) else ((name, output),)
 
 
-def _refuse_name(name: object) -> None:
+def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise TypeError(f"a metric's name must be a string: {name!r}")
 
 
-def _refuse_value(name: str, value: Any) -> None:
+def _check_value(name: str, value: Any) -> None:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
         raise TypeError(
             f"a step must return None, a number or a mapping of metrics, evaluate likewise: {name!r} is {value!r}"
         )
 
 
-def _detached(value: Any) -> Any:
-    detach = getattr(value, "detach", None)
-    return value if detach is None else detach()
-
-
 def _addable(name: str, value: Any) -> Any:
     """Return a value that may be added up over many steps: a float, where that asks no device, or a tensor."""
-    _refuse_value(name, value)
+    _check_value(name, value)
     if not hasattr(value, "element_size"):
         return float(value)
     value = value.detach()

@@ -14,7 +14,7 @@ from lucid_train.metrics import Means
 from lucid_train.validation import check_entries, one_of
 
 T = TypeVar("T")
-Phase = Literal["between", "steps", "evaluation", "end"]
+Phase = Literal["between", "start", "steps", "evaluation", "end"]
 
 
 @define(eq=False)
@@ -24,16 +24,16 @@ class Progress:
     Args:
         epoch: The number of the current epoch, or of the last one, from 1; 0 before the first.
         step: Steps done, counted through the whole run.
-        phase: What comes next: "between" two epochs one begins; in an open epoch more "steps", or an "evaluation" that
-            is due after a number of steps; at its "end" all steps are done, and it is evaluated, if that is due, and
-            closed.
+        phase: What comes next: "between" two epochs one is opened; at its "start" the pass over the data begins; then
+            come more "steps", or an "evaluation" that is due after a number of steps; at its "end" all steps are done,
+            and it is evaluated, if that is due, and closed.
         first_step: Steps done when the current epoch began.
         means: The metrics of the open epoch's steps.
         seconds: How long it has taken.
         rates: The rates that its last update used, one per group. While training, a tensor's rate is a copy, not a
             float, so that no device waits.
-        random_before: The random generators before the pass over the data began, and before its first batch; None
-            where the data does not depend on them.
+        random_before: The random generators before the pass over the data began; None where the data does not depend
+            on them.
         pass_left: Whether the data's last pass was left before its end.
         batch_taken: Whether a batch has been taken whose step has failed: it is the first one to be tried again.
         steps_per_epoch: Steps in an epoch, or None while that is unknown.
@@ -51,7 +51,7 @@ class Progress:
     means: Means = field(factory=Means)
     seconds: float = 0.0
     rates: list[float] | None = None
-    random_before: list[dict[str, Any]] | None = None
+    random_before: dict[str, Any] | None = None
     pass_left: bool = False
     batch_taken: bool = False
     steps_per_epoch: int | None = None
@@ -63,10 +63,8 @@ class Progress:
             raise ValueError(f"'first_step' must be from 0 to the {self.step} steps done: {self.first_step}")
         if self.steps_per_epoch is not None and self.steps_per_epoch < 0:
             raise ValueError(f"'steps_per_epoch' must be >= 0: {self.steps_per_epoch}")
-        # Between epochs both are right: an epoch whose data cannot be iterated over has a number and is not open.
-        finished = len(self.history)
-        if self.epoch != finished + 1 and (self.phase != "between" or self.epoch != finished):
-            raise ValueError(f"'epoch' must come after the {finished} epochs in the history: {self.epoch}")
+        if self.epoch != len(self.history) + (self.phase != "between"):
+            raise ValueError(f"'epoch' must come after the {len(self.history)} epochs in the history: {self.epoch}")
 
     @property
     def epoch_step(self) -> int:
@@ -78,9 +76,9 @@ class Progress:
         """Whether the open epoch has all its steps, as far as their number is known."""
         return self.phase == "end" or (self.phase != "between" and self.epoch_step == self.steps_per_epoch)
 
-    def open_epoch(self, random_before: list[dict[str, Any]] | None) -> None:
-        """Open the epoch, before its first step."""
-        self.first_step, self.random_before, self.phase = self.step, random_before, "steps"
+    def open_epoch(self) -> None:
+        """Open the next epoch, before the pass over its data begins."""
+        self.epoch, self.first_step, self.phase = len(self.history) + 1, self.step, "start"
 
     def close_epoch(self, record: EpochRecord) -> None:
         """Close the open epoch, and forget what belongs to it alone."""

@@ -1,5 +1,6 @@
 import json
 import math
+from typing import Any
 
 import pytest
 from attrs.exceptions import FrozenInstanceError
@@ -44,9 +45,45 @@ def test_a_state_holds_the_evaluations() -> None:
     ]
     other.load_state_dict(json.loads(json.dumps(mine.state_dict())))
     assert other.evaluations == mine.evaluations
-    with pytest.raises(ValueError, match="not one of a History: KeyError: 'evaluations'"):
+    with pytest.raises(ValueError, match="the state of a History does not fit: 'evaluations' is missing"):
         other.load_state_dict({name: entry for name, entry in mine.state_dict().items() if name != "evaluations"})
     assert other.evaluations == mine.evaluations
+
+
+EVALUATED = History(RECORDS)
+EVALUATED.evaluations.append(EvaluationRecord(epoch=1, step=1, seconds=0.5, metrics={"val_loss": 0.25}))
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "message"),
+    [
+        (["alien"], 1, "the state of a History does not fit: 'alien' is unknown"),
+        (["epoch", 0], 1.5, "not one of a History: TypeError: 'float' object"),
+        (["steps", 2], None, "not one of a History: TypeError: 'NoneType' object"),
+        (["seconds", 1], "x", "could not convert string to float: 'x'"),
+        (["lr", "values"], [0.1], "'lr' must have a value for each of 3 groups: 1"),
+        (["last_lr", "groups"], [1, 1, 0], "'last_lr' must have a value for each of 2 groups: 3"),
+        (["metrics", "loss", "epochs", 0], -1, "not one of a History: KeyError: -1"),
+        (["metrics", "loss", "values", 0], None, "not one of a History: TypeError"),
+        (["evaluations", 0, "alien"], 1, "not one of a History: TypeError: .*unexpected keyword argument 'alien'"),
+        (["evaluations", 0, "step"], "x", "not one of a History: TypeError: 'str' object"),
+        (["evaluations", 0, "metrics"], [1], "not one of a History: AttributeError: 'list' object"),
+        (["evaluations", 0, "metrics", "val_loss"], "x", "could not convert string to float: 'x'"),
+    ],
+    ids=str,
+)
+def test_a_state_with_something_else_in_it_is_refused_and_changes_nothing(
+    path: list[Any], wrong: Any, message: str
+) -> None:
+    state = json.loads(json.dumps(EVALUATED.state_dict()))
+    place = state
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = wrong
+    mine = History(RECORDS[:1])
+    with pytest.raises(ValueError, match=message):
+        mine.load_state_dict(state)
+    assert mine == History(RECORDS[:1])
 
 
 def test_a_history_does_not_share_the_list_it_was_made_of() -> None:

@@ -57,7 +57,7 @@ class Output:
         """Do what may fail because the disk is full, the file closed or the terminal gone, and remember the error."""
         try:
             action()
-        except SystemExit as end:  # rich's answer to a pipe that nobody reads
+        except SystemExit as end:  # what rich raises when the reader of a pipe is gone
             if not isinstance(end.__context__, BrokenPipeError):
                 raise
             self.error = self.error or end.__context__
@@ -100,7 +100,7 @@ class NotebookOutput(Output):
     def _update(self) -> None:
         try:
             self._show()
-        except Exception as error:  # the thread must not die with a traceback in the middle of the training
+        except Exception as error:  # the thread must not end with a traceback in the middle of the training
             self.error = self.error or error
 
     def _show(self, rows: int = _ROWS_DURING_RUN) -> None:

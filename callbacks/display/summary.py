@@ -86,7 +86,7 @@ def header_entries(run: Run) -> list[Entry]:
 
 
 def summary_entries(event: FitEnd, throughput: Throughput, monitor: Monitor | None, best: Record | None) -> list[Entry]:
-    """Return what a fit has come to.
+    """Return how a fit has ended and its results.
 
     Args:
         event: The end of the fit.

@@ -72,7 +72,7 @@ def options(kind: type[Schedule]) -> dict[str, dict[str, Any]]:
             settings |= {"type": float, "metavar": "X"}
         else:
             several = {"nargs": "+"} if get_origin(of) not in (None, type(int | str)) else {}
-            settings |= {"type": _length, "metavar": "N", **several}
+            settings |= {"type": length, "metavar": "N", **several}
         found[f"--{each.name.replace('_', '-')}"] = settings
     return found
 
@@ -162,11 +162,12 @@ def _spans(rates: Sequence[float], columns: int, height: int) -> list[range]:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, default=0.1, metavar="X", help="base rate (0.1)")
     parser.add_argument("--epochs", type=int, default=100, metavar="N", help="epochs, or steps, to show (100)")
-    parser.add_argument("--warmup", type=_length, metavar="N", help="epochs of a linear warm-up before it, or N%%")
-    parser.add_argument("--warmup-start", type=float, default=0.1, metavar="X", help="share of the rate it begins at")
+    parser.add_argument("--warmup", type=length, metavar="N", help="epochs of a linear warm-up before it, or N%%")
+    parser.add_argument("--warmup-start", type=float, default=0.1, metavar="X", help="share that it begins at (0.1)")
     parser.add_argument("--svg", metavar="FILE", help="write a picture instead")
     parser.add_argument("--csv", metavar="FILE", help="write the numbers instead")
 
 
-def _length(text: str) -> int | str:
+def length(text: str) -> int | str:
+    """Return a count, or a share such as "5%", that was typed; argparse names this function in its error."""
     return text if text.endswith("%") else int(text)

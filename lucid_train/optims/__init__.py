@@ -1,4 +1,4 @@
-"""Optimizers on numpy arrays; the learning-rate schedules are in `lucid_train.optims.lr_scheduler`."""
+"""Optimizers on numpy arrays; the schedulers of their rates are in `lucid_train.optims.lr_scheduler`."""
 
 from typing import TYPE_CHECKING
 

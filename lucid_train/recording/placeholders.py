@@ -77,7 +77,7 @@ def read_model(packed: Any) -> RecordedModel | None:
 
 
 def read_monitor(packed: Any) -> Monitor | None:
-    """Return the metric that a recorded run was judged by, or None if nobody had chosen one.
+    """Return the metric that a recorded run was judged by, or None if none had been chosen.
 
     Raises:
         ValueError: If it is not a metric and its mode.
@@ -107,7 +107,7 @@ class RecordedRun(Run):
     Attributes:
         callbacks: Placeholders for its callbacks, in list order.
         writer: The process that recorded it.
-        monitored: The metric that the run was judged by, or None if nobody had chosen one.
+        monitored: The metric that the run was judged by, or None if none had been chosen.
     """
 
     pace: float = 0.0
@@ -182,7 +182,7 @@ class RecordedRun(Run):
 
     def open_epoch(self, steps_done: int = 0) -> None:
         """Open the current epoch, of which some steps may be done."""
-        self._progress.open_epoch(None)
+        self._progress.open_epoch()
         self._progress.first_step -= steps_done
 
     def move(self, steps: int) -> None:

@@ -85,13 +85,12 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
     return player.run.history
 
 
+@define(eq=False)
 class _Listeners(Dispatcher):
     """The callbacks of a replay. What they emit themselves, as they did when it was recorded, is not emitted twice."""
 
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
-        super().__init__(callbacks)
-        # For each event by content: how often it was emitted here, less how often the log had it.
-        self.balance: Counter[str] = Counter()
+    # For each event by content: how often it was emitted here, less how often the log had it.
+    balance: Counter[str] = field(factory=Counter, init=False)
 
     def emit(self, event: Event) -> None:
         content = _content(type(event).__name__, pack_event(event))

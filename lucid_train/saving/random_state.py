@@ -41,23 +41,13 @@ class RandomState:
 
     own: Mapping[str, Any] = field(factory=dict)
 
-    @classmethod
-    def of(cls, own: Mapping[str, Any], extras: Mapping[str, Any]) -> RandomState:
-        """Return the state of `own` and of the generators among `extras`."""
-        return cls({**own, **{name: each for name, each in extras.items() if is_generator(each)}})
-
     def read(self) -> dict[str, Any]:
         """Return the states of all generators as plain JSON."""
-        state: dict[str, Any] = {
-            "python": _read(random._inst),  # the instance behind random.random()
-            "numpy": _plain(np.random.get_state(legacy=False)),
-            "own": {name: _read(generator) for name, generator in self.own.items()},
-        }
+        state: dict[str, Any] = {name: _read(generator) for name, generator in _global().items()}
+        state["own"] = {name: _read(generator) for name, generator in self.own.items()}
         torch = sys.modules.get("torch")
-        if torch is not None:
-            state["torch"] = _as_hex(torch.get_rng_state())
-            if torch.cuda.is_initialized():
-                state["cuda"] = [_as_hex(device_state) for device_state in torch.cuda.get_rng_state_all()]
+        if torch is not None and torch.cuda.is_initialized():
+            state["cuda"] = [_as_hex(device_state) for device_state in torch.cuda.get_rng_state_all()]
         return state
 
     def write(self, state: Mapping[str, Any]) -> None:
@@ -70,16 +60,22 @@ class RandomState:
         check_entries("the random state of the run's own generators", state["own"], self.own)
         torch = sys.modules.get("torch")
         try:
-            _write(random._inst, state["python"])
-            np.random.set_state(_typed(state["numpy"], np.random.get_state(legacy=False)))
             for name, generator in self.own.items():
                 _write(generator, state["own"][name])
-            if torch is not None and "torch" in state:
-                torch.set_rng_state(_from_hex(state["torch"]))
+            for name, generator in _global().items():
+                if name in state:
+                    _write(generator, state[name])
             if torch is not None and "cuda" in state:
                 torch.cuda.set_rng_state_all([_from_hex(device_state) for device_state in state["cuda"]])
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
             raise ValueError(f"the random state does not fit: {type(error).__name__}: {error}") from error
+
+
+def _global() -> dict[str, Any]:
+    """Return the generators behind `random.random()`, `np.random.rand()` and, once it is imported, `torch.rand()`."""
+    torch = sys.modules.get("torch")
+    found = {"python": random._inst, "numpy": np.random.mtrand._rand}
+    return found if torch is None else {**found, "torch": torch.default_generator}
 
 
 def _read(generator: Any) -> Any:
@@ -98,9 +94,9 @@ def _write(generator: Any, state: Any) -> None:
         version, numbers, gauss = state
         generator.setstate((version, tuple(numbers), gauss))
     elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = _typed(state, generator.bit_generator.state)
+        generator.bit_generator.state = state
     elif isinstance(generator, np.random.RandomState):
-        generator.set_state(_typed(state, generator.get_state(legacy=False)))
+        generator.set_state(state)
     else:
         generator.set_state(_from_hex(state))
 
@@ -110,13 +106,6 @@ def _plain(state: Any) -> Any:
     if isinstance(state, Mapping):
         return {name: _plain(value) for name, value in state.items()}
     return state.tolist() if isinstance(state, (np.ndarray, np.generic)) else state
-
-
-def _typed(state: Any, like: Any) -> Any:
-    """Return a plain state with arrays where numpy's own state has them."""
-    if isinstance(like, Mapping):
-        return {name: _typed(state[name], value) for name, value in like.items()}
-    return np.array(state, dtype=like.dtype) if isinstance(like, np.ndarray) else state
 
 
 def _as_hex(tensor: Any) -> str:

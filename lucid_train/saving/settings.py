@@ -45,7 +45,7 @@ def differences(here: Setup, there: Setup) -> dict[str, str]:
     for label in (label for label in ours if label in theirs):
         for name in dict.fromkeys([*ours[label], *theirs[label]]):
             mine, other = ours[label].get(name), theirs[label].get(name)
-            if not _same(mine, other):
+            if mine != other and repr(mine) != repr(other):  # the latter for NaN
                 found[f"{label}.{name}"] = f"{label}.{name} is {mine!r} here and {other!r} in the checkpoint"
     if ours.keys() == theirs.keys() and list(ours) != list(theirs):
         order = ", ".join(theirs)
@@ -56,7 +56,3 @@ def differences(here: Setup, there: Setup) -> dict[str, str]:
 def is_accepted(name: str, accept: Iterable[str]) -> bool:
     """Return whether a difference is among those that are accepted; a callback's label stands for all of its own."""
     return any(choice in ("all", name) or name.startswith(f"{choice}.") for choice in accept)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other or repr(one) == repr(other))  # the latter for NaN

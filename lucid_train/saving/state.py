@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import frozen
 
 from lucid_train.callback import Callback
-from lucid_train.description import class_labels
+from lucid_train.description import attributed, class_labels
 from lucid_train.optims.param_groups import read_rates, write_value
 from lucid_train.progress import Progress, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import Setup, differences, is_accepted
 from lucid_train.validation import check_entries
-
-T = TypeVar("T")
 
 
 @frozen
@@ -98,7 +95,7 @@ class Participants:
         if refused:
             raise ValueError(
                 f"the checkpoint is of another set-up: {'; '.join(refused.values())}; "
-                f"to go on all the same as it is here, pass accept={sorted(refused)!r}"
+                f"to go on with the set-up here, pass accept={sorted(refused)!r}"
             )
         extras = dict(self._stateful_extras())
         check_entries("the state of the extras", read.extras, extras)
@@ -126,26 +123,34 @@ class Participants:
         return ((name, each) for name, each in self.extras.items() if not is_generator(each))
 
 
-def attributed(what: str, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Call a function of the user's; an exception in it leaves as it is, with a note that says whose it was."""
-    try:
-        return function(*arguments, **options)
-    except BaseException as error:
-        with suppress(Exception):  # one that cannot be changed
-            error.add_note(f"raised by {what}")
-        raise
-
-
 def load_optimizer(optimizer: Any, state: Any) -> None:
-    """Load the state of an optimizer, which for one that has nothing but groups are its rates."""
+    """Load the state of an optimizer, which for one that has nothing but groups are its rates.
+
+    Tensors in its groups, such as a rate, stay the objects that they are, on their device: a checkpoint's tensors are
+    on the CPU, where an update with them may round differently, and a captured graph would go on with the old ones.
+    """
     if hasattr(optimizer, "load_state_dict"):
+        before = [dict(group) for group in optimizer.param_groups]
         attributed("optimizer.load_state_dict", optimizer.load_state_dict, state)
+        for held, group in zip(before, optimizer.param_groups, strict=False):
+            group.update({name: _filled(held[name], value) for name, value in group.items() if name in held})
         return
     rates, groups = structure(_Rates, state, "state.optimizer").rates, optimizer.param_groups
     if len(rates) != len(groups):
         raise ValueError(f"'state.optimizer.rates' must have one rate for each of {len(groups)} groups: {rates}")
     for group, rate in zip(groups, rates, strict=True):
         write_value(group, "lr", rate)
+
+
+def _filled(held: Any, loaded: Any) -> Any:
+    """Return a tensor that is held, or a tuple of them, with what was loaded in it; anything else as it was loaded."""
+    if isinstance(held, tuple) and isinstance(loaded, (tuple, list)):
+        return tuple(map(_filled, held, loaded)) if len(held) == len(loaded) else loaded
+    if not hasattr(held, "fill_"):
+        return loaded
+    values = held.detach()
+    values.copy_(loaded) if hasattr(loaded, "copy_") else values.fill_(loaded)
+    return held
 
 
 def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) -> Any:
@@ -163,7 +168,7 @@ def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) ->
     if resume == "auto":
         places = [place for callback in callbacks if (place := callback.checkpoints()) is not None]
         if len(places) != 1:
-            raise ValueError(f"'resume' must be a directory or a file with {len(places)} Checkpoint callbacks: 'auto'")
+            raise ValueError(f"'resume' may be 'auto' with exactly one Checkpoint among the callbacks: {len(places)}")
         return Directory(places[0]).newest()
     if not isinstance(resume, (str, os.PathLike)):
         raise TypeError(f"'resume' must be a directory, a file or 'auto': {resume!r}")

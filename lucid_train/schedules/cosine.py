@@ -26,8 +26,8 @@ class Cosine(Schedule):
         T_max: Epochs or steps from the base to `eta_min`, at least 1; a share of the run; or as long as its part of it.
         eta_min: The lowest value. At least 0; at most the base, which is checked when there is one.
         after: What follows `T_max`. "restart": at the next time the value is the base again, a cycle is `T_max + 1`
-            long. "hold": it stays at `eta_min`. "mirror": it climbs back the way it came, as PyTorch's and Lucid's
-            does, a cycle is `2 * T_max` long.
+            long. "hold": it stays at `eta_min`. "mirror": it climbs back the same way, as PyTorch's and Lucid's
+            do, a cycle is `2 * T_max` long.
 
     >>> [round(value, 3) for value in Cosine(T_max=2).table(4)]
     [1.0, 0.5, 0.0, 1.0]

@@ -12,7 +12,7 @@ from lucid_train.schedules.length import Length, Missing, Span, count_or_share
 from lucid_train.schedules.schedule import Schedule, function, store, stored
 from lucid_train.validation import flag, one_of, real_number
 
-# The last time at which a phase is looked at; its start, end and length, whole or not; and the values at its ends.
+# The last time of a phase; its start, end and length, whole or not; and the values at its ends.
 Phase: TypeAlias = tuple[float, float, float, float, float, float]
 
 # A quarter of a turn.
@@ -45,10 +45,10 @@ class Cyclic(Schedule):
         max_lr: The other bound. At least 0.
         step_size_up: Epochs or steps from the first bound to the other, at least 1; or a share of the run.
         step_size_down: Epochs or steps back, at least 0, or a share of the run; left out, as many.
-        mode: "triangular", "triangular2" or "exp_range"; not looked at with a `scale_fn`.
+        mode: "triangular", "triangular2" or "exp_range"; ignored with a `scale_fn`.
         gamma: For "exp_range". Above 0, at most 1.
         scale_fn: A scale of your own, a pure function with values from 0 to 1. Settings and states leave it out.
-        scale_mode: What `scale_fn` is given: the number of the "cycle", from 1, or of the "iterations", from 0.
+        scale_mode: What `scale_fn` receives: the number of the "cycle", from 1, or of the "iterations", from 0.
 
     >>> Cyclic(base_lr=0.25, max_lr=0.75, step_size_up=2).table(5)
     [0.25, 0.5, 0.75, 0.5, 0.25]
@@ -98,7 +98,7 @@ class _Phased:
 
     def affine(self, t: float) -> tuple[float, float]:
         # The first phase that has not ended, though a phase may end before the one that it follows.
-        for last, start, end, length, first, second in self._phases:  # noqa: B007  # looked at below
+        for last, start, end, length, first, second in self._phases:  # noqa: B007  # used below
             if t <= last:
                 break
         else:

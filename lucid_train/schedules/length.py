@@ -73,7 +73,7 @@ class Span:
 
 
 class Missing:
-    """Stands where `sized` has to put a number: whatever is computed with it raises, so `affine` need not check."""
+    """A placeholder for a count that `sized` fills in: any computation with it raises, so `affine` need not check."""
 
     def __init__(self, what: str, schedule: object) -> None:
         self.reason = f"{what} of {schedule!r} needs the length of the run: call .sized(n) first"

@@ -44,7 +44,7 @@ def stored(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any], 
 
 
 def function(name: str, value: Any) -> Any:
-    """Return a function, or refuse what is none.
+    """Check that `value` is a function and return it.
 
     Raises:
         TypeError: If it cannot be called, or is a class.
@@ -59,9 +59,9 @@ class Schedule(ABC):
     """What a number is at time `t`: the base of all schedules.
 
     A schedule is a value. It knows no optimizer and has no state, equals every schedule of its class with the same
-    settings, and can be evaluated at any time. Time is counted from 0, in whatever the schedule is used for: epochs or
-    steps. Almost every schedule is a line in its base value, so a schedule of your own is one method, `affine`. One
-    with settings is decorated with `@attrs.frozen`, and its settings are fields.
+    settings, and can be evaluated at any time. Time is counted from 0, in epochs or in steps. Almost every schedule is
+    a line in its base value, so a schedule of your own is one method, `affine`. One with settings is decorated with
+    `@attrs.frozen`, and its settings are fields.
 
     A field that is a length may be a count, in the schedule's own time; a share of the whole run, such as "5%", rounded
     half up and at least 1; or None where that means as long as its part of the run. `sized` makes counts of them: for
@@ -266,7 +266,7 @@ class Schedule(ABC):
         shown = []
         for index, each in enumerate(fields(type(self))):
             if each.init and (value := getattr(self, each.name)) != each.default:
-                # Without the places in memory that are in the repr of most objects that can be called.
+                # Without the address that is in the repr of most callable objects.
                 text = getattr(value, "__qualname__", None) or sub(r"( object)? at 0x[0-9A-Fa-f]+", "", repr(value))
                 shown.append(text if index == 0 or each.default is NOTHING else f"{each.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
@@ -380,7 +380,7 @@ def _plain(name: str, value: Any, resolved: bool) -> Any:
 @final
 @frozen(repr=False)
 class Linear(Schedule):
-    """Go along a line from one share of the base to another: the usual warm-up.
+    """Move linearly from one share of the base to another: the usual warm-up.
 
     The value is `base * (start_factor * (n - t) + end_factor * t) / n` with `n = total_iters`, within 4 ulp; from
     `total_iters` on exactly `base * end_factor`.
@@ -467,7 +467,7 @@ def _check_milestones(instance: Any, attribute: Any, value: Any) -> None:
 
 
 def _rise(milestones: abc.Sequence[Length]) -> bool:
-    """Whether the counts rise, and the shares; how the ones lie to the others is known when the run is."""
+    """Whether the counts rise, and the shares; a count and a share compare only in a run of known length."""
     counts: list[Place] = [each for each in milestones if isinstance(each, int)]
     shares: list[Place] = [share(each) for each in milestones if isinstance(each, str)]
     return all(one < other for places in (counts, shares) for one, other in pairwise(places))
@@ -483,8 +483,8 @@ class Sequence(Schedule):
     least 1.
 
     Args:
-        parts: The schedules. None is a part that leaves the value standing: the base, if it comes first, or else the
-            last value of the part before it.
+        parts: The schedules. None is a part that does not change the value: it stays the base, if it comes first, or
+            else the last value of the part before it.
         milestones: Where all but the first of them begin, from the beginning of the first: counts, shares of the run,
             or None where the part before says itself how long it lasts. One less than parts.
 
@@ -570,7 +570,7 @@ class Sequence(Schedule):
 
     def __repr__(self) -> str:
         first = self.parts[0]
-        if None in self.parts or isinstance(first, Sequence):  # which no sentence says
+        if None in self.parts or isinstance(first, Sequence):  # which `then` and `until` cannot write
             return f"Sequence({list(self.parts)!r}, {list(self.milestones)!r})"
         text = f"({first!r})" if isinstance(first, Product) else repr(first)
         for end, part in zip(self.milestones, self.parts[1:], strict=True):
@@ -587,7 +587,7 @@ def joined(first: Schedule, end: Length, following: Schedule) -> Sequence:
 
 @frozen
 class _Standing:
-    """The value of a part at one time, for as long as the next one leaves it standing."""
+    """The value of a part at one time, which the next one does not change."""
 
     part: Affine
     at: int

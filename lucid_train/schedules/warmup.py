@@ -36,7 +36,7 @@ class Constant(Schedule):
         return (self.factor if t < self._total_iters else 1.0), 0.0
 
     def settings(self, *, resolved: bool = False) -> dict[str, Any]:
-        # No length is one that no number of JSON says.
+        # JSON has no number for a length without end.
         return super().settings(resolved=resolved and self.total_iters is not None)
 
     def _count(self, name: str, value: Any, span: Span) -> Any:

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
+from attrs import define, field
+
 from lucid_train.callback import Callback, FunctionListener, Hook
-from lucid_train.description import class_labels, hook_name
+from lucid_train.description import add_note, attributed, class_labels, hook_name
 from lucid_train.events import Event
 
 
+@define(eq=False)
 class Dispatcher:
     """The listeners of one fit.
 
     Callbacks receive an event in list order: each sees the effects of those before it. Nothing is re-sorted, and no
     exception is swallowed.
+
+    Args:
+        callbacks: The callbacks.
+
+    Attributes:
+        seconds: Seconds by "Callback.hook" while they are measured, else None.
     """
 
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
-        self.callbacks = tuple(callbacks)
-        # Seconds by "Callback.hook" while they are measured, else None.
-        self.seconds: dict[str, float] | None = None
-        self._started = 0
-        # The hooks that the callbacks gave for an event, and their names. They are kept apart from those that are
-        # called, which may be timed: `every` and `once` count from the moment at which a callback is asked.
-        self._found: dict[type[Event], list[tuple[str, Hook]]] = {}
-        self._hooks: dict[type[Event], list[Hook]] = {}
+    callbacks: tuple[Callback, ...]
+    seconds: dict[str, float] | None = field(default=None, init=False)
+    _started: int = field(default=0, init=False)
+    # The hooks that the callbacks gave for an event, and their names. They are kept apart from those that are called,
+    # which may be timed: `every` and `once` count from the moment at which a callback is asked.
+    _found: dict[type[Event], list[tuple[str, Hook]]] = field(factory=dict, init=False)
+    _hooks: dict[type[Event], list[Hook]] = field(factory=dict, init=False)
 
     def listeners(self, event: type[Event]) -> list[Hook]:
         """Return the hooks that receive an event, in list order.
@@ -48,7 +54,7 @@ class Dispatcher:
         return self._hooks[event]
 
     def measure(self) -> None:
-        """Measure from the next epoch on how long each hook takes; without this call nothing is timed."""
+        """Measure how long each hook takes, from the next epoch on; without this call nothing is timed."""
         if self.seconds is None:
             self.seconds = {}
             self._hooks.clear()
@@ -104,18 +110,8 @@ def call(hooks: list[Hook], event: Event) -> None:
         raise
 
 
-def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an exception that can be changed; others, such as a frozen dataclass, stay as they are."""
-    with suppress(Exception):
-        error.add_note(note)
-
-
 def _hooks_of(callback: Callback, event: type[Event]) -> list[Hook]:
-    try:
-        return callback.hooks(event)
-    except BaseException as error:
-        add_note(error, f"raised by {type(callback).__name__}.hooks for {event.__name__}")
-        raise
+    return attributed(f"{type(callback).__name__}.hooks for {event.__name__}", callback.hooks, event)
 
 
 def _attach(failure: BaseException, error: BaseException) -> None:

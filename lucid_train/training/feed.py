@@ -10,9 +10,9 @@ from typing import Any
 
 from attrs import define, field
 
+from lucid_train.description import attributed
 from lucid_train.progress import Progress
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.state import attributed
 
 # Iterating these consumes no randomness.
 _FIXED = (list, tuple, range, str, type(None))
@@ -50,6 +50,10 @@ class Feed:
         """The number of steps in an epoch, or None where that is unknown."""
         return self.steps_per_epoch or self.length
 
+    def note_length(self, progress: Progress) -> None:
+        """Note how many steps an epoch has, where that is known now."""
+        progress.steps_per_epoch = self.length_of_epoch or progress.steps_per_epoch
+
     @property
     def is_stateful(self) -> bool:
         """Whether the data itself says where a pass stands and can go on from there."""
@@ -83,12 +87,22 @@ class Feed:
         if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and count > 1:
             raise ValueError(f"'data' must be iterable {count} times; a generator is not, pass a list: {self.data!r}")
 
-    def begin_pass(self) -> None:
-        """Begin the pass of a new epoch."""
-        self._pass, self._given_back = self._iterate(), ()
+    def open_pass(self, progress: Progress, random: RandomState) -> None:
+        """Begin the pass of an epoch that starts, directly before its first batch is taken.
+
+        One that was given up is resumed.
+        """
+        if progress.phase == "start":
+            self.note_length(progress)  # what it was when the epoch began may have changed since
+            progress.random_before = random.read() if self.is_repeated else None
+            self._pass, progress.phase = self._iterate(), "steps"
+        elif self._pass is None:
+            now = random.read()
+            self.resume(self.state_dict(), progress, random)
+            random.write(now)
 
     def end_pass(self) -> None:
-        """Let go of the pass, whether or not it has come to its end."""
+        """Drop the pass, whether or not it has ended."""
         self._pass, self._given_back = None, ()
 
     def batches(self, progress: Progress, until: int | None) -> Iterator[Any]:
@@ -100,10 +114,6 @@ class Feed:
         """
         given_back, self._given_back, self._left = self._given_back, (), None
         progress.batch_taken = progress.pass_left = False
-        if isinstance(self._pass, GeneratorType) and self._pass.gi_frame is None and self._pass is not self.data:
-            # An exception has ended the generator. It cannot go on, as other iterators can.
-            self._pass = self._iterate()
-            deque(islice(self._pass, progress.epoch_step + len(given_back)), maxlen=0)
         limits = [] if until is None else [until - progress.step]
         if self.steps_per_epoch is not None:
             limits.append(self.steps_per_epoch - progress.epoch_step)
@@ -111,16 +121,21 @@ class Feed:
         batches = islice(self._pass, min(limits) - len(given_back)) if limits else self._pass
         return chain(given_back, batches) if given_back else batches
 
+    def give_up_pass(self) -> None:
+        """Note that no batch could be taken: a generator is dead then, and other iterators may have lost the batch."""
+        if self._pass is not self.data:  # an iterator that is the data itself cannot be iterated over again
+            self._pass = None
+
     def complete_pass(self, progress: Progress) -> None:
-        """Note that the pass, or what an epoch takes of it, has come to its end.
+        """Record that the pass, or the part of it that makes an epoch, has ended.
 
         Raises:
-            ValueError: If it has come too early.
+            ValueError: If it has ended too early.
         """
         done, is_iterator = progress.epoch_step, self._pass is self.data
         if is_iterator and done == 0 and progress.step:
             raise ValueError(
-                f"'data' must be iterable more than once: it ran dry in epoch {progress.epoch}; pass a list, "
+                f"'data' must be iterable more than once: it had no batch left in epoch {progress.epoch}; pass a list, "
                 f"or an object whose __iter__ begins a new pass: {self.data!r}"
             )
         if self.steps_per_epoch is not None and done < self.steps_per_epoch:
@@ -177,16 +192,12 @@ class Feed:
                 self._left = state
         elif isinstance(self.data, Iterator):
             _skip(self.data, progress.step)
-        if progress.phase in ("steps", "evaluation"):
-            self._resume_pass(progress, random)
-
-    def _resume_pass(self, progress: Progress, random: RandomState) -> None:
-        done, before = progress.epoch_step, progress.random_before
-        if before:
-            random.write(before[0])
-        self.begin_pass()
-        if before and len(before) > 1:
-            random.write(before[1])
+        if progress.phase not in ("steps", "evaluation"):
+            return
+        if progress.random_before is not None:
+            random.write(progress.random_before)
+        self._pass = self._iterate()
+        done = progress.epoch_step
         repeated = 0 if self.is_stateful or isinstance(self.data, Iterator) else done
         last = _skip(self._pass, repeated + progress.batch_taken)
         if progress.batch_taken:
@@ -200,8 +211,8 @@ class Feed:
 
 
 def _skip(source: Iterator[Any], count: int) -> Any:
-    """Take the batches that were taken before the checkpoint, and return the last one."""
+    """Take the batches that were taken before, and return the last one."""
     found, last = next(iter(deque(enumerate(islice(source, count), 1), maxlen=1)), (0, None))
     if found < count:
-        raise ValueError(f"'data' must have the {count} batches that were taken before the checkpoint: {found}")
+        raise ValueError(f"'data' must have the {count} batches that were taken before: {found}")
     return last

@@ -7,8 +7,8 @@ from types import TracebackType
 
 from attrs import define, field
 
+from lucid_train.description import add_note
 from lucid_train.events import FitEnd, FitError, FitStart, Status
-from lucid_train.training.dispatch import add_note
 from lucid_train.training.run import Control, Run
 
 
@@ -41,7 +41,8 @@ class Fit(Control):
     ) -> None:
         run = self.run
         try:
-            if error is not None and not any(str(n).startswith("raised by ") for n in getattr(error, "__notes__", ())):
+            notes = [] if error is None else map(str, getattr(error, "__notes__", ()))
+            if error is not None and run.epoch and not any(note.startswith("raised by ") for note in notes):
                 add_note(error, f"raised in epoch {run.epoch} after step {run.step}")  # by step, data or evaluate
             failure = self.close(error)
             if failure is not None:
@@ -60,7 +61,7 @@ class Fit(Control):
         self.dispatcher.open(FitStart(self.run))
 
     def safe_point(self) -> None:
-        """Call what was put off until the run can be saved, if it can."""
+        """Call what was deferred until the run can be saved, if it can."""
         if not self.can_be_saved():
             return
         # In this order, as a signal may ask for a stop at any moment: its flag must not be lost.
@@ -71,7 +72,7 @@ class Fit(Control):
             self.deferred.pop(0)()
 
     def finish(self) -> None:
-        """Call what was put off until the loop is over, and raise what interrupted it."""
+        """Call what was deferred until the loop is over, and raise what interrupted it."""
         for function in self.endings:
             function()
         self.safe_point()
@@ -86,7 +87,7 @@ class Fit(Control):
         return self.dispatcher.close([end] if error is None else [FitError(run, error=error), end], error)
 
     def conclude(self, error: BaseException | None = None) -> None:
-        """Settle how the fit has ended, with the exception that is leaving it, if one is."""
+        """Set the status with which the fit has ended, given the exception that is leaving it, if one is."""
         if error is not None and error is self.interruption:
             self.set_status("interrupted", self.run.reason)
         elif isinstance(error, KeyboardInterrupt):
@@ -99,7 +100,7 @@ class Fit(Control):
             self.set_status("completed", None)
 
     def set_status(self, status: Status, reason: str | None) -> None:
-        """Say how the fit stands, in the run and in its history."""
+        """Set the status, of the run and of its history."""
         self.run.status = self.run.history.status = status
         self.run.reason = self.run.history.reason = reason
 

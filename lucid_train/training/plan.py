@@ -65,7 +65,7 @@ class Plan:
     def __str__(self) -> str:
         width = max((len(event) for event in self.listeners), default=0)
         lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.listeners.items()]
-        lines = lines or ["nobody listens"]
+        lines = lines or ["no listeners"]
         return "\n".join([*lines, "", f"rates: {self.schedule}", *self._rate_lines()])
 
     __repr__ = __str__

@@ -19,14 +19,14 @@ from lucid_train.training.dispatch import Dispatcher
 
 @define(eq=False)
 class Control:
-    """What a run has to do with the fit that is running: its events, and what callbacks ask of it. A `Fit` is one.
+    """What a run needs of the fit that is running: its callbacks, and what they have asked for. A `Fit` is one.
 
     Args:
         dispatcher: The callbacks.
         state_dict: Returns the state of the run; None if it cannot be saved.
 
     Attributes:
-        attention: Whether there is something to do after the step in hand: a stop, or a call at a safe point.
+        attention: Whether there is something to do after the current step: a stop, or a call at a safe point.
         stopping: Whether the fit is to end.
         interruption: What is to leave the fit when all else is done, or None.
         deferred: What to call at the next safe point.
@@ -136,14 +136,14 @@ class Run:
         return monitor.read(metrics, evaluated=unknown)
 
     def stop(self, reason: str = "stopped by a callback", *, for_good: bool = False) -> None:
-        """End the fit after the step in hand.
+        """End the fit after the current step.
 
         An epoch whose steps are all done is still finished: evaluated, ended and reported. One that is left in the
         middle stays open, and the next `fit` goes on in it.
 
         Args:
             reason: Why, for the log and the history. The first reason given stays.
-            for_good: Whether the run has come to its end, so that one which is resumed from here does not go on either.
+            for_good: Whether the run is over, so that one which is resumed from here does not go on either.
         """
         if for_good and self._progress.finished_reason is None:
             self._progress.finished_reason = reason
@@ -152,7 +152,7 @@ class Run:
             self._fit.stopping = self._fit.attention = True
 
     def interrupt(self, error: BaseException, reason: str) -> None:
-        """End the fit after the step in hand, as `stop` does, with status "interrupted", and let `error` leave `fit`.
+        """End the fit after the current step, as `stop` does, with status "interrupted", and let `error` leave `fit`.
 
         Args:
             error: A KeyboardInterrupt or SystemExit, raised when everything else is done.
@@ -209,7 +209,7 @@ class Run:
         return [] if self._fit is None else self._fit.dispatcher.listeners(event)
 
     def measure_hooks(self) -> None:
-        """Measure from the next epoch of this fit on how long each hook takes; asked for in FitStart, it is all."""
+        """Measure how long each hook takes, from the next epoch of this fit on, or from the first if FitStart asks."""
         if self._fit is not None:
             self._fit.dispatcher.measure()
 

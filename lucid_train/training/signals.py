@@ -43,14 +43,14 @@ class SignalCatcher:
         caught: What leaves `fit` because of the first signal, or None if none has arrived.
     """
 
-    _run: Run
-    _signals: Iterable[signal.Signals]
+    run: Run
+    signals: Iterable[signal.Signals]
     _registrations: ExitStack = field(factory=ExitStack, init=False)
     caught: BaseException | None = field(default=None, init=False)
 
     def catch(self) -> None:
         """Begin to catch the signals; outside the main thread, where Python sets no handlers, do nothing."""
-        for number in dict.fromkeys(self._signals):
+        for number in dict.fromkeys(self.signals):
             self._registrations.enter_context(_registered(number, self))
 
     def release(self) -> None:
@@ -63,7 +63,7 @@ class SignalCatcher:
         if self.caught is None:
             self.caught = KeyboardInterrupt() if keyboard else SystemExit(128 + number)
             by = "the keyboard" if keyboard else signal.Signals(number).name
-            self._run.interrupt(self.caught, f"interrupted by {by}")
+            self.run.interrupt(self.caught, f"interrupted by {by}")
         elif keyboard:
             raise KeyboardInterrupt
 
@@ -112,7 +112,7 @@ class _Handler:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the signal is handled here, not by somebody who has set another handler since."""
+        """Whether the signal is handled here, not by a handler that other code has set since."""
         return signal.getsignal(self.number) is self
 
     def remove(self, entry: SignalCatcher | Callable[[], None]) -> None:

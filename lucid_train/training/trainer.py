@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from lucid_train.callback import Callback, F, FunctionListener, Subscription, check_state_is_known, listener_decorator
+from lucid_train.callback import Callback, F, FunctionListener, Subscription, check_state_is_known
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import NoUpdate, detached, evaluation
@@ -29,7 +29,7 @@ from lucid_train.validation import checked, function, whole_number
 if TYPE_CHECKING:
     from lucid_train.training.plan import Plan
 
-_NO_BATCH = object()
+_NO_BATCH, _STEPPED = object(), object()
 
 
 def _data(name: str, value: Any) -> None:
@@ -92,7 +92,8 @@ class Trainer:
         model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`.
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
         evaluate: Called without arguments; returns a mapping of metrics, or one number, which is recorded as
-            "val_loss". A name that the steps use too is recorded with "val_" before it.
+            "val_loss". A name that the steps use too is recorded with "val_" before it. The model's training mode is
+            not put back: if this calls `model.eval()`, the step must call `model.train()`.
         evaluate_every: A number of epochs, at least 1: evaluate at the end of those that are a multiple of it, and
             record what is found with the epoch. Or a number of steps such as "500 steps": evaluate after those whose
             number, counted through the run, is a multiple of it, and record what is found in `history.evaluations`.
@@ -165,7 +166,12 @@ class Trainer:
         4
         """
         subscription = Subscription(event, every=every, at=at, once=once, when=when)
-        return listener_decorator(self._listeners, subscription)
+
+        def add(function: F) -> F:
+            self._listeners.append(FunctionListener(subscription, function))
+            return function
+
+        return add
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run, from which a Trainer set up in the same way goes on exactly.
@@ -206,7 +212,10 @@ class Trainer:
         resume: str | os.PathLike[str] | None = None,
         accept: str | Iterable[str] = (),
     ) -> History:
-        """Train on to the last epoch, from where the fit before left off; a batch whose step failed is tried again.
+        """Train on to the last epoch, from where the fit before left off.
+
+        A batch whose step failed is tried again, and so is one that the data failed to give: the pass is then repeated
+        up to it.
 
         Args:
             epochs: The epoch to go on to; by default the Trainer's `epochs`.
@@ -244,9 +253,9 @@ class Trainer:
         finished_reason = None if self._loaded is None else progress.finished_reason
         if (done := _nothing_left(progress, goal, finished_reason)) is not None:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
-        progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
+        feed.note_length(progress)
         run.epochs, progress.finished_reason = goal, None
-        dispatcher = Dispatcher([*self.callbacks, *self._listeners])
+        dispatcher = Dispatcher((*self.callbacks, *self._listeners))
         with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
             if finished_reason is not None:
                 run.stop(finished_reason, for_good=True)
@@ -288,7 +297,8 @@ class Trainer:
 
     @property
     def _random(self) -> RandomState:
-        return RandomState.of(self._feed.generators(), self.extras)
+        own = {name: each for name, each in self.extras.items() if is_generator(each)}
+        return RandomState({**self._feed.generators(), **own})
 
     def _participants(self, optimizer: Any, epochs: int) -> Participants:
         every = None if self.evaluate is None else self.evaluate_every
@@ -307,30 +317,26 @@ class Trainer:
 
     def _turn(self, fit: Fit) -> None:
         progress = self._progress
-        turns = {"between": self._open, "steps": self._steps, "evaluation": self._evaluate, "end": self._close}
+        turns = {"between": self._open, "evaluation": self._evaluate, "end": self._close}
         if progress.phase == "between":
             fit.began = perf_counter()
         try:
-            turns[progress.phase](fit)
+            turns.get(progress.phase, self._steps)(fit)
         finally:
             if progress.phase != "between":
                 progress.seconds = perf_counter() - fit.began
 
     def _open(self, fit: Fit) -> None:
-        """Begin an epoch and its pass over the data."""
-        run, progress, feed, random = self._run, self._progress, self._feed, self._random
-        progress.epoch = len(progress.history) + 1
-        progress.steps_per_epoch = feed.length_of_epoch or progress.steps_per_epoch
-        before = [random.read()] if feed.is_repeated else None
-        feed.begin_pass()
-        progress.open_epoch(before)
+        """Begin an epoch: callbacks may still decide what its pass over the data will be."""
+        run, progress = self._run, self._progress
+        progress.open_epoch()
+        self._feed.note_length(progress)
         run.emit(EpochStart(run, epoch=progress.epoch))
-        if before is not None:
-            progress.random_before = [*before, random.read()]
 
     def _steps(self, fit: Fit) -> None:
-        """Do steps until the pass is over, an evaluation is due, or the fit has something else to attend to."""
+        """Do steps until the pass is over, an evaluation is due, or the fit needs attention."""
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
+        feed.open_pass(progress, self._random)
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         listened = bool(starts or ends)
@@ -345,7 +351,7 @@ class Trainer:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
                 output = step(batch)
                 progress.step += 1
-                batch = _NO_BATCH  # before the next one is made, this one's memory is free
+                batch = _STEPPED  # before the next one is made, this one's memory is free
                 if isinstance(output, float):
                     total += output
                     count += 1
@@ -359,13 +365,18 @@ class Trainer:
                     call(ends, StepEnd(run, epoch, progress.step, detached(output)))
                 if fit.attention:
                     break
+                batch = _NO_BATCH
             else:
                 exhausted = True
-        finally:
-            if batch is not _NO_BATCH:
+        except BaseException:
+            if batch is _NO_BATCH:
+                feed.give_up_pass()
+            elif batch is not _STEPPED:
                 feed.give_back(batch, progress)
+            raise
+        finally:
             means.float_sum, means.float_count = float(total), count
-            # Without a listener nothing changes the rates between two updates, and one look at the end will do.
+            # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
             if updated and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
             if progress.step == evaluate_at:

@@ -195,6 +195,14 @@ def test_a_directory_with_another_runs_checkpoints_is_refused(tmp_path: Path) ->
     assert names(tmp_path) == before
 
 
+def test_a_callback_that_has_saved_one_run_is_refused_for_another(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    trainer(checkpoint).fit()
+    with pytest.raises(FileExistsError, match="'directory' must hold no checkpoints of another run"):
+        trainer(checkpoint).fit()
+    trainer(checkpoint).fit(restart=True)
+
+
 def test_a_run_that_is_started_over_on_request_goes_on_in_its_directory(tmp_path: Path) -> None:
     again = trainer(Checkpoint(tmp_path, keep=2), epochs=2)
     again.fit()
@@ -249,9 +257,10 @@ def test_a_state_that_cannot_be_saved_is_named_before_the_first_step(tmp_path: P
             return {"files": {1, 2}}
 
     steps: list[object] = []
-    with pytest.raises(TypeError, match=r"'callbacks\.Holder\.files' cannot be saved.*a set"):
+    with pytest.raises(TypeError, match=r"'callbacks\.Holder\.files' cannot be saved.*a set") as caught:
         Trainer(steps.append, [1], callbacks=[Checkpoint(tmp_path), Holder()]).fit()
     assert steps == []
+    assert not hasattr(caught.value, "__notes__")  # there is no epoch in which it was raised
 
 
 def test_in_the_background_training_goes_on_and_the_file_is_of_the_moment(

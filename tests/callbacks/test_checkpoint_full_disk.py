@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lucid_train import Trainer, nn, optims
+from lucid_train import EpochEnd, EpochStart, Trainer, nn, optims
 from lucid_train.callbacks import Checkpoint
 from lucid_train.saving.checkpoint import Directory, read_checkpoint
 from tests.support.disks import small_disk
@@ -38,7 +41,7 @@ def test_training_goes_on_with_a_full_disk_if_asked_to(tmp_path: Path, backgroun
     trainer(tmp_path).fit(epochs=2)
     good = Directory(tmp_path).files()
     resumed = trainer(tmp_path, failure="warn", background=background)
-    with small_disk(10_000), pytest.warns(UserWarning, match="File too large.*checkpoint-000003.*training goes on"):
+    with small_disk(10_000), pytest.warns(UserWarning, match=f"000003.*goes on, the newest.* is {good[-1]}"):
         history = resumed.fit(resume="auto", accept="epochs")
     assert [record.epoch for record in history] == [1, 2, 3, 4]
     assert Directory(tmp_path).files() == good
@@ -47,10 +50,33 @@ def test_training_goes_on_with_a_full_disk_if_asked_to(tmp_path: Path, backgroun
 
 def test_once_there_is_room_again_the_next_checkpoint_is_written(tmp_path: Path) -> None:
     training = trainer(tmp_path, failure="warn")
-    with small_disk(10_000), pytest.warns(UserWarning, match="there is no other"):
+    with small_disk(10_000), pytest.warns(UserWarning, match="goes on, there is no checkpoint yet"):
         training.fit(epochs=2)
     training.fit(epochs=3)
     assert Directory(tmp_path).newest()["progress"]["epoch"] == 3
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_best_epoch_that_could_not_be_written_is_not_the_best(tmp_path: Path, background: bool) -> None:
+    values = iter([5.0, 1.0, 3.0])
+    checkpoint = Checkpoint(tmp_path, every=None, monitor="val_loss", failure="warn", background=background)
+    model = nn.Linear(100, 100, rng=0)
+    training = Trainer(model=model, epochs=3, evaluate=lambda: next(values), callbacks=[checkpoint])
+
+    def wait(event: EpochStart) -> None:
+        while any(thread.name.startswith("lucid-train") for thread in threading.enumerate()):
+            time.sleep(0.001)
+
+    with ExitStack() as full:
+        training.on(EpochEnd, at=2)(lambda event: full.enter_context(small_disk(10_000)))
+        training.on(EpochStart)(wait)
+        training.on(EpochStart, at=3)(lambda event: full.close())
+        with pytest.warns(UserWarning, match="File too large.*training goes on, the last good one is .*epoch-1-step-1"):
+            training.fit()
+    assert (checkpoint.best, checkpoint.best_epoch) == (3.0, 3)
+    assert checkpoint.best_file == Directory(tmp_path).files()[-1]
+    saved = read_checkpoint(checkpoint.best_file)["callbacks"]["Checkpoint"]
+    assert saved == {"best": 3.0, "best_epoch": 3, "best_file": checkpoint.best_file.name}
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_before_the_first_step(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def untyped(kind: Any) -> Any:
         (
             lambda: untyped(LRSchedulerCallback)(StepLR(RateWitness(1.0), 1), optimizer=RateWitness(1.0)),
             ValueError,
-            "'optimizer' must be None with a scheduler that is built",
+            "'optimizer' must be None with a scheduler, which has its own",
         ),
     ],
 )

@@ -350,7 +350,7 @@ def test_a_value_that_another_callback_has_written_is_named_once() -> None:
     optimizer = RateWitness(1.0)
     overwrite = At(EpochEnd, lambda event: event.epoch == 1 and optimizer.param_groups[0].update(lr=9.0))
     trainer = Trainer(optimizer=optimizer, epochs=3, callbacks=[LRSchedulerCallback(HALVED), overwrite])
-    with pytest.warns(UserWarning, match="the 'lr' of group 0 was 0.5 and is 9.0 now, somebody else has") as caught:
+    with pytest.warns(UserWarning, match="the 'lr' of group 0 was 0.5 and is 9.0 now, other code has") as caught:
         trainer.fit()
     assert (len(caught), used(optimizer)) == (1, [1.0, 9.0, 0.25])
 

@@ -1,4 +1,4 @@
-"""The same as tests/test_survival.py for a PyTorch model and a shuffling DataLoader."""
+"""The same as tests/training/test_survival.py for a PyTorch model and a shuffling DataLoader."""
 
 from __future__ import annotations
 

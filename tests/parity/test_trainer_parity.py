@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, ExponentialLRCallback, LRSchedulerCallback
@@ -213,3 +214,57 @@ def test_a_run_leaves_nothing_in_the_optimizer_but_where_its_rates_start() -> No
     Trainer(step, data, epochs=3, optimizer=optimizer, callbacks=[ExponentialLRCallback(gamma=0.5)]).fit()
     assert (set(vars(optimizer)), [set(group) for group in optimizer.param_groups]) == before
     assert len(optimizer._optimizer_step_post_hooks) == hooks
+
+
+def test_tensors_in_an_optimizers_groups_stay_the_objects_that_they_are_when_a_run_is_resumed() -> None:
+    def built(rate: float) -> tuple[torch.optim.Adam, tuple[torch.Tensor, ...], Trainer]:
+        model, _optimizer, data, _step = training()
+        held = torch.tensor(rate), torch.tensor(0.9), torch.tensor(0.99)
+        optimizer = torch.optim.Adam(model.parameters(), lr=held[0], betas=held[1:], foreach=False)
+
+        def step(batch: torch.Tensor) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = model(batch).square().mean()
+            loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+            optimizer.step()
+            return loss
+
+        callbacks = [ExponentialLRCallback(gamma=0.5)]
+        return optimizer, held, Trainer(step, data, epochs=3, model=model, optimizer=optimizer, callbacks=callbacks)
+
+    _optimizer, _held, trainer = built(0.5)
+    trainer.fit(2)
+    state = trainer.state_dict()
+    optimizer, held, resumed = built(0.25)
+    resumed.load_state_dict(state, accept="epochs")
+    (group,) = optimizer.param_groups
+    assert group["lr"] is held[0]
+    assert all(mine is its for mine, its in zip(group["betas"], held[1:], strict=True))
+    assert float(held[0]) == 0.125
+    resumed.fit()
+    assert group["lr"] is held[0]
+    assert float(held[0]) == 0.0625
+
+
+class FailsOnce(Dataset[int]):
+    failed = False
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> int:
+        if index == 5 and not self.failed:
+            self.failed = True
+            raise OSError("no such shard")
+        return index
+
+
+def test_a_loader_that_failed_gives_every_batch_once() -> None:
+    torch.manual_seed(1)
+    seen: list[list[int]] = []
+    trainer = Trainer(lambda batch: seen.append(batch.tolist()), DataLoader(FailsOnce(), batch_size=2, shuffle=True))
+    with pytest.raises(OSError, match="no such shard"):
+        trainer.fit()
+    assert len(seen) < 4
+    trainer.fit()
+    assert sorted(number for batch in seen for number in batch) == list(range(8))

@@ -1,1 +1,1 @@
-"""A terminal as the display uses it: a screen with moving lines, other people's output, prompts and forks."""
+"""A terminal as the display uses it: a screen with moving lines, the output of other code, prompts and forks."""

@@ -1,4 +1,4 @@
-"""Hides the display while somebody is asked for input, by a debugger or by input()."""
+"""Hides the display while the user is asked for input, by a debugger or by input()."""
 
 from __future__ import annotations
 

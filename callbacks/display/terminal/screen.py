@@ -72,11 +72,11 @@ class Screen(Output):
     def put(self, lines: Sequence[Text]) -> None:
         with self._lock:
             self._lines += lines
-            if self._hidden is None and not self._ticker.alive:  # nobody would draw later
+            if self._hidden is None and not self._ticker.alive:  # nothing would draw later
                 self._draw()
 
     def print_above(self, text: str) -> None:
-        """Add lines that somebody has printed."""
+        """Add lines that other code has printed."""
         self.put([self._decoder.decode_line(line.rstrip("\r")) for line in text.split("\n")])
 
     def resume(self) -> None:
@@ -176,7 +176,7 @@ class Screen(Output):
 
 
 class _Live(Live):
-    """A live display that prints waiting lines before those that somebody prints on the console directly."""
+    """A live display that prints waiting lines before those that are printed on the console directly."""
 
     def __init__(self, flush: Callable[[], None], moving: Callable[[], RenderableType], console: Console) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Learning-rate schedules for any optimizer with `param_groups`, usable without anything else of this package.
+"""Schedules bound to any optimizer with `param_groups`, usable without the rest of this package.
 
 >>> from lucid_train import nn, optims
 >>> optimizer = optims.SGD(nn.Linear(10, 1).parameters(), lr=0.1)

@@ -137,7 +137,7 @@ class ConstantLR(LRScheduler, of=Constant):
 
 
 class LinearLR(LRScheduler, of=Linear):
-    """Lead the rates along a line from one factor to another, the usual warm-up: `schedules.Linear`."""
+    """Move the rates linearly from one factor to another, the usual warm-up: `schedules.Linear`."""
 
     def __init__(
         self,
@@ -212,7 +212,7 @@ class MultiplicativeLR(LRScheduler):
 
 
 class CyclicLR(LRScheduler, of=Cyclic):
-    """Lead the rates up and down between two bounds, and the momentum the other way: `schedules.Cyclic`.
+    """Move the rates up and down between two bounds, and the momentum the other way: `schedules.Cyclic`.
 
     Args:
         optimizer: Anything with `param_groups`; the rates are overwritten.
@@ -223,7 +223,7 @@ class CyclicLR(LRScheduler, of=Cyclic):
         mode: See `schedules.Cyclic`, as for `gamma`, `scale_fn` and `scale_mode`.
         gamma: For "exp_range".
         scale_fn: A scale of your own. The state does not hold it.
-        scale_mode: What `scale_fn` is given.
+        scale_mode: What `scale_fn` receives.
         cycle_momentum: Whether to cycle the momentum, or the first of the betas where a group has them.
         base_momentum: The momentum at the upper bound, one or one per group. At least 0 and below 1.
         max_momentum: The momentum at the lower bound, likewise. At least `base_momentum`.
@@ -268,7 +268,7 @@ class CyclicLR(LRScheduler, of=Cyclic):
 
 
 class OneCycleLR(LRScheduler, of=OneCycle):
-    """Lead the rates up to `max_lr` and then far down, and the momentum the other way: `schedules.OneCycle`.
+    """Raise the rates to `max_lr`, then lower them far, and move the momentum the other way: `schedules.OneCycle`.
 
     Args:
         optimizer: Anything with `param_groups`; the rates are overwritten.
@@ -322,7 +322,7 @@ class SequentialLR(LRScheduler):
     """Run the schedules of other schedulers one after the other: `schedules.Sequence`, what `then` makes.
 
     From `milestones[i - 1]` on, the rates of epoch `t` are those of `schedulers[i]` in epoch `t - milestones[i - 1]`.
-    A part that leaves the momentum alone leaves it as it stands.
+    A part that does not set the momentum leaves it unchanged.
 
     Args:
         optimizer: The optimizer that all of them are on.
@@ -479,7 +479,7 @@ def _checked_parts(optimizer: Optimizer, schedulers: Any, last_epoch: int) -> tu
 def _composed(
     parts: tuple[LRScheduler, ...], join: Callable[[list[Schedule | None]], Schedule]
 ) -> dict[str, Schedule | list[Schedule]]:
-    """Return by key what the schedules of the parts are joined to; a part without one for a key stands as None."""
+    """Return by key what the schedules of the parts are joined to; a part without one for a key counts as None."""
     joined: dict[str, Schedule | list[Schedule]] = {}
     for key in dict.fromkeys(key for part in parts for key in part.schedules):
         bindings = [next((each for each in part._bindings if each.key == key), None) for part in parts]

@@ -42,7 +42,7 @@ Call: TypeAlias = tuple[Affine, str, Sequence[int], list[float], list[Any]]
 # A scale up to here cannot make a value overflow, for any base that is not absurd; above it, each value is checked.
 _SAFE = 1e200
 
-# For no number of groups is there anything to call: the next step looks at everything.
+# A plan that fits no number of groups: the next step checks everything.
 ATTENTIVE: tuple[int, list[Call]] = (-1, [])
 
 # Says which of several schedulers was built first.
@@ -55,12 +55,12 @@ class LRScheduler:
     """Set the learning rates of an optimizer to a schedule's values, one `step` at a time.
 
     The constructor stands at `last_epoch == 0` and writes the values of time 0; after `n` steps `last_epoch == n`. An
-    epoch is whatever one `step` stands for. A schedule that starts from a base value leaves it in each group, as
+    epoch is what one call of `step` stands for. A schedule that starts from a base value leaves it in each group, as
     "initial_lr", where PyTorch and timm look for it too; nothing else is added, nothing is patched.
 
     At its first step the scheduler warns if a rate was neither the group's "initial_lr" nor the schedule's first value,
-    and if `optimizer.step()` was not called before, which optimizers with step hooks or a `step_count` tell. At any
-    step it warns, once, of a rate that somebody else has written since the last one; of Python's floats only.
+    and if `optimizer.step()` was not called before, which is known of optimizers with step hooks or a `step_count`. At
+    any step it warns, once, if other code has written a rate since the last one; only Python's floats are compared.
 
     Args:
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
@@ -221,7 +221,7 @@ class LRScheduler:
     def _advance(self, groups: Sequence[Group], t: int) -> bool:
         """Write the values of time `t`; return False, and leave the rest, where anything is unusual.
 
-        Usual are Python's floats that are the objects which were written last: nobody else has written since.
+        Usual are Python's floats that are the objects which were written last: no other code has written since.
         """
         known, calls = self._plan
         if len(groups) != known:
@@ -249,7 +249,7 @@ class LRScheduler:
         return True
 
     def _step_attentively(self, t: float) -> None:
-        """Take any step: the first one, that of a tensor's rate, or the one after somebody else has written a value."""
+        """Take any step: the first one, that of a tensor's rate, or the one after other code has written a value."""
         self._meet_new_groups()
         groups = self.optimizer.param_groups
         values = self._values(self._bindings, t)
@@ -336,7 +336,7 @@ class LRScheduler:
         return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy watches nobody; its first step looks at everything, as the objects that it holds may be others.
+        # A copy has no watch, and its first step checks everything, as the objects that it holds may be others.
         return {**vars(self), "_watch": None, "_plan": ATTENTIVE, "_bindings": tuple(map(copy, self._bindings))}
 
     def _binding(self, key: str) -> Binding:
@@ -524,15 +524,13 @@ class Binding:
                 group[f"initial_{self.key}"] = base
 
     def written_by_others(self, groups: Sequence[Group]) -> str | None:
-        """Return what somebody else has written since, in words; only Python's floats are looked at."""
+        """Return what other code has written since, in words; only Python's floats are compared."""
         for index, (group, entry, ours) in enumerate(zip(groups, self.entries, self.written, strict=False)):
             held = group.get(entry)
             if ours is not None and held is not None and held is not ours:
                 now, before = (each[0] if entry == "betas" else each for each in (held, ours))
                 if type(now) is float and not _is_close(now, before):
-                    return (
-                        f"the {self.key!r} of group {index} was {before} and is {now} now, somebody else has written it"
-                    )
+                    return f"the {self.key!r} of group {index} was {before} and is {now} now, other code has written it"
         return None
 
     def trap(self, groups: Sequence[Group], start: Sequence[float]) -> str | None:
@@ -563,9 +561,9 @@ class Binding:
 class UpdateWatch:
     """Tells whether an optimizer has been stepped since a scheduler was put on it, without patching the optimizer.
 
-    PyTorch's optimizers tell it by a step hook, removed again by `close`; an optimizer with a `step_count`, as ours
-    have, by the count. Of any other optimizer nothing can be known, and nothing is claimed. A scheduler that is dropped
-    before its first step takes the watch with it, hook and all.
+    With PyTorch's optimizers a step hook tells, which `close` removes; with an optimizer that has a `step_count`, as
+    ours do, the count. Of any other optimizer nothing can be known, and nothing is claimed. The hook is removed as well
+    when the scheduler is dropped before its first step.
     """
 
     def __init__(self, optimizer: Any) -> None:
@@ -576,7 +574,7 @@ class UpdateWatch:
         self._count: int | None = count if isinstance(count, int) else None
         register = getattr(optimizer, "register_step_post_hook", None)
         if self._count is None and callable(register):
-            # What the hook refers to, the optimizer keeps alive: neither the scheduler nor this watch.
+            # The optimizer keeps alive what the hook refers to, so that is neither the scheduler nor this watch.
             try:
                 self._handle = register(lambda *_: stepped.add(True))
             except AttributeError:  # a wrapper that never called its base's constructor has no list of hooks

@@ -26,7 +26,7 @@ def translated(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state of PyTorch's in the form of `state_dict`.
 
     Args:
-        scheduler: The LRScheduler whose settings tell what the state leaves open.
+        scheduler: The LRScheduler, whose settings fill in what the state does not hold.
         state: The state of the PyTorch scheduler that it stands for.
 
     Raises:
@@ -110,7 +110,7 @@ def _multi_step(schedule: Any, state: Mapping[str, Any], group: int, key: str) -
 
 
 def _cosine(schedule: Any, state: Mapping[str, Any], group: int, key: str) -> dict[str, Any]:
-    # PyTorch's curve climbs back: up to T_max it is ours whatever comes after, beyond it only "mirror" is.
+    # PyTorch's curve climbs back. Up to T_max it equals ours with any `after`, beyond it only with "mirror".
     epoch = whole_number("last_epoch", state.get("last_epoch", 0), least=-1)  # -1 of a part that has not begun
     descending = epoch <= real_number("T_max", state.get("T_max", 0))
     return {**_settings_left(state), "after": schedule.after if descending else "mirror"}

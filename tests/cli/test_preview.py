@@ -167,6 +167,12 @@ def test_what_cannot_be_read_ends_with_code_2(arguments: list[str], capsys: pyte
     assert "usage: lucid-train preview" in capsys.readouterr().err
 
 
+def test_a_length_that_is_none_is_named_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("step", "--step-size", "x")
+    assert capsys.readouterr().err.endswith("error: argument --step-size: invalid length value: 'x'\n")
+
+
 def test_every_schedule_that_can_be_typed_has_a_name() -> None:
     made_of_others = {"Chain", "OneCycleMomentum", "Product", "Schedule", "Sequence"}
     by_functions = {"Function", "Multiplicative"}

@@ -277,7 +277,7 @@ def test_a_batch_that_was_taken_must_be_there_again() -> None:
         trainer.fit()
     resumed = Trainer(Fails(0), [np.zeros(1)] * 2)
     resumed.load_state_dict(trainer.state_dict(), accept="steps_per_epoch")
-    with pytest.raises(ValueError, match="'data' must have the 3 batches that were taken before the checkpoint: 2"):
+    with pytest.raises(ValueError, match="'data' must have the 3 batches that were taken before: 2"):
         resumed.fit()
 
 

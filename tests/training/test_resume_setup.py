@@ -183,11 +183,11 @@ def test_entries_that_are_missing_or_unknown_are_named() -> None:
     ("entries", "message"),
     [
         ({"epoch": "x"}, "'state.progress.epoch' must be int: 'x'"),
-        ({"history": {}}, "not one of a History"),
+        ({"history": {}}, "the state of a History does not fit: 'epoch' is missing"),
         ({"means": {"totals": {}}}, "'state.progress.means' does not fit: 'counts' is missing"),
         (
             {"phase": "asleep"},
-            "'state.progress.phase' must be one of 'between', 'steps', 'evaluation', 'end': 'asleep'",
+            "'state.progress.phase' must be one of 'between', 'start', 'steps', 'evaluation', 'end': 'asleep'",
         ),
         ({"first_step": 7, "epoch": 1, "phase": "steps"}, "'first_step' must be from 0 to the 0 steps done: 7"),
         ({"epoch": 3}, "'epoch' must come after the 0 epochs in the history: 3"),
@@ -232,7 +232,7 @@ def test_data_with_fewer_batches_than_were_done_is_refused() -> None:
     Trainer(lambda batch: None, [1] * 5, callbacks=[asker]).fit()
     short = Trainer(lambda batch: None, [1] * 3, callbacks=[Asker(event=FitStart)])
     short.load_state_dict(asker.found[0], accept="all")
-    with pytest.raises(ValueError, match="must have the 4 batches that were taken before the checkpoint: 3"):
+    with pytest.raises(ValueError, match="must have the 4 batches that were taken before: 3"):
         short.fit()
 
 
@@ -271,7 +271,7 @@ def test_resume_finds_a_directory_a_file_or_nothing(tmp_path: Path) -> None:
     assert len(made().fit(epochs=4, resume=str(file))) == 4
     with pytest.raises(ValueError, match="'resume' must not be given with restart=True"):
         made().fit(resume="auto", restart=True)
-    with pytest.raises(ValueError, match="must be a directory or a file with 0 Checkpoint callbacks: 'auto'"):
+    with pytest.raises(ValueError, match="'resume' may be 'auto' with exactly one Checkpoint among the callbacks: 0"):
         Trainer().fit(resume="auto")
     with pytest.raises(TypeError, match="'resume' must be a directory, a file or 'auto': 3"):
         Trainer().fit(resume=3)  # type: ignore[arg-type]  # on purpose
@@ -385,3 +385,23 @@ def test_numbers_that_a_callback_draws_as_an_epoch_begins_are_part_of_its_pass(e
     trainer.load_state_dict(states[0])
     trainer.fit()
     assert resumed == straight[6 + begun :]
+
+
+def test_numbers_drawn_between_a_stop_at_the_start_of_an_epoch_and_its_first_batch_are_part_of_its_pass() -> None:
+    straight: list[int] = []
+    states: list[Any] = []
+    random.seed(5)
+    trainer = Trainer(straight.append, DrawsLate(), epochs=3)
+    trainer.on(EpochStart, at=2)(lambda event: event.run.stop())
+    trainer.on(StepEnd, at=8)(lambda event: states.append(copy.deepcopy(event.run.state_dict())))
+    trainer.fit()
+    assert len(straight) == 6
+    random.seed(7)
+    trainer.fit()
+
+    resumed: list[int] = []
+    random.seed(6)
+    trainer = Trainer(resumed.append, DrawsLate(), epochs=3)
+    trainer.load_state_dict(states[0])
+    trainer.fit()
+    assert resumed == straight[8:]

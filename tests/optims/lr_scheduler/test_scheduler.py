@@ -101,7 +101,7 @@ def test_a_rate_set_by_hand_lasts_until_the_next_step() -> None:
     optimizer = Bare(0.1)
     scheduler = ExponentialLR(optimizer, 0.5)
     optimizer.param_groups[0]["lr"] = 9.0
-    with pytest.warns(UserWarning, match="the 'lr' of group 0 was 0.1 and is 9.0 now, somebody else has written it"):
+    with pytest.warns(UserWarning, match="the 'lr' of group 0 was 0.1 and is 9.0 now, other code has written it"):
         scheduler.step()
     assert scheduler.last_lr == [0.05]
 

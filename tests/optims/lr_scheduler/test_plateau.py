@@ -60,7 +60,7 @@ def test_what_it_multiplies_is_the_rate_that_stands() -> None:
     second = ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
     assert (second.last_lr, second.base_lrs) == ([0.010000000000000002], [0.010000000000000002])
     second.step(1)
-    optimizer.param_groups[0]["lr"] = 0.5  # by somebody else, which is nothing to be warned of
+    optimizer.param_groups[0]["lr"] = 0.5  # by other code, which is nothing to warn of
     second.step(1)
     assert (second.last_lr, optimizer.param_groups) == ([0.25], [{"lr": 0.25}])
 

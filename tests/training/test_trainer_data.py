@@ -1,4 +1,5 @@
 import itertools
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,7 +119,9 @@ def test_a_generator_lasts_one_epoch() -> None:
     trainer = Trainer(batches.append, (n for n in range(3)))
     trainer.fit()
     assert batches == [0, 1, 2]
-    with pytest.raises(ValueError, match="'data' must be iterable more than once: it ran dry in epoch 2; pass a list"):
+    with pytest.raises(
+        ValueError, match="'data' must be iterable more than once: it had no batch left in epoch 2; pass a list"
+    ):
         trainer.fit(2)
 
 
@@ -132,7 +135,9 @@ def test_a_generator_for_several_epochs_is_refused_before_the_first_step() -> No
 
 
 def test_a_one_shot_iterator_that_runs_dry_is_a_clear_error() -> None:
-    with pytest.raises(ValueError, match="'data' must be iterable more than once: it ran dry in epoch 2; pass a list"):
+    with pytest.raises(
+        ValueError, match="'data' must be iterable more than once: it had no batch left in epoch 2; pass a list"
+    ):
         Trainer(lambda batch: None, iter([1, 2]), epochs=2).fit()
     with pytest.raises(ValueError, match="'steps_per_epoch' must be <= the batches of a pass: 2, but epoch 2 had 1"):
         Trainer(lambda batch: None, iter([1, 2, 3]), steps_per_epoch=2, epochs=2).fit()
@@ -202,3 +207,135 @@ def test_events_of_steps_count_through_the_whole_run() -> None:
         (2, 3, 5),
         (2, 4, 6),
     ]
+
+
+class Shuffled:
+    """Fails once, in the middle of an order that it draws; the iterator is a generator, and dead then."""
+
+    def __init__(self) -> None:
+        self.rng = random.Random(22)
+        self.broken = True
+
+    def __iter__(self) -> Iterator[int]:
+        for number in self.rng.sample(range(8), 8):
+            if number == 3 and self.broken:
+                self.broken = False
+                raise OSError("no such shard")
+            yield number
+
+
+class Iterating(Shuffled):
+    """The same with an iterator that goes on after the failure, with the next number."""
+
+    def __iter__(self) -> Iterator[int]:
+        return map(self.checked, iter(self.rng.sample(range(8), 8)))
+
+    def checked(self, number: int) -> int:
+        if number == 3 and self.broken:
+            self.broken = False
+            raise OSError("no such shard")
+        return number
+
+
+class ShuffledWithState(Shuffled):
+    """The same, with a state: the order and how much of it is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[int] = []
+        self.done = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.order = self.order or self.rng.sample(range(8), 8)
+        while self.done < 8:
+            if self.order[self.done] == 3 and self.broken:
+                self.broken = False
+                raise OSError("no such shard")
+            self.done += 1
+            yield self.order[self.done - 1]
+        self.order, self.done = [], 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"order": self.order, "done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.order, self.done = state["order"], state["done"]
+
+
+@pytest.mark.parametrize("data", [Shuffled, Iterating, ShuffledWithState])
+def test_a_pass_that_the_data_broke_off_is_resumed_in_its_order(data: type[Shuffled]) -> None:
+    straight, numbers, seen = data(), data(), []
+    straight.broken = False
+    trainer = Trainer(seen.append, numbers, epochs=2)
+    with pytest.raises(OSError, match="no such shard"):
+        trainer.fit()
+    assert 0 < len(seen) < 8
+    trainer.fit()
+    assert seen == [number for _ in range(2) for number in straight]
+
+
+def test_the_pass_over_the_data_begins_after_the_start_of_the_epoch() -> None:
+    order: list[object] = []
+
+    class Data:
+        epoch = 0
+
+        def __iter__(self) -> Iterator[int]:
+            order.append(f"a pass of epoch {self.epoch}")
+            return iter([self.epoch])
+
+    data = Data()
+    trainer = Trainer(order.append, data, epochs=2)
+
+    @trainer.on(EpochStart)
+    def set_epoch(event: EpochStart) -> None:
+        order.append(event)
+        data.epoch = event.epoch
+
+    trainer.fit()
+    assert order == [EpochStart(epoch=1), "a pass of epoch 1", 1, EpochStart(epoch=2), "a pass of epoch 2", 2]
+
+
+def test_an_epoch_whose_data_could_not_be_iterated_over_is_open_and_goes_on() -> None:
+    class Broken:
+        passes = 0
+
+        def __iter__(self) -> Iterator[int]:
+            self.passes += 1
+            if self.passes == 1:
+                raise OSError("no such shard")
+            return iter([1, 2])
+
+    recorder = Recorder(EpochStart, StepStart)
+    trainer = Trainer(lambda batch: None, Broken(), callbacks=[recorder])
+    with pytest.raises(OSError, match="no such shard") as caught:
+        trainer.fit()
+    assert caught.value.__notes__ == ["raised in epoch 1 after step 0"]
+    trainer.fit()
+    assert recorder.seen == [
+        EpochStart(epoch=1),
+        StepStart(epoch=1, step=1, batch=1),
+        StepStart(epoch=1, step=2, batch=2),
+    ]
+
+
+def test_an_epoch_whose_length_is_set_as_it_starts_is_left_where_it_is_stopped() -> None:
+    class Growing:
+        epoch = 0
+
+        def __len__(self) -> int:
+            return 1 + self.epoch
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(len(self)))
+
+    data = Growing()
+    trainer = Trainer(float, data, epochs=2)
+    trainer.on(EpochStart)(lambda event: setattr(data, "epoch", event.epoch))
+    steps: list[int] = []
+    trainer.on(StepEnd)(lambda event: steps.append(event.run.steps_per_epoch))
+    trainer.on(StepEnd, at=1, once=True)(lambda event: event.run.stop())
+    trainer.fit()
+    assert steps == [2]
+    assert [record.steps for record in trainer.fit()] == [2, 3]
+    assert steps == [2, 2, 3, 3, 3]

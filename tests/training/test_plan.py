@@ -183,7 +183,7 @@ def test_it_reads_well_and_literally() -> None:
     console = Console(file=io.StringIO(), width=200, color_system=None)
     console.print(plan)
     assert console.file.getvalue() == f"{plan}\n"  # type: ignore[attr-defined]  # it is a StringIO
-    assert str(Trainer(epochs=0).plan()) == "nobody listens\n\nrates: there is no optimizer"
+    assert str(Trainer(epochs=0).plan()) == "no listeners\n\nrates: there is no optimizer"
 
 
 def test_a_goal_below_zero_is_refused() -> None:

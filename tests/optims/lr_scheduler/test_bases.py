@@ -115,9 +115,7 @@ def test_a_scheduler_goes_on_after_another_was_put_on_its_optimizer_and_says_tha
     del second
     gc.collect()
     before = 0.1 * 0.5**steps
-    message = (
-        f"the 'lr' of group 0 was {before} and is 0.1 now, somebody else has written it; ExponentialLR(gamma=0.5, "
-    )
+    message = f"the 'lr' of group 0 was {before} and is 0.1 now, other code has written it; ExponentialLR(gamma=0.5, "
     with pytest.warns(UserWarning, match=re.escape(f"{message}last_epoch={steps}) overwrites it")):
         first.step()
     assert (first.last_epoch, first.last_lr) == (steps + 1, [0.1 * 0.5 ** (steps + 1)])

@@ -1,4 +1,4 @@
-"""A value that somebody else has written since the last step: named once, where it can be known."""
+"""A value that other code has written since the last step: named once, where it can be known."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from lucid_train.schedules import Exponential, Function, Linear
 from tests.support.optimizers import Bare, LucidLike, Scalar, sgd
 from tests.support.schedules import each_kind
 
-OVERWRITTEN = "the {key!r} of group {index} was {before} and is {now} now, somebody else has written it; "
+OVERWRITTEN = "the {key!r} of group {index} was {before} and is {now} now, other code has written it; "
 
 
 def written(key: str, index: int, before: float, now: float) -> str:
@@ -66,7 +66,7 @@ def test_of_several_keys_each_is_named() -> None:
     )
     scheduler.step()
     optimizer.param_groups[0].update(lr=3.0, momentum=0.1)
-    with pytest.warns(UserWarning, match="somebody else has written it") as caught:
+    with pytest.warns(UserWarning, match="other code has written it") as caught:
         scheduler.step()
     patterns = [written("lr", 0, 0.25, 3.0), written("momentum", 0, 0.5625, 0.1)]
     assert len(caught) == 2
@@ -165,7 +165,7 @@ def test_a_value_is_written_before_the_warning_that_may_be_an_error() -> None:
     optimizer = Bare(0.5)
     scheduler = ExponentialLR(optimizer, 0.5)
     optimizer.param_groups[0]["lr"] = 9.0
-    with pytest.raises(UserWarning, match="somebody else has written it"):
+    with pytest.raises(UserWarning, match="other code has written it"):
         scheduler.step()
     assert (scheduler.last_epoch, scheduler.last_lr) == (1, [0.25])
     scheduler.step()

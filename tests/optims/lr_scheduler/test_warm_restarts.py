@@ -134,6 +134,6 @@ def test_a_state_with_another_place_is_refused_and_nothing_has_changed(
 def test_a_jump_warns_where_the_caller_stands() -> None:
     scheduler = built(1.0)
     scheduler.optimizer.param_groups[0]["lr"] = 9.0
-    with pytest.warns(UserWarning, match="somebody else has written it") as caught:
+    with pytest.warns(UserWarning, match="other code has written it") as caught:
         scheduler.step(0.5)
     assert [warning.filename for warning in caught] == [__file__]

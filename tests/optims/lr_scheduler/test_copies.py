@@ -66,7 +66,7 @@ def test_a_copy_does_not_know_what_the_first_one_was_surprised_by_and_is_not_sur
     twin = pickle.loads(pickle.dumps(scheduler))
     twin.step()  # a warning would be an error
     twin.optimizer.param_groups[0]["lr"] = 3.0
-    with pytest.warns(UserWarning, match="the 'lr' of group 0 was 0.2 and is 3.0 now, somebody else has written it"):
+    with pytest.warns(UserWarning, match="the 'lr' of group 0 was 0.2 and is 3.0 now, other code has written it"):
         twin.step()
     scheduler.step()
     assert (twin.last_lr, scheduler.last_lr) == ([0.2], [0.2])

@@ -154,7 +154,7 @@ def test_evaluations_within_an_epoch_have_rows_of_their_own_among_those_of_the_e
 def in_epoch(epoch: int, step: int, steps: int | None = 10) -> Progress:
     """Return the progress of a run that has done some steps of an epoch, and no epoch before it."""
     progress = Progress(steps_per_epoch=steps)
-    progress.open_epoch(None)
+    progress.open_epoch()
     progress.epoch, progress.step = epoch, step
     return progress
 
@@ -173,7 +173,7 @@ def test_what_is_left_counts_steps_and_evaluations() -> None:
     run = TimedRun(epochs=4, evaluate_every=2, progress=progress)
     throughput = Throughput(run)
     assert throughput.remaining is None
-    progress.open_epoch(None)
+    progress.open_epoch()
     progress.epoch, progress.step, run.now = 1, 5, 5.0
     assert throughput.remaining == pytest.approx(35.0)
     finish(run, progress, throughput, EpochRecord(epoch=1, steps=10, seconds=10.0))
