@@ -12,6 +12,7 @@ from typing import IO, Any, final
 from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, Subscription
+from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import object_name, parameter_count
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
@@ -77,7 +78,7 @@ class EventLog(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         run, model, monitor = event.run, event.run.model, _monitored(event.run.callbacks)
         file, point = _opened(self.path, run)
-        self._writer = _Writer(run, file)
+        self._writer = _Writer(run, file, self.heartbeat or 0.0)
         fields = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
@@ -89,7 +90,7 @@ class EventLog(Callback):
             "history": list(map(pack_record, run.history[point.epochs :])),
             "evaluations": list(map(pack_record, run.history.evaluations[point.evaluations :])),
         }
-        self._writer.open(fields, self.heartbeat)
+        self._writer.open(fields)
 
     def on_fit_end(self, event: FitEnd) -> None:
         writer, self._writer = self._writer, None
@@ -103,24 +104,24 @@ class EventLog(Callback):
 
 @define(eq=False)
 class _Writer:
-    """Writes the lines of one fit to an open log."""
+    """Writes the lines of one fit to an open log, and one per heartbeat, if that is not 0."""
 
     run: Run
     file: IO[bytes]
+    heartbeat: float
     # What the log says of the run so far.
     _known: dict[str, Any] = field(factory=dict, init=False)
     _written: float = field(default=0.0, init=False)
     _lock: Any = field(factory=threading.Lock, init=False)
-    _thread: threading.Thread | None = field(default=None, init=False)
-    _ended: threading.Event = field(factory=threading.Event, init=False)
+    _heart: Ticker = field(init=False)
     _failure: Exception | None = field(default=None, init=False)
 
-    def open(self, fields: Mapping[str, Any], heartbeat: float | None) -> None:
+    def open(self, fields: Mapping[str, Any]) -> None:
         """Write the first line, and start the thread that notes how far the run has come."""
+        self._heart = Ticker(self.heartbeat, self._beat)
         self.write("FitStart", fields)
-        if heartbeat is not None:
-            self._thread = threading.Thread(target=self._beat, args=(heartbeat,), name="EventLog", daemon=True)
-            self._thread.start()
+        if self.heartbeat:
+            self._heart.start()
 
     def write(self, event: str, fields: Mapping[str, Any]) -> None:
         """Write a line, with what has changed in the run."""
@@ -135,26 +136,25 @@ class _Writer:
     def close(self, event: FitEnd) -> None:
         """Write the last line and close the file."""
         with self.file:
-            self._ended.set()
-            if self._thread is not None:
-                self._thread.join()
+            self._heart.stop()
             self.write("FitEnd", pack_event(event))
 
     def _append(self, event: str, fields: Mapping[str, Any], changes: dict[str, Any]) -> None:
         now = time.time()
         line = write_line(event, now, fields, changes)
-        if self.file.write(line) != len(line):
+        written = self.file.write(line)
+        if written != len(line):
+            self.file.truncate(self.file.tell() - written)  # what is written next must not follow half a line
             raise OSError(f"'{self.file.name}' cannot be written in full: the disk may be full")
         self._known |= changes
         self._written = now
 
-    def _beat(self, seconds: float) -> None:
+    def _beat(self) -> None:
         try:
-            while not self._ended.wait(seconds):
-                with self._lock:
-                    changes = {} if self.run.step == self._known["step"] else {"step": self.run.step}
-                    if changes or not 0 <= time.time() - self._written < seconds * _IDLE_HEARTBEATS:
-                        self._append("progress", {}, changes)
+            with self._lock:
+                changes = {} if self.run.step == self._known["step"] else {"step": self.run.step}
+                if changes or not 0 <= time.time() - self._written < self.heartbeat * _IDLE_HEARTBEATS:
+                    self._append("progress", {}, changes)
         except Exception as error:
             self._failure = error  # raised at the next event, in the thread that trains
 

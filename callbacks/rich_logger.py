@@ -21,7 +21,7 @@ from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
 from lucid_train.callbacks.display.outputs import NotebookOutput, Output, current_console
 from lucid_train.callbacks.display.summary import Entry, as_line, as_lines, header_entries, summary_entries
-from lucid_train.callbacks.display.table import Record, Table, line
+from lucid_train.callbacks.display.table import Record, Table, line, records
 from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
@@ -167,7 +167,7 @@ class _Session:
         self._monitor = next(filter(None, chosen), None)
         self._by_default = self._monitor is None
         self._best: Record | None = None
-        for record in sorted([*run.history.evaluations, *run.history], key=lambda each: each.epoch):
+        for record in records(run.history):
             self._improved(record)
 
     def open(self) -> None:
@@ -189,9 +189,9 @@ class _Session:
         self.introduce()
         self._shown_at = monotonic()
         best, epochs, width = self._improved(record), self._run.epochs, self._console.width
-        lines = self._rendered(line(record, epochs, best), lambda: self._table.lines(record, epochs, best, width))
         if self._logger.rows:
-            self._output.put(lines)
+            text = line(record, epochs, best)
+            self._output.put(self._rendered(text, lambda: self._table.lines(record, epochs, best, width)))
 
     def close(self, event: FitEnd) -> None:
         """Show how the fit has ended, and restore everything that was changed."""

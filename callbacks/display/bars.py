@@ -8,7 +8,7 @@ from attrs import define
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from lucid_train.callbacks.display import formatting
+from lucid_train.callbacks.display.formatting import clock, join, speed
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 
@@ -41,25 +41,24 @@ class Bars:
         throughput, run, theme = self.throughput, self.throughput.run, self.theme
         finished, step, total = len(run.history), run.epoch_step, run.steps_per_epoch
         epoch = min(max(run.epoch, finished), max(run.epochs, finished))
-        share = min(1.0, step / total) if total and epoch > finished else 0.0
         if epoch == finished and finished:
             step = total or 0
-        remaining, evaluating = throughput.remaining, throughput.evaluating
-        elapsed = formatting.clock(throughput.elapsed)
-        eta = f"eta {'-' if remaining is None else formatting.clock(remaining)}"
-        speed = formatting.speed(throughput.steps_per_second)
-        speed = speed if evaluating is None else f"evaluating {formatting.clock(evaluating)}"
+        of_epoch = min(1.0, step / total) if total else None
+        of_run = (finished + (of_epoch or 0.0) * (epoch > finished)) / run.epochs if run.epochs else 1.0
+        elapsed, remaining, evaluating = clock(throughput.elapsed), throughput.remaining, throughput.evaluating
+        eta = f"eta {'-' if remaining is None else clock(remaining)}"
+        pace = speed(throughput.steps_per_second) if evaluating is None else f"evaluating {clock(evaluating)}"
 
-        of_epochs = f"{epoch:{len(str(run.epochs))}}/{run.epochs}"
-        of_steps = f"{step:{len(str(total))}}/{total}" if total else str(step)
-        room = max(len(of_epochs), len(of_steps), 7)
+        epochs = f"{epoch:{len(str(run.epochs))}}/{run.epochs}"
+        steps = f"{step:{len(str(total))}}/{total}" if total else str(step)
+        room = max(len(epochs), len(steps), 7)
         margin = " " * (width >= 59)
-        labels = [f"{margin}epoch {of_epochs:>{room}}", f"{margin} step {of_steps:>{room}}"]
-        long = [f"{elapsed:>7}  {eta:<11}", f"{speed:<20}"]
-        short = [f"{eta:<11}", ""]
-        fractions = [(finished + share) / run.epochs if run.epochs else 1.0, (step / total) if total else None]
+        rows = (
+            (f"{margin}epoch {epochs:>{room}}", of_run, f"{elapsed:>7}  {eta:<11}", f"{eta:<11}"),
+            (f"{margin} step {steps:>{room}}", of_epoch, f"{pace:<20}", ""),
+        )
         lines = []
-        for label, more, less, fraction in zip(labels, long, short, fractions, strict=True):
+        for label, fraction, more, less in rows:
             space = width - len(label) - 2
             after, space = (more, space - 22) if space >= 32 else (less, space - 13)
             parts = [theme.text(label)]
@@ -67,13 +66,13 @@ class Bars:
                 parts.append(self._bar(fraction, min(_WIDEST_BAR, space)))
             if space >= -2 and after:
                 parts.append(theme.text(after, "time"))
-            lines.append(formatting.join(parts))
+            lines.append(join(parts))
             lines[-1].truncate(width, overflow="crop")
         return lines
 
     def _bar(self, fraction: float | None, width: int) -> Text:
         if fraction is None:
             return Text(" " * width)
-        full, empty = ("#", ".") if self.theme.ascii_only else ("━", "─")
+        full, empty = "#." if self.theme.ascii_only else "━─"
         done = int(min(1.0, fraction) * width)
         return self.theme.text(full * done, "bar.done") + self.theme.text(empty * (width - done), "bar")

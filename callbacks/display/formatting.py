@@ -71,16 +71,6 @@ def rates_and_next(used: Sequence[float], following: Sequence[float]) -> tuple[s
     return before, after
 
 
-def rates_and_change(used: Sequence[float], following: Sequence[float]) -> str:
-    """Return the rates that an epoch used and, if the next epoch uses others, those as well.
-
-    >>> rates_and_change([0.1], [0.05])
-    '0.1 -> 0.05'
-    """
-    before, after = rates_and_next(used, following)
-    return f"{before} -> {after}" if after else before
-
-
 def metric(value: float) -> str:
     """Return a metric in at most METRIC_WIDTH characters, with four decimals if they fit.
 
@@ -168,14 +158,14 @@ def curve(values: Sequence[float], width: int, *, ascii_only: bool = False) -> s
     )
 
 
-def clean(text: str, encoding: str) -> str:
-    r"""Return text without line breaks, control characters, and what this encoding cannot write.
+def clean(text: str, encoding: str | None) -> str:
+    r"""Return text without line breaks, control characters, and what this encoding cannot write; None writes all.
 
     >>> print(clean("top\n5 [\u03bb]", "ascii"))
     top\n5 [\u03bb]
     """
     visible = "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
-    return visible.encode(encoding, "backslashreplace").decode(encoding)
+    return visible if encoding is None else visible.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def join(parts: Iterable[Text], gap: str = "  ") -> Text:

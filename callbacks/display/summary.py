@@ -9,7 +9,7 @@ from attrs import define
 from rich.text import Text
 
 from lucid_train.callbacks.display import formatting
-from lucid_train.callbacks.display.table import Record
+from lucid_train.callbacks.display.table import Record, metric_names
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.description import object_name, parameter_count, text_without_addresses
@@ -94,7 +94,7 @@ def summary_entries(event: FitEnd, throughput: Throughput, monitor: Monitor | No
         monitor: The metric by which the run is judged, or None if it has none.
         best: The best epoch or evaluation by that metric, or None if there is none.
     """
-    run, history, names = event.run, event.history, event.history.metric_names()
+    run, history, names = event.run, event.history, metric_names(event.history)
     steps = throughput.steps + throughput.epoch_steps
     done = f"{formatting.plural(throughput.epochs, 'epoch')}, {formatting.plural(steps, 'step')}"
     trained = [f"{done} in {formatting.seconds(throughput.elapsed)}"]
@@ -121,7 +121,8 @@ def summary_entries(event: FitEnd, throughput: Throughput, monitor: Monitor | No
         entries.append(Entry("lr", [low if low == high else f"{low} .. {high}"], curve=curve))
     if names:
         name = monitor.name if monitor is not None and monitor.name in names else names[0]
-        values = history.metric(name)
+        measured = history if name in history.metric_names() else history.evaluations
+        values = [record.metrics.get(name, math.nan) for record in measured]
         known_values = [value for value in values if not math.isnan(value)] or [math.nan]
         first, last = formatting.metric(known_values[0]), formatting.metric(known_values[-1])
         entries.append(Entry(name, [f"{first} .. {last}"], curve=values))

@@ -11,7 +11,7 @@ from rich.text import Text
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.formatting import flow, join
 from lucid_train.callbacks.display.theme import Theme
-from lucid_train.history import EpochRecord, EvaluationRecord
+from lucid_train.history import EpochRecord, EvaluationRecord, History
 
 # Wide enough for "step 1234567".
 _STEP_WIDTH = 12
@@ -22,6 +22,17 @@ _Cells = dict[_Column, tuple[str, str]]
 
 # What is shown as a row: an epoch, or an evaluation within one.
 Record = EpochRecord | EvaluationRecord
+
+
+def records(history: History) -> list[Record]:
+    """Return the epochs of a history and the evaluations within them, in the order in which they were finished."""
+    return sorted([*history.evaluations, *history], key=lambda record: record.epoch)
+
+
+def metric_names(*histories: History) -> list[str]:
+    """Return the names of all metrics: those of the epochs, then those that only evaluations within epochs have."""
+    found = [record.metrics for each in histories for record in (*each, *each.evaluations)]
+    return list(dict.fromkeys(name for metrics in found for name in metrics))
 
 
 def line(record: Record, epochs: int, best: str | None) -> str:
@@ -130,7 +141,7 @@ def _rates(record: Record) -> str:
     """Return the rates that an epoch used and those for the next; nothing of an evaluation."""
     if isinstance(record, EvaluationRecord) or not record.lr:
         return ""
-    return f"lr {formatting.rates_and_change(record.lr, record.last_lr)}"
+    return "lr " + " -> ".join(filter(None, formatting.rates_and_next(record.lr, record.last_lr)))
 
 
 def _time_text(record: Record) -> str:

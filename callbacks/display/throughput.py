@@ -110,7 +110,6 @@ class Throughput:
             evaluations = last_step // run.evaluate_steps - run.step // run.evaluate_steps + bool(spent)
         else:
             every = run.evaluate_every
-            # A log does not say after how many steps its run was evaluated.
             evaluations = 0 if every is None else run.epochs // every - (first - 1) // every
             spent = self.evaluating or (self._evaluations if run.evaluated(first) else 0.0)
         return max(0.0, steps_left * per_step + max(0, evaluations) * self._evaluation - min(spent, self._evaluation))

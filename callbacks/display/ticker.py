@@ -1,4 +1,4 @@
-"""What the display draws with: a thread that calls a function at intervals, and a lock."""
+"""A thread that calls a function at intervals, and the lock under which the display draws."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Ticker:
 
     def start(self) -> None:
         """Start the thread; where the system allows no more threads, do nothing."""
-        thread = threading.Thread(target=self._run, name="lucid_train display", daemon=True)
+        thread = threading.Thread(target=self._run, name="lucid_train ticker", daemon=True)
         try:
             thread.start()
         except RuntimeError:

@@ -24,8 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(chosen.command(chosen))
     except (TypeError, ValueError, OverflowError, OSError) as error:
         # The library's errors name the argument, the rule and the value: they are the message.
-        print(f"lucid-train: error: {clean(str(error), sys.stderr.encoding)}", file=sys.stderr)
-        # An OSError is of standard output, which is full or closed, or of a file to write.
-        return 1 if isinstance(error, OSError) else 2
+        text, code = str(error), 2
+        if isinstance(error, OSError):  # one without a file is of standard output, which is full or closed
+            text, code = (text, 1) if error.filename is None else (f"'{error.filename}': {error.strerror}", 2)
+        print(f"lucid-train: error: {clean(text, sys.stderr.encoding)}", file=sys.stderr)
+        return code
     except KeyboardInterrupt:
         return 130

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from rich.text import Text
 from lucid_train.callback import FunctionListener, Subscription
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.outputs import current_console
+from lucid_train.callbacks.display.table import Record, metric_names, records
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.rich_logger import RichLogger
 from lucid_train.events import FitStart
@@ -47,18 +46,8 @@ def add_commands(commands: Any) -> None:
 
 def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
-    parser.set_defaults(command=partial(_run, run))
+    parser.set_defaults(command=run)
     return parser
-
-
-def _run(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    """Run a command and return its exit code; a log that cannot be read is a wrong argument."""
-    try:
-        return command(arguments)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        raise ValueError(f"'{error.filename}': {error.strerror}") from error
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -107,7 +96,7 @@ def _compare(arguments: argparse.Namespace) -> None:
             # The mark stands in front, so that the numbers stay aligned.
             "run": f"{'*' if value == winner else ' '} {log}",
             f"best {monitor.name}": "-" if best is None else formatting.metric(value),
-            "at epoch": "-" if best is None else str(best.epoch),
+            "at epoch": "-" if best is None else _place(best),
             "epochs": str(len(history)),
             "status": history.status,
             "time": formatting.seconds(sum(record.seconds for record in history)),
@@ -120,7 +109,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _criterion(arguments: argparse.Namespace, histories: Sequence[History], recorded: set[Monitor | None]) -> Monitor:
     """Return what runs are compared by: what was asked for, else what all of them were judged by, else a loss."""
-    known = list(dict.fromkeys(name for history in histories for name in history.metric_names()))
+    known = metric_names(*histories)
     if arguments.monitor is not None and arguments.monitor not in known:
         raise ValueError(f"'monitor' must be one of the metrics, {', '.join(known) or 'none'}: {arguments.monitor!r}")
     [monitor, *others] = recorded
@@ -130,11 +119,18 @@ def _criterion(arguments: argparse.Namespace, histories: Sequence[History], reco
     return evolve(monitor, mode=arguments.mode or monitor.mode)
 
 
-def _best(history: History, monitor: Monitor) -> EpochRecord | None:
-    """Return the best epoch, or None if none has the metric."""
-    with suppress(KeyError, ValueError):
-        return history.best(monitor.name, monitor.mode)
-    return None
+def _best(history: History, monitor: Monitor) -> Record | None:
+    """Return the best epoch, or evaluation within one, or None if none has the metric."""
+    best: Record | None = None
+    for record in records(history):
+        value = record.metrics.get(monitor.name, math.nan)
+        if monitor.is_better(value, than=None if best is None else best.metrics[monitor.name]):
+            best = record
+    return best
+
+
+def _place(record: Record) -> str:
+    return str(record.epoch) if isinstance(record, EpochRecord) else f"{record.epoch}, step {record.step}"
 
 
 def _print_table(rows: Sequence[Mapping[str, str]], marked: Sequence[bool]) -> None:

@@ -26,7 +26,7 @@ LONGEST_LINE = 1 << 26
 _END_OF_TIME = 1e12
 LIBRARY_EVENTS = {cls.__name__: cls for cls in event_classes() if cls.__module__ == Event.__module__}
 # What a line says of the run when it has changed.
-RUN_FIELDS = ("epochs", "steps_per_epoch", "evaluate_every", "epoch", "step", "reason", "last_lr")
+RUN_FIELDS = ("epochs", "steps_per_epoch", "evaluate_every", "evaluate_steps", "epoch", "step", "reason", "last_lr")
 # The run says the rest: its batches are not recorded, its history is, record by record.
 _NOT_RECORDED = {"run", "batch", "history"}
 _FIELDS: dict[type, tuple[str, ...]] = {
@@ -213,7 +213,7 @@ _FORMS: dict[str, tuple[Callable[[Any], Any], _Read]] = {
     for names, pack, read in (
         ("epoch epochs step steps", _as_it_is, values.read_count),
         ("error", _pack_error, lambda name, packed: RecordedError(str(packed))),
-        ("evaluate_every", _as_it_is, _or_null(partial(values.read_count, least=1))),
+        ("evaluate_every evaluate_steps", _as_it_is, _or_null(partial(values.read_count, least=1))),
         ("lr last_lr", values.pack_rates, values.read_rates),
         ("metrics", values.pack_metrics, values.read_metrics),
         ("output", _pack_output, _or_null(_read_output)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,6 @@ from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.monitor import Monitor
 from lucid_train.recording.lines import RUN_FIELDS, read_fields, read_record
 from lucid_train.recording.values import read_count, read_json
-from lucid_train.training.dispatch import Dispatcher
-from lucid_train.training.fit import Fit
 from lucid_train.training.run import Run
 
 
@@ -23,16 +22,14 @@ class RecordedCallback(Callback):
     """Placeholder for a callback: its class has the recorded name, its repr is the recorded one."""
 
     text = ""
+    # One, of which no more is known, if the callback advanced a schedule.
+    scheduled: tuple[Scheduled, ...] = ()
 
     def __repr__(self) -> str:
         return self.text
 
-
-class RecordedSchedule(RecordedCallback):
-    """Placeholder for a callback that advanced a schedule, of which no more is known."""
-
     def schedules(self) -> tuple[Scheduled, ...]:
-        return (Scheduled(),)
+        return self.scheduled
 
 
 class RecordedModel:
@@ -51,13 +48,6 @@ class RecordedModel:
         return [np.broadcast_to(np.int8(0), (self.size,))]
 
 
-@define(eq=False)
-class RecordedOptimizer:
-    """Placeholder for an optimizer: it has the recorded rates."""
-
-    param_groups: list[dict[str, Any]] = field(factory=list)
-
-
 def read_callback(packed: Any) -> Callback:
     """Return the placeholder for a recorded callback.
 
@@ -65,8 +55,9 @@ def read_callback(packed: Any) -> Callback:
         ValueError: If its description is not one.
     """
     entry = read_json("callback", packed, dict)
-    base = RecordedSchedule if entry.get("schedule") is True else RecordedCallback
-    placeholder: Callback = _instance(entry.get("name"), base, text=str(entry.get("repr")))
+    scheduled = (Scheduled(),) if entry.get("schedule") is True else ()
+    text = str(entry.get("repr"))
+    placeholder: Callback = _instance(entry.get("name"), RecordedCallback, text=text, scheduled=scheduled)
     return placeholder
 
 
@@ -176,7 +167,8 @@ class RecordedRun(Run):
             elif name != "reason" or not self.stopping:  # a callback of the replay may have stopped it for its own
                 setattr(self, name, value)
         # The recorded rates hold, whatever a replayed schedule has written.
-        self.optimizer = RecordedOptimizer([{"lr": rate} for rate in self._rates]) if self._rates else None
+        groups = [{"lr": rate} for rate in self._rates]
+        self.optimizer = SimpleNamespace(param_groups=groups) if groups else None
 
     def add(self, record: EpochRecord) -> None:
         """Take over a finished epoch.
@@ -196,10 +188,6 @@ class RecordedRun(Run):
     def move(self, steps: int) -> None:
         """Change the number of steps done."""
         self._progress.step += steps
-
-    def enter(self, dispatcher: Dispatcher) -> Fit:
-        """Begin a fit for the callbacks of a dispatcher."""
-        return Fit(dispatcher, None, self).__enter__()
 
     @property
     def stopping(self) -> bool:

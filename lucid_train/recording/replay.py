@@ -156,10 +156,10 @@ class Player:
             return
         if listeners is None:
             self._listeners = listeners = _Listeners(() if self.muted else self.callbacks)
-            self._fit = self.run.enter(listeners)
+            self._fit = Fit(listeners, None, self.run).__enter__()
             listeners.open(event)
         elif isinstance(event, FitEnd):
-            self._end(event)
+            self.close(event.status, event.reason)
         elif isinstance(event, FitError):
             self._failure = listeners.close([event])
         elif line.event in LIBRARY_EVENTS:
@@ -185,10 +185,21 @@ class Player:
             self.close("failed", f"{'the run died' if died else 'its log ends'} {self.place()}")
 
     def close(self, status: Status, reason: str | None) -> None:
-        """End the open fit, if there is one, in another way than its log does."""
-        if self._fit is not None:
-            self._fit.set_status(status, reason)
-            self._end(FitEnd(self.run, status=status, reason=reason))
+        """End the open fit, if there is one; with this status, unless a callback of the replay has stopped it."""
+        run, fit, failure = self.run, self._fit, self._failure
+        self._fit = self._listeners = self._failure = None
+        if fit is None:
+            return
+        if run.stopping and status in ("completed", "stopped"):
+            fit.conclude()
+        else:
+            fit.set_status(status, reason)
+        failed_now = fit.dispatcher.close([FitEnd(run, status=run.status, reason=run.reason, history=run.history)])
+        failure = failed_now if failure is None else failure
+        fit.leave()
+        if failure is not None:
+            fit.conclude(failure)
+            raise failure
 
     def fail(self, error: BaseException) -> None:
         """End the open fit, if there is one, because an exception is leaving the replay."""
@@ -227,27 +238,7 @@ class Player:
             run.history.evaluations.append(read_record(EvaluationRecord, line.fields))
         elif isinstance(event, FitError):
             fit.set_status(**read_fields(("status", "reason"), line.fields))
-        elif isinstance(event, FitEnd):
-            event.history = run.history
-            if run.stopping and event.status in ("completed", "stopped"):  # a callback of this replay stopped it
-                fit.conclude()
-                event.status, event.reason = run.status, run.reason
-            else:
-                fit.set_status(event.status, event.reason)
         return event
-
-    def _end(self, event: FitEnd) -> None:
-        fit, self._fit, self._listeners = self._fit, None, None
-        failure, self._failure = self._failure, None
-        if fit is None:
-            return
-        event.history = self.run.history
-        failed_now = fit.dispatcher.close([event])
-        failure = failed_now if failure is None else failure
-        fit.leave()
-        if failure is not None:
-            fit.conclude(failure)
-            raise failure
 
 
 def _content(name: str, fields: dict[str, Any]) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import resource
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,7 @@ import pytest
 from lucid_train import EpochEnd, EpochStart, Trainer, nn, optims
 from lucid_train.callbacks import Checkpoint
 from lucid_train.saving.checkpoint import Directory, read_checkpoint
-
-
-@contextmanager
-def small_disk(size: int) -> Iterator[None]:
-    """No file may become larger than this, as on a disk that is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+from tests.support.disks import small_disk
 
 
 def trainer(directory: Path, **settings: Any) -> Trainer:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lucid_train import EpochEnd, EpochReport, Event, FitStart, NoUpdate, StepEnd, Trainer, replay
+from lucid_train import EpochEnd, EpochReport, Event, FitError, FitStart, NoUpdate, StepEnd, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.recording.lines import LONGEST_LINE
 from lucid_train.recording.values import pack_value, read_value, short_text
 from tests.support.callbacks import At
+from tests.support.disks import small_disk
 from tests.support.event_logs import fit, lines
 from tests.support.processes import loaded_by
 from tests.support.waiting import until
@@ -192,14 +194,14 @@ def test_the_heartbeat_notes_how_far_the_run_has_come(tmp_path: Path) -> None:
     steps = [line["run"]["step"] for line in lines(path) if line["event"] == "progress" and "run" in line]
     assert steps == sorted(set(steps))
     assert 3 in steps
-    assert not [thread for thread in threading.enumerate() if thread.name == "EventLog"]
+    assert not [thread for thread in threading.enumerate() if "lucid" in thread.name]
 
 
 def test_no_thread_is_left_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with pytest.raises(ZeroDivisionError):
         Trainer(step=lambda batch: 1 / batch, data=[1, 0], callbacks=[EventLog(path)]).fit()
-    assert not [thread for thread in threading.enumerate() if thread.name == "EventLog"]
+    assert not [thread for thread in threading.enumerate() if "lucid" in thread.name]
     assert [line["event"] for line in lines(path)][-2:] == ["FitError", "FitEnd"]
     assert lines(path)[-2]["error"] == "ZeroDivisionError: division by zero"
     assert replay(path).reason == "ZeroDivisionError: division by zero"
@@ -260,6 +262,19 @@ def test_a_full_disk_ends_the_run_with_its_own_error(tmp_path: Path, heartbeat: 
     assert "OSError" in done.stderr
     assert path.stat().st_size <= 1000
     assert replay(path).status == "failed"
+
+
+def test_a_line_that_did_not_fit_the_disk_is_not_followed_by_another(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    disk = ExitStack()
+    fills = At(FitStart, lambda event: disk.enter_context(small_disk(path.stat().st_size + 500)))
+    empties = At(FitError, lambda event: disk.close())
+    with pytest.raises(OSError, match="cannot be written in full: the disk may be full"):
+        Trainer(epochs=20, callbacks=[EventLog(path, heartbeat=None), fills, empties]).fit()
+    history = replay(path)
+    assert history.status == "failed"
+    assert history.reason is not None
+    assert "cannot be written in full" in history.reason
 
 
 def test_it_can_be_copied_and_pickled_before_during_and_after_a_fit(tmp_path: Path) -> None:

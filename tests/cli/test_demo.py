@@ -89,3 +89,9 @@ def test_the_package_is_the_command_too() -> None:
     command = [sys.executable, "-m", "lucid_train", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("lucid-train ")
+
+
+def test_a_log_that_cannot_be_written_is_a_wrong_argument(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["demo", "--log", str(tmp_path / "file" / "run.jsonl")]) == 2
+    assert capsys.readouterr().err == f"lucid-train: error: '{tmp_path / 'file'}': File exists\n"

@@ -1,14 +1,15 @@
+import contextlib
 import copy
 import io
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
 
-from lucid_train import Callback, EpochStart, FitEnd, Trainer, replay
+from lucid_train import Callback, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, Trainer, replay
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.event_log import EventLog
@@ -92,6 +93,71 @@ def test_show_compares_several_runs_and_marks_the_best(tmp_path: Path, capsys: p
     assert [line.split()[0] == "*" for line in capsys.readouterr().out.splitlines()] == [False, True, False, False]
 
 
+def test_runs_are_compared_by_their_evaluations_within_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for log, scale in zip(logs, (1.0, 0.5), strict=True):
+        losses = iter([3 * scale, scale, 2 * scale, 4 * scale])
+        Trainer(
+            step=lambda batch: 0.5,
+            data=range(4),
+            epochs=2,
+            evaluate=lambda losses=losses: next(losses),  # type: ignore[misc]  # mypy infers no type for it
+            evaluate_every="2 steps",
+            callbacks=[EarlyStopping(), EventLog(log)],
+        ).fit()
+    assert called("show", logs[0]) == 0
+    assert re.sub(r"in .* steps/s", "#", capsys.readouterr().out.splitlines()[-1]) == (
+        "completed 2 epochs, 8 steps #  best epoch 1  step 4  val_loss 1.0000  val_loss 3.0000 .. 4.0000"
+    )
+    for options in ((), ("--monitor", "val_loss")):
+        assert called("show", *logs, *options) == 0
+        header, *shown = capsys.readouterr().out.splitlines()
+        assert header.split()[:3] == ["run", "best", "val_loss"]
+        assert [line.split()[:-2] for line in shown] == [
+            [str(logs[0]), "1.0000", "1,", "step", "4", "2"],
+            ["*", str(logs[1]), "0.5000", "1,", "step", "4", "2"],
+        ]
+    assert called("show", *logs, "--monitor", "f1") == 2
+    assert "'monitor' must be one of the metrics, loss, val_loss: 'f1'" in capsys.readouterr().err
+
+
+def test_the_time_left_of_a_recorded_run_includes_evaluations_within_epochs(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    Trainer(
+        step=lambda batch: None,
+        data=range(4),
+        epochs=2,
+        evaluate=lambda: 1.0,
+        evaluate_every="2 steps",
+        callbacks=[EventLog(path)],
+    ).fit()
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    # Two steps take 10 seconds, and so does an evaluation.
+    for index, entry in enumerate(entries):
+        entry["time"] = 1000.0 + 10 * (index - 1)
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    remaining: list[float | None] = []
+
+    class Timed(Callback):
+        throughput: ClassVar[Throughput]
+
+        def on_epoch_start(self, event: EpochStart) -> None:
+            type(self).throughput = Throughput(event.run)
+
+        def on_evaluate_start(self, event: EvaluateStart) -> None:
+            self.throughput.start_evaluation()
+
+        def on_evaluate_end(self, event: EvaluateEnd) -> None:
+            self.throughput.end_evaluation()
+            remaining.append(self.throughput.remaining)
+
+    replay(path, [Timed()])
+    # Six more steps and three more evaluations after the first one.
+    assert remaining[0] == 6 * 5 + 3 * 10
+
+
 def test_show_refuses_a_metric_that_no_run_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logs = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     for log in logs:
@@ -115,6 +181,12 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path, name: str, capsys: pytes
     assert called(name, tmp_path / "run.jsonl") == 2
     error = f"lucid-train: error: '{tmp_path / 'run.jsonl'}': No such file or directory\n"
     assert capsys.readouterr().err == error
+
+
+def test_an_error_is_one_sentence_in_a_stream_without_an_encoding(tmp_path: Path) -> None:
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        assert called("show", tmp_path / "run.jsonl") == 2
+    assert errors.getvalue() == f"lucid-train: error: '{tmp_path / 'run.jsonl'}': No such file or directory\n"
 
 
 def test_a_log_in_no_folder_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ FIRST_FIT = """\
 {"name":"EarlyStopping","repr":"EarlyStopping(...)"},\
 {"name":"EventLog","repr":"EventLog(...)"},{"name":"stop"},{"name":"look"}],\
 "monitored":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,"history":[],"evaluations":[],\
-"run":{"epochs":2,"steps_per_epoch":3,"evaluate_every":2,"epoch":0,"step":0,"reason":null,"last_lr":[0.1,0.02]}}
+"run":{"epochs":2,"steps_per_epoch":3,"evaluate_every":2,"evaluate_steps":null,"epoch":0,"step":0,"reason":null,"last_lr":[0.1,0.02]}}
 {"event":"EpochStart","time":0,"epoch":1,"run":{"epoch":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":1,"output":0.5,"run":{"step":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":2,"output":{"loss":1.5,"accuracy":"inf"},"run":{"step":2}}

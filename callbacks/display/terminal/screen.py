@@ -43,16 +43,14 @@ class Screen(Output):
     def __init__(self, console: Console, moving: RenderableType, interval: float, steps: Callable[[], int]) -> None:
         super().__init__(console)
         self._moving: RenderableType = moving
-        self._interval = interval
         self._steps = steps
         self._lock = drawing_lock()
         self._lines: deque[Text] = deque()
-        self._drawn_at = -math.inf
-        self._live: Live | None = None
+        # While the moving lines are on the screen.
+        self.live: Live | None = None
         self._streams: list[StreamProxy] = []
         self._decoder = AnsiDecoder()
-        # Twice per interval, so that a tick that comes a little early does not cost a whole interval.
-        self._ticker = Ticker(interval / 2, self._tick)
+        self._ticker = Ticker(interval, self._tick)
         self._hooks = ExitStack()
         # While it is hidden: the step at which it was hidden, and when it comes back at the latest.
         self._hidden: tuple[int, float] | None = None
@@ -63,14 +61,9 @@ class Screen(Output):
         """What others have printed without a newline so far."""
         return next((stream.unfinished for stream in self._streams if stream.unfinished), "")
 
-    @property
-    def live(self) -> bool:
-        """Whether the moving lines are on the screen."""
-        return self._live is not None
-
     def open(self) -> None:
         self._start_live()
-        if self._live is not None:
+        if self.live is not None:
             self._streams = self._hooks.enter_context(redirected(self.console, self))
             self._hooks.enter_context(watching_prompts(self._hide, self._prompt))
             self._hooks.enter_context(cleanup_at_sigterm(self.close))
@@ -79,16 +72,12 @@ class Screen(Output):
     def put(self, lines: Sequence[Text]) -> None:
         with self._lock:
             self._lines += lines
-            self._draw_if_due()
+            if self._hidden is None and not self._ticker.alive:  # nothing would draw later
+                self._draw()
 
     def print_above(self, text: str) -> None:
         """Add lines that other code has printed."""
-        with self._lock:
-            for line in text.split("\n"):
-                printed = self._decoder.decode_line(line.rstrip("\r"))
-                printed.no_wrap, printed.overflow = True, "ignore"
-                self._lines.append(printed)
-            self._draw_if_due()
+        self.put([self._decoder.decode_line(line.rstrip("\r")) for line in text.split("\n")])
 
     def resume(self) -> None:
         with self._lock:
@@ -123,30 +112,24 @@ class Screen(Output):
             self.console.clear_live()
             self.error = error
             return
-        self._live = live
+        self.live = live
         self._draw()
 
     def _stop_live(self) -> None:
         if self._lines:
             self._draw()
-        live, self._live = self._live, None
+        live, self.live = self.live, None
         if live is not None:
             self.attempt(live.stop)
             for stream in self._streams:
                 stream.release()
 
-    def _draw_if_due(self) -> None:
-        # Without the ticker nothing would draw later.
-        if self._hidden is None and (monotonic() - self._drawn_at >= self._interval or not self._ticker.alive):
-            self._draw()
-
     def _draw(self) -> None:
-        self._drawn_at = monotonic()
         if self._lines:
             # This draws the moving lines as well: rich does so whenever something is printed.
             self.attempt(self._print_lines)
-        elif self._live is not None:
-            self.attempt(self._live.refresh)
+        elif self.live is not None:
+            self.attempt(self.live.refresh)
 
     def _print_lines(self) -> None:
         # Without the lock, because rich calls this while it holds one of its own.
@@ -162,7 +145,7 @@ class Screen(Output):
             return
         try:
             if self._hidden is None:
-                self._draw_if_due()
+                self._draw()
             else:
                 step, latest = self._hidden
                 if monotonic() >= latest or self._steps() - step >= _STEPS_AFTER_BREAKPOINT:

@@ -19,10 +19,8 @@ class Display(Protocol):
     """What takes the lines that others print."""
 
     console: Console
-
-    @property
-    def live(self) -> bool:
-        """Whether it takes lines now."""
+    # Not None while it takes lines.
+    live: Any
 
     def print_above(self, text: str) -> None:
         """Take lines, without the last newline."""

@@ -122,7 +122,8 @@ def test_rows_fit_the_screen_and_say_what_the_line_says(records: list[Record], w
             whole = line(record, 10**6, best)
             said = [formatting.metric(value) for value in record.metrics.values()]
             if isinstance(record, EpochRecord):
-                said += [formatting.rates_and_change(record.lr, record.last_lr), formatting.seconds(record.seconds)]
+                rates = filter(None, formatting.rates_and_next(record.lr, record.last_lr))
+                said += [" -> ".join(rates), formatting.seconds(record.seconds)]
             else:
                 said.append(f"step {record.step}")
             for each in said:

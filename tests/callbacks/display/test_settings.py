@@ -86,6 +86,15 @@ def test_a_logger_gets_the_same(console: Console, caplog: pytest.LogCaptureFixtu
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
 
 
+def test_what_is_not_shown_is_not_logged_either(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    train(RichLogger(pipe(), rows=False, log="some.logger"))
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["training", "completed"]
+    caplog.clear()
+    train(RichLogger(pipe(), header=False, summary=False, log="some.logger"))
+    assert [record.getMessage().split()[:2] for record in caplog.records] == [["epoch", f"{i}/3"] for i in (1, 2, 3)]
+
+
 def test_the_seconds_of_each_hook_are_shown_on_request() -> None:
     @define(eq=False)
     class Slow(Callback):
