@@ -21,6 +21,7 @@ from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fie
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.values import short_text
 from lucid_train.recording.writer import is_gone, last_writer, this_process
+from lucid_train.training.plan import schedule_text
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, real_number, whole_number
 
@@ -83,7 +84,7 @@ class EventLog(Callback):
             "format": FORMAT,
             "heartbeat": self.heartbeat,
             "writer": this_process(),
-            "callbacks": list(map(_described, run.callbacks)),
+            "callbacks": [_described(callback, run) for callback in run.callbacks],
             "monitored": None if monitor is None else [monitor.name, monitor.mode],
             "model": None if model is None else {"name": type(model).__name__, "parameters": parameter_count(model)},
             "open_step": open_step(run),
@@ -191,13 +192,13 @@ def _claimed(path: Path) -> IO[bytes]:
     return file
 
 
-def _described(callback: Callback) -> dict[str, Any]:
+def _described(callback: Callback, run: Run) -> dict[str, Any]:
     """Return what a display shows of a callback."""
     described: dict[str, Any] = {"name": object_name(callback)}
     if not isinstance(callback, FunctionListener):
         described["repr"] = short_text(callback)
     if callback.schedules():
-        described["schedule"] = True
+        described["schedule"] = short_text(callback, lambda each: schedule_text(each, run))
     return described
 
 

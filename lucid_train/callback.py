@@ -60,6 +60,7 @@ class Scheduled:
         length: The epochs or steps of the run, where they are not those of the fit.
         at: How many of them are done.
         bases: The base rates, one per group, or None for those of the optimizer's groups.
+        text: The schedule in words, in a recorded run, of which no more is known.
     """
 
     schedule: Any = None
@@ -68,6 +69,7 @@ class Scheduled:
     length: int | None = None
     at: int = 0
     bases: tuple[float, ...] | None = None
+    text: str | None = None
 
 
 @define(frozen=True)

@@ -16,6 +16,7 @@ from lucid_train.description import object_name, parameter_count, text_without_a
 from lucid_train.events import FitEnd
 from lucid_train.history import EvaluationRecord
 from lucid_train.monitor import Monitor
+from lucid_train.training.plan import schedule_text
 from lucid_train.training.run import Run
 
 _WIDEST_CURVE = 40
@@ -79,7 +80,8 @@ def header_entries(run: Run) -> list[Entry]:
     if lr := run.last_lr:
         groups = f" ({len(lr)} groups)" if len(lr) > 2 and len(set(lr)) > 1 else ""
         entries.append(Entry("lr", [formatting.rates(lr) + groups]))
-    entries += [Entry("schedule", [text_without_addresses(repr(each))]) for each in run.callbacks if each.schedules()]
+    schedules = [schedule_text(each, run) for each in run.callbacks if each.schedules()]
+    entries += [Entry("schedule", [text_without_addresses(text)]) for text in schedules]
     if run.callbacks:
         entries.append(Entry("callbacks", [", ".join(map(object_name, run.callbacks))]))
     return entries

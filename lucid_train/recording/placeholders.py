@@ -22,7 +22,7 @@ class RecordedCallback(Callback):
     """Placeholder for a callback: its class has the recorded name, its repr is the recorded one."""
 
     text = ""
-    # One, of which no more is known, if the callback advanced a schedule.
+    # One, of which no more is known than its text, if the callback advanced a schedule.
     scheduled: tuple[Scheduled, ...] = ()
 
     def __repr__(self) -> str:
@@ -55,7 +55,8 @@ def read_callback(packed: Any) -> Callback:
         ValueError: If its description is not one.
     """
     entry = read_json("callback", packed, dict)
-    scheduled = (Scheduled(),) if entry.get("schedule") is True else ()
+    schedule = entry.get("schedule")
+    scheduled = () if schedule is None else (Scheduled(text=str(schedule)),)
     text = str(entry.get("repr"))
     placeholder: Callback = _instance(entry.get("name"), RecordedCallback, text=text, scheduled=scheduled)
     return placeholder

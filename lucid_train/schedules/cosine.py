@@ -68,6 +68,10 @@ class Cosine(_Floored, Schedule):
         left = sin(pi * (T_max - t) / (2 * T_max)) ** 2
         return left, self.eta_min * (1.0 - left)
 
+    def restarts(self, length: int) -> tuple[int, ...]:
+        cycle = self._T_max + 1
+        return tuple(range(cycle, length, cycle)) if self.after == "restart" else ()
+
     def _folded(self, t: int) -> int:
         """Return the time of the first descent that has the value of time `t`."""
         T_max = self._T_max

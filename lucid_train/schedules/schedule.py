@@ -247,6 +247,15 @@ class Schedule(ABC):
                 settings[name] = _plain(f"{type(self).__name__}.{name}", value, resolved)
         return settings
 
+    def restarts(self, length: int) -> tuple[int, ...]:
+        """Return the times, of the first `length`, at which it begins again at the base, as a cosine does by default.
+
+        >>> from lucid_train.schedules import Cosine
+        >>> Cosine(T_max=4).warmup(2).restarts(10), Cosine(T_max=4, after="hold").restarts(10)
+        ((7,), ())
+        """
+        return tuple(sorted({t for part in self._parts() for t in part.restarts(length)}))
+
     def check_base(self, name: str, base: float) -> None:
         """Refuse a base value that the settings do not fit; a binder asks this once for each of its bases.
 
@@ -511,6 +520,11 @@ class Sequence(Schedule):
     def affine(self, t: int) -> tuple[float, float]:
         index = bisect_right(self._milestones, t)
         return self._affines[index](t - self._starts[index])
+
+    def restarts(self, length: int) -> tuple[int, ...]:
+        spans = zip(self.parts, self._starts, (*self._milestones, length), strict=True)
+        found = [(start, part.restarts(min(end, length) - start)) for part, start, end in spans if part is not None]
+        return tuple(start + t for start, times in found for t in times)
 
     @property
     def absolute(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, groupby
 from typing import Any
 
@@ -14,6 +14,7 @@ from lucid_train.events import EvaluateEnd, EvaluateStart, FitEnd, FitError, eve
 from lucid_train.optims.lr_scheduler.scheduler import Binding, schedules_sized
 from lucid_train.optims.param_groups import read_rates
 from lucid_train.progress import Progress
+from lucid_train.schedules.schedule import Schedule
 from lucid_train.training.run import Run
 
 _REVERSED = (FitError, FitEnd)
@@ -117,17 +118,44 @@ def _rates(run: Run, callbacks: Sequence[Callback], epochs: range) -> tuple[str,
         for scheduled in callback.schedules():
             optimizer = scheduled.optimizer if optimizer is None else optimizer
             if optimizer is not None and (scheduled.optimizer is None or scheduled.optimizer is optimizer):
-                return repr(callback), list(_scheduled(scheduled, optimizer, run, epochs))
+                return schedule_text(callback, run), list(_scheduled(scheduled, optimizer, run, epochs))
     if optimizer is None:
         return "there is no optimizer", [PlannedEpoch(epoch, None, None) for epoch in epochs]
     rates = tuple(read_rates(optimizer))
     return "no schedule", [PlannedEpoch(epoch, rates, rates) for epoch in epochs]
 
 
+def schedule_text(callback: Callback, run: Run) -> str:
+    """Return what a callback schedules in words: its repr, and when in the run the schedule begins again."""
+    text, places = repr(callback), list[str]()
+    for scheduled in callback.schedules():
+        _, length = _lengths(scheduled, run)
+        if scheduled.text is not None or scheduled.schedule is None or not length:
+            text = scheduled.text or text
+            continue
+        try:
+            sized = schedules_sized(scheduled.schedule, length)
+        except ValueError:  # it does not fit the run, which the callback itself refuses
+            continue
+        groups = [sized] if isinstance(sized, Schedule) else sized.values() if isinstance(sized, Mapping) else sized
+        times = sorted({t for schedule in groups for t in schedule.restarts(length)})
+        places += [f"{scheduled.interval} {t + 1}" for t in times]
+    if not places:
+        return text
+    first, *others = places
+    more = f" and {len(others)} more time{'s' * (len(others) > 1)}" if others else ""
+    return f"{text}, which begins again at {first}{more}"
+
+
+def _lengths(scheduled: Scheduled, run: Run) -> tuple[int | None, int | None]:
+    """Return how often a schedule is advanced in an epoch, and in the run; None where that is unknown."""
+    steps = run.steps_per_epoch if scheduled.interval == "step" else 1
+    return steps, scheduled.length or (None if steps is None else steps * run.epochs)
+
+
 def _scheduled(scheduled: Scheduled, optimizer: Any, run: Run, epochs: range) -> Iterator[PlannedEpoch]:
     """Return the rates of the epochs under a schedule."""
-    steps = run.steps_per_epoch if scheduled.interval == "step" else 1
-    length = scheduled.length or (None if steps is None else steps * run.epochs)
+    steps, length = _lengths(scheduled, run)
     schedule = scheduled.schedule
     if schedule is not None and epochs:
         schedule = schedules_sized(schedule, length)

@@ -23,7 +23,8 @@ class WeightSeen(Event):
 
 FIRST_FIT = """\
 {"event":"FitStart","time":0,"format":1,"heartbeat":null,"writer":{},"callbacks":[\
-{"name":"ExponentialLRCallback","repr":"ExponentialLRCallback(...)","schedule":true},\
+{"name":"ExponentialLRCallback","repr":"ExponentialLRCallback(...)",\
+"schedule":"ExponentialLRCallback(interval='epoch', gamma=0.5)"},\
 {"name":"EarlyStopping","repr":"EarlyStopping(...)"},\
 {"name":"EventLog","repr":"EventLog(...)"},{"name":"stop"},{"name":"look"}],\
 "monitored":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,"history":[],"evaluations":[],\

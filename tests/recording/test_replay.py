@@ -344,7 +344,7 @@ def test_fit_start_says_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     assert [type(each).__name__ for each in callbacks] == names
     assert run.monitored == Monitor("loss", "max")
     assert [bool(each.schedules()) for each in callbacks] == [False, True, False, False, False]
-    assert callbacks[1].schedules() == (Scheduled(),)
+    assert callbacks[1].schedules() == (Scheduled(text="ExponentialLRCallback(interval='epoch', gamma=0.5)"),)
     assert repr(callbacks[1]) == "ExponentialLRCallback(interval='epoch', gamma=0.5)"
     assert type(run.model).__name__ == "Linear"
     assert [array.shape for array in run.model.parameters()] == [(8,)]

@@ -3,14 +3,34 @@
 import copy
 import io
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define
 from rich.console import Console
 
-from lucid_train import Callback, EpochEnd, EpochReport, EvaluateEnd, Event, FitEnd, FitStart, StepEnd, Trainer, on
-from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, LRSchedulerCallback, StepLRCallback
+from lucid_train import (
+    Callback,
+    EpochEnd,
+    EpochReport,
+    EvaluateEnd,
+    Event,
+    FitEnd,
+    FitStart,
+    StepEnd,
+    Trainer,
+    on,
+    replay,
+)
+from lucid_train.callbacks import (
+    CosineAnnealingLRCallback,
+    EarlyStopping,
+    EventLog,
+    LRSchedulerCallback,
+    RichLogger,
+    StepLRCallback,
+)
 from lucid_train.optims.lr_scheduler import (
     ExponentialLR,
     LinearLR,
@@ -215,3 +235,38 @@ def test_it_reads_well_and_literally() -> None:
 def test_a_goal_below_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="'epochs' must be >= 0: -1"):
         Trainer().plan(-1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "interval", "words"),
+    [
+        (Cosine(T_max=9), "epoch", ""),
+        (Cosine(T_max=8), "epoch", ", which begins again at epoch 10"),
+        (Cosine(T_max=2), "epoch", ", which begins again at epoch 4 and 2 more times"),
+        (Cosine(T_max=2, after="hold"), "epoch", ""),
+        (Cosine(T_max=2, after="mirror"), "epoch", ""),
+        (Cosine(), "step", ""),
+        (Cosine(T_max="50%"), "step", ", which begins again at step 12"),
+        (Cosine(T_max=2).until(5).then(Cosine(T_max=3)), "epoch", ", which begins again at epoch 4 and 1 more time"),
+        (Cosine(T_max=6).warmup(2) * Exponential(0.9), "epoch", ", which begins again at epoch 10"),
+        ([Step(2), Cosine(T_max=8)], "epoch", ", which begins again at epoch 10"),
+        ({"a": Cosine(T_max=7), "b": Step(2)}, "epoch", ", which begins again at epoch 9"),
+    ],
+)
+def test_plan_header_and_replay_say_when_a_cosine_begins_again(
+    schedule: Any, interval: Any, words: str, tmp_path: Path
+) -> None:
+    optimizer = Bare(0.1, 0.2)
+    for group, name in zip(optimizer.param_groups, "ab", strict=True):
+        group["name"] = name
+    screens = [io.StringIO(), io.StringIO()]
+    loggers = [RichLogger(console=Console(file=screen, width=200)) for screen in screens]
+    callback = LRSchedulerCallback(schedule, interval)
+    callbacks = [EventLog(tmp_path / "log"), callback, loggers[0]]
+    trainer = Trainer(optimizer=optimizer, epochs=10, steps_per_epoch=2, callbacks=callbacks)
+    text = f"{callback!r}{words}"
+    assert trainer.plan().schedule == text
+    trainer.fit()
+    replay(tmp_path / "log", [loggers[1]])
+    for screen in screens:
+        assert text in " ".join(screen.getvalue().split())
