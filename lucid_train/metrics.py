@@ -103,7 +103,12 @@ class Means:
             TypeError: If the step returned neither None, a number nor a mapping of numbers.
         """
         for name, value in output.items() if type(output) is dict else _items(output, "loss"):
-            self.add_sum(name, value if type(value) is float else _addable(name, value), 1)
+            total: Any = self.totals.get(name)
+            if hasattr(total, "add_") and hasattr(value, "element_size") and value.ndim == 0:
+                total.add_(value.detach())  # the total is our own, and wide
+                self.counts[name] += 1
+            else:
+                self.add_sum(name, value if type(value) is float else _addable(name, value), 1)
 
     def add_sum(self, name: str, total: Any, count: int) -> None:
         """Count the sum of `count` values of one metric."""

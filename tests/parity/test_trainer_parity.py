@@ -113,6 +113,15 @@ def test_a_tensor_that_the_step_fills_again_was_counted_in_time(dtype: torch.dty
     assert Trainer(held.fill_, [1, 2, 6]).fit().metric("loss") == [3.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_computed_in_inference_mode_are_counted(dtype: torch.dtype) -> None:
+    @torch.inference_mode()
+    def step(batch: float) -> torch.Tensor:
+        return torch.tensor(batch, dtype=dtype) + 0.5
+
+    assert Trainer(step, [1.0, 2.0, 6.0]).fit().metric("loss") == [3.5]
+
+
 def test_a_tensor_of_several_is_refused() -> None:
     with pytest.raises(TypeError, match="'loss' is tensor"):
         Trainer(lambda batch: torch.zeros(2), [1]).fit()
