@@ -125,6 +125,8 @@ class Feed:
         limits = [] if until is None else [until - progress.step]
         if self.steps_per_epoch is not None:
             limits.append(self.steps_per_epoch - progress.epoch_step)
+        if limits and min(limits) <= 0:  # the epoch has been made shorter than what is done of it
+            return iter(())
         # A new islice each time, as one is at its end once what it reads has failed.
         batches = islice(self._pass, min(limits) - len(given_back)) if limits else self._pass
         return chain(given_back, batches) if given_back else batches

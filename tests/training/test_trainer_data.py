@@ -302,6 +302,15 @@ def test_a_pass_whose_first_batch_failed_is_resumed_in_its_order_by_another_proc
     assert seen == list(straight)
 
 
+def test_an_epoch_that_is_made_shorter_than_what_is_done_of_it_is_over() -> None:
+    outcomes = iter([0.5, 0.5, "no loss"])
+    trainer = Trainer(lambda batch: next(outcomes, 0.5), range(9), steps_per_epoch=8, epochs=2)
+    with pytest.raises(TypeError, match="a step must return"):
+        trainer.fit()
+    trainer.steps_per_epoch = 1
+    assert [record.steps for record in trainer.fit()] == [3, 1]
+
+
 def test_the_pass_over_the_data_begins_after_the_start_of_the_epoch() -> None:
     order: list[object] = []
 
