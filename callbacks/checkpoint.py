@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -179,7 +180,7 @@ class Checkpoint(Callback):
         self._saved = ()
 
     def on_fit_start(self, event: FitStart) -> None:
-        run = event.run
+        run, last = event.run, self._catcher.run
         self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
         self._timetable, self._requests = _Timetable(self.every, self.interval), []
         for other in run.callbacks:
@@ -194,7 +195,7 @@ class Checkpoint(Callback):
                 f"else pass another directory: {self.directory}"
             )
         directory.sweep()
-        if run.resumed and not self._saved:
+        if run.resumed and run is not last:
             self._saved = _position(run)
         self._catcher.catch()
         run.before_end(self._save_last)
@@ -245,9 +246,10 @@ class Checkpoint(Callback):
         self._finish()
         before = self._saved, self.best, self.best_epoch, self._best_file
         file = Directory(self.directory).next_file(run.epoch, run.step)
-        for best in filter(None, requests):
-            (self.best, self.best_epoch), self._best_file = best, file.name
-        flat, self._saved = flatten(run.state_dict()), _position(run)
+        with self._or_as(before):
+            for best in filter(None, requests):
+                (self.best, self.best_epoch), self._best_file = best, file.name
+            flat, self._saved = flatten(run.state_dict()), _position(run)
         try:
             # After FitEnd nothing waits for the thread any more.
             if self.background and run.status == "running":
@@ -261,14 +263,20 @@ class Checkpoint(Callback):
             self._timetable.attempted_at = time.monotonic()  # after one that failed too: not at every step
 
     def _write(self, file: Path, flat: FlatTree, before: tuple[Any, ...]) -> None:
-        try:
+        with self._or_as(before):
             write_flat(file, flat)
-        except OSError:
-            self._saved, self.best, self.best_epoch, self._best_file = before
-            raise
         self.last_file = file
         if self.keep is not None:
             Directory(self.directory).prune(self.keep, besides=self._best_file)
+
+    @contextmanager
+    def _or_as(self, before: tuple[Any, ...]) -> Iterator[None]:
+        """Let what was saved last, and what was best, be as before if this fails."""
+        try:
+            yield
+        except BaseException:
+            self._saved, self.best, self.best_epoch, self._best_file = before
+            raise
 
     def _finish(self) -> None:
         """Wait for the thread that writes, if there is one, and deal with its error."""

@@ -205,8 +205,9 @@ class _Session:
         finally:
             self._output.close(last)
         if (error := self._output.error) is not None:
-            message = f"RichLogger could not show everything, {type(error).__name__}: {error}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            warning = RuntimeWarning(f"RichLogger could not show everything, {type(error).__name__}: {error}")
+            warning.__cause__ = error  # for whoever makes it an error, as the command line does
+            warnings.warn(warning, stacklevel=2)
 
     def _new_output(self) -> Output:
         console, run, logger, bars = self._console, self._run, self._logger, Bars(self.throughput, self._theme)

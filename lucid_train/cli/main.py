@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from lucid_train.callbacks.display.formatting import clean
 from lucid_train.cli import demo, preview, runs
 
+# As a shell reports it of a process that SIGPIPE ended.
+_BROKEN_PIPE = 141
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0 success, 1 failure, 2 a wrong argument, 130 Ctrl-C."""
+    """Run the command line and return the exit code.
+
+    It is 0 for success, 1 for failure, 2 for a wrong argument, 130 for Ctrl-C, and 141 if the reader of a pipe is gone.
+    """
     parser = argparse.ArgumentParser(prog="lucid-train", description="Training callbacks, schedules and a console.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('lucid-train')}")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -21,13 +29,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     preview.add_command(commands)
     chosen = parser.parse_args(arguments)
     try:
-        return int(chosen.command(chosen))
-    except (TypeError, ValueError, OverflowError, OSError) as error:
+        with warnings.catch_warnings():
+            # A training goes on without its display; what is here to be shown has failed.
+            warnings.filterwarnings("error", "RichLogger could not show everything", RuntimeWarning)
+            code = int(chosen.command(chosen))
+            print(end="", flush=True)
+            return code
+    except (TypeError, ValueError, OverflowError, OSError, RuntimeWarning) as error:
+        cause = (error.__cause__ if isinstance(error, RuntimeWarning) else None) or error
+        if isinstance(cause, BrokenPipeError):
+            return _closed()
         # The library's errors name the argument, the rule and the value: they are the message.
-        text, code = str(error), 2
-        if isinstance(error, OSError):  # one without a file is of standard output, which is full or closed
-            text, code = (text, 1) if error.filename is None else (f"'{error.filename}': {error.strerror}", 2)
+        text, code = str(cause), 2
+        if isinstance(cause, OSError):  # one without a file is of standard output, which is full or closed
+            text, code = (text, 1) if cause.filename is None else (f"'{cause.filename}': {cause.strerror}", 2)
         print(f"lucid-train: error: {clean(text, sys.stderr.encoding)}", file=sys.stderr)
         return code
+    except SystemExit as end:  # what rich raises when the reader of a pipe is gone
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        return _closed()
     except KeyboardInterrupt:
         return 130
+
+
+def _closed() -> int:
+    """Return the exit code for standard output whose reader is gone; what is left in its buffer goes nowhere."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return _BROKEN_PIPE

@@ -20,6 +20,11 @@ def is_generator(value: object) -> bool:
     return isinstance(value, kinds if torch is None else (*kinds, torch.Generator))
 
 
+def has_epoch(value: object) -> bool:
+    """Return whether this is seeded by the number of an epoch, which `set_epoch` sets and `epoch` is."""
+    return callable(getattr(value, "set_epoch", None)) and isinstance(getattr(value, "epoch", None), int)
+
+
 @define
 class RandomState:
     """The generators whose state belongs to a run: the global ones, and the run's own.
@@ -28,7 +33,7 @@ class RandomState:
     is in use.
 
     Args:
-        own: The run's own generators, by name.
+        own: The run's own generators, by name, and what is seeded by the number of an epoch.
 
     >>> numbers = random.Random(0)
     >>> state = RandomState({"mine": numbers})
@@ -86,6 +91,8 @@ def _read(generator: Any) -> Any:
         return _plain(generator.bit_generator.state)
     if isinstance(generator, np.random.RandomState):
         return _plain(generator.get_state(legacy=False))
+    if has_epoch(generator):
+        return generator.epoch
     return _as_hex(generator.get_state())
 
 
@@ -97,6 +104,9 @@ def _write(generator: Any, state: Any) -> None:
         generator.bit_generator.state = state
     elif isinstance(generator, np.random.RandomState):
         generator.set_state(state)
+    elif has_epoch(generator):
+        if generator.epoch != state:
+            generator.set_epoch(state)
     else:
         generator.set_state(_from_hex(state))
 

@@ -149,7 +149,7 @@ def _filled(held: Any, loaded: Any) -> Any:
     if not hasattr(held, "fill_"):
         return loaded
     values = held.detach()
-    values.copy_(loaded) if hasattr(loaded, "copy_") else values.fill_(loaded)
+    values.copy_(loaded) if hasattr(loaded, "copy_") else values.fill_(float(loaded))
     return held
 
 

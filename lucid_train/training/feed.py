@@ -12,7 +12,7 @@ from attrs import define, field
 
 from lucid_train.description import attributed
 from lucid_train.progress import Progress
-from lucid_train.saving.random_state import RandomState, is_generator
+from lucid_train.saving.random_state import RandomState, has_epoch, is_generator
 
 # Iterating these consumes no randomness.
 _FIXED = (list, tuple, range, str, type(None))
@@ -65,11 +65,19 @@ class Feed:
         return not (self.is_stateful or isinstance(self.data, _FIXED))
 
     def generators(self) -> dict[str, Any]:
-        """Return the random generators that the data, or a DataLoader's sampler, holds in an attribute."""
+        """Return what the order of the data depends on.
+
+        These are the random generators that the data, or a DataLoader's sampler, holds in an attribute, and what of
+        them has a `set_epoch`, as PyTorch's DistributedSampler has.
+        """
         found: dict[str, Any] = {}
-        sampler, batches = (getattr(self.data, name, None) for name in ("sampler", "batch_sampler"))
+        sampler, batches, dataset = (getattr(self.data, name, None) for name in ("sampler", "batch_sampler", "dataset"))
         owners = {"data": self.data, "data.sampler": sampler, "data.batch_sampler": batches}
-        for place, owner in {**owners, "data.batch_sampler.sampler": getattr(batches, "sampler", None)}.items():
+        owners["data.batch_sampler.sampler"] = getattr(batches, "sampler", None)
+        for place, owner in {**owners, "data.dataset": dataset}.items():
+            if has_epoch(owner) and not any(owner is other for other in found.values()):
+                found[place] = owner
+        for place, owner in owners.items():
             for name, held in getattr(owner, "__dict__", {}).items():
                 if is_generator(held) and not any(held is other for other in found.values()):
                     found[f"{place}.{name}"] = held
@@ -117,14 +125,21 @@ class Feed:
         limits = [] if until is None else [until - progress.step]
         if self.steps_per_epoch is not None:
             limits.append(self.steps_per_epoch - progress.epoch_step)
+        if limits and min(limits) <= 0:  # the epoch has been made shorter than what is done of it
+            return iter(())
         # A new islice each time, as one is at its end once what it reads has failed.
         batches = islice(self._pass, min(limits) - len(given_back)) if limits else self._pass
         return chain(given_back, batches) if given_back else batches
 
-    def give_up_pass(self) -> None:
+    def give_up_pass(self, progress: Progress, random: RandomState) -> None:
         """Note that no batch could be taken: a generator is dead then, and other iterators may have lost the batch."""
-        if self._pass is not self.data:  # an iterator that is the data itself cannot be iterated over again
-            self._pass = None
+        if self._pass is self.data:  # an iterator that is the data itself cannot be iterated over again
+            return
+        self._pass = None
+        if progress.epoch_step == 0 and progress.random_before is not None:
+            # Many data draw their order only now: the next attempt draws the same one, and is resumed in that.
+            random.write(progress.random_before)
+            progress.phase = "start"
 
     def complete_pass(self, progress: Progress) -> None:
         """Record that the pass, or the part of it that makes an epoch, has ended.

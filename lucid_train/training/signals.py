@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from attrs import define, field
 
@@ -68,12 +68,13 @@ class SignalCatcher:
             raise KeyboardInterrupt
 
 
-def cleanup_at_sigterm(cleanup: Callable[[], None]) -> ExitStack:
-    """Call `cleanup` before SIGTERM ends the process, until what is returned is closed.
+def cleanup_at(name: Literal["SIGTERM", "SIGTSTP"], cleanup: Callable[[], None]) -> ExitStack:
+    """Call `cleanup` before SIGTERM ends the process, or Ctrl-Z suspends it, until what is returned is closed.
 
-    It is not called where the signal interrupts a run or has a handler.
+    It is not called where the signal interrupts a run or has a handler, or there is no such signal.
     """
-    return _registered(signal.SIGTERM, cleanup)
+    number = getattr(signal, name, None)
+    return ExitStack() if number is None else _registered(number, cleanup)
 
 
 @define(eq=False)
@@ -81,7 +82,7 @@ class _Handler:
     """The handler of one signal for all who register, so that the order in which they do so does not matter.
 
     The signal interrupts the runs of the catchers. Where there are none, and no handler was installed before, the
-    cleanups run, the latest first, and the process ends.
+    cleanups run, the latest first, and the process ends, or is suspended until it continues here.
     """
 
     number: int
@@ -109,6 +110,8 @@ class _Handler:
             finally:
                 signal.signal(number, self.previous)
                 signal.raise_signal(number)
+                if self.registered:  # it was suspended, and may be once more
+                    signal.signal(number, self)
 
     @property
     def is_installed(self) -> bool:

@@ -370,7 +370,7 @@ class Trainer:
                 exhausted = True
         except BaseException:
             if batch is _NO_BATCH:
-                feed.give_up_pass()
+                feed.give_up_pass(progress, self._random)
             elif batch is not _STEPPED:
                 feed.give_back(batch, progress)
             raise

@@ -210,6 +210,42 @@ def test_a_run_that_is_started_over_on_request_goes_on_in_its_directory(tmp_path
     assert [name[11:25] for name in names(tmp_path)] == ["000003-epoch-1", "000004-epoch-2"]
 
 
+def test_a_run_that_went_back_and_came_to_the_same_step_is_saved_again(tmp_path: Path) -> None:
+    training = trainer(Checkpoint(tmp_path, every=None))
+    training.fit(1)
+    state = training.state_dict()
+    training.fit(2)
+    training.load_state_dict(state, accept="epochs")
+    training.fit(2)
+    assert [name[17:] for name in names(tmp_path)] == [
+        "-epoch-1-step-2.safetensors",
+        "-epoch-2-step-4.safetensors",
+        "-epoch-2-step-4.safetensors",
+    ]
+
+
+@define(eq=False)
+class Unsaveable(Callback):
+    """From its first epoch on it has no state."""
+
+    broken: bool = False
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self.broken = True
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.broken:
+            raise ArithmeticError("no state")
+        return {}
+
+
+def test_an_epoch_whose_state_could_not_be_taken_is_not_the_best(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, every=None, monitor="val_loss")
+    with pytest.raises(ArithmeticError, match="no state"):
+        trainer(checkpoint, Unsaveable()).fit()
+    assert (checkpoint.best, checkpoint.best_epoch, checkpoint.best_file) == (None, None, None)
+
+
 def test_two_checkpoints_need_two_directories(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must keep checkpoints in directories of their own"):
         trainer(Checkpoint(tmp_path), Checkpoint(tmp_path / "x" / "..")).fit()

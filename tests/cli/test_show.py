@@ -2,7 +2,9 @@ import contextlib
 import copy
 import io
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -342,6 +344,29 @@ def test_a_hostile_log_does_no_harm(tmp_path: Path, name: str, capsys: pytest.Ca
     assert has("[bold]")(lines)
     assert not has("Traceback")(lines)
     assert (terminal.code in (0, 1), terminal.sane, terminal.screen.title) == (True, True, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["show run.jsonl", "show run.jsonl run.jsonl", "replay run.jsonl", "watch run.jsonl", "preview step --step-size 3"],
+)
+def test_a_reader_that_is_gone_ends_a_command_without_a_word(tmp_path: Path, arguments: str) -> None:
+    Trainer(float, [1, 2], callbacks=[EventLog(tmp_path / "run.jsonl")]).fit()
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(command(*arguments.split()), cwd=tmp_path, stdout=write, stderr=subprocess.PIPE)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_what_could_not_be_shown_is_an_error_in_one_sentence(tmp_path: Path) -> None:
+    Trainer(float, [1, 2], callbacks=[EventLog(tmp_path / "run.jsonl")]).fit()
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command("show", tmp_path / "run.jsonl"), stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"lucid-train: error: [Errno 28] No space left on device\n")
 
 
 def test_hostile_logs_are_compared_without_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from lucid_train import CheckpointError, EpochReport, StepEnd, Trainer, read_checkpoint, write_checkpoint
+from lucid_train import CheckpointError, EpochReport, EpochStart, StepEnd, Trainer, read_checkpoint, write_checkpoint
 from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, EarlyStopping, LRSchedulerCallback
 from lucid_train.saving.checkpoint import Directory
 from lucid_train.testing import assert_resumes_exactly, diff_states
@@ -118,6 +118,27 @@ def test_a_loader_with_workers_is_resumed_too() -> None:
 
 def test_an_epoch_of_a_part_of_the_loader_is_resumed_too() -> None:
     assert_resumes_exactly(lambda: build(steps_per_epoch=3), cuts=range(1, 9))
+
+
+@pytest.mark.parametrize("at", [EpochStart, StepEnd])
+def test_the_epoch_of_a_sampler_is_resumed(at: type[EpochStart | StepEnd]) -> None:
+    def made(seen: list[list[int]]) -> Trainer:
+        dataset = torch.arange(8)
+        sampler = DistributedSampler(dataset, num_replicas=1, rank=0)  # type: ignore[arg-type]  # a tensor is one
+        loader = DataLoader(dataset, 2, sampler=sampler)  # type: ignore[arg-type]
+        trainer = Trainer(lambda batch: seen.append(batch.tolist()), loader, epochs=3)
+        trainer.on(EpochStart)(lambda event: sampler.set_epoch(event.epoch))
+        return trainer
+
+    straight: list[list[int]] = []
+    made(straight).fit()
+    seen: list[list[int]] = []
+    first, second = made(seen), made(seen)
+    first.on(at, when=lambda event: event.epoch == 2)(lambda event: event.run.stop())
+    first.fit()
+    second.load_state_dict(first.state_dict())
+    second.fit()
+    assert seen == straight
 
 
 def test_the_best_weights_that_early_stopping_keeps_are_saved(tmp_path: Path) -> None:

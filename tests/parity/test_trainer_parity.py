@@ -3,12 +3,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, ExponentialLRCallback, LRSchedulerCallback
+from lucid_train.saving.state import load_optimizer
 
 
 def training() -> tuple[torch.nn.Module, torch.optim.Optimizer, list[torch.Tensor], Callable[[Any], Any]]:
@@ -253,6 +255,15 @@ def test_tensors_in_an_optimizers_groups_stay_the_objects_that_they_are_when_a_r
     resumed.fit()
     assert group["lr"] is held[0]
     assert float(held[0]) == 0.0625
+
+
+@pytest.mark.parametrize("rate", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5, dtype=torch.float64)])
+def test_a_rate_of_any_kind_in_a_state_is_resumed_in_a_tensor(rate: Any) -> None:
+    weight, held = torch.nn.Parameter(torch.zeros(1)), torch.tensor(0.25)
+    optimizer = torch.optim.SGD([weight], lr=held)
+    load_optimizer(optimizer, torch.optim.SGD([weight], lr=rate).state_dict())
+    (group,) = optimizer.param_groups
+    assert (group["lr"] is held, float(held)) == (True, 0.5)
 
 
 class FailsOnce(Dataset[int]):

@@ -17,7 +17,7 @@ import pytest
 from lucid_train import Callback, EpochReport, EpochStart, FitEnd, FitError, FitStart, StepEnd, StepStart, Trainer
 from lucid_train.callbacks import Checkpoint
 from lucid_train.saving.checkpoint import Directory
-from lucid_train.training.signals import cleanup_at_sigterm, signal_named
+from lucid_train.training.signals import cleanup_at, signal_named
 from tests.support.callbacks import At
 from tests.support.terminal import Terminal, has
 
@@ -255,7 +255,8 @@ Trainer(step, [1, 2, 3], callbacks=[RichLogger(), Checkpoint({str(tmp_path)!r})]
 
 def ended_by_sigterm(program: str) -> tuple[int, str]:
     """Run a program, and return its exit code and what it printed."""
-    prelude = "import os, signal, sys\nfrom lucid_train.training.signals import cleanup_at_sigterm as cleanup\n"
+    prelude = "import os, signal, sys\nfrom lucid_train.training.signals import cleanup_at\n"
+    prelude += "def cleanup(function):\n    return cleanup_at('SIGTERM', function)\n"
     prelude += "def says(text):\n    return cleanup(lambda: print(text, flush=True))\n"
     done = subprocess.run([sys.executable, "-c", prelude + program], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
@@ -281,7 +282,7 @@ def test_where_the_signal_has_a_handler_nothing_is_cleaned_up() -> None:
     calls: list[Any] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: calls.append("handler"))
     try:
-        with cleanup_at_sigterm(lambda: calls.append("cleanup")):
+        with cleanup_at("SIGTERM", lambda: calls.append("cleanup")):
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -301,7 +302,7 @@ def test_a_handler_set_between_two_callbacks_decides_and_may_call_the_one_before
 
         signal.signal(signal.SIGTERM, handler)
 
-    with cleanup_at_sigterm(lambda: calls.append("cleanup")):
+    with cleanup_at("SIGTERM", lambda: calls.append("cleanup")):
         trainer = sending(signal.SIGTERM, Checkpoint(tmp_path), [])
         trainer = Trainer(trainer.step, trainer.data, callbacks=[At(FitStart, set_handler), *trainer.callbacks])
         with pytest.raises(SystemExit, match="143"):
@@ -355,7 +356,7 @@ def test_a_forked_child_neither_saves_nor_interrupts_anything(tmp_path: Path, nu
             os._exit(0)
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
-    with cleanup_at_sigterm(lambda: os._exit(99)):
+    with cleanup_at("SIGTERM", lambda: os._exit(99)):
         checkpoint = Checkpoint(tmp_path, signals=["SIGINT", "SIGTERM", "SIGUSR1"])
         assert Trainer(step, [1], callbacks=[checkpoint]).fit().status == "completed"
     assert codes == [code]

@@ -274,6 +274,43 @@ def test_a_pass_that_the_data_broke_off_is_resumed_in_its_order(data: type[Shuff
     assert seen == [number for _ in range(2) for number in straight]
 
 
+class FailsAtFirst(Shuffled):
+    """The same, which fails when the order has been drawn and no number has been given."""
+
+    def __iter__(self) -> Iterator[int]:
+        order = self.rng.sample(range(8), 8)
+        for number in order:
+            if self.broken:
+                self.broken = False
+                raise OSError("no such shard")
+            yield number
+
+
+def test_a_pass_whose_first_batch_failed_is_resumed_in_its_order_by_another_process_too() -> None:
+    straight, numbers = FailsAtFirst(), FailsAtFirst()
+    straight.broken = False
+    seen: list[int] = []
+    trainer = Trainer(seen.append, numbers)
+    trainer.on(StepEnd, at=3)(lambda event: event.run.stop())
+    with pytest.raises(OSError, match="no such shard"):
+        trainer.fit()
+    trainer.fit()
+    again = Trainer(seen.append, FailsAtFirst())
+    again.data.broken = False
+    again.load_state_dict(trainer.state_dict())
+    again.fit()
+    assert seen == list(straight)
+
+
+def test_an_epoch_that_is_made_shorter_than_what_is_done_of_it_is_over() -> None:
+    outcomes = iter([0.5, 0.5, "no loss"])
+    trainer = Trainer(lambda batch: next(outcomes, 0.5), range(9), steps_per_epoch=8, epochs=2)
+    with pytest.raises(TypeError, match="a step must return"):
+        trainer.fit()
+    trainer.steps_per_epoch = 1
+    assert [record.steps for record in trainer.fit()] == [3, 1]
+
+
 def test_the_pass_over_the_data_begins_after_the_start_of_the_epoch() -> None:
     order: list[object] = []
 

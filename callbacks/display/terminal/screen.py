@@ -20,7 +20,7 @@ from lucid_train.callbacks.display.outputs import Output
 from lucid_train.callbacks.display.terminal.prompts import watching_prompts
 from lucid_train.callbacks.display.terminal.streams import StreamProxy, redirected
 from lucid_train.callbacks.display.ticker import Ticker, drawing_lock
-from lucid_train.training.signals import cleanup_at_sigterm
+from lucid_train.training.signals import cleanup_at
 
 # Seconds from an answer at a prompt until the moving lines come back.
 _PAUSE_AFTER_INPUT = 0.3
@@ -66,7 +66,8 @@ class Screen(Output):
         if self.live is not None:
             self._streams = self._hooks.enter_context(redirected(self.console, self))
             self._hooks.enter_context(watching_prompts(self._hide, self._prompt))
-            self._hooks.enter_context(cleanup_at_sigterm(self.close))
+            self._hooks.enter_context(cleanup_at("SIGTERM", self.close))
+            self._hooks.enter_context(cleanup_at("SIGTSTP", self._suspend))
         self._ticker.start()
 
     def put(self, lines: Sequence[Text]) -> None:
@@ -159,6 +160,11 @@ class Screen(Output):
         with self._lock:
             self._stop_live()
             self._hidden = self._steps(), math.inf
+
+    def _suspend(self) -> None:
+        """Leave the terminal to the shell, as for a prompt; the thread shows the moving lines when it goes on."""
+        with self._prompt():
+            pass
 
     @contextmanager
     def _prompt(self) -> Iterator[None]:

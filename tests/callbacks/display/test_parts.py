@@ -340,4 +340,4 @@ def test_a_ticker_ticks_until_it_is_stopped() -> None:
     until(lambda: len(ticks) >= 3)
     ticker.stop()
     assert not ticker.alive
-    assert [thread for thread in threading.enumerate() if "display" in thread.name] == []
+    assert [thread for thread in threading.enumerate() if "lucid" in thread.name] == []

@@ -1,11 +1,13 @@
 """RichLogger on a real pseudo-terminal, looked at through a terminal emulator."""
 
 import re
+import shlex
+import sys
 from typing import Any
 
 import pytest
 
-from tests.support.terminal import Terminal, has
+from tests.support.terminal import PRELUDE, Terminal, has
 
 STEP = "train(lambda number: (time.sleep(0.1), 1 / number)[1])"
 
@@ -16,7 +18,7 @@ STEP = "train(lambda number: (time.sleep(0.1), 1 / number)[1])"
 def test_the_screen_shows_rows_that_stay_and_two_bars(columns: int) -> None:
     terminal = Terminal(STEP, columns)
     live = terminal.until(
-        lambda lines: has("epoch 1/2")(lines) and re.search(r"step +[1-3]/4 +━", "".join(lines)) is not None
+        lambda lines: has("step", "━")(lines) and re.search(r"step +[1-3]/4 +━", "".join(lines)) is not None
     )
     bars = [line for line in live if "━" in line or "─" in line]
     assert len(bars) == 2
@@ -274,3 +276,20 @@ train(step, epochs=1)
     assert "from the child" in terminal.raw
     assert terminal.sane
     assert terminal.child.exitstatus == 0
+
+
+def test_while_it_is_suspended_the_terminal_is_the_shell_s() -> None:
+    program = f"{PRELUDE}train(lambda number: time.sleep(0.1) or 0.5, epochs=2, steps=20)"
+    training = shlex.join([sys.executable, "-c", program])
+    terminal = Terminal(["bash", "-mc", f"{training}; echo suspended; read; fg; echo suspended again; read; fg"])
+    for again in ("", " again"):
+        terminal.until(has("step", "━"))
+        assert terminal.screen.cursor.hidden
+        terminal.child.send("\x1a")
+        lines = terminal.until(has(f"suspended{again}"))
+        assert not terminal.screen.cursor.hidden
+        assert not has("step", "━")(lines)
+        terminal.child.send("\n")
+    lines = terminal.end()
+    assert (terminal.code, terminal.sane) == (0, True)
+    assert has("completed")(lines)
