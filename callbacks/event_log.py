@@ -17,7 +17,7 @@ from lucid_train.description import object_name, parameter_count
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
 from lucid_train.monitor import Monitor
-from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_record, write_line
+from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_records, write_line
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.values import short_text
 from lucid_train.recording.writer import is_gone, last_writer, this_process
@@ -38,8 +38,9 @@ class EventLog(Callback):
     request. How far the run has come is noted once per heartbeat, from a thread, at no cost to the step.
 
     A line is an object with "event", the event's class; "time", in seconds since 1970; what the event carries; and
-    "run", what has changed in the run since the previous line. NaN and the infinities are the strings "nan", "inf" and
-    "-inf", which `float` reads. Values of your own events that are not JSON are recorded by their repr.
+    "run", what has changed in the run since the previous line; its "history" and "evaluations" are what was added to
+    them. NaN and the infinities are the strings "nan", "inf" and "-inf", which `float` reads. Values of your own events
+    that are not JSON are recorded by their repr.
 
     A run that continues, in this process or another, continues the same file. Lines beyond the point from which it is
     resumed are cut off, so that the log ends up like that of an uninterrupted run. A file that holds epochs of another
@@ -78,7 +79,7 @@ class EventLog(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         run, model, monitor = event.run, event.run.model, _monitored(event.run.callbacks)
         file, point = _opened(self.path, run)
-        self._writer = _Writer(run, file, self.heartbeat or 0.0)
+        self._writer = _Writer(run, file, self.heartbeat or 0.0, point.epochs, point.evaluations)
         fields = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
@@ -87,8 +88,6 @@ class EventLog(Callback):
             "monitored": None if monitor is None else [monitor.name, monitor.mode],
             "model": None if model is None else {"name": type(model).__name__, "parameters": parameter_count(model)},
             "open_step": open_step(run),
-            "history": list(map(pack_record, run.history[point.epochs :])),
-            "evaluations": list(map(pack_record, run.history.evaluations[point.evaluations :])),
         }
         self._writer.open(fields)
 
@@ -109,6 +108,9 @@ class _Writer:
     run: Run
     file: IO[bytes]
     heartbeat: float
+    # How many epochs, and evaluations within epochs, the log has.
+    epochs: int
+    evaluations: int
     # What the log says of the run so far.
     _known: dict[str, Any] = field(factory=dict, init=False)
     _written: float = field(default=0.0, init=False)
@@ -131,7 +133,12 @@ class _Writer:
                 raise failure
             state = pack_fields(RUN_FIELDS, self.run)
             changes = {name: value for name, value in state.items() if (name, value) not in self._known.items()}
+            history = self.run.history
+            epochs, evaluations = history[self.epochs :], history.evaluations[self.evaluations :]
+            added = {"history": pack_records(epochs), "evaluations": pack_records(evaluations)}
+            changes |= {name: records for name, records in added.items() if records}
             self._append(event, fields, changes)
+            self.epochs, self.evaluations = len(history), len(history.evaluations)
 
     def close(self, event: FitEnd) -> None:
         """Write the last line and close the file."""

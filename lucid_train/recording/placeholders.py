@@ -11,9 +11,9 @@ import numpy as np
 from attrs import define, field
 
 from lucid_train.callback import Callback, Scheduled
-from lucid_train.history import EpochRecord, EvaluationRecord
+from lucid_train.history import EpochRecord
 from lucid_train.monitor import Monitor
-from lucid_train.recording.lines import RUN_FIELDS, read_fields, read_record
+from lucid_train.recording.lines import ADDED_FIELDS, RUN_FIELDS, read_fields
 from lucid_train.recording.values import read_count, read_json
 from lucid_train.training.run import Run
 
@@ -141,10 +141,6 @@ class RecordedRun(Run):
         Raises:
             ValueError: If something in it is of the wrong kind.
         """
-        for record in read_json("history", fields.get("history", []), list):
-            self.add(read_record(EpochRecord, record))
-        for record in read_json("evaluations", fields.get("evaluations", []), list):
-            self.history.evaluations.append(read_record(EvaluationRecord, record))
         self._recorded = tuple(map(read_callback, read_json("callbacks", fields.get("callbacks"), list)))
         self.monitored = read_monitor(fields.get("monitored"))
         self.writer = fields.get("writer")
@@ -159,9 +155,14 @@ class RecordedRun(Run):
         Raises:
             ValueError: If a value is of the wrong kind.
         """
-        for name, value in read_fields(changes.keys() & RUN_FIELDS, changes).items():
+        for name, value in read_fields(changes.keys() & {*RUN_FIELDS, *ADDED_FIELDS}, changes).items():
             if name == "last_lr":
                 self._rates = value
+            elif name == "history":
+                for record in value:
+                    self._add(record)
+            elif name == "evaluations":
+                self.history.evaluations += value
             elif name in ("epoch", "step", "steps_per_epoch"):
                 setattr(self._progress, name, value)
             elif name != "reason" or not self.stopping:  # a callback of the replay may have stopped it for its own
@@ -170,12 +171,7 @@ class RecordedRun(Run):
         groups = [{"lr": rate} for rate in self._rates]
         self.optimizer = SimpleNamespace(param_groups=groups) if groups else None
 
-    def add(self, record: EpochRecord) -> None:
-        """Take over a finished epoch.
-
-        Raises:
-            ValueError: If it is not the next one.
-        """
+    def _add(self, record: EpochRecord) -> None:
         if record.epoch != len(self.history) + 1:
             raise ValueError(f"epoch {record.epoch} comes after {len(self.history)} epochs")
         self._progress.close_epoch(record)

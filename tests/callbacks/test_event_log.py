@@ -52,7 +52,7 @@ def test_a_line_is_in_the_file_when_the_next_callback_runs(tmp_path: Path) -> No
     path = tmp_path / "run.jsonl"
     seen = []
     trainer = Trainer(epochs=2, callbacks=[EventLog(path)])
-    trainer.on(EpochReport)(lambda event: seen.append(lines(path)[-1]["record"]["epoch"]))
+    trainer.on(EpochReport)(lambda event: seen.append(lines(path)[-1]["run"]["history"][0]["epoch"]))
     trainer.fit()
     assert seen == [1, 2]
 

@@ -308,20 +308,18 @@ def hostile(path: Path) -> None:
             "monitored": [evil, "max"],
             "model": {"name": "M", "parameters": large},
             "open_step": None,
-            "history": [],
             "run": {"epochs": large, "steps_per_epoch": large, "evaluate_every": 1, "last_lr": [1e308] * 1000},
         },
         {"event": evil, "time": 0, "fields": {evil: evil}},
         {"event": "EpochStart", "time": 1e11, "epoch": 1, "run": {"epoch": 1}},
-        {"event": "EpochReport", "time": 2, "record": {**record, "last_lr": []}, "run": {"step": large}},
+        {"event": "EpochReport", "time": 2, "run": {"step": large, "history": [{**record, "last_lr": []}]}},
         {"event": "EpochStart", "time": 1e11, "epoch": 2, "run": {"epoch": 2}},
         {
             "event": "EpochReport",
             "time": 2,
-            "record": {**record, "epoch": 2, "last_lr": []},
-            "run": {"step": 2 * large},
+            "run": {"step": 2 * large, "history": [{**record, "epoch": 2, "last_lr": []}]},
         },
-        {"event": "FitError", "time": 2, "error": evil, "status": "failed", "reason": evil},
+        {"event": "FitError", "time": 2, "error": evil},
         {"event": "FitEnd", "time": 2, "status": "failed", "reason": evil},
     ]
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))

@@ -66,7 +66,7 @@ def test_a_log_that_joins_late_has_the_evaluations_before(tmp_path: Path) -> Non
     trainer.fit()
     trainer.callbacks = (log(path),)
     history = trainer.fit(3)
-    [before] = lines(path)[0]["evaluations"]
+    [before] = lines(path)[0]["run"]["evaluations"]
     assert before.pop("seconds") == history.evaluations[0].seconds
     assert before == {"epoch": 1, "step": 2, "metrics": {"val_loss": 1.0}}
     assert replay(path) == history
