@@ -12,7 +12,7 @@ from attrs import frozen
 from lucid_train.recording.lines import Line, pack_records, read_log
 from lucid_train.training.run import Run
 
-_AFTER_THE_STEPS = ("EvaluateStart", "EvaluateEnd", "EpochEnd", "EpochReport")
+_AFTER_THE_STEPS = ("EvaluateStart", "EvaluateEnd", "EpochEnd")
 _FIRST_BYTES = b'{"event":"FitStart","time":'
 
 
@@ -72,7 +72,7 @@ def _is_ahead(run: Run, epoch: int, step: int, line: Line) -> bool:
         return True
     if line.fields.get("within_epoch") is True:  # it may be due after the run's last step, and yet to come
         return bool(line.fields["step"] > max((record.step for record in run.history.evaluations), default=0))
-    return further == 1 and line.event in _AFTER_THE_STEPS  # which this run has not all done
+    return further == 1 and (line.event in _AFTER_THE_STEPS or "history" in line.run)  # which this run has not all done
 
 
 def open_step(run: Run) -> int | None:
