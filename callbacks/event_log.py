@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, final
 
 from attrs import define, field
 
-from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, Subscription
+from lucid_train.callback import TRANSIENT, Callback, Hook, Subscription
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import object_name, parameter_count
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
-from lucid_train.monitor import Monitor
 from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_records, write_line
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.values import short_text
@@ -77,16 +76,19 @@ class EventLog(Callback):
         return {}  # nothing here changes the training: a run may be resumed with another log, or none
 
     def on_fit_start(self, event: FitStart) -> None:
-        run, model, monitor = event.run, event.run.model, _monitored(event.run.callbacks)
+        run, model, monitor = event.run, event.run.model, event.run.monitored
         file, point = _opened(self.path, run)
         self._writer = _Writer(run, file, self.heartbeat or 0.0, point.epochs, point.evaluations)
         fields = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
             "writer": this_process(),
-            "callbacks": list(map(_described, run.callbacks)),
+            "callbacks": [
+                {"name": object_name(each), "repr": short_text(each), "schedule": bool(each.schedules())}
+                for each in run.callbacks
+            ],
             "monitored": None if monitor is None else [monitor.name, monitor.mode],
-            "model": None if model is None else {"name": type(model).__name__, "parameters": parameter_count(model)},
+            "model": None if model is None else {"name": object_name(model), "parameters": parameter_count(model)},
             "open_step": open_step(run),
         }
         self._writer.open(fields)
@@ -196,21 +198,3 @@ def _claimed(path: Path) -> IO[bytes]:
     except (ImportError, OSError):  # Windows; a file system without locks
         pass
     return file
-
-
-def _described(callback: Callback) -> dict[str, Any]:
-    """Return what a display shows of a callback."""
-    described: dict[str, Any] = {"name": object_name(callback)}
-    if not isinstance(callback, FunctionListener):
-        described["repr"] = short_text(callback)
-    if callback.schedules():
-        described["schedule"] = True
-    return described
-
-
-def _monitored(callbacks: Iterable[Callback]) -> Monitor | None:
-    """Return the metric that a run is judged by: the one chosen for a display, else that of the first callback."""
-    found = [(callback, monitor) for callback in callbacks if (monitor := callback.monitored()) is not None]
-    # A display changes nothing: the training depends on none of its settings, and it keeps no checkpoints.
-    found.sort(key=lambda each: bool(each[0].settings()) or each[0].checkpoints() is not None)
-    return found[0][1] if found else None

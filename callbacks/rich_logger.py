@@ -160,11 +160,8 @@ class _Session:
         self._heart = Ticker(min(1.0, (logger.heartbeat or 0) / 4), self._beat)
         self._shown_at = monotonic()
         self._introduced = False
-        # The metric whose best value is marked: that of the logger, of the recorded run, of the first callback that has
-        # one; by default "val_loss" once there is one, until then "loss".
-        recorded: Monitor | None = getattr(run, "monitored", None)
-        chosen = [logger.monitored(), recorded, *(each.monitored() for each in run.callbacks)]
-        self._monitor = next(filter(None, chosen), None)
+        # The metric whose best value is marked; by default "val_loss" once there is one, until then "loss".
+        self._monitor = logger.monitored() or run.monitored
         self._by_default = self._monitor is None
         self._best: Record | None = None
         for record in records(run.history):

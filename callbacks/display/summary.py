@@ -70,7 +70,7 @@ def header_entries(run: Run) -> list[Entry]:
     entries = []
     if run.model is not None:
         count = parameter_count(run.model)
-        parts = [type(run.model).__name__, "" if count is None else formatting.plural(count, "parameter")]
+        parts = [object_name(run.model), "" if count is None else formatting.plural(count, "parameter")]
         entries.append(Entry("model", [", ".join(filter(None, parts))]))
     first = len(run.history) + 1
     span = formatting.plural(run.epochs, "epoch") if first == 1 else f"epochs {first} to {run.epochs}"

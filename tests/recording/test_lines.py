@@ -24,8 +24,10 @@ class WeightSeen(Event):
 FIRST_FIT = """\
 {"event":"FitStart","time":0,"format":1,"heartbeat":null,"writer":{},"callbacks":[\
 {"name":"ExponentialLRCallback","repr":"ExponentialLRCallback(...)","schedule":true},\
-{"name":"EarlyStopping","repr":"EarlyStopping(...)"},\
-{"name":"EventLog","repr":"EventLog(...)"},{"name":"stop"},{"name":"look"}],\
+{"name":"EarlyStopping","repr":"EarlyStopping(...)","schedule":false},\
+{"name":"EventLog","repr":"EventLog(...)","schedule":false},\
+{"name":"stop","repr":"FunctionListener(...)","schedule":false},\
+{"name":"look","repr":"FunctionListener(...)","schedule":false}],\
 "monitored":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,\
 "run":{"epochs":2,"steps_per_epoch":3,"evaluate_every":2,"evaluate_steps":null,"epoch":0,"step":0,"reason":null,"last_lr":[0.1,0.02]}}
 {"event":"EpochStart","time":0,"epoch":1,"run":{"epoch":1}}

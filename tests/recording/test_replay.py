@@ -26,6 +26,7 @@ from lucid_train import (
 from lucid_train.callback import Scheduled
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback
 from lucid_train.callbacks.event_log import EventLog
+from lucid_train.description import object_name
 from lucid_train.monitor import Monitor
 from lucid_train.nn import Linear
 from lucid_train.recording.lines import RecordedError
@@ -338,12 +339,12 @@ def test_fit_start_says_what_a_display_asks_of_a_run(tmp_path: Path) -> None:
     replay(path, [At(FitStart, lambda event: runs.append((event.run, event.run.callbacks)))])
     [(run, callbacks)] = runs
     names = ["EarlyStopping", "ExponentialLRCallback", "EventLog", "Journal", "print"]
-    assert [type(each).__name__ for each in callbacks] == names
+    assert list(map(object_name, callbacks)) == names
     assert run.monitored == Monitor("loss", "max")
     assert [bool(each.schedules()) for each in callbacks] == [False, True, False, False, False]
     assert callbacks[1].schedules() == (Scheduled(),)
     assert repr(callbacks[1]) == "ExponentialLRCallback(interval='epoch', gamma=0.5)"
-    assert type(run.model).__name__ == "Linear"
+    assert object_name(run.model) == "Linear"
     assert [array.shape for array in run.model.parameters()] == [(8,)]
     assert run.last_lr == [0.25]
 
