@@ -23,7 +23,6 @@ from lucid_train.training.fit import Fit
 from lucid_train.validation import real_number
 
 _LONGEST_PAUSE = 3600.0
-_FASTEST_CLOCK = 1e6
 
 
 def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, speed: float | None = None) -> History:
@@ -45,18 +44,17 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
     """
     if speed is not None:
         real_number("speed", speed, above=0)
-    player = Player(Path(path), tuple(callbacks), pace=min(speed or 0.0, _FASTEST_CLOCK))
-    last: Line | None = None
+    player = Player(Path(path), tuple(callbacks), pace=speed or 0.0)
+    line = None
     try:
         for line in read_log(player.path):
             player.run.limit(line.time)
-            if speed is not None and last is not None and player.playing and line.event != "FitStart":
-                time.sleep(min(max(0.0, line.time - last.time), _LONGEST_PAUSE) / speed)
-            last = line
+            if speed is not None and player.playing and line.event != "FitStart":
+                time.sleep(min(max(0.0, line.time - player.run.clock()), _LONGEST_PAUSE) / speed)
             if player.stops_before(line):
                 break
             player.play(line)
-        if last is None:
+        if line is None:
             raise not_a_log(player.path, "it has no complete line")
         player.end()
     except BaseException as error:

@@ -99,12 +99,12 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
         ),
         (
             [START, {"event": "Marked", "time": 1, "fields": {"!code": "exit()"}}],
-            "in line 2, '!code' is not a tag of this format, or has other content: 'exit()'",
+            "in line 2, {'!code': 'exit()'} is not what a tag of this format has",
         ),
         ([START, {"event": "Marked", "time": 1, "fields": []}], "in line 2, 'fields' must be an object: []"),
         (
             [START, {"event": "Marked", "time": 1, "fields": {"!dict": [[[], 1]]}}],
-            "in line 2, '!dict' must have hashable keys",
+            "in line 2, {'!dict': [[[], 1]]} is not what a tag of this format has",
         ),
         (
             [START, {"event": "FitEnd", "time": 1, "status": "completed"}, {"event": "progress", "time": 2}],
