@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -26,6 +25,7 @@ from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
+from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
@@ -92,7 +92,7 @@ class RichLogger(Callback):
     theme: RichTheme | None = field(
         default=None, kw_only=True, validator=checked(_instance, kind=RichTheme, words="a rich.theme.Theme")
     )
-    _session: _Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _session: _Session = field(init=False, repr=False, metadata=TRANSIENT)
 
     def monitored(self) -> Monitor | None:
         return None if self.monitor is None else Monitor(self.monitor, self.mode)
@@ -107,29 +107,26 @@ class RichLogger(Callback):
         self._session.open()
 
     def on_epoch_start(self, event: EpochStart) -> None:
-        if self._session is not None:
-            self._session.introduce()
-            self._session.throughput.start_epoch()
+        self._session.introduce()
+        self._session.throughput.start_epoch()
 
     def on_evaluate_start(self, event: EvaluateStart) -> None:
-        if self._session is not None:
-            self._session.introduce()
-            self._session.throughput.start_evaluation()
+        self._session.introduce()
+        self._session.throughput.start_evaluation()
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        if self._session is not None:
-            self._session.throughput.end_evaluation()
-            if event.within_epoch:
-                self._session.show(event.run.history.evaluations[-1])
+        self._session.throughput.end_evaluation()
+        if event.within_epoch:
+            self._session.show(event.run.history.evaluations[-1])
 
     def on_epoch_report(self, event: EpochReport) -> None:
-        if self._session is not None:
-            self._session.throughput.end_epoch(event.record)
-            self._session.show(event.record)
+        self._session.throughput.end_epoch(event.record)
+        self._session.show(event.record)
 
     def on_fit_end(self, event: FitEnd) -> None:
-        session, self._session = self._session, None
-        if session is not None:
+        if hasattr(self, "_session"):  # it is not where FitStart failed
+            session = self._session
+            del self._session
             session.close(event)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RichLogger:
@@ -202,8 +199,7 @@ class _Session:
         finally:
             self._output.close(last)
         if (error := self._output.error) is not None:
-            message = f"RichLogger could not show everything, {type(error).__name__}: {error}"
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            warnings.warn(f"RichLogger could not show everything, {error_text(error)}", RuntimeWarning, stacklevel=2)
 
     def _new_output(self) -> Output:
         console, run, logger, bars = self._console, self._run, self._logger, Bars(self.throughput, self._theme)
@@ -237,12 +233,8 @@ class _Session:
                 self._monitor, self._best = Monitor(name, self._logger.mode), None
         if self._monitor is None:
             return None
-        name = self._monitor.name
-        best = None if self._best is None else self._best.metrics[name]
-        if not self._monitor.is_better(metrics.get(name, math.nan), than=best):
-            return None
-        self._best = record
-        return name
+        before, self._best = self._best, self._monitor.best_of([record], self._best)
+        return None if self._best is before else self._monitor.name
 
     def _beat(self) -> None:
         if monotonic() - self._shown_at < (self._logger.heartbeat or 0):

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from lucid_train.description import error_text, short_text
 from lucid_train.events import EpochReport, Event, StepEnd, event_classes, find_event_class
 from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.metrics import NoUpdate, to_metrics
@@ -71,7 +72,7 @@ def write_line(event: str, time: float, fields: Mapping[str, Any], run: Mapping[
     line = json.dumps(entries, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
     if len(line) <= LONGEST_LINE or "fields" not in fields:
         return line
-    own = {name: {"!repr": values.short_text(value)} for name, value in fields["fields"].items()}
+    own = {name: {"!repr": short_text(value)} for name, value in fields["fields"].items()}
     return write_line(event, time, {**fields, "fields": own}, run)
 
 
@@ -183,11 +184,6 @@ def _read_output(name: str, packed: Any) -> Any:
     return (values.read_metrics if isinstance(packed, dict) else values.read_number)(name, packed)
 
 
-def _pack_error(error: BaseException) -> str:
-    """Return an exception as the last line of its traceback has it."""
-    return f"{type(error).__name__}: {values.short_text(error, str)}".rstrip(": ")
-
-
 def _read_records(cls: type) -> _Read:
     def read(name: str, packed: Any) -> Any:
         entries = (values.read_json(name, each, dict) for each in values.read_json(name, packed, list))
@@ -209,7 +205,7 @@ _FORMS: dict[str, tuple[Callable[[Any], Any], _Read]] = {
     name: (pack, read)
     for names, pack, read in (
         ("epoch epochs step steps", _as_it_is, values.read_count),
-        ("error", _pack_error, lambda name, packed: RecordedError(str(packed))),
+        ("error", error_text, lambda name, packed: RecordedError(str(packed))),
         ("evaluate_every evaluate_steps", _as_it_is, _or_null(partial(values.read_count, least=1))),
         ("evaluations", pack_records, _read_records(EvaluationRecord)),
         ("history", pack_records, _read_records(EpochRecord)),

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeGuard, TypeVar
 
+from lucid_train.description import short_text
+
 T = TypeVar("T")
 
 # Readers refuse larger counts: floats are made of them, and a sum of them must not overflow.
@@ -17,7 +19,6 @@ _MOST_COUNT = 2**62 - 1
 _LARGEST_INT = 10**1000
 _DEEPEST = 10
 _JSON_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-_LONGEST_TEXT = 1000
 # How what JSON lacks is made of the content of an object with one of these tags for its only key.
 _TAGS: dict[str, Callable[[Any], Any]] = {"!float": float, "!repr": str, "!tuple": tuple, "!dict": dict}
 
@@ -56,15 +57,6 @@ def pack_value(value: Any, depth: int = 0) -> Any:
     if all(isinstance(key, str) and not key.startswith("!") for key in value):
         return {key: pack(item) for key, item in value.items()}
     return {"!dict": [[pack(key), pack(item)] for key, item in value.items()]}
-
-
-def short_text(value: Any, text_of: Callable[[Any], str] = repr) -> str:
-    """Return the repr of a value, or its str, cut to a limit; a value whose repr raises is described by its class."""
-    try:
-        text = text_of(value)
-    except Exception as error:
-        text = f"<{type(value).__name__}, whose {text_of.__name__} raises {type(error).__name__}>"
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
 
 
 def read_value(packed: Any) -> Any:

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from lucid_train import EpochEnd, EpochReport, Event, FitError, FitStart, NoUpdate, StepEnd, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
+from lucid_train.description import short_text
 from lucid_train.recording.lines import LONGEST_LINE
-from lucid_train.recording.values import pack_value, read_value, short_text
+from lucid_train.recording.values import pack_value, read_value
 from tests.support.callbacks import At
 from tests.support.disks import small_disk
 from tests.support.event_logs import fit, lines
