@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import logging
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from logging import ERROR, INFO, Logger, getLogger
 from time import monotonic
 from typing import Any, final
 
@@ -32,9 +32,10 @@ from lucid_train.training.run import Run
 from lucid_train.validation import checked, choice, flag, metric_name, real_number
 
 
-def _instance(name: str, value: object, *, kind: type | tuple[type, ...], words: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name!r} must be {words}: {value!r}")
+def _instance(name: str, value: object, *, kinds: tuple[type, ...]) -> None:
+    if not isinstance(value, kinds):
+        names = [f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.") for kind in kinds]
+        raise TypeError(f"{name!r} must be a {' or a '.join(names)}: {value!r}")
 
 
 @final
@@ -72,9 +73,7 @@ class RichLogger(Callback):
             the console may set them too.
     """
 
-    console: Console | None = field(
-        default=None, validator=checked(_instance, kind=Console, words="a rich.console.Console")
-    )
+    console: Console | None = field(default=None, validator=checked(_instance, kinds=(Console,)))
     bars: bool = field(default=True, kw_only=True, validator=checked(flag))
     rows: bool = field(default=True, kw_only=True, validator=checked(flag))
     header: bool = field(default=True, kw_only=True, validator=checked(flag))
@@ -84,14 +83,8 @@ class RichLogger(Callback):
     refresh_per_second: float = field(default=10, kw_only=True, validator=checked(real_number, above=0, most=10))
     heartbeat: float | None = field(default=None, kw_only=True, validator=checked(real_number, above=0))
     timings: bool = field(default=False, kw_only=True, validator=checked(flag))
-    log: logging.Logger | str | None = field(
-        default=None,
-        kw_only=True,
-        validator=checked(_instance, kind=(logging.Logger, str), words="a logging.Logger or the name of one"),
-    )
-    theme: RichTheme | None = field(
-        default=None, kw_only=True, validator=checked(_instance, kind=RichTheme, words="a rich.theme.Theme")
-    )
+    log: Logger | str | None = field(default=None, kw_only=True, validator=checked(_instance, kinds=(Logger, str)))
+    theme: RichTheme | None = field(default=None, kw_only=True, validator=checked(_instance, kinds=(RichTheme,)))
     _session: _Session = field(init=False, repr=False, metadata=TRANSIENT)
 
     def monitored(self) -> Monitor | None:
@@ -147,7 +140,7 @@ class _Session:
         self._run = run
         self._console = console = current_console() if logger.console is None else logger.console
         self._theme = Theme.of(console, logger.theme)
-        self._log = logging.getLogger(logger.log) if isinstance(logger.log, str) else logger.log
+        self._log = getLogger(logger.log) if isinstance(logger.log, str) else logger.log
         # A console that records is for a picture: it gets the table, wherever its output goes.
         picture = console.is_jupyter or console.record
         self._plain = not picture and (not console.is_terminal or console.is_dumb_terminal)
@@ -193,7 +186,7 @@ class _Session:
         try:
             self._heart.stop()
             if self._logger.summary:
-                level = logging.ERROR if event.status == "failed" else logging.INFO
+                level = ERROR if event.status == "failed" else INFO
                 entries = summary_entries(event, self.throughput, self._monitor, self._best)
                 last = [*([] if self._plain else [Text("")]), *self._entries(entries, level)]
         finally:
@@ -215,10 +208,10 @@ class _Session:
         bars.unfinished = lambda: screen.unfinished
         return screen
 
-    def _entries(self, entries: list[Entry], level: int = logging.INFO) -> list[Text]:
+    def _entries(self, entries: list[Entry], level: int = INFO) -> list[Text]:
         return self._rendered(as_line(entries), lambda: as_lines(entries, self._theme, self._console.width), level)
 
-    def _rendered(self, text: str, styled: Callable[[], list[Text]], level: int = logging.INFO) -> list[Text]:
+    def _rendered(self, text: str, styled: Callable[[], list[Text]], level: int = INFO) -> list[Text]:
         """Log a line, and return what the console shows: the same line if it is plain, else `styled`."""
         if self._log is not None:
             self._log.log(level, "%s", text)
