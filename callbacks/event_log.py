@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, final
 
 from attrs import define, field
 
-from lucid_train.callback import TRANSIENT, Callback, FunctionListener, Hook, Subscription
+from lucid_train.callback import TRANSIENT, Callback, Hook, Subscription
 from lucid_train.callbacks.display.ticker import Ticker
-from lucid_train.description import object_name, parameter_count
+from lucid_train.description import object_name, parameter_count, short_text
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
-from lucid_train.monitor import Monitor
-from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_record, write_line
+from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_records, write_line
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
-from lucid_train.recording.values import short_text
 from lucid_train.recording.writer import is_gone, last_writer, this_process
 from lucid_train.training.plan import schedule_text
 from lucid_train.training.run import Run
@@ -39,8 +37,9 @@ class EventLog(Callback):
     request. How far the run has come is noted once per heartbeat, from a thread, at no cost to the step.
 
     A line is an object with "event", the event's class; "time", in seconds since 1970; what the event carries; and
-    "run", what has changed in the run since the previous line. NaN and the infinities are the strings "nan", "inf" and
-    "-inf", which `float` reads. Values of your own events that are not JSON are recorded by their repr.
+    "run", what has changed in the run since the previous line; its "history" and "evaluations" are what was added to
+    them. NaN and the infinities are the strings "nan", "inf" and "-inf", which `float` reads. Values of your own events
+    that are not JSON are recorded by their repr.
 
     A run that continues, in this process or another, continues the same file. Lines beyond the point from which it is
     resumed are cut off, so that the log ends up like that of an uninterrupted run. A file that holds epochs of another
@@ -77,19 +76,17 @@ class EventLog(Callback):
         return {}  # nothing here changes the training: a run may be resumed with another log, or none
 
     def on_fit_start(self, event: FitStart) -> None:
-        run, model, monitor = event.run, event.run.model, _monitored(event.run.callbacks)
+        run, model, monitor = event.run, event.run.model, event.run.monitored
         file, point = _opened(self.path, run)
-        self._writer = _Writer(run, file, self.heartbeat or 0.0)
+        self._writer = _Writer(run, file, self.heartbeat or 0.0, point.epochs, point.evaluations)
         fields = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
             "writer": this_process(),
             "callbacks": [_described(callback, run) for callback in run.callbacks],
             "monitored": None if monitor is None else [monitor.name, monitor.mode],
-            "model": None if model is None else {"name": type(model).__name__, "parameters": parameter_count(model)},
+            "model": None if model is None else {"name": object_name(model), "parameters": parameter_count(model)},
             "open_step": open_step(run),
-            "history": list(map(pack_record, run.history[point.epochs :])),
-            "evaluations": list(map(pack_record, run.history.evaluations[point.evaluations :])),
         }
         self._writer.open(fields)
 
@@ -110,6 +107,9 @@ class _Writer:
     run: Run
     file: IO[bytes]
     heartbeat: float
+    # How many epochs, and evaluations within epochs, the log has.
+    epochs: int
+    evaluations: int
     # What the log says of the run so far.
     _known: dict[str, Any] = field(factory=dict, init=False)
     _written: float = field(default=0.0, init=False)
@@ -132,7 +132,12 @@ class _Writer:
                 raise failure
             state = pack_fields(RUN_FIELDS, self.run)
             changes = {name: value for name, value in state.items() if (name, value) not in self._known.items()}
+            history = self.run.history
+            epochs, evaluations = history[self.epochs :], history.evaluations[self.evaluations :]
+            added = {"history": pack_records(epochs), "evaluations": pack_records(evaluations)}
+            changes |= {name: records for name, records in added.items() if records}
             self._append(event, fields, changes)
+            self.epochs, self.evaluations = len(history), len(history.evaluations)
 
     def close(self, event: FitEnd) -> None:
         """Write the last line and close the file."""
@@ -194,17 +199,5 @@ def _claimed(path: Path) -> IO[bytes]:
 
 def _described(callback: Callback, run: Run) -> dict[str, Any]:
     """Return what a display shows of a callback."""
-    described: dict[str, Any] = {"name": object_name(callback)}
-    if not isinstance(callback, FunctionListener):
-        described["repr"] = short_text(callback)
-    if callback.schedules():
-        described["schedule"] = short_text(callback, lambda each: schedule_text(each, run))
-    return described
-
-
-def _monitored(callbacks: Iterable[Callback]) -> Monitor | None:
-    """Return the metric that a run is judged by: the one chosen for a display, else that of the first callback."""
-    found = [(callback, monitor) for callback in callbacks if (monitor := callback.monitored()) is not None]
-    # A display changes nothing: the training depends on none of its settings, and it keeps no checkpoints.
-    found.sort(key=lambda each: bool(each[0].settings()) or each[0].checkpoints() is not None)
-    return found[0][1] if found else None
+    schedule = short_text(callback, lambda each: schedule_text(each, run)) if callback.schedules() else None
+    return {"name": object_name(callback), "repr": short_text(callback), "schedule": schedule}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import logging
-import math
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from logging import ERROR, INFO, Logger, getLogger
 from time import monotonic
 from typing import Any, final
 
@@ -26,15 +25,17 @@ from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
+from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, choice, flag, metric_name, real_number
 
 
-def _instance(name: str, value: object, *, kind: type | tuple[type, ...], words: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name!r} must be {words}: {value!r}")
+def _instance(name: str, value: object, *, kinds: tuple[type, ...]) -> None:
+    if not isinstance(value, kinds):
+        names = [f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.") for kind in kinds]
+        raise TypeError(f"{name!r} must be a {' or a '.join(names)}: {value!r}")
 
 
 @final
@@ -72,9 +73,7 @@ class RichLogger(Callback):
             the console may set them too.
     """
 
-    console: Console | None = field(
-        default=None, validator=checked(_instance, kind=Console, words="a rich.console.Console")
-    )
+    console: Console | None = field(default=None, validator=checked(_instance, kinds=(Console,)))
     bars: bool = field(default=True, kw_only=True, validator=checked(flag))
     rows: bool = field(default=True, kw_only=True, validator=checked(flag))
     header: bool = field(default=True, kw_only=True, validator=checked(flag))
@@ -84,15 +83,9 @@ class RichLogger(Callback):
     refresh_per_second: float = field(default=10, kw_only=True, validator=checked(real_number, above=0, most=10))
     heartbeat: float | None = field(default=None, kw_only=True, validator=checked(real_number, above=0))
     timings: bool = field(default=False, kw_only=True, validator=checked(flag))
-    log: logging.Logger | str | None = field(
-        default=None,
-        kw_only=True,
-        validator=checked(_instance, kind=(logging.Logger, str), words="a logging.Logger or the name of one"),
-    )
-    theme: RichTheme | None = field(
-        default=None, kw_only=True, validator=checked(_instance, kind=RichTheme, words="a rich.theme.Theme")
-    )
-    _session: _Session | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    log: Logger | str | None = field(default=None, kw_only=True, validator=checked(_instance, kinds=(Logger, str)))
+    theme: RichTheme | None = field(default=None, kw_only=True, validator=checked(_instance, kinds=(RichTheme,)))
+    _session: _Session = field(init=False, repr=False, metadata=TRANSIENT)
 
     def monitored(self) -> Monitor | None:
         return None if self.monitor is None else Monitor(self.monitor, self.mode)
@@ -107,29 +100,26 @@ class RichLogger(Callback):
         self._session.open()
 
     def on_epoch_start(self, event: EpochStart) -> None:
-        if self._session is not None:
-            self._session.introduce()
-            self._session.throughput.start_epoch()
+        self._session.introduce()
+        self._session.throughput.start_epoch()
 
     def on_evaluate_start(self, event: EvaluateStart) -> None:
-        if self._session is not None:
-            self._session.introduce()
-            self._session.throughput.start_evaluation()
+        self._session.introduce()
+        self._session.throughput.start_evaluation()
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        if self._session is not None:
-            self._session.throughput.end_evaluation()
-            if event.within_epoch:
-                self._session.show(event.run.history.evaluations[-1])
+        self._session.throughput.end_evaluation()
+        if event.within_epoch:
+            self._session.show(event.run.history.evaluations[-1])
 
     def on_epoch_report(self, event: EpochReport) -> None:
-        if self._session is not None:
-            self._session.throughput.end_epoch(event.record)
-            self._session.show(event.record)
+        self._session.throughput.end_epoch(event.record)
+        self._session.show(event.record)
 
     def on_fit_end(self, event: FitEnd) -> None:
-        session, self._session = self._session, None
-        if session is not None:
+        if hasattr(self, "_session"):  # it is not where FitStart failed
+            session = self._session
+            del self._session
             session.close(event)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RichLogger:
@@ -150,7 +140,7 @@ class _Session:
         self._run = run
         self._console = console = current_console() if logger.console is None else logger.console
         self._theme = Theme.of(console, logger.theme)
-        self._log = logging.getLogger(logger.log) if isinstance(logger.log, str) else logger.log
+        self._log = getLogger(logger.log) if isinstance(logger.log, str) else logger.log
         # A console that records is for a picture: it gets the table, wherever its output goes.
         picture = console.is_jupyter or console.record
         self._plain = not picture and (not console.is_terminal or console.is_dumb_terminal)
@@ -160,11 +150,8 @@ class _Session:
         self._heart = Ticker(min(1.0, (logger.heartbeat or 0) / 4), self._beat)
         self._shown_at = monotonic()
         self._introduced = False
-        # The metric whose best value is marked: that of the logger, of the recorded run, of the first callback that has
-        # one; by default "val_loss" once there is one, until then "loss".
-        recorded: Monitor | None = getattr(run, "monitored", None)
-        chosen = [logger.monitored(), recorded, *(each.monitored() for each in run.callbacks)]
-        self._monitor = next(filter(None, chosen), None)
+        # The metric whose best value is marked; by default "val_loss" once there is one, until then "loss".
+        self._monitor = logger.monitored() or run.monitored
         self._by_default = self._monitor is None
         self._best: Record | None = None
         for record in records(run.history):
@@ -199,13 +186,13 @@ class _Session:
         try:
             self._heart.stop()
             if self._logger.summary:
-                level = logging.ERROR if event.status == "failed" else logging.INFO
+                level = ERROR if event.status == "failed" else INFO
                 entries = summary_entries(event, self.throughput, self._monitor, self._best)
                 last = [*([] if self._plain else [Text("")]), *self._entries(entries, level)]
         finally:
             self._output.close(last)
         if (error := self._output.error) is not None:
-            warning = RuntimeWarning(f"RichLogger could not show everything, {type(error).__name__}: {error}")
+            warning = RuntimeWarning(f"RichLogger could not show everything, {error_text(error)}")
             warning.__cause__ = error  # for whoever makes it an error, as the command line does
             warnings.warn(warning, stacklevel=2)
 
@@ -223,10 +210,10 @@ class _Session:
         bars.unfinished = lambda: screen.unfinished
         return screen
 
-    def _entries(self, entries: list[Entry], level: int = logging.INFO) -> list[Text]:
+    def _entries(self, entries: list[Entry], level: int = INFO) -> list[Text]:
         return self._rendered(as_line(entries), lambda: as_lines(entries, self._theme, self._console.width), level)
 
-    def _rendered(self, text: str, styled: Callable[[], list[Text]], level: int = logging.INFO) -> list[Text]:
+    def _rendered(self, text: str, styled: Callable[[], list[Text]], level: int = INFO) -> list[Text]:
         """Log a line, and return what the console shows: the same line if it is plain, else `styled`."""
         if self._log is not None:
             self._log.log(level, "%s", text)
@@ -241,12 +228,8 @@ class _Session:
                 self._monitor, self._best = Monitor(name, self._logger.mode), None
         if self._monitor is None:
             return None
-        name = self._monitor.name
-        best = None if self._best is None else self._best.metrics[name]
-        if not self._monitor.is_better(metrics.get(name, math.nan), than=best):
-            return None
-        self._best = record
-        return name
+        before, self._best = self._best, self._monitor.best_of([record], self._best)
+        return None if self._best is before else self._monitor.name
 
     def _beat(self) -> None:
         if monotonic() - self._shown_at < (self._logger.heartbeat or 0):

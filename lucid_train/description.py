@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_LONGEST_TEXT = 1000
+
 
 def object_name(value: Any) -> str:
     """Return the name of a function or class, and the class's name of any other object."""
@@ -45,6 +47,24 @@ def hook_name(hook: Any, owner: str | None = None) -> str:
     if owner is None and itself is not None and not inspect.ismodule(itself):  # as it is of a function written in C
         owner = (itself if isinstance(itself, type) else type(itself)).__name__
     return name if owner is None else f"{owner}.{name}"
+
+
+def short_text(value: Any, text_of: Callable[[Any], str] = repr) -> str:
+    """Return the repr of a value, or its str, cut to a limit; a value whose repr raises is described by its class."""
+    try:
+        text = text_of(value)
+    except Exception as error:
+        text = f"<{type(value).__name__}, whose {text_of.__name__} raises {type(error).__name__}>"
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
+
+
+def error_text(error: BaseException) -> str:
+    """Return an exception as the last line of its traceback has it.
+
+    >>> error_text(ValueError("no such metric")), error_text(ZeroDivisionError())
+    ('ValueError: no such metric', 'ZeroDivisionError')
+    """
+    return f"{type(error).__name__}: {short_text(error, str)}".rstrip(": ")
 
 
 def add_note(error: BaseException, note: str) -> None:

@@ -144,13 +144,11 @@ class History(Sequence[EpochRecord]):
             KeyError: If no epoch has the metric.
             ValueError: If it is NaN in every epoch.
         """
-        monitor, best, best_index = Monitor(name, mode), None, None
-        for index, value in enumerate(self.metric(name)):
-            if monitor.is_better(value, than=best):
-                best, best_index = value, index
-        if best_index is None:
+        self.metric(name)  # refuses a name that is unknown
+        best = Monitor(name, mode).best_of(self)
+        if best is None:
             raise ValueError(f"{name!r} must be a number in at least one epoch: it is NaN in all {len(self)}")
-        return self[best_index]
+        return best
 
     def columns(self) -> list[str]:
         """Return the names of the columns of `to_csv` and `arrays`.

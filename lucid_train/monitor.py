@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
 
 from attrs import define, field
 
 from lucid_train.validation import checked, choice, metric_name, real_number
 
 Mode = Literal["min", "max"]
+Record = TypeVar("Record", bound=Any)
 
 
 @define(frozen=True)
@@ -37,6 +38,19 @@ class Monitor:
         if than is None or math.isnan(than):
             return True
         return (than - value if self.mode == "min" else value - than) > self.min_delta
+
+    def best_of(self, records: Iterable[Record], best: Record | None = None) -> Record | None:
+        """Return the record with the best value in its `metrics`, the first of equals.
+
+        Args:
+            records: The records, epochs of a history for example.
+            best: The best of those before.
+        """
+        for record in records:
+            value = record.metrics.get(self.name, math.nan)
+            if self.is_better(value, than=None if best is None else best.metrics[self.name]):
+                best = record
+        return best
 
     def read(self, metrics: Mapping[str, float], *, evaluated: bool) -> float | None:
         """Return the metric of an epoch, or None if the epoch lacks it because it was not evaluated.

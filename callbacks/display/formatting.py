@@ -179,14 +179,19 @@ def stack(lines: Iterable[Text]) -> Group:
     return Group(Text("\n", no_wrap=True, overflow="ignore").join(lines))
 
 
-def flow(parts: Iterable[Text], width: int, gap: str = "  ", indent: int = 0) -> list[Text]:
-    """Return texts in as few lines of this width as hold them in order, all but the first indented."""
+def flow(parts: Iterable[Text], width: int, indent: int = 0) -> list[Text]:
+    """Return texts in as few lines of this width as hold them in order, all but the first indented.
+
+    A text that is longer than a line is split into words, and a word that is into pieces.
+    """
     lines: list[Text] = []
     for part in parts:
-        if lines and lines[-1].cell_len + len(gap) + part.cell_len <= width:
-            lines[-1].append(gap).append_text(part)
-        else:
-            lines.append(join([Text(" " * (indent if lines else 0)), part], ""))
+        words = [part] if part.cell_len <= width - indent else list(filter(None, part.split(" ")))
+        for word, gap in zip(words, ["  ", *" " * len(words)], strict=False):
+            if lines and lines[-1].cell_len + len(gap) + word.cell_len <= width:
+                lines[-1].append(gap).append_text(word)
+            else:
+                lines.append(join([Text(" " * (indent if lines else 0)), word], ""))
     for line in lines:
         line.rstrip()
     return [piece for line in lines for piece in _folded(line, width)]

@@ -51,18 +51,12 @@ def as_lines(entries: Sequence[Entry], theme: Theme, width: int) -> list[Text]:
     space = width - margin - room - 2
     lines = []
     for entry in entries:
-        # A part that is too long for a line is split into words. The empty words make the gap between parts wider.
-        words = [
-            word
-            for part in entry.parts
-            for word in ([part, ""] if theme.width(part) <= space else [*part.split(" "), ""])
-        ]
-        indent = room + 2 if all(theme.width(word) <= space for word in words) else 2
-        parts = [theme.cell(entry.label, room, entry.style, left=True), Text(""), *map(theme.text, words)]
+        parts = [theme.cell(entry.label, room, entry.style, left=True), *map(theme.text, entry.parts)]
         if entry.curve:
             curve = formatting.curve(entry.curve, min(_WIDEST_CURVE, space), ascii_only=theme.ascii_only)
             parts.append(Text(curve, style=theme.styles["lucid.curve"], end=""))
-        lines += [Text(" " * margin, end="") + line for line in formatting.flow(parts, width - margin, " ", indent)]
+        indent = room + 2 if space >= 20 else 2
+        lines += [Text(" " * margin, end="") + line for line in formatting.flow(parts, width - margin, indent)]
     return lines
 
 
@@ -71,7 +65,7 @@ def header_entries(run: Run) -> list[Entry]:
     entries = []
     if run.model is not None:
         count = parameter_count(run.model)
-        parts = [type(run.model).__name__, "" if count is None else formatting.plural(count, "parameter")]
+        parts = [object_name(run.model), "" if count is None else formatting.plural(count, "parameter")]
         entries.append(Entry("model", [", ".join(filter(None, parts))]))
     first = len(run.history) + 1
     span = formatting.plural(run.epochs, "epoch") if first == 1 else f"epochs {first} to {run.epochs}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 
 from attrs import define, field
 from rich.text import Text
@@ -51,7 +50,9 @@ def line(record: Record, epochs: int, best: str | None) -> str:
     epoch = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"
     step = f"step {record.step}" if isinstance(record, EvaluationRecord) else ""
     metrics = [f"{name} {formatting.metric(value)}{'*' * (name == best)}" for name, value in record.metrics.items()]
-    return "  ".join(filter(None, [epoch, step, *metrics, _rates(record), formatting.seconds(record.seconds)]))
+    return "  ".join(
+        filter(None, [epoch, step, *metrics, " ".join(_rates(record)), formatting.seconds(record.seconds)])
+    )
 
 
 @define(eq=False)
@@ -118,30 +119,26 @@ class Table:
     def _card(self, record: Record, epochs: int, best: str | None, width: int) -> list[Text]:
         theme = self._theme
         indent = 2 if width >= 30 else 1
-        head = [theme.text(f"epoch {record.epoch:{len(str(epochs))}}", "epoch")]
-        if rates := _rates(record):
-            # A line may end where a rate ends or changes, or at spaces if need be.
-            pieces = re.split("(?<=,) | (?=-> )", rates)
-            pieces = pieces if max(map(len, pieces)) <= width - indent else rates.split(" ")
-            head += flow([theme.text(piece, "rate") for piece in pieces], width - indent, " ")
-        head.append(theme.text(_time_text(record), "time"))
-        room, digits = max(map(theme.width, record.metrics), default=0), formatting.METRIC_WIDTH
-        if room + digits + 4 > width:
-            room = digits = 0
-        parts = []
+        head = [
+            theme.text(f"epoch {record.epoch:{len(str(epochs))}}", "epoch"),
+            *(theme.text(each, "rate") for each in _rates(record)),
+            theme.text(_time_text(record), "time"),
+        ]
+        room = max(map(theme.width, record.metrics), default=0)
+        grid = []
         for name, value in record.metrics.items():
-            number = formatting.metric(value).rjust(digits) + ("*" if name == best else " " * (digits > 0))
+            number = formatting.metric(value).rjust(formatting.METRIC_WIDTH) + ("*" if name == best else " ")
             cells = theme.cell(name, room, "label", left=True), theme.text(number, _style(value, name == best))
-            parts.append(join(cells, " "))
-        grid = flow(parts, width - indent)
-        return [*flow(head, width, indent=indent), *(Text(" " * indent, end="") + part for part in grid)]
+            grid.append(join(cells, " "))
+        return [*flow(head, width, indent), *(Text(" " * indent, end="") + part for part in flow(grid, width - indent))]
 
 
-def _rates(record: Record) -> str:
-    """Return the rates that an epoch used and those for the next; nothing of an evaluation."""
+def _rates(record: Record) -> list[str]:
+    """Return the rates that an epoch used, and those for the next if they are others; nothing of an evaluation."""
     if isinstance(record, EvaluationRecord) or not record.lr:
-        return ""
-    return "lr " + " -> ".join(filter(None, formatting.rates_and_next(record.lr, record.last_lr)))
+        return []
+    used, following = formatting.rates_and_next(record.lr, record.last_lr)
+    return [f"lr {used}", f"-> {following}"] if following else [f"lr {used}"]
 
 
 def _time_text(record: Record) -> str:

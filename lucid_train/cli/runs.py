@@ -87,7 +87,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     listener = FunctionListener(Subscription(FitStart), lambda event: recorded.add(event.run.monitored))
     histories = [replay(log, [listener]) for log in arguments.logs]
     monitor = _criterion(arguments, histories, recorded)
-    bests = [_best(history, monitor) for history in histories]
+    bests = [monitor.best_of(records(history)) for history in histories]
     values = [math.nan if best is None else best.metrics[monitor.name] for best in bests]
     known = [value for value in values if not math.isnan(value)]
     winner = (min if monitor.mode == "min" else max)(known, default=math.nan)
@@ -117,16 +117,6 @@ def _criterion(arguments: argparse.Namespace, histories: Sequence[History], reco
         default = next((name for name in ("val_loss", "loss", *known) if name in known), "metric")
         monitor = Monitor(arguments.monitor or default)
     return evolve(monitor, mode=arguments.mode or monitor.mode)
-
-
-def _best(history: History, monitor: Monitor) -> Record | None:
-    """Return the best epoch, or evaluation within one, or None if none has the metric."""
-    best: Record | None = None
-    for record in records(history):
-        value = record.metrics.get(monitor.name, math.nan)
-        if monitor.is_better(value, than=None if best is None else best.metrics[monitor.name]):
-            best = record
-    return best
 
 
 def _place(record: Record) -> str:

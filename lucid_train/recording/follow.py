@@ -26,50 +26,44 @@ _PAUSES = 3.0
 _SILENCE = 30.0
 
 
-@define(eq=False)
-class Follower:
-    """Reads the lines that are added to a log, and notices when the log was cut or replaced: the run was resumed."""
+def new_lines(path: Path, last: Line | None) -> tuple[bool, list[Line]]:
+    """Return whether the lines of a log that were read before are gone, and its new lines, which are all lines if so.
 
-    path: Path
-    # The last line that was read.
-    _last: Line | None = field(default=None, init=False)
+    They are gone when the log was cut or replaced, because the run was resumed. A file that does not exist yet has no
+    lines.
 
-    def poll(self) -> tuple[bool, list[Line]]:
-        """Return whether the lines read before are gone, and the new lines, which are all lines if so.
+    Args:
+        path: The log.
+        last: The last line that was read, or None.
 
-        A file that does not exist yet has no lines.
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not the log of a run.
+    """
+    try:
+        following = _following(path, last)
+        gone = following is None
+        return gone, list(read_log(path) if following is None else following)
+    except FileNotFoundError:
+        return False, []  # renamed a moment ago, or not created yet
+    except ValueError:
+        if gone or _following(path, last) is not None:
+            raise
+        return False, []  # it was cut while it was read; the next call notices
 
-        Raises:
-            OSError: If the file cannot be read.
-            ValueError: If it is not the log of a run.
-        """
-        try:
-            following = self._following()
-            gone = following is None
-            lines = list(read_log(self.path) if following is None else following)
-        except FileNotFoundError:
-            return False, []  # renamed a moment ago, or not created yet
-        except ValueError:
-            if gone or self._following() is not None:
-                raise
-            return False, []  # it was cut while it was read; the next poll notices
-        if lines or gone:
-            self._last = lines[-1] if lines else None
-        return gone, lines
 
-    def _following(self) -> Iterator[Line] | None:
-        """Return the lines after the last one, or None if that is no longer where it was.
+def _following(path: Path, last: Line | None) -> Iterator[Line] | None:
+    """Return the lines after the last one, or None if that is no longer where it was.
 
-        The file is opened each time: a network file system looks only then for what another machine has written.
-        """
-        last = self._last
-        if last is None:
-            return read_log(self.path)
-        lines = read_log(self.path, offset=last.begin, number=last.number - 1)
-        with suppress(ValueError):
-            if next(lines, None) == last:
-                return lines
-        return None
+    The file is opened each time: a network file system looks only then for what another machine has written.
+    """
+    if last is None:
+        return read_log(path)
+    lines = read_log(path, offset=last.begin, number=last.number - 1)
+    with suppress(ValueError):
+        if next(lines, None) == last:
+            return lines
+    return None
 
 
 @define(eq=False)
@@ -90,17 +84,15 @@ class Watch:
     patience: float | None = field(default=None, validator=checked(real_number, above=0))
     stay: bool = False
     player: Player = field(init=False)
-    _follower: Follower = field(init=False)
+    _last: Line | None = field(default=None, init=False)
     _starts: set[float] = field(factory=set, init=False)
     _received: float = field(factory=time.monotonic, init=False)
-    _last_time: float = field(default=math.nan, init=False)
     _pause: float = field(default=0.0, init=False)
     _heartbeat: float = field(default=0.0, init=False)
     _silent: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.player = Player(self.path, tuple(self.callbacks()), pace=1.0)
-        self._follower = Follower(self.path)
 
     def follow(self) -> str:
         """Follow the run to its end and return its status; Ctrl-C ends the watching, not the run.
@@ -128,16 +120,17 @@ class Watch:
         """Replay the new lines; return whether the run is over."""
         # Checked before the log is read, so that the writer's last lines are in it.
         gone = is_gone(self.player.run.writer)
-        rewound, lines = self._follower.poll()
+        rewound, lines = new_lines(self.path, self._last)
         if rewound:
+            self._last = None
             self.player.close("failed", f"the run died {self.player.place()}")
             self.player = Player(self.path, tuple(self.callbacks()), muted=True, pace=1.0)
         if lines:
             self._play(lines)
             return False
         player, silence = self.player, time.monotonic() - self._received
-        if player.playing and gone:
-            player.run.tick(self._last_time, restart=True)  # the time since then is not the run's
+        if player.playing and gone and self._last is not None:
+            player.run.tick(self._last.time, restart=True)  # the time since then is not the run's
             player.close("failed", f"the run died {player.place()}: its process is gone")
         if player.playing:
             self._warn_of_silence(silence)
@@ -155,9 +148,9 @@ class Watch:
                 self._starts.add(line.time)
                 beat = line.fields.get("heartbeat")
                 self._heartbeat, self._pause = float(beat) if is_number(beat) else 0.0, 0.0
-            elif line.time > self._last_time:
-                self._pause = max(self._pause, line.time - self._last_time)
-            self._last_time = line.time
+            elif self._last is not None:
+                self._pause = max(self._pause, line.time - self._last.time)
+            self._last = line
             self.player.play(line)
         self._received = time.monotonic() - age
 

@@ -6,18 +6,18 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
-from lucid_train.events import EvaluateEnd, EvaluateStart, Event, FitError, StepEnd, event_classes, find_event_class
+from lucid_train.description import error_text, short_text
+from lucid_train.events import EpochReport, Event, StepEnd, event_classes, find_event_class
 from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.metrics import NoUpdate, to_metrics
 from lucid_train.recording import values
 from lucid_train.training.run import Run
 from lucid_train.validation import one_of
 
-Record = TypeVar("Record", EpochRecord, EvaluationRecord)
 _Read = Callable[[str, Any], Any]
 
 FORMAT = 1
@@ -25,10 +25,11 @@ LONGEST_LINE = 1 << 26
 # Seconds since 1970 in the year 33658.
 _END_OF_TIME = 1e12
 LIBRARY_EVENTS = {cls.__name__: cls for cls in event_classes() if cls.__module__ == Event.__module__}
-# What a line says of the run when it has changed.
+# What a line says of the run when it has changed. What has been added to the history it says too, record by record.
 RUN_FIELDS = ("epochs", "steps_per_epoch", "evaluate_every", "evaluate_steps", "epoch", "step", "reason", "last_lr")
-# The run says the rest: its batches are not recorded, its history is, record by record.
-_NOT_RECORDED = {"run", "batch", "history"}
+ADDED_FIELDS = ("history", "evaluations")
+# The run says the rest; its batches are not recorded.
+_NOT_RECORDED = {"run", "batch", "history", "record"}
 _FIELDS: dict[type, tuple[str, ...]] = {
     cls: tuple(f.name for f in attrs.fields(cls) if f.name not in _NOT_RECORDED)
     for cls in (*LIBRARY_EVENTS.values(), EpochRecord, EvaluationRecord)
@@ -71,7 +72,7 @@ def write_line(event: str, time: float, fields: Mapping[str, Any], run: Mapping[
     line = json.dumps(entries, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
     if len(line) <= LONGEST_LINE or "fields" not in fields:
         return line
-    own = {name: {"!repr": values.short_text(value)} for name, value in fields["fields"].items()}
+    own = {name: {"!repr": short_text(value)} for name, value in fields["fields"].items()}
     return write_line(event, time, {**fields, "fields": own}, run)
 
 
@@ -131,18 +132,9 @@ def read_fields(names: Iterable[str], packed: Mapping[str, Any]) -> dict[str, An
     return {name: _FORMS[name][1](name, packed.get(name)) for name in names}
 
 
-def pack_record(record: EpochRecord | EvaluationRecord) -> dict[str, Any]:
-    """Return a record of the history as JSON."""
-    return pack_fields(_FIELDS[type(record)], record)
-
-
-def read_record(cls: type[Record], packed: Any) -> Record:
-    """Return a record of the history, given as JSON; the fields of a line that holds one will do.
-
-    Raises:
-        ValueError: If it lacks what a record of this class has.
-    """
-    return cls(**read_fields(_FIELDS[cls], values.read_json("record", packed, dict)))
+def pack_records(records: Iterable[EpochRecord | EvaluationRecord]) -> list[dict[str, Any]]:
+    """Return records of the history as JSON."""
+    return [pack_fields(_FIELDS[type(record)], record) for record in records]
 
 
 def pack_event(event: Event) -> dict[str, Any]:
@@ -154,15 +146,11 @@ def pack_event(event: Event) -> dict[str, Any]:
     packed = pack_fields(_FIELDS[cls], event)
     if isinstance(event, StepEnd) and not event.updated:
         packed["updated"] = False
-    if isinstance(event, FitError):
-        packed |= pack_fields(("status", "reason"), event.run)
-    if isinstance(event, EvaluateEnd) and event.within_epoch:
-        packed |= pack_fields(("seconds",), event.run.history.evaluations[-1])
     return packed
 
 
 def read_event(line: Line, run: Run) -> Event | None:
-    """Return the event of a line, or None if its class is not defined here.
+    """Return the event of a line up to which the run has been brought, or None if its class is not defined here.
 
     Raises:
         ValueError: If the line does not hold what the event carries.
@@ -171,9 +159,11 @@ def read_event(line: Line, run: Run) -> Event | None:
     if cls is None:
         return None
     if cls in _FIELDS:
-        # Older logs have no evaluations within epochs, nor the step at which one takes place.
-        older = {"step": run.step, "within_epoch": False} if cls in (EvaluateStart, EvaluateEnd) else {}
-        fields = read_fields(_FIELDS[cls], older | line.fields)
+        fields = read_fields(_FIELDS[cls], line.fields)
+        if cls is EpochReport:
+            if not run.history:
+                raise ValueError("no epoch has ended")
+            fields["record"] = run.history[-1]
         if "output" in fields and not line.fields.get("updated", True):
             fields["output"] = NoUpdate(fields["output"])
         return cls(run=run, **fields)
@@ -194,9 +184,12 @@ def _read_output(name: str, packed: Any) -> Any:
     return (values.read_metrics if isinstance(packed, dict) else values.read_number)(name, packed)
 
 
-def _pack_error(error: BaseException) -> str:
-    """Return an exception as the last line of its traceback has it."""
-    return f"{type(error).__name__}: {values.short_text(error, str)}".rstrip(": ")
+def _read_records(cls: type) -> _Read:
+    def read(name: str, packed: Any) -> Any:
+        entries = (values.read_json(name, each, dict) for each in values.read_json(name, packed, list))
+        return [cls(**read_fields(_FIELDS[cls], each)) for each in entries]
+
+    return read
 
 
 def _or_null(read: _Read) -> _Read:
@@ -212,13 +205,14 @@ _FORMS: dict[str, tuple[Callable[[Any], Any], _Read]] = {
     name: (pack, read)
     for names, pack, read in (
         ("epoch epochs step steps", _as_it_is, values.read_count),
-        ("error", _pack_error, lambda name, packed: RecordedError(str(packed))),
+        ("error", error_text, lambda name, packed: RecordedError(str(packed))),
         ("evaluate_every evaluate_steps", _as_it_is, _or_null(partial(values.read_count, least=1))),
+        ("evaluations", pack_records, _read_records(EvaluationRecord)),
+        ("history", pack_records, _read_records(EpochRecord)),
         ("lr last_lr", values.pack_rates, values.read_rates),
         ("metrics", values.pack_metrics, values.read_metrics),
         ("output", _pack_output, _or_null(_read_output)),
         ("reason", _as_it_is, _or_null(partial(values.read_json, kind=str))),
-        ("record", pack_record, lambda name, packed: read_record(EpochRecord, packed)),
         ("seconds", values.pack_number, values.read_number),
         ("status", _as_it_is, partial(one_of, choices=("completed", "stopped", "interrupted", "failed"))),
         ("steps_per_epoch", _as_it_is, _or_null(values.read_count)),

@@ -11,19 +11,20 @@ import numpy as np
 from attrs import define, field
 
 from lucid_train.callback import Callback, Scheduled
-from lucid_train.history import EpochRecord, EvaluationRecord
+from lucid_train.history import EpochRecord
 from lucid_train.monitor import Monitor
-from lucid_train.recording.lines import RUN_FIELDS, read_fields, read_record
+from lucid_train.recording.lines import ADDED_FIELDS, RUN_FIELDS, read_fields
 from lucid_train.recording.values import read_count, read_json
 from lucid_train.training.run import Run
 
 
+@define(eq=False, repr=False)
 class RecordedCallback(Callback):
-    """Placeholder for a callback: its class has the recorded name, its repr is the recorded one."""
+    """Placeholder for a callback, with its name and repr, and a schedule of which no more is known, if it had one."""
 
-    text = ""
-    # One, of which no more is known than its text, if the callback advanced a schedule.
-    scheduled: tuple[Scheduled, ...] = ()
+    __name__: str
+    text: str
+    scheduled: tuple[Scheduled, ...]
 
     def __repr__(self) -> str:
         return self.text
@@ -32,10 +33,12 @@ class RecordedCallback(Callback):
         return self.scheduled
 
 
+@define(eq=False)
 class RecordedModel:
-    """Placeholder for a model: it has as many parameters, without values."""
+    """Placeholder for a model: it has its name and as many parameters, without values."""
 
-    size: int | None = None
+    __name__: str
+    size: int | None
 
     def parameters(self) -> list[Any]:
         """Return one array of the right size, which takes no memory.
@@ -57,9 +60,7 @@ def read_callback(packed: Any) -> Callback:
     entry = read_json("callback", packed, dict)
     schedule = entry.get("schedule")
     scheduled = () if schedule is None else (Scheduled(text=str(schedule)),)
-    text = str(entry.get("repr"))
-    placeholder: Callback = _instance(entry.get("name"), RecordedCallback, text=text, scheduled=scheduled)
-    return placeholder
+    return RecordedCallback(str(entry.get("name")), str(entry.get("repr")), scheduled)
 
 
 def read_model(packed: Any) -> RecordedModel | None:
@@ -72,9 +73,7 @@ def read_model(packed: Any) -> RecordedModel | None:
         return None
     entry = read_json("model", packed, dict)
     size = entry.get("parameters")
-    size = None if size is None else read_count("parameters", size)
-    placeholder: RecordedModel = _instance(entry.get("name"), RecordedModel, size=size)
-    return placeholder
+    return RecordedModel(str(entry.get("name")), None if size is None else read_count("parameters", size))
 
 
 def read_monitor(packed: Any) -> Monitor | None:
@@ -91,13 +90,6 @@ def read_monitor(packed: Any) -> Monitor | None:
     raise ValueError(f"'monitored' must be a metric and its mode: {packed!r:.80}")
 
 
-def _instance(name: Any, base: type, **attributes: Any) -> Any:
-    """Return an instance of a new class of the recorded name."""
-    if not isinstance(name, str) or not name.isprintable() or len(name) > 100:
-        raise ValueError(f"'name' must be the name of a class: {name!r:.100}")
-    return type(name, (base,), attributes)()
-
-
 @define(eq=False)
 class RecordedRun(Run):
     """A run that has taken place, as the lines of its log tell it.
@@ -108,13 +100,12 @@ class RecordedRun(Run):
     Attributes:
         callbacks: Placeholders for its callbacks, in list order.
         writer: The process that recorded it.
-        monitored: The metric that the run was judged by, or None if none had been chosen.
     """
 
     pace: float = 0.0
     _recorded: tuple[Callback, ...] = field(default=(), init=False)
     writer: Any = field(default=None, init=False)
-    monitored: Monitor | None = field(default=None, init=False)
+    _monitored: Monitor | None = field(default=None, init=False)
     _rates: tuple[float, ...] = field(default=(), init=False)
     _time: float = field(default=0.0, init=False)
     _since: float = field(factory=monotonic, init=False)
@@ -124,6 +115,10 @@ class RecordedRun(Run):
     def callbacks(self) -> tuple[Callback, ...]:
         """Placeholders for the callbacks of the recorded run."""
         return self._recorded
+
+    @property
+    def monitored(self) -> Monitor | None:
+        return self._monitored
 
     def clock(self) -> float:
         return max(self._time, min(self._latest, self._time + (monotonic() - self._since) * self.pace))
@@ -142,12 +137,8 @@ class RecordedRun(Run):
         Raises:
             ValueError: If something in it is of the wrong kind.
         """
-        for record in read_json("history", fields.get("history", []), list):
-            self.add(read_record(EpochRecord, record))
-        for record in read_json("evaluations", fields.get("evaluations", []), list):
-            self.history.evaluations.append(read_record(EvaluationRecord, record))
         self._recorded = tuple(map(read_callback, read_json("callbacks", fields.get("callbacks"), list)))
-        self.monitored = read_monitor(fields.get("monitored"))
+        self._monitored = read_monitor(fields.get("monitored"))
         self.writer = fields.get("writer")
         self.model = read_model(fields.get("model"))
         self._progress.phase = "between"
@@ -160,9 +151,14 @@ class RecordedRun(Run):
         Raises:
             ValueError: If a value is of the wrong kind.
         """
-        for name, value in read_fields(changes.keys() & RUN_FIELDS, changes).items():
+        for name, value in read_fields(changes.keys() & {*RUN_FIELDS, *ADDED_FIELDS}, changes).items():
             if name == "last_lr":
                 self._rates = value
+            elif name == "history":
+                for record in value:
+                    self._add(record)
+            elif name == "evaluations":
+                self.history.evaluations += value
             elif name in ("epoch", "step", "steps_per_epoch"):
                 setattr(self._progress, name, value)
             elif name != "reason" or not self.stopping:  # a callback of the replay may have stopped it for its own
@@ -171,12 +167,7 @@ class RecordedRun(Run):
         groups = [{"lr": rate} for rate in self._rates]
         self.optimizer = SimpleNamespace(param_groups=groups) if groups else None
 
-    def add(self, record: EpochRecord) -> None:
-        """Take over a finished epoch.
-
-        Raises:
-            ValueError: If it is not the next one.
-        """
+    def _add(self, record: EpochRecord) -> None:
         if record.epoch != len(self.history) + 1:
             raise ValueError(f"epoch {record.epoch} comes after {len(self.history)} epochs")
         self._progress.close_epoch(record)

@@ -13,29 +13,9 @@ from typing import Any
 from attrs import define, field
 
 from lucid_train.callback import Callback
-from lucid_train.events import (
-    EpochReport,
-    EpochStart,
-    EvaluateEnd,
-    Event,
-    FitEnd,
-    FitError,
-    FitStart,
-    Status,
-    StepEnd,
-    StepStart,
-)
-from lucid_train.history import EvaluationRecord, History
-from lucid_train.recording.lines import (
-    LIBRARY_EVENTS,
-    Line,
-    not_a_log,
-    pack_event,
-    read_event,
-    read_fields,
-    read_log,
-    read_record,
-)
+from lucid_train.events import EpochStart, Event, FitEnd, FitError, FitStart, Status, StepEnd, StepStart
+from lucid_train.history import History
+from lucid_train.recording.lines import LIBRARY_EVENTS, Line, not_a_log, pack_event, read_event, read_log
 from lucid_train.recording.placeholders import RecordedRun
 from lucid_train.recording.writer import is_gone
 from lucid_train.training.dispatch import Dispatcher
@@ -43,7 +23,6 @@ from lucid_train.training.fit import Fit
 from lucid_train.validation import real_number
 
 _LONGEST_PAUSE = 3600.0
-_FASTEST_CLOCK = 1e6
 
 
 def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, speed: float | None = None) -> History:
@@ -65,18 +44,17 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
     """
     if speed is not None:
         real_number("speed", speed, above=0)
-    player = Player(Path(path), tuple(callbacks), pace=min(speed or 0.0, _FASTEST_CLOCK))
-    last: Line | None = None
+    player = Player(Path(path), tuple(callbacks), pace=speed or 0.0)
+    line = None
     try:
         for line in read_log(player.path):
             player.run.limit(line.time)
-            if speed is not None and last is not None and player.playing and line.event != "FitStart":
-                time.sleep(min(max(0.0, line.time - last.time), _LONGEST_PAUSE) / speed)
-            last = line
+            if speed is not None and player.playing and line.event != "FitStart":
+                time.sleep(min(max(0.0, line.time - player.run.clock()), _LONGEST_PAUSE) / speed)
             if player.stops_before(line):
                 break
             player.play(line)
-        if last is None:
+        if line is None:
             raise not_a_log(player.path, "it has no complete line")
         player.end()
     except BaseException as error:
@@ -128,7 +106,8 @@ class Player:
     run: RecordedRun = field(init=False)
     _listeners: _Listeners | None = field(default=None, init=False)
     _fit: Fit | None = field(default=None, init=False)
-    _failure: BaseException | None = field(default=None, init=False)
+    # What the log says has ended the fit, for the callbacks to receive when it is closed.
+    _errors: list[Event] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.run = RecordedRun(pace=self.pace)
@@ -161,7 +140,7 @@ class Player:
         elif isinstance(event, FitEnd):
             self.close(event.status, event.reason)
         elif isinstance(event, FitError):
-            self._failure = listeners.close([event])
+            self._errors = [event]
         elif line.event in LIBRARY_EVENTS:
             if isinstance(event, StepEnd) and self.run.listeners(StepStart):
                 self.run.move(-1)
@@ -186,16 +165,16 @@ class Player:
 
     def close(self, status: Status, reason: str | None) -> None:
         """End the open fit, if there is one; with this status, unless a callback of the replay has stopped it."""
-        run, fit, failure = self.run, self._fit, self._failure
-        self._fit = self._listeners = self._failure = None
+        run, fit, errors = self.run, self._fit, self._errors
+        self._fit, self._listeners, self._errors = None, None, []
         if fit is None:
             return
         if run.stopping and status in ("completed", "stopped"):
             fit.conclude()
         else:
             fit.set_status(status, reason)
-        failed_now = fit.dispatcher.close([FitEnd(run, status=run.status, reason=run.reason, history=run.history)])
-        failure = failed_now if failure is None else failure
+        end = FitEnd(run, status=run.status, reason=run.reason, history=run.history)
+        failure = fit.dispatcher.close([*errors, end])
         fit.leave()
         if failure is not None:
             fit.conclude(failure)
@@ -223,8 +202,8 @@ class Player:
 
     def _taken(self, line: Line) -> Event | None:
         """Bring the run to where it was at a line, and return the line's event, if it has one."""
-        run, fit = self.run, self._fit
-        if fit is None:
+        run = self.run
+        if not self.playing:
             raise ValueError(f"{line.event} comes while no fit is running")
         run.take(line.run)
         if line.event == "progress":
@@ -232,12 +211,6 @@ class Player:
         event = read_event(line, run)
         if isinstance(event, EpochStart):
             run.open_epoch()
-        elif isinstance(event, EpochReport):
-            run.add(event.record)
-        elif isinstance(event, EvaluateEnd) and event.within_epoch:
-            run.history.evaluations.append(read_record(EvaluationRecord, line.fields))
-        elif isinstance(event, FitError):
-            fit.set_status(**read_fields(("status", "reason"), line.fields))
         return event
 
 

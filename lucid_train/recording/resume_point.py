@@ -9,11 +9,10 @@ from typing import Any
 
 from attrs import frozen
 
-from lucid_train.history import EvaluationRecord
-from lucid_train.recording.lines import Line, pack_record, read_log, read_record
+from lucid_train.recording.lines import Line, pack_records, read_log
 from lucid_train.training.run import Run
 
-_AFTER_THE_STEPS = ("EvaluateStart", "EvaluateEnd", "EpochEnd", "EpochReport")
+_AFTER_THE_STEPS = ("EvaluateStart", "EvaluateEnd", "EpochEnd")
 _FIRST_BYTES = b'{"event":"FitStart","time":'
 
 
@@ -40,8 +39,8 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
     Returns:
         The place, or None if the file is the log of another run, or not a log.
     """
-    epochs = iter(_comparable(map(pack_record, run.history)))
-    evaluations = iter(_comparable(map(pack_record, run.history.evaluations)))
+    epochs = iter(_comparable(pack_records(run.history)))
+    evaluations = iter(_comparable(pack_records(run.history.evaluations)))
     found = latest = ResumePoint()
     epoch = step = 0
     try:
@@ -49,10 +48,11 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
         for line in lines:
             epoch, step = line.run.get("epoch", epoch), line.run.get("step", step)
             if _is_ahead(run, epoch, step, line):
-                if not run.history and not run.step and any(map(_epochs, chain([line], lines))):
+                if not run.history and not run.step and any("history" in each.run for each in chain([line], lines)):
                     return None  # epochs that a run which begins has not trained: they are not to be cut off
                 break
-            more_epochs, more_evaluations = _epochs(line), _evaluations(line)
+            more_epochs = _comparable(line.run.get("history", ()))
+            more_evaluations = _comparable(line.run.get("evaluations", ()))
             if [*islice(epochs, len(more_epochs))] != more_epochs:
                 return None
             if [*islice(evaluations, len(more_evaluations))] != more_evaluations:
@@ -72,7 +72,7 @@ def _is_ahead(run: Run, epoch: int, step: int, line: Line) -> bool:
         return True
     if line.fields.get("within_epoch") is True:  # it may be due after the run's last step, and yet to come
         return bool(line.fields["step"] > max((record.step for record in run.history.evaluations), default=0))
-    return further == 1 and line.event in _AFTER_THE_STEPS  # which this run has not all done
+    return further == 1 and (line.event in _AFTER_THE_STEPS or "history" in line.run)  # which this run has not all done
 
 
 def open_step(run: Run) -> int | None:
@@ -87,18 +87,6 @@ def _begins_as_log(path: Path) -> bool:
     """Return whether a file is empty or begins as a log does; otherwise it is not ours to overwrite."""
     with open(path, "rb") as file:
         return _FIRST_BYTES.startswith(file.read(len(_FIRST_BYTES)))
-
-
-def _epochs(line: Line) -> list[dict[str, Any]]:
-    """Return the finished epochs that a line records."""
-    return _comparable([line.fields["record"]] if line.event == "EpochReport" else line.fields.get("history", ()))
-
-
-def _evaluations(line: Line) -> list[dict[str, Any]]:
-    """Return the evaluations within epochs that a line records."""
-    if line.event == "EvaluateEnd" and line.fields.get("within_epoch") is True:
-        return _comparable([pack_record(read_record(EvaluationRecord, line.fields))])
-    return _comparable(line.fields.get("evaluations", ()))
 
 
 def _comparable(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeGuard, TypeVar
 
+from lucid_train.description import short_text
+
 T = TypeVar("T")
 
 # Readers refuse larger counts: floats are made of them, and a sum of them must not overflow.
@@ -17,7 +19,8 @@ _MOST_COUNT = 2**62 - 1
 _LARGEST_INT = 10**1000
 _DEEPEST = 10
 _JSON_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-_LONGEST_TEXT = 1000
+# How what JSON lacks is made of the content of an object with one of these tags for its only key.
+_TAGS: dict[str, Callable[[Any], Any]] = {"!float": float, "!repr": str, "!tuple": tuple, "!dict": dict}
 
 
 def pack_number(value: Any) -> float | str:
@@ -56,15 +59,6 @@ def pack_value(value: Any, depth: int = 0) -> Any:
     return {"!dict": [[pack(key), pack(item)] for key, item in value.items()]}
 
 
-def short_text(value: Any, text_of: Callable[[Any], str] = repr) -> str:
-    """Return the repr of a value, or its str, cut to a limit; a value whose repr raises is described by its class."""
-    try:
-        text = text_of(value)
-    except Exception as error:
-        text = f"<{type(value).__name__}, whose {text_of.__name__} raises {type(error).__name__}>"
-    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
-
-
 def read_value(packed: Any) -> Any:
     """Return the value that `pack_value` packed, or the repr of what JSON cannot hold.
 
@@ -72,24 +66,17 @@ def read_value(packed: Any) -> Any:
         ValueError: If `packed` does not come from `pack_value`.
     """
     if isinstance(packed, list):
-        return [read_value(item) for item in packed]
+        return list(map(read_value, packed))
     if not isinstance(packed, dict):
         return packed
-    if len(packed) != 1 or not next(iter(packed)).startswith("!"):
-        return {key: read_value(item) for key, item in packed.items()}
-    [(tag, content)] = packed.items()
-    if tag == "!float":
-        return read_number(tag, content)
-    if tag == "!repr" and isinstance(content, str):
-        return content
-    if tag == "!tuple" and isinstance(content, list):
-        return tuple(map(read_value, content))
-    if tag == "!dict" and isinstance(content, list) and all(isinstance(i, list) and len(i) == 2 for i in content):
-        try:
-            return {read_value(key): read_value(item) for key, item in content}
-        except TypeError:
-            raise ValueError("'!dict' must have hashable keys") from None
-    raise ValueError(f"{tag!r} is not a tag of this format, or has other content: {content!r:.80}")
+    entries = {key: read_value(item) for key, item in packed.items()}
+    if not any(key.startswith("!") for key in packed):
+        return entries
+    try:
+        [(tag, content)] = entries.items()
+        return _TAGS[tag](content)
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{packed!r:.80} is not what a tag of this format has") from None
 
 
 def read_number(name: str, packed: Any) -> float:

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from attrs import define, field
 
-from lucid_train.description import add_note
+from lucid_train.description import add_note, error_text
 from lucid_train.events import FitEnd, FitError, FitStart, Status
 from lucid_train.training.run import Control, Run
 
@@ -93,7 +93,7 @@ class Fit(Control):
         elif isinstance(error, KeyboardInterrupt):
             self.set_status("interrupted", "interrupted by the keyboard")
         elif error is not None:
-            self.set_status("failed", _described(error))
+            self.set_status("failed", error_text(error))
         elif self.stopping and len(self.run.history) < self.run.epochs:
             self.set_status("stopped", self.run.reason)
         else:  # a stop that came with the last epoch has stopped nothing
@@ -107,10 +107,3 @@ class Fit(Control):
     def leave(self) -> None:
         """Separate the run from this fit."""
         self.run._fit = self.interruption = None
-
-
-def _described(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}".rstrip(": ")
-    except Exception:  # one whose own __str__ fails must not keep FitError and FitEnd from the callbacks
-        return type(error).__name__

@@ -101,6 +101,14 @@ class Run:
         return () if self._fit is None else self._fit.dispatcher.callbacks
 
     @property
+    def monitored(self) -> Monitor | None:
+        """The metric that the run is judged by: the one chosen for a display, else that of the first callback."""
+        found = [(callback, monitor) for callback in self.callbacks if (monitor := callback.monitored()) is not None]
+        # A display changes nothing: the training depends on none of its settings, and it keeps no checkpoints.
+        found.sort(key=lambda each: bool(each[0].settings()) or each[0].checkpoints() is not None)
+        return found[0][1] if found else None
+
+    @property
     def last_lr(self) -> list[float]:
         """The rates that the optimizer has now, for the next update: a fresh list, one per group; [] without one."""
         return [] if self.optimizer is None else read_rates(self.optimizer)

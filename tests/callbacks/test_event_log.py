@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from lucid_train import EpochEnd, EpochReport, Event, FitError, FitStart, NoUpdate, StepEnd, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
+from lucid_train.description import short_text
 from lucid_train.recording.lines import LONGEST_LINE
-from lucid_train.recording.values import pack_value, read_value, short_text
+from lucid_train.recording.values import pack_value, read_value
 from tests.support.callbacks import At
 from tests.support.disks import small_disk
 from tests.support.event_logs import fit, lines
@@ -52,7 +53,7 @@ def test_a_line_is_in_the_file_when_the_next_callback_runs(tmp_path: Path) -> No
     path = tmp_path / "run.jsonl"
     seen = []
     trainer = Trainer(epochs=2, callbacks=[EventLog(path)])
-    trainer.on(EpochReport)(lambda event: seen.append(lines(path)[-1]["record"]["epoch"]))
+    trainer.on(EpochReport)(lambda event: seen.append(lines(path)[-1]["run"]["history"][0]["epoch"]))
     trainer.fit()
     assert seen == [1, 2]
 

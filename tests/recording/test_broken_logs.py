@@ -32,7 +32,6 @@ START = {
     "callbacks": [],
     "model": None,
     "open_step": None,
-    "history": [],
     "run": {"epochs": 2, "step": 0, "last_lr": []},
 }
 RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last_lr": []}
@@ -51,14 +50,13 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
         ([{**START, "time": -1}], "in line 1, it lacks"),
         ([{**START, "callbacks": None}], "in line 1, 'callbacks' must be a list: None"),
         ([{**START, "callbacks": [1]}], "in line 1, 'callback' must be an object: 1"),
-        ([{**START, "callbacks": [{"name": "a\x1bb"}]}], "in line 1, 'name' must be the name of a class: 'a\\x1bb'"),
         ([{**START, "model": 1}], "in line 1, 'model' must be an object: 1"),
         (
             [{**START, "model": {"name": "M", "parameters": -1}}],
             "in line 1, 'parameters' must be an int from 0 to 4611686018427387903: -1",
         ),
-        ([{**START, "history": 1}], "in line 1, 'history' must be a list: 1"),
-        ([{**START, "history": [{**RECORD, "epoch": 2}]}], "in line 1, epoch 2 comes after 0 epochs"),
+        ([{**START, "run": {"history": 1}}], "in line 1, 'history' must be a list: 1"),
+        ([{**START, "run": {"history": [{**RECORD, "epoch": 2}]}}], "in line 1, epoch 2 comes after 0 epochs"),
         ([{**START, "run": {"epochs": 2**70}}], "in line 1, 'epochs' must be an int from 0 to 46"),
         ([{**START, "run": {"evaluate_every": 0}}], "in line 1, 'evaluate_every' must be an int from 1 to "),
         ([{**START, "run": {"steps_per_epoch": "1"}}], "in line 1, 'steps_per_epoch' must be an int from 0 to "),
@@ -76,7 +74,7 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
             [START, {"event": "EpochEnd", "time": 1, "epoch": 1, "lr": []}],
             "in line 2, 'metrics' must be an object: None",
         ),
-        ([START, {"event": "EpochReport", "time": 1}], "in line 2, 'record' must be an object: None"),
+        ([START, {"event": "EpochReport", "time": 1}], "in line 2, no epoch has ended"),
         (
             [START, {"event": "StepEnd", "time": 1, "epoch": 1, "step": 1, "output": "1"}],
             "in line 2, 'output' must be a number: '1'",
@@ -86,27 +84,27 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
             "in line 2, 'step' must be an int from 0 to 4611686018427387903: '1'",
         ),
         (
-            [START, {"event": "EvaluateEnd", "time": 1, "epoch": 1, "metrics": {}, "within_epoch": 1}],
+            [START, {"event": "EvaluateEnd", "time": 1, "epoch": 1, "step": 1, "metrics": {}, "within_epoch": 1}],
             "in line 2, 'within_epoch' must be true or false: 1",
         ),
         (
             [START, {"event": "EvaluateEnd", "time": 1, "epoch": 1, "metrics": {}, "within_epoch": True}],
             "in line 2, 'step' must be an int from 0 to 4611686018427387903: None",
         ),
-        ([{**START, "evaluations": {}}], "in line 1, 'evaluations' must be a list: {}"),
-        ([{**START, "evaluations": [1]}], "in line 1, 'record' must be an object: 1"),
+        ([{**START, "run": {"evaluations": {}}}], "in line 1, 'evaluations' must be a list: {}"),
+        ([{**START, "run": {"evaluations": [1]}}], "in line 1, 'evaluations' must be an object: 1"),
         (
             [START, {"event": "FitEnd", "time": 1, "status": "odd"}],
             "in line 2, 'status' must be one of 'completed', 'stopped', 'interrupted', 'failed': 'odd'",
         ),
         (
             [START, {"event": "Marked", "time": 1, "fields": {"!code": "exit()"}}],
-            "in line 2, '!code' is not a tag of this format, or has other content: 'exit()'",
+            "in line 2, {'!code': 'exit()'} is not what a tag of this format has",
         ),
         ([START, {"event": "Marked", "time": 1, "fields": []}], "in line 2, 'fields' must be an object: []"),
         (
             [START, {"event": "Marked", "time": 1, "fields": {"!dict": [[[], 1]]}}],
-            "in line 2, '!dict' must have hashable keys",
+            "in line 2, {'!dict': [[[], 1]]} is not what a tag of this format has",
         ),
         (
             [START, {"event": "FitEnd", "time": 1, "status": "completed"}, {"event": "progress", "time": 2}],

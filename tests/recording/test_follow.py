@@ -6,7 +6,8 @@ import pytest
 
 from lucid_train import Callback, EpochReport, FitEnd, FitStart, Trainer
 from lucid_train.callbacks.event_log import EventLog
-from lucid_train.recording.follow import Follower, Watch
+from lucid_train.recording.follow import Watch, new_lines
+from lucid_train.recording.lines import Line
 
 
 def test_a_run_that_is_resumed_before_anybody_noticed_is_followed_from_there(tmp_path: Path) -> None:
@@ -48,37 +49,40 @@ def test_a_run_that_is_resumed_before_anybody_noticed_is_followed_from_there(tmp
     assert said == []
 
 
-def test_a_follower_reads_a_line_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     log, copy = tmp_path / "run.jsonl", tmp_path / "copy.jsonl"
     Trainer(epochs=2, callbacks=[EventLog(log)]).fit()
-    follower, seen = Follower(copy), []
+    seen: list[Line] = []
+
+    def read_on() -> bool:
+        gone, lines = new_lines(copy, seen[-1] if seen else None)
+        seen.extend(lines)
+        return gone
+
     with open(copy, "wb", buffering=0) as file:
         for byte in log.read_bytes():
-            gone, lines = follower.poll()
-            assert not gone
-            seen += lines
+            assert not read_on()
             file.write(bytes([byte]))
-    seen += follower.poll()[1]
+    assert not read_on()
     assert [line.number for line in seen] == list(range(1, len(log.read_bytes().splitlines()) + 1))
 
 
-def test_a_follower_begins_again_where_its_last_line_is_gone(tmp_path: Path) -> None:
+def test_a_log_is_read_again_where_the_last_line_is_gone(tmp_path: Path) -> None:
     log = tmp_path / "run.jsonl"
     Trainer(epochs=2, callbacks=[EventLog(log, heartbeat=None)]).fit()
-    follower, whole = Follower(log), log.read_bytes().splitlines(keepends=True)
-    gone, lines = follower.poll()
+    whole = log.read_bytes().splitlines(keepends=True)
+    gone, lines = new_lines(log, None)
     assert (gone, len(lines)) == (False, len(whole))
-    assert follower.poll() == (False, [])
+    assert new_lines(log, lines[-1]) == (False, [])
     log.write_bytes(b"".join(whole[:3]))
-    assert follower.poll() == (True, lines[:3])
+    assert new_lines(log, lines[-1]) == (True, lines[:3])
     log.write_bytes(b"".join(whole))
-    assert follower.poll() == (False, lines[3:])
+    assert new_lines(log, lines[2]) == (False, lines[3:])
     log.write_bytes(b"")
-    assert follower.poll() == (True, [])
-    log.write_bytes(b"".join(whole))
-    assert follower.poll() == (False, lines)
+    assert new_lines(log, lines[-1]) == (True, [])
     log.unlink()
-    assert follower.poll() == (False, [])
+    assert new_lines(log, lines[-1]) == (False, [])
     log.write_bytes(b"notes\n")
-    with pytest.raises(ValueError, match=r"'.*run\.jsonl' is not the log of a run: in line 1, it is not JSON"):
-        follower.poll()
+    for last in (None, lines[-1]):
+        with pytest.raises(ValueError, match=r"'.*run\.jsonl' is not the log of a run: in line 1, it is not JSON"):
+            new_lines(log, last)

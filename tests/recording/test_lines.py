@@ -25,9 +25,11 @@ FIRST_FIT = """\
 {"event":"FitStart","time":0,"format":1,"heartbeat":null,"writer":{},"callbacks":[\
 {"name":"ExponentialLRCallback","repr":"ExponentialLRCallback(...)",\
 "schedule":"ExponentialLRCallback(interval='epoch', gamma=0.5)"},\
-{"name":"EarlyStopping","repr":"EarlyStopping(...)"},\
-{"name":"EventLog","repr":"EventLog(...)"},{"name":"stop"},{"name":"look"}],\
-"monitored":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,"history":[],"evaluations":[],\
+{"name":"EarlyStopping","repr":"EarlyStopping(...)","schedule":null},\
+{"name":"EventLog","repr":"EventLog(...)","schedule":null},\
+{"name":"stop","repr":"FunctionListener(...)","schedule":null},\
+{"name":"look","repr":"FunctionListener(...)","schedule":null}],\
+"monitored":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,\
 "run":{"epochs":2,"steps_per_epoch":3,"evaluate_every":2,"evaluate_steps":null,"epoch":0,"step":0,"reason":null,"last_lr":[0.1,0.02]}}
 {"event":"EpochStart","time":0,"epoch":1,"run":{"epoch":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":1,"output":0.5,"run":{"step":1}}
@@ -37,8 +39,8 @@ FIRST_FIT = """\
 "run":{"last_lr":[0.05,0.01]}}
 {"event":"WeightSeen","time":0,"module":"test_lines",\
 "fields":{"weight":{"!tuple":[1,{"!float":"nan"},{"!repr":"<class 'int'>"}]}}}
-{"event":"EpochReport","time":0,"record":{"epoch":1,"steps":3,"seconds":0,"metrics":{"loss":1.0,"accuracy":"inf"},\
-"lr":[0.1,0.02],"last_lr":[0.05,0.01]}}
+{"event":"EpochReport","time":0,"run":{"history":[{"epoch":1,"steps":3,"seconds":0,"metrics":{"loss":1.0,"accuracy":"inf"},\
+"lr":[0.1,0.02],"last_lr":[0.05,0.01]}]}}
 {"event":"EpochStart","time":0,"epoch":2,"run":{"epoch":2}}
 {"event":"StepEnd","time":0,"epoch":2,"step":4,"output":0.5,"run":{"step":4}}
 {"event":"FitEnd","time":0,"status":"stopped","reason":"enough","run":{"reason":"enough"}}
@@ -52,11 +54,11 @@ SECOND_FIT = """\
 "run":{"last_lr":[0.025,0.005]}}
 {"event":"WeightSeen","time":0,"module":"test_lines",\
 "fields":{"weight":{"!tuple":[2,{"!float":"nan"},{"!repr":"<class 'int'>"}]}}}
-{"event":"EpochReport","time":0,"record":{"epoch":2,"steps":3,"seconds":0,\
-"metrics":{"loss":1.0,"accuracy":"inf","val_loss":"nan"},"lr":[0.05,0.01],"last_lr":[0.025,0.005]}}
+{"event":"EpochReport","time":0,"run":{"history":[{"epoch":2,"steps":3,"seconds":0,\
+"metrics":{"loss":1.0,"accuracy":"inf","val_loss":"nan"},"lr":[0.05,0.01],"last_lr":[0.025,0.005]}]}}
 {"event":"EpochStart","time":0,"epoch":3,"run":{"epoch":3}}
-{"event":"FitError","time":0,"error":"ZeroDivisionError: division by zero","status":"failed",\
-"reason":"ZeroDivisionError: division by zero","run":{"reason":"ZeroDivisionError: division by zero"}}
+{"event":"FitError","time":0,"error":"ZeroDivisionError: division by zero",\
+"run":{"reason":"ZeroDivisionError: division by zero"}}
 {"event":"FitEnd","time":0,"status":"failed","reason":"ZeroDivisionError: division by zero"}
 """
 
@@ -97,5 +99,5 @@ def test_the_lines_of_a_run_are_what_they_always_were(tmp_path: Path, monkeypatc
     with pytest.raises(ZeroDivisionError):
         trainer.fit(3)
     resumed = masked(tmp_path / "run.jsonl").removeprefix(FIRST_FIT).splitlines(keepends=True)
-    assert '"open_step":1,"history":[],"evaluations":[],"run":{"epochs":3,' in resumed[0]
+    assert '"open_step":1,"run":{"epochs":3,' in resumed[0]
     assert "".join(resumed[1:]) == SECOND_FIT

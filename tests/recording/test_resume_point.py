@@ -8,6 +8,7 @@ import pytest
 
 from lucid_train import (
     Callback,
+    EpochEnd,
     EvaluateEnd,
     EvaluateStart,
     EvaluationRecord,
@@ -66,7 +67,7 @@ def test_a_log_that_joins_late_has_the_evaluations_before(tmp_path: Path) -> Non
     trainer.fit()
     trainer.callbacks = (log(path),)
     history = trainer.fit(3)
-    [before] = lines(path)[0]["evaluations"]
+    [before] = lines(path)[0]["run"]["evaluations"]
     assert before.pop("seconds") == history.evaluations[0].seconds
     assert before == {"epoch": 1, "step": 2, "metrics": {"val_loss": 1.0}}
     assert replay(path) == history
@@ -108,6 +109,22 @@ def test_an_evaluation_that_is_still_due_is_not_the_runs_past(tmp_path: Path) ->
     assert find_resume_point(path, run[0]) is None  # another run's
     run[0].history.evaluations[-1] = EvaluationRecord(epoch=due.epoch, step=due.step, metrics=due.metrics)
     assert find_resume_point(path, run[0]) == done  # how long it took does not matter
+
+
+def test_an_epoch_that_ended_with_an_error_is_trained_again_in_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def fail(event: EpochEnd) -> None:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        evaluating(At(EpochEnd, fail), log(path)).fit()
+    assert lines(path)[-2]["run"]["history"][0]["epoch"] == 1
+    trainer = evaluating(epochs=1)
+    points: list[ResumePoint | None] = []
+    trainer.on(StepEnd, at=3)(lambda event: points.append(find_resume_point(path, event.run)))
+    trainer.fit()
+    assert '"event":"StepEnd"' in lines_before(path, points[0])[-1]
 
 
 def test_a_run_that_begins_does_not_cut_off_the_epochs_of_another(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ def events(path: Path) -> list[tuple[str, Any]]:
         if line["event"] in ("FitStart", "FitEnd", "FitError", "progress"):
             continue
         del line["time"]
-        line.pop("run", None)
-        line.pop("seconds", None)
-        if "record" in line:
-            del line["record"]["seconds"]
-        found.append((line["event"], line))
+        run = line.pop("run", {})
+        added = [record for name in ("history", "evaluations") for record in run.get(name, ())]
+        for record in added:
+            del record["seconds"]
+        found.append((line["event"], [line, added]))
     return found
 
 

@@ -249,4 +249,6 @@ def test_an_exception_that_cannot_be_printed_still_ends_in_order() -> None:
     record = Recorder(FitEnd)
     with pytest.raises(UnprintableError):
         Trainer(step, [1], callbacks=[record]).fit()
-    assert [(event.status, event.reason) for event in record.seen] == [("failed", "UnprintableError")]
+    assert [(event.status, event.reason) for event in record.seen] == [
+        ("failed", "UnprintableError: <UnprintableError, whose str raises RuntimeError>")
+    ]

@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.progress import Progress
 from rich.theme import Theme
 
-from lucid_train import Callback, EpochReport, EpochStart, FitEnd, FitStart, Trainer
+from lucid_train import Callback, EpochReport, EpochStart, FitStart, Trainer
 from lucid_train.callbacks import RichLogger
 from tests.support.console import SECONDS, Sink, optimizer, permanent, pipe, shown, terminal, train
 
@@ -286,8 +286,13 @@ def test_nothing_holds_on_to_the_run_afterwards(console: Console, fails: bool) -
         gc.enable()
 
 
-def test_events_without_a_fit_are_let_pass() -> None:
+def test_a_display_that_could_not_begin_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(console: Console) -> str:
+        raise ArithmeticError
+
     logger = RichLogger(pipe())
-    logger.on_epoch_start(EpochStart())
-    logger.on_fit_end(FitEnd())
-    assert shown(cast("Console", logger.console)) == ""
+    monkeypatch.setattr(Console, "encoding", property(fail))
+    with pytest.raises(ArithmeticError) as caught:
+        Trainer(callbacks=[logger]).fit()
+    assert caught.value.__notes__ == ["raised by RichLogger.on_fit_start on FitStart"]
+    assert caught.value.__context__ is None

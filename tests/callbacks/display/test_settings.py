@@ -142,7 +142,7 @@ def test_a_recording_has_the_rows_and_the_summary_once(force_terminal: bool | No
     [
         ({"console": sys.stdout}, TypeError, "'console' must be a rich.console.Console"),
         ({"theme": {"a": "red"}}, TypeError, "'theme' must be a rich.theme.Theme"),
-        ({"log": 3}, TypeError, "'log' must be a logging.Logger or the name of one: 3"),
+        ({"log": 3}, TypeError, "'log' must be a logging.Logger or a str: 3"),
         ({"monitor": ""}, TypeError, "'monitor' must be the name of a metric: ''"),
         ({"mode": "best"}, ValueError, "'mode' must be one of 'min', 'max': 'best'"),
         ({"bars": 1}, TypeError, "'bars' must be True or False: 1"),
