@@ -3,12 +3,18 @@
 import gc
 from importlib.util import find_spec
 
+import pytest
 from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)  # a busy machine takes long now and then
-settings.load_profile("untimed")
+# Without deadlines, as a busy machine takes long now and then.
+settings.register_profile("quick", deadline=None, max_examples=40)
+settings.register_profile("whole", deadline=None)
 
 collect_ignore = [] if find_spec("matplotlib") else ["test_plot.py"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("quick" if config.option.markexpr else "whole")  # before the tests are imported
 
 
 def pytest_collection_finish() -> None:

@@ -14,19 +14,17 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as theirs
 
 from lucid_train.optims import lr_scheduler as ours
-from tests.support.pytorch import assert_same_rates, sgd, trainings, walk
+from tests.support.pytorch import assert_same_rates, sgd, walk
 
 EPOCHS = 40
 base_rates = st.lists(st.floats(1e-4, 10), min_size=1, max_size=4)
 
 
-@trainings
 @given(rates=base_rates, step_size=st.integers(1, 20), gamma=st.floats(0.1, 1.1))
 def test_step(rates: list[float], step_size: int, gamma: float) -> None:
     assert_same_rates(lambda home, optimizer: home.StepLR(optimizer, step_size, gamma), rates, EPOCHS)
 
 
-@trainings
 @given(rates=base_rates, gamma=st.floats(0.1, 1.1))
 def test_exponential(rates: list[float], gamma: float) -> None:
     assert_same_rates(lambda home, optimizer: home.ExponentialLR(optimizer, gamma), rates, EPOCHS)
@@ -36,7 +34,6 @@ def cosine(home: Any, optimizer: Any, T_max: int, eta_min: float, after: str) ->
     return home.CosineAnnealingLR(optimizer, T_max, eta_min, **({"after": after} if home is ours else {}))
 
 
-@trainings
 @given(rates=base_rates, share=st.sampled_from([0.0, 0.01, 0.5, 1.0]), T_max=st.integers(1, 30))
 def test_cosine_with_mirror_for_ten_times_its_length(rates: list[float], share: float, T_max: int) -> None:
     eta_min = min(rates) * share
@@ -44,7 +41,6 @@ def test_cosine_with_mirror_for_ten_times_its_length(rates: list[float], share: 
 
 
 @pytest.mark.parametrize("after", ["restart", "hold", "mirror"])
-@trainings
 @given(rates=base_rates, share=st.sampled_from([0.0, 0.01, 0.5, 1.0]), T_max=st.integers(1, 60))
 def test_cosine_down_to_its_end(after: str, rates: list[float], share: float, T_max: int) -> None:
     eta_min = min(rates) * share

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler as theirs
 
 from lucid_train.optims import lr_scheduler as ours
-from tests.support.pytorch import assert_same_rates, rates_and_momenta, sgd, trainings, walk_with_momenta
+from tests.support.pytorch import assert_same_rates, rates_and_momenta, sgd, walk_with_momenta
 from tests.support.schedules import inverse_lr
 
 EPOCHS = 60
@@ -26,31 +26,26 @@ def adam(*rates: float) -> torch.optim.Adam:
     return torch.optim.Adam([{"params": [torch.nn.Parameter(torch.ones(1))], "lr": rate} for rate in rates], lr=0.1)
 
 
-@trainings
 @given(rates=rates, milestones=st.lists(st.integers(0, 50), max_size=6), gamma=factors)
 def test_multi_step(rates: list[float], milestones: list[int], gamma: float) -> None:
     assert_same_rates(lambda home, opt: home.MultiStepLR(opt, milestones, gamma), rates, EPOCHS)
 
 
-@trainings
 @given(rates=rates, factor=factors, total=spans)
 def test_constant(rates: list[float], factor: float, total: int) -> None:
     assert_same_rates(lambda home, opt: home.ConstantLR(opt, factor, total), rates, EPOCHS)
 
 
-@trainings
 @given(rates=rates, start=factors, end=st.floats(0.01, 1), total=spans)
 def test_linear(rates: list[float], start: float, end: float, total: int) -> None:
     assert_same_rates(lambda home, opt: home.LinearLR(opt, start, end, total), rates, EPOCHS)
 
 
-@trainings
 @given(rates=rates, total=spans, power=st.floats(0.3, 4))
 def test_polynomial(rates: list[float], total: int, power: float) -> None:
     assert_same_rates(lambda home, opt: home.PolynomialLR(opt, total, power), rates, EPOCHS)
 
 
-@trainings
 @given(rates=rates, gamma=factors)
 def test_functions(rates: list[float], gamma: float) -> None:
     assert_same_rates(lambda home, opt: home.LambdaLR(opt, lambda t: gamma**t), rates, EPOCHS)
@@ -62,7 +57,6 @@ def test_functions(rates: list[float], gamma: float) -> None:
     assert_same_rates(lambda home, opt: home.MultiplicativeLR(opt, lambda t: gamma if t % 3 else 1.1), rates, EPOCHS)
 
 
-@trainings
 @given(rates=rates, first=spans, mult=st.integers(1, 4), share=st.floats(0, 1))
 def test_warm_restarts(rates: list[float], first: int, mult: int, share: float) -> None:
     assert_same_rates(
@@ -70,7 +64,6 @@ def test_warm_restarts(rates: list[float], first: int, mult: int, share: float) 
     )
 
 
-@trainings
 @given(
     rates=rates,
     first=spans,
@@ -98,7 +91,6 @@ def test_warm_restarts_between_two_epochs(rates: list[float], first: int, mult: 
         assert resumed.last_lr == pytest.approx(pytorchs.get_last_lr(), rel=1e-11, abs=0)
 
 
-@trainings
 @given(
     lows=rates,
     times=st.floats(1, 100),
@@ -122,7 +114,6 @@ def test_cyclic(lows: list[float], times: float, up: int, down: Any, mode: Any, 
     )
 
 
-@trainings
 @given(
     highs=rates,
     share=st.floats(0.05, 0.45),
@@ -141,7 +132,6 @@ def test_one_cycle(highs: list[float], share: float, three: bool, strategy: Any,
     )
 
 
-@trainings
 @given(
     losses=st.lists(st.floats(-10, 10) | st.just(float("nan")), max_size=40),
     mode=st.sampled_from(["min", "max"]),
@@ -182,7 +172,6 @@ PARTS: list[Build] = [
 ]
 
 
-@trainings
 @given(rates=rates, chosen=st.lists(st.integers(0, 8), min_size=1, max_size=4, unique=True), gaps=st.data())
 def test_sequential(rates: list[float], chosen: list[int], gaps: Any) -> None:
     lengths = gaps.draw(st.lists(st.integers(1, 20), min_size=len(chosen) - 1, max_size=len(chosen) - 1))
@@ -194,7 +183,6 @@ def test_sequential(rates: list[float], chosen: list[int], gaps: Any) -> None:
     assert_same_rates(build, rates, EPOCHS)
 
 
-@trainings
 @given(rates=rates, chosen=st.lists(st.sampled_from([0, 1, 3, 4, 5, 6]), min_size=1, max_size=4, unique=True))
 def test_chained_multiples(rates: list[float], chosen: list[int]) -> None:
     # PyTorch is asked for multiples only: what it makes of the others depends on the way.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.schedules import (
@@ -153,7 +153,6 @@ def test_a_schedule_that_needs_the_run_says_so_wherever_it_is_used(schedule: Sch
 
 
 @every_schedule
-@settings(max_examples=20)
 @given(times=st.lists(st.integers(0, 5000), max_size=20), base=st.floats(0.1, 10))
 def test_an_array_is_its_ints_to_the_last_bit(schedule: Schedule, times: list[int], base: float) -> None:
     sized = schedule.sized(60)
@@ -164,7 +163,6 @@ def test_an_array_is_its_ints_to_the_last_bit(schedule: Schedule, times: list[in
 
 
 @every_schedule
-@settings(max_examples=50)
 @given(base=st.floats(0.1, 10), t=st.integers(0, 10**5))
 def test_the_value_is_the_affine_map_of_the_base(schedule: Schedule, base: float, t: int) -> None:
     sized = schedule.sized(60)

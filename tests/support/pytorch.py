@@ -5,12 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import settings
 from torch.optim import lr_scheduler as theirs
 
 from lucid_train.optims import lr_scheduler as ours
-
-trainings = settings(max_examples=40)  # for laws whose examples are trainings of many epochs
 
 
 def sgd(*rates: Any) -> torch.optim.SGD:

@@ -342,4 +342,4 @@ def test_every_way_to_the_last_epoch_comes_to_the_same(data: str, every: int | s
 @pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("data", DATA)
 def test_every_one_of_very_many_ways_comes_to_the_same(data: str, every: int | str, tmp_path: Path) -> None:
-    take(data, every, tmp_path, examples=400, rules=15)
+    take(data, every, tmp_path, examples=1000, rules=15)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
@@ -26,7 +26,6 @@ Build = Callable[[Any], LRScheduler]
 
 
 @pytest.mark.parametrize("build", SCHEDULES)
-@settings(max_examples=20)
 @given(epochs=st.lists(st.integers(0, 10**9), max_size=20))
 def test_an_array_agrees_with_the_ints_bit_for_bit(build: Build, epochs: list[int]) -> None:
     scheduler = build(Bare(0.1, 0.02, 0.3))

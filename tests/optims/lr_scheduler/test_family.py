@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import (
@@ -161,7 +161,6 @@ def per_group(schedules: Schedule | tuple[Schedule, ...]) -> list[Schedule]:
 def test_any_cuts_resume_to_the_bit(build: Any) -> None:
     straight = walk_with_momenta(build(with_momentum(0.5, 0.25)), 40)
 
-    @settings(max_examples=20)
     @given(st.lists(st.integers(0, 12), max_size=6))
     def cut(cuts: list[int]) -> None:
         scheduler = build(with_momentum(0.5, 0.25))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 from attrs.validators import ge
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
@@ -70,7 +70,6 @@ def test_every_cut_point_resumes_to_the_last_bit(build: Build) -> None:
 
 
 @each_kind
-@settings(max_examples=20)
 @given(legs=st.lists(st.integers(0, 5), max_size=8))
 def test_any_number_of_cycles_resumes_to_the_last_bit(build: Build, legs: list[int]) -> None:
     scheduler = build(Bare(0.1, 0.03))
