@@ -239,7 +239,7 @@ class Run:
                 if claimed is optimizer and name == key and owner is not callback:
                     raise ValueError(
                         f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same "
-                        f"{'rates' if key == 'lr' else key}; join them in one: first.until(5).then(second)"
+                        f"{'rates' if key == 'lr' else key}; keep one, or join them: first.until(5).then(second)"
                     )
             claims.append((optimizer, key, callback))
         if self.optimizer is None:

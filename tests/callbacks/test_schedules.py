@@ -138,7 +138,7 @@ def test_a_plateau_that_is_given_no_metric_says_so_at_once() -> None:
 )
 def test_two_schedules_of_one_optimizer_are_refused_with_how_to_join_them(first: Any, second: Any) -> None:
     optimizer = RateWitness(1.0, momentum=0.9)
-    message = r"set the same rates; join them in one: first.until\(5\).then\(second\)"
+    message = r"set the same rates; keep one, or join them: first.until\(5\).then\(second\)"
     with pytest.raises(ValueError, match=f"'callbacks' must have one schedule per optimizer: .* {message}"):
         Trainer(optimizer=optimizer, callbacks=[first(optimizer), second(optimizer)]).fit()
 
