@@ -57,7 +57,6 @@ class Scheduled:
             beforehand: they follow a metric, or a scheduler that is not of this library.
         optimizer: The optimizer, or None for the run's.
         interval: What the schedule counts, "epoch" or "step".
-        length: The epochs or steps of the run, where they are not those of the fit.
         at: How many of them are done.
         bases: The base rates, one per group, or None for those of the optimizer's groups.
     """
@@ -65,7 +64,6 @@ class Scheduled:
     schedule: Any = None
     optimizer: Any = None
     interval: Literal["epoch", "step"] = "epoch"
-    length: int | None = None
     at: int = 0
     bases: tuple[float, ...] | None = None
 

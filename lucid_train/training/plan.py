@@ -127,10 +127,9 @@ def _rates(run: Run, callbacks: Sequence[Callback], epochs: range) -> tuple[str,
 def _scheduled(scheduled: Scheduled, optimizer: Any, run: Run, epochs: range) -> Iterator[PlannedEpoch]:
     """Return the rates of the epochs under a schedule."""
     steps = run.steps_per_epoch if scheduled.interval == "step" else 1
-    length = scheduled.length or (None if steps is None else steps * run.epochs)
     schedule = scheduled.schedule
     if schedule is not None and epochs:
-        schedule = schedules_sized(schedule, length)
+        schedule = schedules_sized(schedule, None if steps is None else steps * run.epochs)
     if schedule is None or steps is None:
         yield from (PlannedEpoch(epoch, None, None) for epoch in epochs)
         return
