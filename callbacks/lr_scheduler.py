@@ -18,7 +18,7 @@ from lucid_train.monitor import Monitor
 from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, schedules_sized
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
 from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
-from lucid_train.schedules.cosine import Cosine
+from lucid_train.schedules.cosine import After, Cosine, check_after
 from lucid_train.schedules.decay import Exponential, Step
 from lucid_train.schedules.schedule import Schedule, check_is_value
 from lucid_train.training.run import Run
@@ -340,9 +340,7 @@ class CosineAnnealingLRCallback(_ScheduleCallback):
 
     T_max: int = field(validator=checked(whole_number, least=1), on_setattr=setters.frozen)
     eta_min: float = field(default=0.0, validator=checked(real_number, least=0), on_setattr=setters.frozen)
-    after: Literal["restart", "hold", "mirror"] = field(
-        default="restart", validator=choice("restart", "hold", "mirror"), on_setattr=setters.frozen
-    )
+    after: After = field(default="restart", validator=check_after, on_setattr=setters.frozen)
 
     def _schedule(self) -> Schedule:
         return Cosine(self.T_max, self.eta_min, self.after)

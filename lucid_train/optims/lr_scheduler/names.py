@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from lucid_train.optims.lr_scheduler.scheduler import LRScheduler, Rates
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, stored_under
 from lucid_train.protocols import HasParamGroups as Optimizer
-from lucid_train.schedules.cosine import Cosine, WarmRestarts
+from lucid_train.schedules.cosine import After, Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle
 from lucid_train.schedules.decay import Exponential, MultiStep, Polynomial, Step
 from lucid_train.schedules.function import Function, Multiplicative
@@ -94,7 +94,7 @@ class CosineAnnealingLR(LRScheduler, of=Cosine):
         eta_min: float = 0.0,
         last_epoch: int = -1,
         *,
-        after: Literal["restart", "hold", "mirror"] = "restart",
+        after: After = "restart",
         base_lrs: Rates = None,
     ) -> None:
         super().__init__(optimizer, Cosine(_count("T_max", T_max), eta_min, after), last_epoch, base_lrs=base_lrs)
