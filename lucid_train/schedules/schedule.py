@@ -181,7 +181,7 @@ class Schedule(ABC):
             end: The first time that is no longer its own, counted from its beginning; or a share of the run.
 
         Raises:
-            ValueError: If it is below 1 or no share, or not after the ends before it.
+            ValueError: If it is below 1 or no share; by `then`, if it is not after the ends before it.
 
         >>> from lucid_train.schedules import Constant, Polynomial
         >>> Constant().until("50%").then(Polynomial()).sized(8).table(8)
@@ -431,14 +431,7 @@ class Until:
     """A schedule with an end, as `until` returns it. It is no schedule before `then` has said what follows."""
 
     schedule: Schedule
-    end: int | str
-
-    def __attrs_post_init__(self) -> None:
-        check_is_value(self.schedule)
-        store(self, "end", count_or_share("end", self.end))
-        before = self.schedule.milestones if isinstance(self.schedule, Sequence) else ()
-        if not _rise((*before, self.end)):
-            raise ValueError(f"'end' must be after the ends before it, {list(before)}: {self.end!r}")
+    end: int | str = field(validator=stored(count_or_share))
 
     def then(self, following: Schedule) -> Sequence:
         """Return the schedule followed by another one, which starts from its own beginning."""
@@ -473,16 +466,12 @@ def _check_milestones(instance: Any, attribute: Any, value: Any) -> None:
     for index, (part, milestone) in enumerate(zip(parts, milestones, strict=False)):
         if milestone is None and (part is None or not part._ends):
             raise ValueError(f"'{name}[{index}]' must be given, as this part does not end by itself: {part!r}")
-    if not _rise(milestones):
-        raise ValueError(f"{name!r} must rise: {list(milestones)}")
-    store(instance, name, milestones)
-
-
-def _rise(milestones: abc.Sequence[Length]) -> bool:
-    """Whether the counts rise, and the shares; a count and a share compare only in a run of known length."""
+    # A count and a share compare only in a run of known length.
     counts: list[Place] = [each for each in milestones if isinstance(each, int)]
     shares: list[Place] = [share(each) for each in milestones if isinstance(each, str)]
-    return all(one < other for places in (counts, shares) for one, other in pairwise(places))
+    if any(one >= other for places in (counts, shares) for one, other in pairwise(places)):
+        raise ValueError(f"{name!r} must rise: {list(milestones)}")
+    store(instance, name, milestones)
 
 
 @final

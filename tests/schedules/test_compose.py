@@ -345,14 +345,14 @@ def test_compositions_read_as_they_are_written() -> None:
         (lambda: Step(2).until(None), TypeError, "'end' must be an int: None"),  # type: ignore[arg-type]  # refused
         (lambda: Step(2).until("0%"), ValueError, "'end' must be a share of the run"),
         (
-            lambda: Step(2).until(3).then(Step(2)).until(3),
+            lambda: Step(2).until(3).then(Step(2)).until(3).then(Step(2)),
             ValueError,
-            r"'end' must be after the ends before it, \[3\]: 3",
+            r"'milestones' must rise: \[3, 3\]",
         ),
         (
-            lambda: Step(2).until("50%").then(Step(2)).until(3).then(Step(2)).until("20%"),
+            lambda: Step(2).until("50%").then(Step(2)).until(3).then(Step(2)).until("20%").then(Step(2)),
             ValueError,
-            r"'end' must be after the ends before it, \['50%', 3\]: '20%'",
+            r"'milestones' must rise: \['50%', 3, '20%'\]",
         ),
         (lambda: Step(2).until(3).then(5), TypeError, r"'parts\[1\]' must be a Schedule: 5"),  # type: ignore[arg-type]  # refused
         (lambda: Step(2).warmup(-1), ValueError, "'length' must be >= 0: -1"),
