@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
-from attrs import define, field, setters
+from attrs import define, evolve, field, setters
 
 from lucid_train.callback import Callback, Hook, Scheduled
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitStart, StepEnd
@@ -18,18 +18,15 @@ from lucid_train.monitor import Monitor
 from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, schedules_sized
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
 from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
-from lucid_train.schedules.cosine import Cosine
+from lucid_train.schedules.cosine import After, Cosine, check_after
 from lucid_train.schedules.decay import Exponential, Step
 from lucid_train.schedules.schedule import Schedule, check_is_value
 from lucid_train.training.run import Run
-from lucid_train.validation import check_entries, checked, metric_name, one_of, real_number, whole_number
+from lucid_train.validation import check_entries, checked, choice, metric_name, real_number, whole_number
 
 Interval = Literal["epoch", "step"]
 
-# The state of a callback with a schedule: where its scheduler stands, and what it started from.
-_ENTRIES = ("last_epoch", "base_lrs")
-
-_interval = checked(one_of, choices=("epoch", "step"))
+_interval = choice("epoch", "step")
 
 
 def _optimizer(instance: object, attribute: Any, value: object) -> None:
@@ -48,9 +45,102 @@ def _schedule_or_scheduler(instance: object, attribute: Any, value: Any) -> None
         check_is_value(part, attribute.name)
 
 
+@define(eq=False)
+class _ScheduleCallback(Callback):
+    """The base of the callbacks here: it binds a schedule when the fit starts, and from then on advances it."""
+
+    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, on_setattr=setters.frozen, repr=False)
+    interval: Interval = field(default="epoch", kw_only=True, validator=_interval, on_setattr=setters.frozen)
+    # What drives the schedule, once a fit has started.
+    scheduler: Any = field(default=None, init=False, repr=False)
+    # A state that was loaded before there was a scheduler.
+    _saved: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    # Whether the next step is the first one after a state was loaded.
+    _resumed: bool = field(default=False, init=False, repr=False)
+    # The base rates that `reset` goes back to.
+    _bases: list[float] | None = field(default=None, init=False, repr=False)
+
+    def _schedule(self) -> Any:
+        """Return the schedule, or one per group."""
+        raise NotImplementedError
+
+    def hooks(self, event: type[Event]) -> list[Hook]:
+        # The event of the other interval is not listened to, so that it costs nothing.
+        return [] if event is (StepEnd if self.interval == "epoch" else EpochEnd) else super().hooks(event)
+
+    def schedules(self) -> tuple[Scheduled, ...]:
+        if (scheduler := self.scheduler) is not None:
+            if "lr" not in scheduler.schedules:
+                return ()
+            at, bases = scheduler.last_epoch, tuple(scheduler.base_lrs)
+            return (Scheduled(scheduler.schedule, scheduler.optimizer, self.interval, at=at, bases=bases),)
+        saved = self._saved or {"last_epoch": None, "base_lrs": self._bases}
+        at, bases = saved["last_epoch"] or 0, tuple(saved["base_lrs"] or ())
+        return (Scheduled(self._schedule(), self.optimizer, self.interval, at=at, bases=bases or None),)
+
+    def on_fit_start(self, event: FitStart) -> None:
+        run, name = event.run, type(self).__name__
+        optimizer = run.optimizer if self.optimizer is None else self.optimizer
+        if optimizer is None:
+            raise ValueError(f"{name} needs an optimizer: pass Trainer(optimizer=...) or {name}(..., optimizer=...)")
+        run.claim(optimizer, self)
+        bound = self.scheduler is not None and self.scheduler.optimizer is optimizer
+        if bound or (run.epochs == 0 and self._saved is None):  # nothing to train, and no length to take shares of
+            return
+        saved, self._saved = self._saved, None
+        schedule = schedules_sized(self._schedule(), run_length(run, self.interval))
+        if saved is None or saved["last_epoch"] is None:
+            self.scheduler = LRScheduler(optimizer, schedule, base_lrs=self._bases)
+        else:
+            done = whole_number("last_epoch", saved["last_epoch"], least=0) - 1
+            self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=saved["base_lrs"])
+        self._bases = None
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self._advance()
+
+    def on_step_end(self, event: StepEnd) -> None:
+        if event.updated:
+            self._advance()
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._saved is not None:
+            return copy.deepcopy(self._saved)
+        if self.scheduler is None:
+            return {"last_epoch": None, "base_lrs": []}
+        return {"last_epoch": self.scheduler.last_epoch, "base_lrs": self.scheduler.base_lrs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.resume(state, accepted=False)
+
+    def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
+        self._load(state, "last_epoch", "base_lrs")
+        self.scheduler = None  # it is built again when the fit starts, on an optimizer that is restored by then
+
+    def _load(self, state: dict[str, Any], *entries: str) -> None:
+        check_entries(f"the state of {type(self).__name__}", state, entries)
+        self._saved, self._resumed = copy.deepcopy(state), True
+
+    def reset(self) -> None:
+        saved, self._saved = self._saved, None
+        if self.scheduler is not None:
+            self._bases = self.scheduler.base_lrs
+        elif saved is not None:
+            self._bases = saved["base_lrs"] or None
+        self.scheduler = None
+
+    def _advance(self, *metric: float) -> None:
+        if not self._resumed:
+            self.scheduler.step(*metric)
+            return
+        self._resumed = False
+        with _without_order_warning():
+            self.scheduler.step(*metric)
+
+
 @final
 @define(eq=False)
-class LRSchedulerCallback(Callback):
+class LRSchedulerCallback(_ScheduleCallback):
     """Advance a schedule of the learning rates, after the update.
 
     A schedule is bound to the optimizer when the fit starts; from then on `scheduler` is the scheduler that drives it.
@@ -79,22 +169,18 @@ class LRSchedulerCallback(Callback):
     schedule: Any = field(validator=_schedule_or_scheduler, on_setattr=setters.frozen)
     interval: Interval = field(default="epoch", validator=_interval)
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
-    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, repr=False)
-    length: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
-    scheduler: Any = field(default=None, init=False, repr=False)
-    # A state that was loaded before there was a scheduler, and whether settings that differ from it were accepted.
-    _saved: dict[str, Any] | None = field(default=None, init=False, repr=False)
-    _accepted: bool = field(default=False, init=False, repr=False)
-    # Whether the next step is the first one after a state was loaded.
-    _resumed: bool = field(default=False, init=False, repr=False)
-    # What `reset` goes back to: the base rates of a schedule, or the state of a scheduler and what its groups held.
-    _bases: list[float] | None = field(default=None, init=False, repr=False)
+    length: int | None = field(
+        default=None, kw_only=True, validator=checked(whole_number, least=1), on_setattr=setters.frozen
+    )
+    # Of a scheduler that was given: its state, and what its groups held, that `reset` goes back to; and whether
+    # settings that differ from those in a loaded state were accepted.
     _first: tuple[Any, list[dict[str, float]]] | None = field(default=None, init=False, repr=False)
+    _accepted: bool = field(default=False, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.monitor is not None and self.interval == "step":
             raise ValueError(f"'monitor' must be None with interval='step': {self.monitor!r}")
-        if _is_steppable(self.schedule):
+        if self._is_given:
             if self.optimizer is not None:
                 raise ValueError(f"'optimizer' must be None with a scheduler, which has its own: {self.schedule!r}")
             try:
@@ -105,109 +191,84 @@ class LRSchedulerCallback(Callback):
             self.scheduler = self.schedule
         elif self.monitor is not None:
             raise ValueError(f"'monitor' must be None with a schedule, which follows no metric: {self.monitor!r}")
+        elif self.length is not None:
+            object.__setattr__(self, "schedule", schedules_sized(self.schedule, self.length))
+
+    @property
+    def _is_given(self) -> bool:
+        """Whether it is a scheduler that was given, not a schedule."""
+        return _is_steppable(self.schedule)
+
+    def _schedule(self) -> Any:
+        return self.schedule
 
     def hooks(self, event: type[Event]) -> list[Hook]:
-        # The event of the other interval is not listened to, so that it costs nothing.
-        unused = (StepEnd if self.interval == "epoch" else EpochEnd, EvaluateEnd if self.monitor is None else None)
-        return [] if event in unused else super().hooks(event)
+        return [] if event is EvaluateEnd and self.monitor is None else super().hooks(event)
 
     def schedules(self) -> tuple[Scheduled, ...]:
         scheduler = self.scheduler
-        if isinstance(scheduler, LRScheduler) and not scheduler.follows_metric:
-            if "lr" not in scheduler.schedules:
-                return ()
-            at, bases = scheduler.last_epoch, tuple(scheduler.base_lrs)
-            return (Scheduled(scheduler.schedule, scheduler.optimizer, self.interval, at=at, bases=bases),)
-        if scheduler is not None:
+        if self._is_given and (not isinstance(scheduler, LRScheduler) or scheduler.follows_metric):
             return (Scheduled(None, getattr(scheduler, "optimizer", None), self.interval),)
-        saved = self._saved or {"last_epoch": None, "base_lrs": self._bases}
-        at, bases = saved["last_epoch"] or 0, tuple(saved["base_lrs"] or ())
-        return (Scheduled(self.schedule, self.optimizer, self.interval, self.length, at, bases or None),)
+        return tuple(evolve(each, length=self.length) for each in super().schedules())
 
     def monitored(self) -> Monitor | None:
         return None if self.monitor is None else Monitor(self.monitor)
 
     def on_fit_start(self, event: FitStart) -> None:
-        self.begin(event.run, self)
-
-    def begin(self, run: Run, owner: Callback) -> None:
-        """Bind the schedule, or take the scheduler that was given; `owner` is the callback that stands in the list."""
-        if _is_steppable(self.schedule):
-            self._take_scheduler(run)
+        if not self._is_given:
+            super().on_fit_start(event)
             return
-        optimizer = run.optimizer if self.optimizer is None else self.optimizer
-        if optimizer is None:
-            name = type(owner).__name__
-            raise ValueError(f"{name} needs an optimizer: pass Trainer(optimizer=...) or {name}(..., optimizer=...)")
-        run.claim(optimizer, owner)
-        bound = self.scheduler is not None and self.scheduler.optimizer is optimizer
-        if bound or (run.epochs == 0 and self._saved is None):  # nothing to train, and no length to take shares of
+        scheduler, saved, self._saved = self.scheduler, self._saved, None
+        if getattr(scheduler, "optimizer", None) is not None:
+            keys = scheduler.schedules if isinstance(scheduler, LRScheduler) else ()
+            event.run.claim(scheduler.optimizer, self, keys or ("lr",))
+        self._remember_first()
+        if saved is None:
             return
-        saved, self._saved = self._saved, None
-        schedule = schedules_sized(self.schedule, self.length or run_length(run, self.interval))
-        if saved is None or saved["last_epoch"] is None:
-            self.scheduler = LRScheduler(optimizer, schedule, base_lrs=self._bases)
-        else:
-            done = whole_number("last_epoch", saved["last_epoch"], least=0) - 1
-            self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=saved["base_lrs"])
-        self._bases = None
+        state = saved["scheduler"]
+        if not self._accepted:
+            scheduler.load_state_dict(state)
+        elif isinstance(scheduler, LRScheduler):
+            scheduler.load_state_dict(state, prefer="constructor")
+        else:  # PyTorch's take over every setting that is in the state
+            scheduler.load_state_dict(progress(state))
 
-    def on_epoch_end(self, event: EpochEnd) -> None:
-        if self.monitor is None:
-            self._advance()
-        else:
-            self._follow(event)
-
-    def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        self._follow(event)
-
-    def _follow(self, event: EpochEnd | EvaluateEnd) -> None:
+    def on_epoch_end(self, event: EpochEnd | EvaluateEnd) -> None:
         monitored = self.monitored()
-        if monitored is not None and (value := event.run.value_of(monitored, event)) is not None:
+        if monitored is None:
+            self._advance()
+        elif (value := event.run.value_of(monitored, event)) is not None:
             self._advance(value)
 
-    def on_step_end(self, event: StepEnd) -> None:
-        if event.updated:
-            self._advance()
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        self.on_epoch_end(event)
 
     def state_dict(self) -> dict[str, Any]:
-        if self._saved is not None:
-            return copy.deepcopy(self._saved)
-        if _is_steppable(self.schedule):
+        if self._is_given and self._saved is None:
             return {"scheduler": copy.deepcopy(self.scheduler.state_dict())}
-        if self.scheduler is None:
-            return {"last_epoch": None, "base_lrs": []}
-        return {"last_epoch": self.scheduler.last_epoch, "base_lrs": self.scheduler.base_lrs}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.resume(state, accepted=False)
+        return super().state_dict()
 
     def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
-        given = _is_steppable(self.schedule)
-        check_entries(f"the state of {type(self).__name__}", state, ("scheduler",) if given else _ENTRIES)
-        self._accepted, self._resumed = accepted, True
-        self._saved = copy.deepcopy(state)
-        if given:
-            self._remember_first()  # before the optimizer is restored
-        else:
-            self.scheduler = None  # it is built again when the fit starts, on an optimizer that is restored by then
+        if not self._is_given:
+            super().resume(state, accepted=accepted)
+            return
+        self._load(state, "scheduler")
+        self._accepted = accepted
+        self._remember_first()  # before the optimizer is restored
 
     def settings(self) -> dict[str, Any]:
         given = self.schedule
-        if not _is_steppable(given):
+        if not self._is_given:
             return {**super().settings(), "schedule": repr(given)}
         own = given.settings() if isinstance(given, LRScheduler) else foreign_settings(given)
         return {**super().settings(), "schedule": {"class": type(given).__name__, **own}}
 
     def reset(self) -> None:
-        saved, self._saved = self._saved, None
-        if not _is_steppable(self.schedule):
-            if self.scheduler is not None:
-                self._bases = self.scheduler.base_lrs
-            elif saved is not None:
-                self._bases = saved["base_lrs"] or None
-            self.scheduler = None
-        elif self._first is not None:
+        if not self._is_given:
+            super().reset()
+            return
+        self._saved = None
+        if self._first is not None:
             state, held = self._first
             self.scheduler.load_state_dict(copy.deepcopy(state))
             for group, values in zip(self.scheduler.optimizer.param_groups, held, strict=False):
@@ -224,81 +285,10 @@ class LRSchedulerCallback(Callback):
             ]
             self._first = copy.deepcopy(self.scheduler.state_dict()), held
 
-    def _take_scheduler(self, run: Run) -> None:
-        """Begin with the scheduler that was given, or go on with it from a state."""
-        scheduler, saved, self._saved = self.scheduler, self._saved, None
-        if getattr(scheduler, "optimizer", None) is not None:
-            keys = scheduler.schedules if isinstance(scheduler, LRScheduler) else ()
-            run.claim(scheduler.optimizer, self, keys or ("lr",))
-        self._remember_first()
-        if saved is None:
-            return
-        state = saved["scheduler"]
-        if not self._accepted:
-            scheduler.load_state_dict(state)
-        elif isinstance(scheduler, LRScheduler):
-            scheduler.load_state_dict(state, prefer="constructor")
-        else:  # PyTorch's take over every setting that is in the state
-            scheduler.load_state_dict(progress(state))
-
-    def _advance(self, *metric: float) -> None:
-        if not self._resumed:
-            self.scheduler.step(*metric)
-            return
-        self._resumed = False
-        with _without_order_warning():
-            self.scheduler.step(*metric)
-
-
-@define(eq=False, on_setattr=setters.frozen)
-class _NamedSchedule(Callback):
-    """The base of the callbacks that have a schedule's name; the LRSchedulerCallback that each holds does the work."""
-
-    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, repr=False)
-    interval: Interval = field(default="epoch", kw_only=True, validator=_interval)
-    _part: LRSchedulerCallback = field(init=False, repr=False)
-
-    def _hold(self, schedule: Schedule) -> None:
-        part = LRSchedulerCallback(schedule, self.interval, optimizer=self.optimizer)
-        object.__setattr__(self, "_part", part)  # once and for all: its settings are those of this callback
-
-    @property
-    def scheduler(self) -> Any:
-        """The scheduler that drives the schedule, once a fit has started."""
-        return self._part.scheduler
-
-    def hooks(self, event: type[Event]) -> list[Hook]:
-        return super().hooks(event) if self._part.hooks(event) else []
-
-    def schedules(self) -> tuple[Scheduled, ...]:
-        return self._part.schedules()
-
-    def on_fit_start(self, event: FitStart) -> None:
-        self._part.begin(event.run, self)
-
-    def on_epoch_end(self, event: EpochEnd) -> None:
-        self._part.on_epoch_end(event)
-
-    def on_step_end(self, event: StepEnd) -> None:
-        self._part.on_step_end(event)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._part.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.resume(state, accepted=False)
-
-    def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
-        check_entries(f"the state of {type(self).__name__}", state, _ENTRIES)
-        self._part.resume(state, accepted=accepted)
-
-    def reset(self) -> None:
-        self._part.reset()
-
 
 @final
-@define(eq=False, on_setattr=setters.frozen)
-class StepLRCallback(_NamedSchedule):
+@define(eq=False)
+class StepLRCallback(_ScheduleCallback):
     """Multiply the rates by `gamma` once every `step_size` epochs; see `schedules.Step`.
 
     Args:
@@ -308,16 +298,16 @@ class StepLRCallback(_NamedSchedule):
         interval: What the schedule counts, "epoch" or "step".
     """
 
-    step_size: int = field(validator=checked(whole_number, least=1))
-    gamma: float = field(default=0.1, validator=checked(real_number, above=0))
+    step_size: int = field(validator=checked(whole_number, least=1), on_setattr=setters.frozen)
+    gamma: float = field(default=0.1, validator=checked(real_number, above=0), on_setattr=setters.frozen)
 
-    def __attrs_post_init__(self) -> None:
-        self._hold(Step(self.step_size, self.gamma))
+    def _schedule(self) -> Schedule:
+        return Step(self.step_size, self.gamma)
 
 
 @final
-@define(eq=False, on_setattr=setters.frozen)
-class ExponentialLRCallback(_NamedSchedule):
+@define(eq=False)
+class ExponentialLRCallback(_ScheduleCallback):
     """Multiply the rates by `gamma` every epoch; see `schedules.Exponential`.
 
     Args:
@@ -326,15 +316,15 @@ class ExponentialLRCallback(_NamedSchedule):
         interval: What the schedule counts, "epoch" or "step".
     """
 
-    gamma: float = field(validator=checked(real_number, above=0))
+    gamma: float = field(validator=checked(real_number, above=0), on_setattr=setters.frozen)
 
-    def __attrs_post_init__(self) -> None:
-        self._hold(Exponential(self.gamma))
+    def _schedule(self) -> Schedule:
+        return Exponential(self.gamma)
 
 
 @final
-@define(eq=False, on_setattr=setters.frozen)
-class CosineAnnealingLRCallback(_NamedSchedule):
+@define(eq=False)
+class CosineAnnealingLRCallback(_ScheduleCallback):
     """Lower the rates along half a cosine, to `eta_min` at `T_max`; see `schedules.Cosine`.
 
     Args:
@@ -348,14 +338,12 @@ class CosineAnnealingLRCallback(_NamedSchedule):
         ValueError: If `eta_min` is above a base rate, when the fit starts.
     """
 
-    T_max: int = field(validator=checked(whole_number, least=1))
-    eta_min: float = field(default=0.0, validator=checked(real_number, least=0))
-    after: Literal["restart", "hold", "mirror"] = field(
-        default="restart", validator=checked(one_of, choices=("restart", "hold", "mirror"))
-    )
+    T_max: int = field(validator=checked(whole_number, least=1), on_setattr=setters.frozen)
+    eta_min: float = field(default=0.0, validator=checked(real_number, least=0), on_setattr=setters.frozen)
+    after: After = field(default="restart", validator=check_after, on_setattr=setters.frozen)
 
-    def __attrs_post_init__(self) -> None:
-        self._hold(Cosine(self.T_max, self.eta_min, self.after))
+    def _schedule(self) -> Schedule:
+        return Cosine(self.T_max, self.eta_min, self.after)
 
 
 def run_length(run: Run, interval: Interval) -> int | None:

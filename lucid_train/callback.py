@@ -57,7 +57,7 @@ class Scheduled:
             beforehand: they follow a metric, or a scheduler that is not of this library.
         optimizer: The optimizer, or None for the run's.
         interval: What the schedule counts, "epoch" or "step".
-        length: The epochs or steps of the run, where they are not those of the fit.
+        length: How many of them the run has, where that is not the fit's.
         at: How many of them are done.
         bases: The base rates, one per group, or None for those of the optimizer's groups.
         text: The schedule in words, in a recorded run, of which no more is known.

@@ -88,7 +88,7 @@ def snapshot_lrs(optimizer: Any) -> list[Any]:
     ]
 
 
-def numbers_per_group(name: str, value: Any, count: int, **rule: float) -> float | list[float]:
+def numbers_per_group(name: str, value: Any, count: int, **rule: float | None) -> float | list[float]:
     """Return a number as a float, or a list with one per group as a list of floats, or refuse it.
 
     Args:

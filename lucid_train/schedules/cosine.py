@@ -9,7 +9,10 @@ from attrs import field, frozen
 
 from lucid_train.schedules.length import Length, count_or_share
 from lucid_train.schedules.schedule import Schedule, stored
-from lucid_train.validation import one_of, real_number, whole_number
+from lucid_train.validation import choice, real_number, whole_number
+
+After = Literal["restart", "hold", "mirror"]
+check_after = choice("restart", "hold", "mirror")
 
 
 class _Floored:
@@ -53,9 +56,7 @@ class Cosine(_Floored, Schedule):
 
     T_max: Length = field(default=None, validator=stored(count_or_share))
     eta_min: float = field(default=0.0, validator=stored(real_number, least=0))
-    after: Literal["restart", "hold", "mirror"] = field(
-        default="restart", validator=stored(one_of, choices=("restart", "hold", "mirror"))
-    )
+    after: After = field(default="restart", validator=check_after)
     _T_max: int = field(init=False, repr=False, eq=False)
 
     def affine(self, t: int) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from lucid_train.schedules.length import Length, Missing, Span, count_or_share
 from lucid_train.schedules.schedule import Schedule, function, store, stored
-from lucid_train.validation import flag, one_of, real_number
+from lucid_train.validation import choice, flag, one_of, real_number
 
 # The last time of a phase; its start, end and length, whole or not; and the values at its ends.
 Phase: TypeAlias = tuple[float, float, float, float, float, float]
@@ -61,9 +61,7 @@ class Cyclic(Schedule):
     mode: Literal["triangular", "triangular2", "exp_range"] = field(default="triangular", validator=_mode)
     gamma: float = field(default=1.0, validator=stored(real_number, above=0, most=1))
     scale_fn: Callable[[float], float] | None = field(default=None, validator=stored(function), hash=False)
-    scale_mode: Literal["cycle", "iterations"] = field(
-        default="cycle", validator=stored(one_of, choices=("cycle", "iterations"))
-    )
+    scale_mode: Literal["cycle", "iterations"] = field(default="cycle", validator=choice("cycle", "iterations"))
     _step_size_up: int = field(init=False, repr=False, eq=False)
     _step_size_down: int = field(init=False, repr=False, eq=False)
 
@@ -146,9 +144,7 @@ class OneCycle(_Phased, Schedule):
     max_lr: float = field(validator=stored(real_number, least=0))
     total_steps: Length = field(default=None, validator=stored(count_or_share))
     pct_start: float = field(default=0.3, validator=stored(real_number, least=0, most=1))
-    anneal_strategy: Literal["cos", "linear"] = field(
-        default="cos", validator=stored(one_of, choices=("cos", "linear"))
-    )
+    anneal_strategy: Literal["cos", "linear"] = field(default="cos", validator=choice("cos", "linear"))
     div_factor: float = field(default=25.0, validator=stored(real_number, above=0))
     final_div_factor: float = field(default=1e4, validator=stored(real_number, above=0))
     three_phase: bool = field(default=False, validator=stored(flag))

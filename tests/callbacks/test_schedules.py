@@ -373,9 +373,9 @@ def test_the_repr_shows_the_schedule_before_and_after() -> None:
 def test_it_says_what_it_schedules() -> None:
     optimizer, own = RateWitness(1.0), RateWitness(0.5)
     value = LRSchedulerCallback(HALVED, "step", optimizer=own, length=9)
-    assert value.schedules() == (Scheduled(HALVED, own, "step", 9),)
+    assert value.schedules() == (Scheduled(HALVED, own, "step", length=9),)
     value.load_state_dict({"last_epoch": 3, "base_lrs": [0.25]})
-    assert value.schedules() == (Scheduled(HALVED, own, "step", 9, 3, (0.25,)),)
+    assert value.schedules() == (Scheduled(HALVED, own, "step", length=9, at=3, bases=(0.25,)),)
     given = LRSchedulerCallback(StepLR(optimizer, 1, 0.5))
     assert given.schedules() == (Scheduled(HALVED, optimizer, at=0, bases=(1.0,)),)
     Trainer(epochs=2, callbacks=[given]).fit()

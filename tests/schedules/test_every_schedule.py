@@ -376,7 +376,7 @@ def test_a_part_that_is_no_value_is_refused_when_it_is_composed() -> None:
         lambda: Step(2) * Plain(),
         lambda: Plain() * Step(2),
         lambda: Plain().warmup(3),
-        lambda: Plain().until(3),
+        lambda: Plain().until(3).then(Step(2)),
     ):
         with pytest.raises(TypeError, match=r"Plain must be decorated with @attrs.frozen"):
             compose()

@@ -238,30 +238,31 @@ def test_a_goal_below_zero_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "interval", "words"),
+    ("schedule", "settings", "words"),
     [
-        (Cosine(T_max=9), "epoch", ""),
-        (Cosine(T_max=8), "epoch", ", which begins again at epoch 10"),
-        (Cosine(T_max=2), "epoch", ", which begins again at epoch 4 and 2 more times"),
-        (Cosine(T_max=2, after="hold"), "epoch", ""),
-        (Cosine(T_max=2, after="mirror"), "epoch", ""),
-        (Cosine(), "step", ""),
-        (Cosine(T_max="50%"), "step", ", which begins again at step 12"),
-        (Cosine(T_max=2).until(5).then(Cosine(T_max=3)), "epoch", ", which begins again at epoch 4 and 1 more time"),
-        (Cosine(T_max=6).warmup(2) * Exponential(0.9), "epoch", ", which begins again at epoch 10"),
-        ([Step(2), Cosine(T_max=8)], "epoch", ", which begins again at epoch 10"),
-        ({"a": Cosine(T_max=7), "b": Step(2)}, "epoch", ", which begins again at epoch 9"),
+        (Cosine(T_max=9), {}, ""),
+        (Cosine(T_max=8), {}, ", which begins again at epoch 10"),
+        (Cosine(T_max=2), {}, ", which begins again at epoch 4 and 2 more times"),
+        (Cosine(T_max=2, after="hold"), {}, ""),
+        (Cosine(T_max=2, after="mirror"), {}, ""),
+        (Cosine(), {"interval": "step"}, ""),
+        (Cosine(), {"interval": "step", "length": 10}, ""),
+        (Cosine(T_max="50%"), {"interval": "step"}, ", which begins again at step 12"),
+        (Cosine(T_max=2).until(5).then(Cosine(T_max=3)), {}, ", which begins again at epoch 4 and 1 more time"),
+        (Cosine(T_max=6).warmup(2) * Exponential(0.9), {}, ", which begins again at epoch 10"),
+        ([Step(2), Cosine(T_max=8)], {}, ", which begins again at epoch 10"),
+        ({"a": Cosine(T_max=7), "b": Step(2)}, {}, ", which begins again at epoch 9"),
     ],
 )
 def test_plan_header_and_replay_say_when_a_cosine_begins_again(
-    schedule: Any, interval: Any, words: str, tmp_path: Path
+    schedule: Any, settings: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     optimizer = Bare(0.1, 0.2)
     for group, name in zip(optimizer.param_groups, "ab", strict=True):
         group["name"] = name
     screens = [io.StringIO(), io.StringIO()]
     loggers = [RichLogger(console=Console(file=screen, width=200)) for screen in screens]
-    callback = LRSchedulerCallback(schedule, interval)
+    callback = LRSchedulerCallback(schedule, **settings)
     callbacks = [EventLog(tmp_path / "log"), callback, loggers[0]]
     trainer = Trainer(optimizer=optimizer, epochs=10, steps_per_epoch=2, callbacks=callbacks)
     text = f"{callback!r}{words}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from lucid_train.optims.lr_scheduler.scheduler import LRScheduler, Rates
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, stored_under
 from lucid_train.protocols import HasParamGroups as Optimizer
-from lucid_train.schedules.cosine import Cosine, WarmRestarts
+from lucid_train.schedules.cosine import After, Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle
 from lucid_train.schedules.decay import Exponential, MultiStep, Polynomial, Step
 from lucid_train.schedules.function import Function, Multiplicative
@@ -94,7 +94,7 @@ class CosineAnnealingLR(LRScheduler, of=Cosine):
         eta_min: float = 0.0,
         last_epoch: int = -1,
         *,
-        after: Literal["restart", "hold", "mirror"] = "restart",
+        after: After = "restart",
         base_lrs: Rates = None,
     ) -> None:
         super().__init__(optimizer, Cosine(_count("T_max", T_max), eta_min, after), last_epoch, base_lrs=base_lrs)
@@ -176,38 +176,45 @@ class NoamLR(LRScheduler, of=Noam):
         super().__init__(optimizer, Noam(d_model, warmup_steps, factor), last_epoch, base_lrs=base_lrs)
 
 
-class LambdaLR(LRScheduler):
+class _FunctionLR(LRScheduler):
+    """The base of the schedulers that are given a function of the epoch, or one per group."""
+
+    _kind: ClassVar[type[Function | Multiplicative]]
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Factor | Sequence[Factor],
+        last_epoch: int = -1,
+        *,
+        base_lrs: Rates = None,
+    ) -> None:
+        groups = len(param_groups(optimizer))
+        if not isinstance(lr_lambda, (list, tuple)):
+            schedule: Any = self._kind(function("lr_lambda", lr_lambda))
+        elif len(lr_lambda) != groups:
+            raise ValueError(f"'lr_lambda' must be one function or one per group, {groups}: {len(lr_lambda)}")
+        else:
+            schedule = [self._kind(function(f"lr_lambda[{index}]", each)) for index, each in enumerate(lr_lambda)]
+        super().__init__(optimizer, schedule, last_epoch, base_lrs=base_lrs)
+
+
+class LambdaLR(_FunctionLR):
     """Multiply the base rates by a function of the epoch, or each by one of its own: `schedules.Function`.
 
     The state does not hold functions: pass the same ones when going on from a state.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_lambda: Factor | Sequence[Factor],
-        last_epoch: int = -1,
-        *,
-        base_lrs: Rates = None,
-    ) -> None:
-        super().__init__(optimizer, _of_functions(Function, lr_lambda, optimizer), last_epoch, base_lrs=base_lrs)
+    _kind = Function
 
 
-class MultiplicativeLR(LRScheduler):
+class MultiplicativeLR(_FunctionLR):
     """Multiply the rates, every epoch, by a function of the epoch: `schedules.Multiplicative`.
 
     The state does not hold functions: pass the same ones when going on from a state.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        lr_lambda: Factor | Sequence[Factor],
-        last_epoch: int = -1,
-        *,
-        base_lrs: Rates = None,
-    ) -> None:
-        super().__init__(optimizer, _of_functions(Multiplicative, lr_lambda, optimizer), last_epoch, base_lrs=base_lrs)
+    _kind = Multiplicative
 
 
 class CyclicLR(LRScheduler, of=Cyclic):
@@ -248,22 +255,13 @@ class CyclicLR(LRScheduler, of=Cyclic):
         up = whole_number("step_size_up", step_size_up, least=1)
         down = up if step_size_down is None else whole_number("step_size_down", step_size_down, least=0)
 
-        def rate(low: float, high: float) -> Cyclic:
-            if low > high:
-                raise ValueError(f"'max_lr' must be >= 'base_lr', {low}: {high}")
-            return Cyclic(low, high, up, down, mode, gamma, scale_fn, scale_mode)
+        def cycle(start: float, other: float) -> Cyclic:
+            return Cyclic(start, other, up, down, mode, gamma, scale_fn, scale_mode)
 
-        def momentum(low: float, high: float) -> Cyclic:
-            if low > high:
-                raise ValueError(f"'base_momentum' must be <= 'max_momentum', {high}: {low}")
-            return Cyclic(high, low, up, down, mode, gamma, scale_fn, scale_mode)
-
-        count = len(param_groups(optimizer))
-        given = {"base_lr": base_lr, "max_lr": max_lr}
-        bounds = [numbers_per_group(name, value, count, least=0) for name, value in given.items()]
-        schedules: dict[str, Any] = {"lr": _spread(rate, *bounds)}
+        schedules: dict[str, Any] = {"lr": _spread(cycle, optimizer, base_lr=base_lr, max_lr=max_lr)}
         if _cycles_momentum(optimizer, cycle_momentum):
-            schedules["momentum"] = _spread(momentum, *_momenta(base_momentum, max_momentum, count))
+            given = {"base_momentum": base_momentum, "max_momentum": max_momentum}
+            schedules["momentum"] = _spread(lambda low, high: cycle(high, low), optimizer, below=1, **given)
         self._bind(optimizer, schedules, last_epoch)
 
 
@@ -309,12 +307,11 @@ class OneCycleLR(LRScheduler, of=OneCycle):
         def cycle(highest: float) -> OneCycle:
             return OneCycle(highest, total, pct_start, anneal_strategy, div_factor, final_div_factor, three_phase)
 
-        count = len(param_groups(optimizer))
-        highest = numbers_per_group("max_lr", max_lr, count, least=0)
-        schedules: dict[str, Any] = {"lr": _spread(cycle, highest)}
+        schedules: dict[str, Any] = {"lr": _spread(cycle, optimizer, max_lr=max_lr)}
         if _cycles_momentum(optimizer, cycle_momentum):
+            given = {"base_momentum": base_momentum, "max_momentum": max_momentum}
             # The curve of the momentum does not depend on how high the rate goes.
-            schedules["momentum"] = _spread(cycle(0.0).momentum, *_momenta(base_momentum, max_momentum, count))
+            schedules["momentum"] = _spread(cycle(0.0).momentum, optimizer, below=1, **given)
         self._bind(optimizer, schedules, last_epoch)
 
 
@@ -370,8 +367,6 @@ class ChainedScheduler(LRScheduler):
     def __init__(self, schedulers: Iterable[LRScheduler], optimizer: Any = None) -> None:
         parts = _checked_parts(optimizer, schedulers, -1)
         for index, part in enumerate(parts[1:], 1):
-            if any(each.absolute for binding in part._bindings for each in binding.per_group()):
-                raise TypeError(f"'schedulers[{index}]' must depend on its base rates alone, or come first: {part!r}")
             if list(part.schedules) != ["lr"]:
                 raise TypeError(f"'schedulers[{index}]' must set the rates alone, or come first: {part!r}")
         schedules = _composed(parts, lambda found: Chain([each for each in found if each is not None]))
@@ -382,31 +377,17 @@ def _count(name: str, value: Any) -> int:
     return whole_number(name, value, least=1)
 
 
-def _of_functions(
-    kind: Callable[[Factor], Schedule], functions: Factor | Sequence[Factor], optimizer: Any
-) -> Schedule | tuple[Schedule, ...]:
-    several = isinstance(functions, (list, tuple))
-    each: Sequence[Any] = functions if several else (functions,)  # type: ignore[assignment]  # a sequence where several
-    found = tuple(kind(function(f"lr_lambda[{index}]" if several else "lr_lambda", f)) for index, f in enumerate(each))
-    groups = len(param_groups(optimizer))
-    if several and len(each) != groups:
-        raise ValueError(f"'lr_lambda' must be one function or one per group, {groups}: {len(each)}")
-    return found if several else found[0]
-
-
-def _spread(make: Callable[..., T], *values: float | list[float]) -> T | list[T]:
-    """Return what is made of the numbers: one for all groups, or one per group, the same for groups with the same."""
-    count = next((len(each) for each in values if isinstance(each, list)), None)
-    if count is None:
-        return make(*values)
-    rows = list(zip(*(each if isinstance(each, list) else [each] * count for each in values), strict=True))
+def _spread(make: Callable[..., T], optimizer: Any, *, below: float | None = None, **given: PerGroup) -> T | list[T]:
+    """Return what is made of numbers that do not fall: one for all groups, or one per group, shared by equal groups."""
+    count, (first, *_, last) = len(param_groups(optimizer)), [*given, *given]
+    numbers = [numbers_per_group(name, value, count, least=0, below=below) for name, value in given.items()]
+    several = any(isinstance(each, list) for each in numbers)
+    rows = list(zip(*(each if isinstance(each, list) else [each] * (count or 1) for each in numbers), strict=False))
+    for row in rows:
+        if row[0] > row[-1]:
+            raise ValueError(f"{last!r} must be >= {first!r}, {row[0]}: {row[-1]}")
     made = {row: make(*row) for row in rows}
-    return [made[row] for row in rows]
-
-
-def _momenta(low: PerGroup, high: PerGroup, count: int) -> list[float | list[float]]:
-    given = {"base_momentum": low, "max_momentum": high}
-    return [numbers_per_group(name, value, count, least=0, below=1) for name, value in given.items()]
+    return [made[row] for row in rows] if several else made[rows[0]]
 
 
 def _cycles_momentum(optimizer: Optimizer, cycle_momentum: bool) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Literal, SupportsFloat
 
+from attrs import define, evolve, field, fields, setters
+
+from lucid_train.monitor import Mode
 from lucid_train.optims.lr_scheduler.scheduler import (
     WRONG_ORDER,
     LRScheduler,
@@ -18,13 +21,23 @@ from lucid_train.optims.lr_scheduler.scheduler import (
 )
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, read_rates, write_value
 from lucid_train.protocols import HasParamGroups as Optimizer
-from lucid_train.validation import check_entries, one_of, real_number, whole_number
+from lucid_train.schedules.schedule import stored
+from lucid_train.validation import check_entries, choice, real_number, whole_number
 
-_SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 _COUNTS = ("num_bad_epochs", "cooldown_counter", "last_epoch")
 _PROGRESS = ("best", *_COUNTS, "current_lrs")
 
 
+def _optimizer(instance: object, attribute: Any, value: Any) -> None:
+    param_groups(value)
+
+
+def _min_lr(instance: Any, attribute: Any, value: Any) -> None:
+    instance.min_lr = numbers_per_group("min_lr", value, len(instance.optimizer.param_groups), least=0)
+
+
+# What a step sets is not checked again.
+@define(slots=False, eq=False, repr=False, on_setattr=setters.NO_OP)
 class ReduceLROnPlateau(LRScheduler):
     """Multiply the rates by `factor` when a metric has not improved for more than `patience` epochs.
 
@@ -58,29 +71,24 @@ class ReduceLROnPlateau(LRScheduler):
     """
 
     follows_metric = True
+    _bindings = ()
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        mode: Literal["min", "max"] = "min",
-        factor: float = 0.1,
-        patience: int = 10,
-        threshold: float = 1e-4,
-        threshold_mode: Literal["rel", "abs"] = "rel",
-        cooldown: int = 0,
-        min_lr: float | Sequence[float] = 0.0,
-        eps: float = 1e-8,
-    ) -> None:
-        settings = (mode, factor, patience, threshold, threshold_mode, cooldown, min_lr, eps)
-        groups = param_groups(optimizer)
-        vars(self).update(_checked_settings(dict(zip(_SETTINGS, settings, strict=True)), len(groups)))
-        self._bindings = ()
-        self.optimizer = optimizer
-        self.best: float | None = None
-        self.num_bad_epochs = 0
-        self.cooldown_counter = 0
-        self.last_epoch = 0
-        self._watch = UpdateWatch(optimizer)
+    optimizer: Optimizer = field(validator=_optimizer)
+    mode: Mode = field(default="min", validator=choice("min", "max"))
+    factor: float = field(default=0.1, validator=stored(real_number, above=0, below=1))
+    patience: int = field(default=10, validator=stored(whole_number, least=0))
+    threshold: float = field(default=1e-4, validator=stored(real_number, least=0))
+    threshold_mode: Literal["rel", "abs"] = field(default="rel", validator=choice("rel", "abs"))
+    cooldown: int = field(default=0, validator=stored(whole_number, least=0))
+    min_lr: float | Sequence[float] = field(default=0.0, validator=_min_lr)
+    eps: float = field(default=1e-8, validator=stored(real_number, least=0))
+    best: float | None = field(default=None, init=False)
+    num_bad_epochs: int = field(default=0, init=False)
+    cooldown_counter: int = field(default=0, init=False)
+    last_epoch: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._watch = UpdateWatch(self.optimizer)
 
     @property
     def base_lrs(self) -> list[float]:
@@ -89,7 +97,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def settings(self) -> dict[str, Any]:
         """Return the settings as plain JSON."""
-        return {name: copy(getattr(self, name)) for name in _SETTINGS}
+        return {each.name: copy(getattr(self, each.name)) for each in fields(type(self))[1:] if each.init}
 
     def lr_at(self, t: Any) -> Any:
         """Return the rates of the present epoch, the only one whose rates are known.
@@ -138,11 +146,12 @@ class ReduceLROnPlateau(LRScheduler):
     def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
         """Go on from a state, ours or PyTorch's, and write its rates; see LRScheduler."""
         state = checked_state(self, state, prefer)
-        check_entries(f"the state of the {type(self).__name__}", state, [*_SETTINGS, *_PROGRESS])
-        groups = self.optimizer.param_groups
-        saved = {name: state[name] for name in _SETTINGS}
-        settings = _checked_settings(saved, len(groups)) if prefer == "state" else self.settings()
-        if prefer is None:
+        settings, groups = self.settings(), self.optimizer.param_groups
+        check_entries(f"the state of the {type(self).__name__}", state, [*settings, *_PROGRESS])
+        saved = {name: state[name] for name in settings}
+        if prefer == "state":
+            settings = evolve(self, **saved).settings()
+        elif prefer is None:
             check_same(settings, saved)
         best = None if state["best"] is None else float(state["best"])
         counts = {name: whole_number(name, state[name], least=0) for name in _COUNTS}
@@ -169,18 +178,3 @@ class ReduceLROnPlateau(LRScheduler):
         best = (math.inf if least else -math.inf) if self.best is None else self.best
         limit = best * (1 - gain) if self.threshold_mode == "rel" else best - gain
         return bool(value < limit if least else value > limit)
-
-
-def _checked_settings(settings: Mapping[str, Any], groups: int) -> dict[str, Any]:
-    one_of("mode", settings["mode"], ("min", "max"))
-    one_of("threshold_mode", settings["threshold_mode"], ("rel", "abs"))
-    return {
-        "mode": settings["mode"],
-        "factor": real_number("factor", settings["factor"], above=0, below=1),
-        "patience": whole_number("patience", settings["patience"], least=0),
-        "threshold": real_number("threshold", settings["threshold"], least=0),
-        "threshold_mode": settings["threshold_mode"],
-        "cooldown": whole_number("cooldown", settings["cooldown"], least=0),
-        "min_lr": numbers_per_group("min_lr", settings["min_lr"], groups, least=0),
-        "eps": real_number("eps", settings["eps"], least=0),
-    }

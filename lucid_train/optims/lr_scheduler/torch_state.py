@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lucid_train.description import plain_settings
 from lucid_train.schedules.cosine import Cosine
 from lucid_train.schedules.cycle import Cyclic, OneCycle, OneCycleMomentum
 from lucid_train.schedules.decay import MultiStep
@@ -55,7 +56,7 @@ def translated(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
 
 def foreign_settings(scheduler: Any) -> dict[str, Any]:
     """Return the settings of a scheduler that is not of this library as plain JSON, as far as its state has them."""
-    return _plain_settings(scheduler.state_dict()) if hasattr(scheduler, "state_dict") else {}
+    return _foreign(scheduler.state_dict()) if hasattr(scheduler, "state_dict") else {}
 
 
 def progress(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,18 +68,12 @@ def _is_progress(name: str) -> bool:
     return name in _POSITION or (name.startswith("_") and name not in _PRIVATE_SETTINGS)
 
 
-def _plain_settings(state: Mapping[Any, Any]) -> dict[str, Any]:
-    left = _settings_left({str(name): value for name, value in state.items()})
-    return {name: plain for name, value in left.items() if (plain := _plain(value)) is not None}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as plain JSON, or None if it is not made of numbers and strings."""
-    if isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Mapping):  # milestones, which count themselves; a part of a composition
-        return _plain_settings(value)
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else None
+def _foreign(value: Any) -> Any:
+    """Return the settings in a state, or in a list of those of parts, as plain JSON."""
+    if isinstance(value, Mapping):
+        named = {str(name): each for name, each in value.items()}  # milestones are a dict with epochs as names
+        return {name: _foreign(each) for name, each in _settings_left(named).items()}
+    return list(map(_foreign, value)) if isinstance(value, (list, tuple)) else plain_settings(value)
 
 
 def _first_part(state: Mapping[str, Any]) -> Mapping[str, Any]:

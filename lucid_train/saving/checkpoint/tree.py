@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import chain, count
 from typing import Any, TypeAlias
 
@@ -26,19 +27,6 @@ _LONG = 32
 _DEEPEST = 100
 _NUMERIC = "?bhilqBHILQefdFD"
 _LARGEST_RANK = 32
-
-# The marks, and the rule that the content of each must follow.
-_RULES = {
-    "float": "a marked float must be 'nan', 'inf' or '-inf'",
-    "complex": "a complex number must be two floats",
-    "tuple": "a tuple must be a list",
-    "dict": "a dict must be a list of pairs",
-    "array": "an array must be a name, a dtype and a shape",
-    "scalar": "a scalar must be a numpy array of shape ()",
-    "bytes": "bytes must be a numpy array of uint8",
-    "numbers": "a row of numbers must be a numpy array of one dimension",
-    "row": "a row of numbers must be a numpy array of one dimension",
-}
 
 # Returns the array of a name, given the dtype and the shape that it must have.
 ReadArray: TypeAlias = Callable[[str, str, tuple[int, ...]], Any]
@@ -134,10 +122,8 @@ def unflatten(json: Any, array: ReadArray, depth: int = 0) -> Any:
             return tuple([unflatten(item, array, depth + 1) for item in content])
         case "dict", list() if all(isinstance(pair, list) and len(pair) == 2 for pair in content):
             pairs = [[unflatten(part, array, depth + 1) for part in pair] for pair in content]
-            try:
+            with suppress(TypeError):  # a key that cannot be one
                 return dict(pairs)
-            except TypeError as error:
-                raise ValueError(f"a key must be hashable: {error}") from None
         case "array" | "scalar" | "bytes" | "numbers" | "row", [str(name), str(dtype), list(shape)]:
             if len(shape) > _LARGEST_RANK or not all(type(size) is int and size >= 0 for size in shape):
                 raise ValueError(f"the shape of {name!r} must be at most {_LARGEST_RANK} sizes >= 0")
@@ -150,7 +136,7 @@ def unflatten(json: Any, array: ReadArray, depth: int = 0) -> Any:
                     return found.tobytes()
                 case "numbers" | "row", np.ndarray(ndim=1) as found:
                     return found.tolist() if mark == "numbers" else tuple(found.tolist())
-    raise ValueError(_RULES.get(mark, f"{mark!r} is not a known mark"))
+    raise ValueError(f"{mark!r} is not a known mark, or marks what it cannot")
 
 
 def _encode(value: Any, path: str, flat: FlatTree, depth: int) -> Any:

@@ -61,7 +61,7 @@ CASES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         "CyclicLR",
         {"base_lr": 1, "max_lr": 2, "base_momentum": 0.95},
         ValueError,
-        "'base_momentum' must be <= 'max_momentum', 0.9: 0.95",
+        "'max_momentum' must be >= 'base_momentum', 0.95: 0.9",
     ),
     (
         "OneCycleLR",

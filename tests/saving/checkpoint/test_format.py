@@ -187,7 +187,7 @@ HOSTILE = {
     "objects": (with_tree(b'{"array":["x","object",[1]]}', ("x", 8)), "unknown type, 'object'"),
     "text": (with_tree(b'{"array":["x","U2",[1]]}', ("x", 8)), "unknown type"),
     "another type's size": (with_tree(b'{"array":["x","float64",[1]]}', ("x", 4)), "4 bytes, not those of shape .1,"),
-    "a scalar with a shape": (with_tree(b'{"scalar":["x","uint8",[2]]}', ("x", 2)), "a scalar must be"),
+    "a scalar with a shape": (with_tree(b'{"scalar":["x","uint8",[2]]}', ("x", 2)), "marks what it cannot"),
     "a tensor's type that is a function": (with_tree(b'{"array":["x","torch.load",[1]]}', ("x", 8)), "torch"),
     "an unknown mark": (with_tree(b'{"pickle":"x"}'), "'pickle' is not a known mark"),
 }
