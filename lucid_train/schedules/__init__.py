@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lucid_train.schedules.function import Multiplicative as Multiplicative
     from lucid_train.schedules.schedule import Chain as Chain
     from lucid_train.schedules.schedule import Linear as Linear
+    from lucid_train.schedules.schedule import Product as Product
     from lucid_train.schedules.schedule import Schedule as Schedule
     from lucid_train.schedules.schedule import Sequence as Sequence
     from lucid_train.schedules.warmup import Constant as Constant

@@ -1,4 +1,4 @@
-"""Schedule: what a number is at time `t`, as a value; and what schedules are joined and chained to."""
+"""Schedule: what a number is at time `t`, as a value; and what schedules are joined, chained and multiplied to."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Schedule(ABC):
 
     @property
     def has_shift(self) -> bool:
-        """Whether the value may be more than a multiple of the base; one of your own with a shift says so here."""
+        """Whether the value may be more than a multiple of the base."""
         return self.absolute or any(part.has_shift for part in self._parts())
 
     @property
@@ -218,14 +218,11 @@ class Schedule(ABC):
         start = real_number("start", start, least=0, most=1)
         return self if length == 0 else Linear(start, 1.0, length).then(self)
 
-    def __mul__(self, factor: Schedule) -> Chain:
-        """Return this schedule times the scale of another one, which must say that it has no shift."""
+    def __mul__(self, factor: Schedule) -> Product:
         if not isinstance(factor, Schedule):
             return NotImplemented
 
-        if factor.has_shift:
-            raise ValueError(f"'factor' must be a multiple of its base, without a shift: {factor!r}")
-        return Chain((*(self.parts if isinstance(self, Chain) else (self,)), factor))
+        return Product(self, factor)
 
     def settings(self, *, resolved: bool = False) -> dict[str, Any]:
         """Return the settings by name, as plain JSON, for states, logs and comparisons.
@@ -450,7 +447,7 @@ class Until:
         raise ValueError(f"a schedule must not end before the run; say what comes then: {self!r}.then(...)")
 
     def __repr__(self) -> str:
-        text = f"({self.schedule!r})" if isinstance(self.schedule, Chain) else repr(self.schedule)
+        text = f"({self.schedule!r})" if isinstance(self.schedule, Product) else repr(self.schedule)
         return f"{text}.until({self.end!r})"
 
 
@@ -583,7 +580,7 @@ class Sequence(Schedule):
         first = self.parts[0]
         if None in self.parts or isinstance(first, Sequence):  # which `then` and `until` cannot write
             return f"Sequence({list(self.parts)!r}, {list(self.milestones)!r})"
-        text = f"({first!r})" if isinstance(first, Chain) else repr(first)
+        text = f"({first!r})" if isinstance(first, Product) else repr(first)
         for end, part in zip(self.milestones, self.parts[1:], strict=True):
             text += f".then({part!r})" if end is None else f".until({end!r}).then({part!r})"
         return text
@@ -610,9 +607,8 @@ def _base(t: int) -> tuple[float, float]:
 class Chain(Schedule):
     """Schedules on top of one another: the value of each is the base of the next.
 
-    The value is `s_n(... s_2(s_1(base, t), t) ..., t)`. Where all but the first are multiples of their bases, that is
-    the first one times the factors of the others, in any order: what `a * b` makes. Each part adds its own bound and
-    1 ulp.
+    The value is `s_n(... s_2(s_1(base, t), t) ..., t)`. Where each is a multiple of its base, that is the product of
+    the factors in any order. Each part adds its own bound and 1 ulp.
 
     Args:
         parts: The schedules; all but the first must depend on their base.
@@ -648,7 +644,47 @@ class Chain(Schedule):
         store(self, "_others", tuple(others))
 
     def __repr__(self) -> str:
-        first, *others = self.parts
-        if not others or isinstance(first, Chain) or any(part.has_shift for part in others):  # which `*` cannot write
-            return f"Chain({list(self.parts)!r})"
-        return " * ".join([repr(first), *(f"({part!r})" if isinstance(part, Chain) else repr(part) for part in others)])
+        return f"Chain({list(self.parts)!r})"
+
+
+def _is_schedule(instance: Any, attribute: Any, value: Any) -> None:
+    check_is_value(value, attribute.name)
+
+
+def _is_multiple(instance: Any, attribute: Any, value: Any) -> None:
+    check_is_value(value, attribute.name)
+    if value.has_shift:
+        raise ValueError(f"{attribute.name!r} must be a multiple of its base, without a shift: {value!r}")
+
+
+@final
+@frozen(repr=False)
+class Product(Schedule):
+    """A schedule times the scale of another: what `a * b` makes.
+
+    Args:
+        schedule: Any schedule.
+        factor: One that is a multiple of its base at all times.
+
+    >>> from lucid_train.schedules import Constant, Step
+    >>> (Step(1, gamma=0.5) * Constant(0.5, total_iters=2)).table(4)
+    [0.5, 0.25, 0.25, 0.125]
+    """
+
+    schedule: Schedule = field(validator=_is_schedule)
+    factor: Schedule = field(validator=_is_multiple)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        scale, shift = self.schedule.affine(t)
+        factor, extra = self.factor.affine(t)
+        if extra:  # of a schedule of the user's own, which need not say that it has one
+            raise ValueError(f"'factor' must be a multiple of its base, without a shift: {self.factor!r} at {t}")
+        return scale * factor, shift * factor
+
+    @property
+    def absolute(self) -> bool:
+        return self.schedule.absolute
+
+    def __repr__(self) -> str:
+        factor = f"({self.factor!r})" if isinstance(self.factor, Product) else repr(self.factor)
+        return f"{self.schedule!r} * {factor}"

@@ -187,7 +187,7 @@ def test_the_scale_ends_at_the_lowest_value(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_schedule_that_can_be_typed_has_a_name() -> None:
-    made_of_others = {"Chain", "OneCycleMomentum", "Schedule", "Sequence"}
+    made_of_others = {"Chain", "OneCycleMomentum", "Product", "Schedule", "Sequence"}
     by_functions = {"Function", "Multiplicative"}
     assert {kind.__name__ for kind in preview.SCHEDULES.values()} == (
         set(schedules.__all__) - made_of_others - by_functions

@@ -21,6 +21,7 @@ from lucid_train.schedules import (
     Noam,
     OneCycle,
     Polynomial,
+    Product,
     Schedule,
     Sequence,
     Step,
@@ -52,10 +53,6 @@ def fraction(share: str) -> Fraction:
 class Shifted(Schedule):
     def affine(self, t: int) -> tuple[float, float]:
         return 1.0, 0.5 if t == 3 else 0.0
-
-    @property
-    def has_shift(self) -> bool:
-        return True
 
 
 # Laws
@@ -320,10 +317,7 @@ def test_compositions_read_as_they_are_written() -> None:
         "Cosine() * (Step(2) * Step(3))",
         "(Cosine() * Step(2)).until(3).then(Step(2) * Step(3))",
         "Step(2).until(3).then(Step(3)) * Exponential(0.9)",
-        "Chain([Step(2), Cosine(5, eta_min=0.001)])",
-        "Chain([Step(2)])",
-        "Chain([Cosine() * Step(2), Step(3)])",
-        "OneCycle(1.0) * Step(2)",
+        "Chain([Step(2), Cosine(5, after='hold')])",
         "OneCycleMomentum(OneCycle(1.0), base_momentum=0.8)",
         "Sequence([None, Step(2)], [3])",
         "Sequence([Step(2).until(3).then(Step(3)), Step(4)], [5])",
@@ -367,7 +361,8 @@ def test_compositions_read_as_they_are_written() -> None:
             r"'factor' must be a multiple of its base, without a shift: Cosine\(5, eta_min=0.1\)",
         ),
         (lambda: Step(2) * OneCycle(1.0), ValueError, "'factor' must be a multiple of its base"),
-        (lambda: Step(2) * Shifted(), ValueError, r"'factor' must be a multiple of its base, .*: Shifted\(\)"),
+        (lambda: (Step(2) * Shifted())(3), ValueError, r"'factor' must be a multiple .*: Shifted\(\) at 3"),
+        (lambda: Product(Step(2), 3), TypeError, "'factor' must be a Schedule: 3"),  # type: ignore[arg-type]  # refused
         (lambda: Chain(3), TypeError, "'parts' must be a list of schedules: 3"),  # type: ignore[arg-type]  # refused
         (lambda: Chain([]), ValueError, r"'parts' must hold at least one schedule: \[\]"),
         (lambda: Chain([Step(2), None]), TypeError, r"'parts\[1\]' must be a Schedule: None"),  # type: ignore[list-item]  # refused

@@ -339,5 +339,5 @@ def test_the_repr_shows_what_is_bound() -> None:
     )
     optimizer = with_momentum(1.0)
     assert repr(ChainedScheduler([StepLR(optimizer, 2), ExponentialLR(optimizer, 0.5)])) == (
-        "ChainedScheduler(lr=Step(2) * Exponential(0.5), last_epoch=0)"
+        "ChainedScheduler(lr=Chain([Step(2), Exponential(0.5)]), last_epoch=0)"
     )
