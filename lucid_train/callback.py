@@ -6,10 +6,7 @@ import copy
 import difflib
 import inspect
 import os
-import re
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import attrs
@@ -19,7 +16,7 @@ from lucid_train import events
 from lucid_train.description import hook_name, plain_settings
 from lucid_train.events import BASES, Event, hook_names
 from lucid_train.monitor import Monitor
-from lucid_train.validation import check_entries, checked, flag, function, whole_number
+from lucid_train.validation import check_entries, checked, flag, function, unknown_values, whole_number
 
 # What receives an event: a bound method or a function of one argument.
 Hook = Callable[[Any], object]
@@ -31,9 +28,6 @@ TRANSIENT = {"transient": True}
 
 # The attribute of a marked method that holds its subscriptions.
 _MARK = "__lucid_train_on__"
-
-# Annotations of what is no value of an object.
-_CONSTANT = re.compile(r"['\"]?([\w.]+\.)?(ClassVar|Final)\b")
 
 
 def _emitted(instance: object, attribute: Any, event: Any) -> None:
@@ -346,36 +340,14 @@ def check_state_is_known(callback: Callback) -> None:
     for name in saved:
         if saved.count(name) > 1:
             raise TypeError(f"{cls.__name__}.{name} and {cls.__name__}._{name} must not both be state, under one name")
-    known = {f.name for f in attrs.fields(cls)}
-    for name, cure in _kept(callback):
-        found_by_class = isinstance(inspect.getattr_static(cls, name, None), (property, cached_property))
-        if not (name in known or found_by_class or (name.startswith("__") and name.endswith("__"))):
-            raise TypeError(f"{cls.__name__}.{name} is no attrs field, so a resumed run would lose it: {cure}")
-
-
-def _kept(callback: Callback) -> Iterator[tuple[str, str]]:
-    """Yield the names under which a callback may keep values, constants left out, each with how to make it a field."""
-    for base in type(callback).__mro__:
-        own, slots = vars(base), vars(base).get("__slots__", ())
-        slots = [slots] if isinstance(slots, str) else list(slots)
-        names = [n for n, kind in _annotations(base).items() if not _CONSTANT.match(str(kind))]
-        cure = f"decorate {base.__name__} with @define(eq=False)"
-        if "__dataclass_fields__" in own:
-            cure += " instead of @dataclass"
-        if "__attrs_attrs__" in own:  # its slots are fields and cached properties
-            names, slots = [name for name in names if name not in slots], []
+    for name, base in unknown_values(callback):
+        cure = "declare it in a class decorated with @define(eq=False), with init=False if it is state"
+        if base is not None and "__attrs_attrs__" in vars(base):
             cure = f"annotate every field of {base.__name__}"  # one that is not makes attrs ignore all annotations
-        yield from ((name, cure) for name in [*names, *slots])
-    cure = "declare it in a class decorated with @define(eq=False), with init=False if it is state"
-    yield from ((name, cure) for name in getattr(callback, "__dict__", ()))
-
-
-def _annotations(cls: type) -> dict[str, Any]:
-    if sys.version_info >= (3, 14):  # they may name what is imported for type checkers only
-        import annotationlib
-
-        return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    return inspect.get_annotations(cls)
+        elif base is not None:
+            instead = " instead of @dataclass" if "__dataclass_fields__" in vars(base) else ""
+            cure = f"decorate {base.__name__} with @define(eq=False){instead}"
+        raise TypeError(f"{cls.__name__}.{name} is no attrs field, so a resumed run would lose it: {cure}")
 
 
 def _state(callback: Callback, *, transient: bool = False) -> list[attrs.Attribute[Any]]:

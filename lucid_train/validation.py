@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from inspect import get_annotations, getattr_static
 from typing import Any, TypeAlias, TypeVar
 
+from attrs import fields
+
 T = TypeVar("T")
+
+# Annotations of what is no value of an object, and what a class has in place of values.
+_CONSTANT = re.compile(r"['\"]?([\w.]+\.)?(ClassVar|Final)\b")
+_PROPERTIES = (property, cached_property)
 Bound: TypeAlias = float | None
 
 
@@ -143,6 +153,36 @@ def check_entries(what: str, state: Any, expected: Iterable[str], *, optional: I
     if missing or unknown:
         wrong = [f"{name!r} is missing" for name in missing] + [f"{name!r} is unknown" for name in unknown]
         raise ValueError(f"{what} does not fit: {', '.join(wrong)}")
+
+
+def unknown_values(instance: Any) -> Iterator[tuple[str, type | None]]:
+    """Yield the names under which an attrs object may keep values that are no fields, with the class that has each.
+
+    What stands in the object itself comes last, with None. Constants, properties and special names are left out.
+    """
+    cls = type(instance)
+    known = {each.name for each in fields(cls)}
+    for base in (*cls.__mro__, None):
+        for name in getattr(instance, "__dict__", ()) if base is None else _declared(base):
+            is_special = name.startswith("__") and name.endswith("__")
+            if not (name in known or is_special or isinstance(getattr_static(cls, name, None), _PROPERTIES)):
+                yield name, base
+
+
+def _declared(cls: type) -> list[str]:
+    """Return the names that a class itself annotates or lists as slots; those that attrs has given it are left out."""
+    if sys.version_info >= (3, 14):  # annotations may name what is imported for type checkers only
+        import annotationlib
+
+        annotations = annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
+    else:
+        annotations = get_annotations(cls)
+    names = [name for name, kind in annotations.items() if not _CONSTANT.match(str(kind))]
+    slots = vars(cls).get("__slots__", ())
+    slots = [slots] if isinstance(slots, str) else list(slots)
+    if "__attrs_attrs__" in vars(cls):  # its slots are fields and cached properties
+        return [name for name in names if name not in slots]
+    return names + slots
 
 
 def _dtype(value: Any) -> str:

@@ -7,8 +7,7 @@ from bisect import bisect_right
 from collections import abc
 from collections.abc import Callable
 from copy import copy
-from functools import cached_property, partial
-from inspect import get_annotations
+from functools import partial
 from itertools import pairwise
 from math import isfinite, isinf
 from re import sub
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final, overloa
 from attrs import NOTHING, define, evolve, field, fields, frozen
 
 from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, later, rounded, share
-from lucid_train.validation import listed, real_number, whole_number
+from lucid_train.validation import listed, real_number, unknown_values, whole_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -374,13 +373,7 @@ def check_is_value(schedule: object, name: str = "schedule") -> None:
         cure = "; say with .then(...) what follows" if isinstance(schedule, Until) else ""
         raise TypeError(f"{name!r} must be a Schedule: {schedule!r}{cure}")
     kind = type(schedule)
-    plain = [cls for cls in kind.__mro__ if issubclass(cls, Schedule) and "__attrs_attrs__" not in vars(cls)]
-    annotations = [each for cls in plain for each in get_annotations(cls).items()]
-    unknown = {each for each, annotation in annotations if "ClassVar" not in str(annotation)}
-    unknown |= {
-        each for each in getattr(schedule, "__dict__", ()) if not isinstance(getattr(kind, each, None), cached_property)
-    }
-    unknown -= {each.name for each in fields(kind)}
+    unknown = {each for each, _ in unknown_values(schedule)}
     if unknown or kind.__hash__ is None:
         which = f", for its settings {', '.join(sorted(unknown))}" if unknown else ""
         raise TypeError(f"{kind.__name__} must be decorated with @attrs.frozen{which}: {schedule!r}")

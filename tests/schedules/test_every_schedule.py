@@ -329,6 +329,10 @@ class Assigned(Schedule):
         return self.factor**t, 0.0
 
 
+class Slotted(Assigned):
+    __slots__ = ("shift",)
+
+
 @attrs.define
 class Mutable(Schedule):
     factor: float = 0.5
@@ -351,6 +355,7 @@ class Documented(Inverse):
     [
         (Plain(), "Plain must be decorated with @attrs.frozen, for its settings factor"),
         (Assigned(0.5), "Assigned must be decorated with @attrs.frozen, for its settings factor"),
+        (Slotted(0.5), "Slotted must be decorated with @attrs.frozen, for its settings factor, shift"),
         (Mutable(), r"Mutable must be decorated with @attrs.frozen: Mutable\(factor=0.5\)"),
         (Step, "'schedule' must be a Schedule: <class"),
         (0.1, "'schedule' must be a Schedule: 0.1$"),
