@@ -68,7 +68,7 @@ class Scheduled:
 
 @define(frozen=True)
 class Subscription(Generic[E]):
-    """Mark a method of a Callback as a listener, whatever its name; written as a decorator, `@on(StepEnd, every=100)`.
+    """Mark a method of a Callback, of any name, as a listener; written as a decorator, `@on(StepEnd, every=100)`.
 
     All conditions given must hold. The count of a step event is its step, that of an epoch event its epoch; your own
     events are counted as they are emitted, from 1 in each fit, unless they define `count`.
@@ -217,7 +217,7 @@ class Callback:
         """An exception is leaving the fit."""
 
     def on_fit_end(self, event: events.FitEnd) -> None:
-        """The fit is over, whatever happened; the last callback is the first to receive this."""
+        """The fit is over, also after an exception; the last callback is the first to receive this."""
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         """Return the listeners to an event, in the order of definition. A fit asks once for each class of events."""

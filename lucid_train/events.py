@@ -213,7 +213,7 @@ class FitError(Event):
 
 @define(kw_only=True)
 class FitEnd(Event):
-    """The fit is over, whatever happened. Every callback that got FitStart gets it exactly once, the last one first.
+    """The fit is over, also after an exception. Every callback that got FitStart gets it once, the last one first.
 
     Args:
         status: "completed", "stopped", "interrupted" by Ctrl-C or another signal, or "failed".

@@ -152,8 +152,15 @@ def test_the_name_of_a_metric_is_text() -> None:
 
 
 def test_a_state_has_the_expected_entries_and_may_have_optional_ones() -> None:
-    check_entries("the state", {"a": 1, "b": 2}, ["a", "b"])
-    check_entries("the state", {"a": 1, "b": 2}, ["a"], optional=["b", "c"])
+    def fits(state: dict[str, int]) -> bool:
+        try:
+            check_entries("the state", state, ["a"], optional=["b", "c"])
+        except ValueError:
+            return False
+        return True
+
+    assert [fits(state) for state in ({"a": 1}, {"a": 1, "b": 2}, {"a": 1, "b": 2, "c": 3})] == [True] * 3
+    assert [fits(state) for state in ({}, {"b": 2}, {"a": 1, "d": 4})] == [False] * 3
 
 
 @pytest.mark.parametrize(

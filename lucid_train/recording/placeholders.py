@@ -163,7 +163,7 @@ class RecordedRun(Run):
                 setattr(self._progress, name, value)
             elif name != "reason" or not self.stopping:  # a callback of the replay may have stopped it for its own
                 setattr(self, name, value)
-        # The recorded rates hold, whatever a replayed schedule has written.
+        # The recorded rates hold, not those that a callback of the replay has written.
         groups = [{"lr": rate} for rate in self._rates]
         self.optimizer = SimpleNamespace(param_groups=groups) if groups else None
 

@@ -31,7 +31,7 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
     The callbacks receive the events that they would have received live. `event.run` has the recorded epoch, step, rates
     and history, and placeholders for the model and the optimizer. Steps are replayed if they were recorded, without
     their batches. A callback that stops the run ends the replay. If the log ends without FitEnd, because the process
-    died, the run has failed. Every callback that got FitStart gets FitEnd, whatever happens.
+    died, the run has failed. Every callback that got FitStart gets FitEnd, also after an exception.
 
     Args:
         path: The log.
@@ -121,7 +121,7 @@ class Player:
         """Replay one line.
 
         Raises:
-            ValueError: If it does not fit the lines before it; and whatever a callback raises.
+            ValueError: If it does not fit the lines before it; and any exception of a callback.
         """
         if line.event == "FitStart" and self.playing:
             self.close("failed", f"the run died {self.place()}, and was resumed later")

@@ -32,7 +32,7 @@ def _mode(instance: Any, attribute: Any, value: Any) -> None:
 @final
 @frozen(repr=False)
 class Cyclic(Schedule):
-    """Go up and down between two bounds, whatever the base.
+    """Go up and down between two bounds, independently of the base.
 
     The value is `base_lr * (1 - a) + max_lr * a`, within 4 ulp; `a` climbs from 0 to 1 in `step_size_up` epochs or
     steps, falls back in `step_size_down`, and so on, times the mode's scale: 1 for "triangular", `0.5 ** (cycle - 1)`
@@ -119,7 +119,7 @@ class _Phased:
 @final
 @frozen(repr=False)
 class OneCycle(_Phased, Schedule):
-    """Go up to `max_lr` once and then far down, whatever the base.
+    """Go up to `max_lr` once and then far down, independently of the base.
 
     It starts at `max_lr / div_factor`, is highest at `pct_start * total_steps - 1`, and ends, at `total_steps - 1`, at
     `max_lr / div_factor / final_div_factor`, where it stays (PyTorch refuses to go on). From one corner to the next it

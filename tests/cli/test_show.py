@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
@@ -359,12 +360,12 @@ def test_a_reader_that_is_gone_ends_a_command_without_a_word(tmp_path: Path, arg
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 def test_what_could_not_be_shown_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     Trainer(float, [1, 2], callbacks=[EventLog(tmp_path / "run.jsonl")]).fit()
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(command("show", tmp_path / "run.jsonl"), stdout=full, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (1, b"lucid-train: error: [Errno 28] No space left on device\n")
+    line = shlex.join(["ulimit", "-f", "0"]) + "; exec " + shlex.join(map(str, command("show", tmp_path / "run.jsonl")))
+    with open(tmp_path / "full", "wb") as full:
+        done = subprocess.run(["sh", "-c", line], stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"lucid-train: error: [Errno 27] File too large\n")
 
 
 def test_hostile_logs_are_compared_without_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from attrs import define, field
 from torch.utils.data import DataLoader, TensorDataset
 
-from lucid_train import Callback, EpochEnd, EpochStart, History, NoUpdate, StepEnd, Trainer, schedules
+from lucid_train import Callback, EpochEnd, EpochStart, History, NoUpdate, StepEnd, StepStart, Trainer, schedules
 from lucid_train.callbacks import Checkpoint, EarlyStopping, EventLog, LRSchedulerCallback, RichLogger, TerminateOnNaN
 from lucid_train.saving.checkpoint.format import read_checkpoint
 
@@ -188,36 +189,66 @@ def test_a_checkpoint_of_tensors_on_a_device_is_read_without_it(tmp_path: Path) 
 
 @define(eq=False)
 class NothingWaits(Callback):
-    """Makes PyTorch refuse, from the epoch's first event to its last step, whatever waits for the device."""
+    """Refuses, from an epoch's first event to its last step, what reads a tensor or, on CUDA, waits for the device.
+
+    What the step function itself does is not looked at, but on CUDA.
+    """
 
     steps: int = field(default=0, init=False)
+    watching: bool = field(default=False, init=False)
+
+    def watch(self, watching: bool) -> None:
+        self.watching = watching
+        if DEVICE == "cuda":
+            torch.cuda.set_sync_debug_mode("error" if watching else "default")
 
     def on_epoch_start(self, event: EpochStart) -> None:
-        if event.epoch > 1:  # the first one loads kernels
-            torch.cuda.set_sync_debug_mode("error")
+        self.watch(event.epoch > 1)  # the first one loads kernels
+
+    def on_step_start(self, event: StepStart) -> None:
+        self.watching = False
 
     def on_step_end(self, event: StepEnd) -> None:
         self.steps += 1
         if self.steps % STEPS == 0:
-            torch.cuda.set_sync_debug_mode("default")
+            self.watch(False)
+
+    def refuse_reads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("__float__", "__bool__", "__int__", "item", "tolist", "numpy"):
+            method = getattr(torch.Tensor, name)
+
+            def read(*args: Any, method: Any = method, **options: Any) -> Any:
+                assert not self.watching, f"{method.__name__} in step {self.steps}"
+                return method(*args, **options)
+
+            monkeypatch.setattr(torch.Tensor, name, read)
+
+    def around(self, step: Callable[[Any], Any], batch: Any) -> Any:
+        """Do a step, after which reading is refused again."""
+        output = step(batch)
+        self.watching = self.steps >= STEPS
+        return output
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-@pytest.mark.skipif(DEVICE != "cuda", reason="PyTorch tells of waiting for CUDA alone")
 @pytest.mark.parametrize(
     "build", [plain, groups_with_tensor_rates, fused, bfloat16, own_generator], ids=lambda b: b.__name__
 )
-def test_no_step_waits_for_the_device(build: Callable[[], Setup], tmp_path: Path) -> None:
+def test_no_step_waits_for_the_device(
+    build: Callable[[], Setup], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setup, watch = seeded(build, 3), NothingWaits()
     batches = [[each.to(DEVICE) for each in batch] for batch in loader()]
     run = trainer(
         setup, EarlyStopping("val_loss", patience=9), TerminateOnNaN(interval="epoch"), EventLog(tmp_path / "log.jsonl")
     )
     run.data, run.callbacks = batches, (*run.callbacks, RichLogger(), watch)
+    run.step = partial(watch.around, setup.step)
+    watch.refuse_reads(monkeypatch)
     try:
         run.fit(3)
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        watch.watch(False)
     assert watch.steps == 3 * STEPS
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lucid_train.optims.lr_scheduler import LRScheduler
 from lucid_train.schedules import (
     Chain,
     Constant,
@@ -33,6 +34,7 @@ from lucid_train.schedules import (
 )
 from lucid_train.schedules.length import Length
 from lucid_train.schedules.schedule import check_is_value
+from tests.support.optimizers import Bare
 
 
 def halves(t: float) -> float:
@@ -198,6 +200,7 @@ def test_the_repr_is_the_expression(schedule: Schedule) -> None:
 @every_schedule
 def test_every_schedule_is_a_value_that_can_be_bound(schedule: Schedule) -> None:
     check_is_value(schedule)
+    assert LRScheduler(Bare(1.0), schedule.sized(100)).schedule == schedule
 
 
 @pytest.mark.parametrize(

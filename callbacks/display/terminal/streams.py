@@ -111,7 +111,7 @@ def redirected(console: Console, display: Display) -> Iterator[list[StreamProxy]
     try:
         for name, proxy in proxies.items():
             setattr(sys, name, proxy)
-            # A console that writes to whatever sys.stdout is would now write to the proxy.
+            # A console that looks up sys.stdout at each write would now write to the proxy.
             if cast("object", console.file) is proxy:
                 console.file, follows_stdout = target, True
         _exchange_in_logging({id(proxy.original): proxy for proxy in proxies.values()})
@@ -122,7 +122,7 @@ def redirected(console: Console, display: Display) -> Iterator[list[StreamProxy]
                 setattr(sys, name, proxy.original)
         _exchange_in_logging({id(proxy): proxy.original for proxy in proxies.values()})
         if follows_stdout:
-            console.file = cast("TextIO", None)  # rich's own value for it: whatever sys.stdout is
+            console.file = cast("TextIO", None)  # rich's own value for: look up sys.stdout at each write
         for proxy in proxies.values():
             proxy.retire()
 
