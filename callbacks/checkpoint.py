@@ -13,7 +13,7 @@ from typing import Any, Literal, final
 from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, Hook
-from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
+from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
 from lucid_train.monitor import Monitor
 from lucid_train.saving.checkpoint.directory import Directory
 from lucid_train.saving.checkpoint.format import write_flat
@@ -139,6 +139,9 @@ class Checkpoint(Callback):
     # Of each request the metric's value and its epoch, if it is the best so far.
     _requests: list[tuple[float, int] | None] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
     _writer: Writer = field(factory=Writer, init=False, repr=False, metadata=TRANSIENT)
+    # What is to be announced when it is durable, and whether nothing is written in the background any more.
+    _writing: Saved | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _ending: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
     _catcher: SignalCatcher = field(factory=_idle, init=False, repr=False, metadata=TRANSIENT)
     # Where the run stood when it was saved last; () if it was started over since.
     _saved: tuple[int, ...] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
@@ -182,7 +185,7 @@ class Checkpoint(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         run, last = event.run, self._catcher.run
         self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
-        self._timetable, self._requests = _Timetable(self.every, self.interval), []
+        self._timetable, self._requests, self._ending = _Timetable(self.every, self.interval), [], False
         for other in run.callbacks:
             place = other.checkpoints()
             if other is not self and place is not None and Path(place).resolve() == self.directory.resolve():
@@ -215,11 +218,12 @@ class Checkpoint(Callback):
             self._ask((value, event.epoch))
 
     def on_epoch_report(self, event: EpochReport) -> None:
-        if not self._writer.busy:
-            self._finish()  # its error is not kept back until the end
         self.on_evaluate_end(event)
         if self.interval != "step" and self._timetable.is_due(event.epoch) and not self._writer.busy:
             self._ask()
+
+    def on_fit_error(self, event: FitError) -> None:
+        self._finish()
 
     def on_fit_end(self, event: FitEnd) -> None:
         try:
@@ -238,6 +242,8 @@ class Checkpoint(Callback):
         self._requests.append(best)
 
     def _save_last(self) -> None:
+        self._ending = True
+        self._finish()
         if self._saved != _position(self._catcher.run):
             self._ask()
 
@@ -250,17 +256,19 @@ class Checkpoint(Callback):
             for best in filter(None, requests):
                 (self.best, self.best_epoch), self._best_file = best, file.name
             flat, self._saved = flatten(run.state_dict()), _position(run)
+        self._writing = Saved(run, run.epoch, run.step, file)
         try:
-            # After FitEnd nothing waits for the thread any more.
-            if self.background and run.status == "running":
+            if self.background and not self._ending:
                 copy = flat.copy()
-                self._writer.begin(lambda: self._write(file, copy, before))
+                self._writer.begin(lambda: self._write_behind(file, copy, before))
             else:
                 self._write(file, flat, before)
         except OSError as error:
             self._failed(error)
         finally:
             self._timetable.attempted_at = time.monotonic()  # after one that failed too: not at every step
+        if not self._writer.busy:
+            self._finish()
 
     def _write(self, file: Path, flat: FlatTree, before: tuple[Any, ...]) -> None:
         with self._or_as(before):
@@ -268,6 +276,12 @@ class Checkpoint(Callback):
         self.last_file = file
         if self.keep is not None:
             Directory(self.directory).prune(self.keep, besides=self._best_file)
+
+    def _write_behind(self, file: Path, flat: FlatTree, before: tuple[Any, ...]) -> None:
+        try:
+            self._write(file, flat, before)
+        finally:
+            self._catcher.run.at_safe_point(self._finish)  # the training thread learns of it after its current step
 
     @contextmanager
     def _or_as(self, before: tuple[Any, ...]) -> Iterator[None]:
@@ -279,13 +293,21 @@ class Checkpoint(Callback):
             raise
 
     def _finish(self) -> None:
-        """Wait for the thread that writes, if there is one, and deal with its error."""
+        """Wait for the thread that writes, if there is one, and deal with its error; announce what it has written."""
         try:
             self._writer.wait()
         except OSError as error:
             self._failed(error)
+        else:
+            self._announce()
+
+    def _announce(self) -> None:
+        saved, self._writing = self._writing, None
+        if saved is not None:
+            self._catcher.run.emit(saved)
 
     def _failed(self, error: OSError) -> None:
+        self._writing = None
         if self.failure == "raise":
             raise error
         files = Directory(self.directory).files()
