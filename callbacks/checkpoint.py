@@ -14,11 +14,13 @@ from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
+from lucid_train.group import check_alone
 from lucid_train.monitor import Monitor
 from lucid_train.saving.checkpoint.directory import Directory
 from lucid_train.saving.checkpoint.format import write_flat
 from lucid_train.saving.checkpoint.tree import FlatTree, flatten
 from lucid_train.saving.checkpoint.writer import Writer
+from lucid_train.saving.state import check_weights
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
 from lucid_train.validation import checked, choice, flag, metric_name, real_number, whole_number
@@ -106,10 +108,11 @@ class Checkpoint(Callback):
         failure: "raise" ends the fit if a file cannot be written, because the disk is full for example; "warn" goes on.
         signals: Names of the signals that end the fit in good order; "SIGUSR1" may be added, () is none. They are
             caught if `fit` is called in the main thread.
+        weights: Refuse a run that trains, but has neither a `model` nor an extra with weights; False lets it be saved.
 
     Raises:
         TypeError: In `fit`, before the first step, if something in the state cannot be saved.
-        ValueError: In `fit`, if the metric does not exist.
+        ValueError: In `fit`, if the metric does not exist; before the first step, if there are no weights to be saved.
         FileExistsError: In `fit`, before the first step, if the directory holds the checkpoints of another run.
 
     >>> import tempfile
@@ -130,6 +133,7 @@ class Checkpoint(Callback):
     background: bool = field(default=False, kw_only=True, validator=checked(flag))
     failure: Literal["raise", "warn"] = field(default="raise", kw_only=True, validator=choice("raise", "warn"))
     signals: tuple[str, ...] = field(default=("SIGINT", "SIGTERM"), kw_only=True, converter=_as_names)
+    weights: bool = field(default=True, kw_only=True, validator=checked(flag))
     best: float | None = field(default=None, init=False, repr=False)
     best_epoch: int | None = field(default=None, init=False, repr=False)
     _best_file: str | None = field(default=None, init=False, repr=False)
@@ -183,6 +187,7 @@ class Checkpoint(Callback):
         self._saved = ()
 
     def on_fit_start(self, event: FitStart) -> None:
+        check_alone("Checkpoint")
         run, last = event.run, self._catcher.run
         self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
         self._timetable, self._requests, self._ending = _Timetable(self.every, self.interval), [], False
@@ -202,7 +207,14 @@ class Checkpoint(Callback):
             self._saved = _position(run)
         self._catcher.catch()
         run.before_end(self._save_last)
-        run.at_safe_point(lambda: flatten(run.state_dict()))  # what cannot be saved is refused now, not in an hour
+        run.at_safe_point(lambda: self._check(run))
+
+    def _check(self, run: Run) -> None:
+        """Refuse now, and not in an hour, what cannot be saved, or would be lost."""
+        state = run.state_dict()
+        if self.weights and run.trains:
+            check_weights(state)
+        flatten(state)
 
     def on_step_end(self, event: StepEnd) -> None:
         if self._timetable.is_due_after(event) and not self._writer.busy:

@@ -55,6 +55,7 @@ class Run:
         evaluate_every: Evaluations take place in epochs that are a multiple of this; None if steps decide.
         evaluate_steps: Evaluations take place after steps that are a multiple of this; None if epochs decide.
         resumed: Whether the run goes on from a checkpoint.
+        trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -65,6 +66,7 @@ class Run:
     evaluate_every: int | None = 1
     evaluate_steps: int | None = None
     resumed: bool = field(default=False, repr=False)
+    trains: bool = field(default=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
