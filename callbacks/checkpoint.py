@@ -89,8 +89,8 @@ class Checkpoint(Callback):
     fails writes none, because the state may be half of one step and half of the next. The last one of a fit is written
     before FitEnd, at which callbacks such as EarlyStopping may change the model.
 
-    Accumulated gradients are not part of the state. A checkpoint that is due after a step that returned NoUpdate
-    therefore waits for the next update; an interruption in between loses those gradients.
+    Accumulated gradients are not part of the state. A checkpoint that is due after a step without an update
+    therefore waits for the next one; an interruption in between loses those gradients.
 
     During a fit, Ctrl-C and SIGTERM let the current step finish and a checkpoint is written. Callbacks receive FitError
     and FitEnd, and KeyboardInterrupt or SystemExit(128 + the signal's number) leaves `fit`. A second Ctrl-C does not

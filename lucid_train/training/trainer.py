@@ -14,7 +14,7 @@ from attrs import define, field
 from lucid_train.callback import Callback, F, FunctionListener, Subscription, check_state_is_known
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
-from lucid_train.metrics import NoUpdate, detached, evaluation
+from lucid_train.metrics import StepResult, detached, evaluation
 from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, Stateful
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from lucid_train.training.plan import Plan
 
 _NO_BATCH, _STEPPED = object(), object()
+# The losses of so many steps are kept before they are added up.
+_STEPS_AT_ONCE = 2048
 
 
 def _data(name: str, value: Any) -> None:
@@ -89,7 +91,7 @@ class Trainer:
     per step.
 
     Args:
-        step: What one step does: takes a batch and returns None, a loss, a mapping of metrics, or a NoUpdate.
+        step: What one step does: takes a batch and returns None, a loss, a mapping of metrics, or a StepResult.
         data: Any iterable of batches; one pass is one epoch. Without it the step function is called with None,
             `steps_per_epoch` times.
         epochs: The epoch to go on to. At least 0.
@@ -351,22 +353,23 @@ class Trainer:
         listened = bool(starts or ends)
         every = run.evaluate_steps
         evaluate_at = None if every is None else (progress.step // every + 1) * every
-        # What makes up the cost of a step stays in local names: the listeners, and the sum of losses that are floats.
-        total, count, updated, exhausted = means.float_sum, means.float_count, False, False
+        pause_at = progress.step + _STEPS_AT_ONCE
+        # What makes up the cost of a step stays in local names: the listeners, and the losses that are floats.
+        losses: list[float] = []
+        collect, updated, exhausted = losses.append, False, False
         batch: Any = _NO_BATCH
         try:
-            for batch in feed.batches(progress, evaluate_at):
+            for batch in feed.batches(progress, pause_at if evaluate_at is None else min(evaluate_at, pause_at)):
                 if starts:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
                 output = step(batch)
                 progress.step += 1
                 batch = _STEPPED  # before the next one is made, this one's memory is free
                 if isinstance(output, float):
-                    total += output
-                    count += 1
+                    collect(output)
                 elif output is not None:
                     means.add(output)
-                if type(output) is not NoUpdate:
+                if type(output) is not StepResult or output.updated:
                     updated = True
                     if listened and optimizer is not None:
                         progress.rates = snapshot_lrs(optimizer)
@@ -376,7 +379,7 @@ class Trainer:
                     break
                 batch = _NO_BATCH
             else:
-                exhausted = True
+                exhausted = progress.step != pause_at
         except BaseException:
             if batch is _NO_BATCH:
                 feed.give_up_pass(progress, self._random)
@@ -384,7 +387,9 @@ class Trainer:
                 feed.give_back(batch, progress)
             raise
         finally:
-            means.float_sum, means.float_count = float(total), count
+            if losses:
+                means.extend(losses)
+            means.condense()
             # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
             if updated and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)

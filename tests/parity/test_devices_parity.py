@@ -15,7 +15,7 @@ import torch
 from attrs import define, field
 from torch.utils.data import DataLoader, TensorDataset
 
-from lucid_train import Callback, EpochEnd, EpochStart, History, NoUpdate, StepEnd, StepStart, Trainer, schedules
+from lucid_train import Callback, EpochEnd, EpochStart, History, StepEnd, StepResult, StepStart, Trainer, schedules
 from lucid_train.callbacks import Checkpoint, EarlyStopping, EventLog, LRSchedulerCallback, RichLogger, TerminateOnNaN
 from lucid_train.saving.checkpoint.format import read_checkpoint
 
@@ -74,7 +74,7 @@ class Setup:
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return NoUpdate(loss) if self.scaler.get_scale() < before else loss
+        return StepResult(loss, updated=False) if self.scaler.get_scale() < before else loss
 
     def evaluate(self) -> dict[str, torch.Tensor]:
         with torch.no_grad():
