@@ -61,6 +61,7 @@ class Run:
         evaluate_prefix: What the names of an evaluation's metrics begin with; "" if that is not known.
         evaluates: Whether there are evaluations, as far as is known.
         resumed: Whether the run goes on from a checkpoint.
+        trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -73,6 +74,7 @@ class Run:
     evaluate_prefix: str = field(default="", repr=False)
     evaluates: bool = field(default=True, repr=False)
     resumed: bool = field(default=False, repr=False)
+    trains: bool = field(default=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)

@@ -96,7 +96,7 @@ def test_a_metric_that_does_not_exist_is_refused_with_those_that_do() -> None:
 MONITORS: dict[str, Callable[[str, Path], Callback]] = {
     "EarlyStopping": lambda name, folder: EarlyStopping(name),
     "TerminateOnNaN": lambda name, folder: TerminateOnNaN(name),
-    "Checkpoint": lambda name, folder: Checkpoint(folder, monitor=name),
+    "Checkpoint": lambda name, folder: Checkpoint(folder, monitor=name, weights=False),
     "RichLogger": lambda name, folder: RichLogger(Console(file=io.StringIO()), monitor=name),
     "ReduceLROnPlateau": lambda name, folder: LRSchedulerCallback(ReduceLROnPlateau(Bare(0.1)), monitor=name),
 }

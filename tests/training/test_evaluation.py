@@ -313,7 +313,7 @@ def test_a_run_saved_around_an_evaluation_evaluates_once(event: type[Event], cou
 
 def test_a_run_killed_between_a_step_and_its_evaluation_goes_on_with_that(tmp_path: Path) -> None:
     def made() -> tuple[Trainer, list[int]]:
-        return trained(Checkpoint(tmp_path, every=3, interval="step"))
+        return trained(Checkpoint(tmp_path, every=3, interval="step", weights=False))
 
     killed, _ = made()
 
@@ -357,7 +357,7 @@ def test_early_stopping_on_a_metric_of_the_steps_counts_epochs() -> None:
 
 
 def test_the_best_evaluation_is_kept(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path, every=None, keep=1, monitor="val_loss")
+    checkpoint = Checkpoint(tmp_path, every=None, keep=1, monitor="val_loss", weights=False)
     trainer, _ = trained(checkpoint, every="3 steps", epochs=3, values=[3.0, 1.0, 2.0, 1.5])
     trainer.fit()
     assert (checkpoint.best, checkpoint.best_epoch) == (1.0, 2)
@@ -375,7 +375,7 @@ def test_the_best_evaluation_is_kept(tmp_path: Path) -> None:
     "make",
     [
         lambda path: EarlyStopping("val_los", mode="min"),
-        lambda path: Checkpoint(path, monitor="val_los", mode="min"),
+        lambda path: Checkpoint(path, monitor="val_los", mode="min", weights=False),
         lambda path: TerminateOnNaN("val_los"),
     ],
 )
