@@ -90,7 +90,7 @@ def differences(here: Setup, there: Setup, current: Mapping[str, Sequence[Mappin
     if here.epochs > there.epochs:
         found.pop("epochs", None)  # to train longer is to go on
     for name in (name for name in optimizers if name in known):
-        found |= _differing_options(name, optimizers[name], known[name], current.get(name, ()))
+        found |= differing_options(name, optimizers[name], known[name], current.get(name, ()))
     found |= {label: f"{label} is in the checkpoint and not here" for label in theirs if label not in ours}
     found |= {label: f"{label} is here and not in the checkpoint" for label in ours if label not in theirs}
     for label in (label for label in ours if label in theirs):
@@ -106,9 +106,7 @@ def differences(here: Setup, there: Setup, current: Mapping[str, Sequence[Mappin
     return found
 
 
-def _differing_options(
-    name: str, here: Options, there: Options, current: Sequence[Mapping[str, Any]]
-) -> dict[str, str]:
+def differing_options(name: str, here: Options, there: Options, current: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return a sentence for each option of an optimizer that differs, under its name."""
     if len(here) != len(there):
         return {f"{name}.groups": f"{name}.groups is {len(here)} here and {len(there)} in the checkpoint"}

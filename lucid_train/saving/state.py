@@ -15,7 +15,16 @@ from lucid_train.description import attributed, class_labels
 from lucid_train.optims.param_groups import read_value, write_value
 from lucid_train.progress import Progress, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.settings import Options, Setup, differences, driven_key, groups_in, is_accepted, options
+from lucid_train.saving.settings import (
+    Options,
+    Setup,
+    differences,
+    differing_options,
+    driven_key,
+    groups_in,
+    is_accepted,
+    options,
+)
 from lucid_train.validation import check_entries, real_number
 
 
@@ -129,6 +138,13 @@ class Participants:
                 f"to go on with the set-up here, pass accept={sorted(refused)!r}"
             )
         extras = dict(self._stateful_extras())
+        bound = [name for name, each in extras.items() if hasattr(each, "base_lrs")]
+        rebased = [name for name in differing if name.rpartition(".")[0] in optimizers and name.endswith(".lr")]
+        if bound and rebased:
+            raise ValueError(
+                f"{rebased[0]} cannot be accepted, as extras[{bound[0]!r}] has base values of its own; give the "
+                f"scheduler to LRSchedulerCallback, which follows"
+            )
         check_entries("the state of the extras", read.extras, extras)
         for name, value, held in (("model", self.model, read.model), ("optimizer", self.optimizer, read.optimizer)):
             if value is not None and held is None:
@@ -151,6 +167,21 @@ class Participants:
         if is_accepted("stopped", accept):
             read.progress.finished_reason = None
         return read.progress, kept
+
+    def meet(self, state: Mapping[str, Any] | None, optimizers: Mapping[str, Options]) -> Options:
+        """Load the state of an optimizer that a callback has brought only now, if there is one, and return its options.
+
+        Raises:
+            ValueError: If they are not those in the checkpoint.
+        """
+        here = options(self.optimizer)
+        if state is None or state["optimizer"] is None:
+            return here
+        found = differing_options("optimizer", here, optimizers["optimizer"], groups_in(state["optimizer"]))
+        if found:
+            raise ValueError(f"{'; '.join(found.values())}; pass Trainer(optimizer=...) to go on with what is here")
+        load_optimizer(self.optimizer, state["optimizer"])
+        return optimizers["optimizer"]
 
     def _labelled(self) -> Iterator[tuple[str, Callback]]:
         return zip(class_labels(self.callbacks), self.callbacks, strict=True)

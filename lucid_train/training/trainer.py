@@ -267,12 +267,15 @@ class Trainer:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
         feed.note_length(progress)
         run.epochs, progress.finished_reason = goal, None
+        known = self._participants(goal).optimizer
         dispatcher = Dispatcher((*self.callbacks, *self._listeners))
         try:
             with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
                 if finished_reason is not None:
                     run.stop(finished_reason, for_good=True)
                 fit.open()
+                if known is None and run.optimizer is not None:
+                    self._options["optimizer"] = self._participants(goal).meet(self._loaded, self._options)
                 if self._loaded is not None:
                     self._resume(self._loaded)
                     self._loaded = None
