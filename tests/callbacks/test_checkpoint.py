@@ -275,6 +275,8 @@ def test_rubbish_of_a_process_that_was_killed_is_swept_and_nothing_else(tmp_path
         ({"interval": "minute"}, ValueError, "'interval' must be one of 'epoch', 'step', 'second': 'minute'"),
         ({"keep": 0}, ValueError, "'keep' must be >= 1: 0"),
         ({"monitor": ""}, TypeError, "'monitor' must be the name of a metric: ''"),
+        ({"monitor": "f1"}, ValueError, "'mode' must be given, as 'f1' does not end in loss or accuracy"),
+        ({"mode": "max"}, ValueError, "'mode' must be None without a monitor: 'max'"),
         ({"mode": "best"}, ValueError, "'mode' must be one of 'min', 'max': 'best'"),
         ({"background": 1}, TypeError, "'background' must be True or False: 1"),
         ({"weights": None}, TypeError, "'weights' must be True or False: None"),

@@ -75,7 +75,7 @@ CALLBACKS: dict[str, Callable[[], Callback]] = {
     "restart": lambda: CosineAnnealingLRCallback(2, after="mirror"),
 }
 OTHERS: dict[str, Callable[[], Callback]] = {
-    "early": lambda: EarlyStopping("loss", patience=2),
+    "early": lambda: EarlyStopping("val_loss", patience=2),
     "nan": TerminateOnNaN,
 }
 
