@@ -110,7 +110,7 @@ def difference(first: Any, second: Any, *callbacks: Callback) -> str:
         (lambda: Bare(0.1, decay=0.5), lambda: Bare(0.1, decay=0.25), "decay is 0.25 here and 0.5 in the checkpoint"),
         (lambda: Bare(0.1, clip=1.0), lambda: Bare(0.1), "clip is None here and 1.0 in the checkpoint"),
         (lambda: Bare(0.1), lambda: Bare(0.1, name="head"), "name is 'head' here and None in the checkpoint"),
-        (lambda: Bare(1, f=len), lambda: Bare(1, f=Bare), "f is 'Bare' here and 'builtins.len' in the checkpoint"),
+        (lambda: Bare(1, f=any), lambda: Bare(1, f=id), "f is 'builtins.id' here and 'builtins.any' in the checkpoint"),
         (lambda: LucidLike(0.1), lambda: LucidLike(0.2), "lr is 0.2 here and 0.1 in the checkpoint"),
     ],
 )  # fmt: skip
