@@ -19,7 +19,7 @@ from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, Stateful
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.state import Participants, find_state, load_optimizer
+from lucid_train.saving.state import Participants, find_checkpoint, load_optimizer
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
 from lucid_train.training.fit import Fit
@@ -179,11 +179,14 @@ class Trainer:
         It is plain JSON but for the arrays of model, optimizer and callbacks, which may be the live ones. Within a fit,
         ask for it with `run.at_safe_point`.
         """
+        return self._state()
+
+    def _state(self, history: bool = True) -> dict[str, Any]:
         if self._loaded is not None:
             return self._loaded
         self._update()
         epochs = self._goal(None) if self._run.status == "ready" else self._run.epochs
-        return self._participants(self._run.optimizer, epochs).state(self._progress)
+        return self._participants(self._run.optimizer, epochs).state(self._progress, history=history)
 
     def load_state_dict(self, state: Mapping[str, Any], *, accept: str | Iterable[str] = ()) -> None:
         """Take over a state; the next `fit` goes on from there.
@@ -220,11 +223,13 @@ class Trainer:
         Args:
             epochs: The epoch to go on to; by default the Trainer's `epochs`.
             restart: Forget what was trained: count from epoch 1 with a new history, callbacks as they were at first.
-                The model and the optimizer's own state are yours to restore.
+                The model and the optimizer's own state are yours to restore. The checkpoints of before are moved to a
+                folder `earlier-1` (or 2 ...) in their directory when the first one of the new run is written.
             resume: Go on from a checkpoint: a file, a directory, of which the newest whole one is taken, or "auto", the
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
-                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run.
+                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run;
+                "history" goes on from a checkpoint whose history is lost, without it.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
@@ -239,8 +244,9 @@ class Trainer:
         if resume is not None:
             if restart:
                 raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
-            if (state := find_state(resume, self.callbacks)) is not None:
-                self.load_state_dict(state, accept=[*_names(accept), *(() if epochs is None else ("epochs",))])
+            if (found := find_checkpoint(resume, self.callbacks)) is not None:
+                self.load_state_dict(found.state, accept=[*_names(accept), *(() if epochs is None else ("epochs",))])
+                self._run.source = found.file, found.segment
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
         if restart:
@@ -256,7 +262,7 @@ class Trainer:
         feed.note_length(progress)
         run.epochs, progress.finished_reason = goal, None
         dispatcher = Dispatcher((*self.callbacks, *self._listeners))
-        with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
+        with Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
             if finished_reason is not None:
                 run.stop(finished_reason, for_good=True)
             fit.open()
