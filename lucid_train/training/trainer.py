@@ -20,7 +20,7 @@ from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, Stateful
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import Options
-from lucid_train.saving.state import Participants, find_state
+from lucid_train.saving.state import Participants, find_checkpoint
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
 from lucid_train.training.fit import Fit
@@ -192,12 +192,15 @@ class Trainer:
         It is plain JSON but for the arrays of model, optimizer and callbacks, which may be the live ones. Within a fit,
         ask for it with `run.at_safe_point`.
         """
+        return self._state()
+
+    def _state(self, history: bool = True) -> dict[str, Any]:
         if self._loaded is not None:
             return self._loaded
         self._update()
         epochs = self._goal(None) if self._run.status == "ready" else self._run.epochs
         participants = self._participants(epochs)
-        return participants.state(self._progress, self._options or participants.options())
+        return participants.state(self._progress, self._options or participants.options(), history=history)
 
     def load_state_dict(self, state: Mapping[str, Any], *, accept: str | Iterable[str] = ()) -> None:
         """Take over a state; the next `fit` goes on from there.
@@ -239,11 +242,13 @@ class Trainer:
         Args:
             epochs: The epoch to go on to; by default the Trainer's `epochs`.
             restart: Forget what was trained: count from epoch 1 with a new history, callbacks as they were at first.
-                The model and the optimizer's own state are yours to restore.
+                The model and the optimizer's own state are yours to restore. The checkpoints of before are moved to a
+                folder `earlier-1` (or 2 ...) in their directory when the first one of the new run is written.
             resume: Go on from a checkpoint: a file, a directory, of which the newest whole one is taken, or "auto", the
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
-                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run.
+                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run;
+                "history" goes on from a checkpoint whose history is lost, without it.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
@@ -258,8 +263,9 @@ class Trainer:
         if resume is not None:
             if restart:
                 raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
-            if (state := find_state(resume, self.callbacks)) is not None:
-                self._restore(state, [*_names(accept), *(() if epochs is None else ("epochs",))], goal)
+            if (found := find_checkpoint(resume, self.callbacks)) is not None:
+                self._restore(found.state, [*_names(accept), *(() if epochs is None else ("epochs",))], goal)
+                self._run.source = found.file, found.segment
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
         if restart:
@@ -279,7 +285,7 @@ class Trainer:
         known = self._participants(goal).optimizer
         dispatcher = Dispatcher((*self.callbacks, *self._listeners))
         try:
-            with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
+            with Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
                 if finished_reason is not None:
                     run.stop(finished_reason, for_good=True)
                 fit.open()
