@@ -15,7 +15,7 @@ import pytest
 
 from lucid_train.files import Lock, try_lock
 
-# Locks the file, forks a child that outlives it, and says so.
+# Locks the file, and forks a child that outlives it, which says so.
 HOLDER = """
 import os, sys, time
 from pathlib import Path
@@ -24,9 +24,7 @@ lock = Lock(Path(sys.argv[1]))
 lock.acquire()
 child = os.fork()
 if child == 0:
-    time.sleep(60)
-    os._exit(0)
-print(child, flush=True)
+    print(os.getpid(), flush=True)
 time.sleep(60)
 """
 
@@ -36,9 +34,8 @@ def test_a_lock_is_held_once_and_says_by_whom(tmp_path: Path) -> None:
     assert lock.acquire()
     assert not lock.acquire()  # it is held already
     holder = (tmp_path / "lock").read_text()
-    assert re.fullmatch(
-        rf"process {os.getpid()} on {socket.gethostname()} since \d{{4}}(-\d\d){{2}} \d\d(:\d\d){{2}}", holder
-    )
+    since = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.fullmatch(f"process {os.getpid()} on {socket.gethostname()} since {since}", holder)
     with pytest.raises(RuntimeError, match=f"^'{tmp_path}' is in use by {holder}: two runs must not share it$"):
         other.acquire()
     other.release()
@@ -49,7 +46,7 @@ def test_a_lock_is_held_once_and_says_by_whom(tmp_path: Path) -> None:
     other.release()
 
 
-@pytest.mark.parametrize("text", ["", "{", "process 1\x1b[2J", "process " + "é" * 200])
+@pytest.mark.parametrize("text", ["", "{", "process 1\x1b[2J", "process\n"])
 def test_a_holder_that_does_not_say_who_it_is_is_another_process(tmp_path: Path, text: str) -> None:
     with FileIO(tmp_path / "lock", "w+") as file:
         assert try_lock(file)

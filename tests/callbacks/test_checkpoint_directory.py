@@ -163,12 +163,13 @@ LIVING = """
 import os, sys, time
 from lucid_train import StepStart, Trainer
 from lucid_train.callbacks import Checkpoint
-trainer = Trainer(lambda batch: 0.5, range(2), epochs=99, callbacks=[Checkpoint(sys.argv[1], signals=(), weights=False)])
+checkpoint = Checkpoint(sys.argv[1], signals=(), weights=False)
+trainer = Trainer(lambda batch: 0.5, range(2), epochs=99, callbacks=[checkpoint])
 @trainer.on(StepStart, at=4)
 def wait(event):
     child = os.fork() if sys.argv[2:] else 0
-    if child or not sys.argv[2:]:
-        print(child, flush=True)
+    if child == 0:
+        print(os.getpid(), flush=True)
     time.sleep(60)
     os._exit(0)
 trainer.fit()
