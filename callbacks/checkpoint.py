@@ -15,9 +15,10 @@ from attrs import define, field, frozen
 from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
+from lucid_train.files import Lock
 from lucid_train.group import check_alone
 from lucid_train.monitor import Mode, Monitor
-from lucid_train.saving.checkpoint.directory import BEST, LAST, LOCK, Directory
+from lucid_train.saving.checkpoint.directory import LOCK, Directory
 from lucid_train.saving.checkpoint.format import write_flat
 from lucid_train.saving.checkpoint.segment import Segment
 from lucid_train.saving.checkpoint.tree import flatten
@@ -117,13 +118,16 @@ class Checkpoint(Callback):
     `Trainer.fit(resume="auto")` continues from the newest complete checkpoint, to the same numbers, bit for bit. A
     checkpoint is the Trainer's `state_dict()`: model, optimizer, all callbacks, the place in the data, the random
     generators; and the history, which is in a file beside it, `history-000001.jsonl`, so that a save costs the same
-    after many epochs as after few. A checkpoint without that file can be resumed with `accept="history"`. In the
-    directory `last.safetensors` leads to the newest checkpoint and `best.safetensors` to the best one (links, or copies
-    where there are none), and `lucid_train.read_checkpoint` reads them. `Saved` is emitted for each. `save` asks for
-    one in any hook. It is written at the next safe point, when all callbacks have received the same events, so this
-    callback's place in the list does not matter; see `Run.at_safe_point`. A fit that fails writes none, because the
-    state may be half of one step and half of the next. The last one of a fit is written before FitEnd, at which
-    callbacks such as EarlyStopping may change the model.
+    after many epochs as after few. A checkpoint without that file can be resumed with `accept="history"`.
+
+    In the directory `last.safetensors` leads to the newest checkpoint and `best.safetensors` to the best one (links, or
+    copies where there are none); `lucid_train.read_checkpoint` reads either by the directory. `Saved` is emitted for
+    each.
+
+    `save` asks for one in any hook. It is written at the next safe point, when all callbacks have received the same
+    events, so this callback's place in the list does not matter; see `Run.at_safe_point`. A fit that fails writes none,
+    because the state may be half of one step and half of the next. The last one of a fit is written before FitEnd, at
+    which callbacks such as EarlyStopping may change the model.
 
     Accumulated gradients are not part of the state. A checkpoint that is due after a step without an update
     therefore waits for the next one; an interruption in between loses those gradients.
@@ -260,8 +264,7 @@ class Checkpoint(Callback):
             )
         directory.sweep()
         if self.last_file is not None:  # a process that was killed may not have come to this
-            directory.name(LAST, self.last_file.name)
-            directory.name(BEST, self._best_file)
+            directory.tidy(self.last_file.name, self._best_file, self.keep)
         self._catcher.catch()
         run.before_end(self._save_last)
         run.at_safe_point(lambda: self._check(run))
@@ -368,10 +371,7 @@ class Checkpoint(Callback):
             begin.write(lines)  # before there is a checkpoint that names them
             write_flat(file, flat)
             attempt.durable = True
-            directory.name(LAST, file.name)
-            directory.name(BEST, best_file)
-            if self.keep is not None:
-                directory.prune(self.keep, besides=best_file)
+            directory.tidy(file.name, best_file, self.keep)
 
         return write
 

@@ -142,8 +142,9 @@ def test_without_a_best_one_no_name_leads_to_one(tmp_path: Path) -> None:
     trainer(Checkpoint(tmp_path, keep=1, monitor="val_loss"), epochs=5).fit()
     assert (tmp_path / "best.safetensors").exists()
     shutil.copytree(tmp_path, tmp_path / "other", symlinks=True)
-    other = Checkpoint(tmp_path / "other", keep=1, weights=False)
-    resumed = Trainer(lambda batch: 0.5, range(2), epochs=6, callbacks=[other])
+    resumed = Trainer(
+        lambda batch: 0.5, range(2), epochs=6, callbacks=[Checkpoint(tmp_path / "other", keep=1, weights=False)]
+    )
     resumed.fit(resume="auto", accept="all")
     assert [name for name in names(tmp_path / "other") if "safetensors" in name] == [
         "best.safetensors",
@@ -162,13 +163,13 @@ LIVING = """
 import os, sys, time
 from lucid_train import StepStart, Trainer
 from lucid_train.callbacks import Checkpoint
-saving = Checkpoint(sys.argv[1], signals=(), weights=False)
-trainer = Trainer(lambda batch: 0.5, range(2), epochs=99, callbacks=[saving])
+checkpoint = Checkpoint(sys.argv[1], signals=(), weights=False)
+trainer = Trainer(lambda batch: 0.5, range(2), epochs=99, callbacks=[checkpoint])
 @trainer.on(StepStart, at=4)
 def wait(event):
     child = os.fork() if sys.argv[2:] else 0
-    if child or not sys.argv[2:]:
-        print(child, flush=True)
+    if child == 0:
+        print(os.getpid(), flush=True)
     time.sleep(60)
     os._exit(0)
 trainer.fit()
@@ -196,7 +197,7 @@ def test_a_second_process_is_refused_by_name_and_touches_nothing(tmp_path: Path,
         (tmp_path / f".{checkpoint_name(2, 2)}.part").write_bytes(b"half")
         (tmp_path / "history-000009.jsonl").write_bytes(b"half")
         before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
-        message = rf"^'{tmp_path}' is in use by process {process.pid} on '.+' since .+: two runs must not share it"
+        message = rf"^'{tmp_path}' is in use by process {process.pid} on .+ since .+: two runs must not share it"
         with pytest.raises(RuntimeError, match=message):
             Trainer(epochs=99, callbacks=[Checkpoint(tmp_path, failure="warn")]).fit(accept="steps_per_epoch", **how)
         assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
