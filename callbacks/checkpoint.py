@@ -23,7 +23,6 @@ from lucid_train.saving.checkpoint.format import write_flat
 from lucid_train.saving.checkpoint.segment import Segment
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.checkpoint.writer import Writer
-from lucid_train.saving.lock import Lock
 from lucid_train.saving.state import check_weights
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named

@@ -13,7 +13,7 @@ import attrs
 from attrs import define, field
 
 from lucid_train import events
-from lucid_train.description import hook_name, plain_settings
+from lucid_train.description import attributed, hook_name, plain_settings
 from lucid_train.events import BASES, Event, hook_names
 from lucid_train.monitor import Monitor
 from lucid_train.validation import check_entries, checked, flag, function, unknown_values, whole_number
@@ -239,7 +239,11 @@ class Callback:
         values = {
             f.name: getattr(self, f.name) if hasattr(self, f.name) else _first_value(self, f) for f in _state(self)
         }
-        return {name.lstrip("_"): copy.deepcopy(value) for name, value in values.items()}
+        cure = "a field that is no state has metadata=lucid_train.TRANSIENT"
+        return {
+            name.lstrip("_"): attributed(f"copying {type(self).__name__}.{name}; {cure}", copy.deepcopy, value)
+            for name, value in values.items()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a state that `state_dict` returned.

@@ -24,6 +24,7 @@ class Progress:
     Args:
         epoch: The number of the current epoch, or of the last one, from 1; 0 before the first.
         step: Steps done, counted through the whole run.
+        updates: Those of them that performed an update.
         phase: What comes next: "between" two epochs one is opened; at its "start" the pass over the data begins; then
             come more "steps", or an "evaluation" that is due after a number of steps; at its "end" all steps are done,
             and it is evaluated, if that is due, and closed.
@@ -46,6 +47,7 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
+    updates: int = 0
     phase: Phase = "between"
     first_step: int = 0
     means: Means = field(factory=Means)
@@ -61,6 +63,8 @@ class Progress:
     def __attrs_post_init__(self) -> None:
         if not 0 <= self.first_step <= self.step:
             raise ValueError(f"'first_step' must be from 0 to the {self.step} steps done: {self.first_step}")
+        if not 0 <= self.updates <= self.step:
+            raise ValueError(f"'updates' must be from 0 to the {self.step} steps done: {self.updates}")
         if self.steps_per_epoch is not None and self.steps_per_epoch < 0:
             raise ValueError(f"'steps_per_epoch' must be >= 0: {self.steps_per_epoch}")
         if self.epoch != len(self.history) + (self.phase != "between"):

@@ -70,6 +70,7 @@ def test_a_number_of_any_kind_is_a_plain_one_in_the_state() -> None:
 WRONG: dict[str, list[Any]] = {
     "epoch": ["1", 0.0, None, True],
     "step": ["1", 0.0, None, True],
+    "updates": ["1", 0.0, None, True],
     "phase": ["asleep", None, 1],
     "first_step": ["1", 0.0, None],
     "means": [None, []],
@@ -116,6 +117,7 @@ def test_every_entry_must_be_there_and_of_its_type(name: str) -> None:
         ({"steps_per_epoch": -1}, "'steps_per_epoch' must be >= 0: -1"),
         ({"first_step": 1}, "'first_step' must be from 0 to the 0 steps done: 1"),
         ({"first_step": -1}, "'first_step' must be from 0 to the 0 steps done: -1"),
+        ({"updates": 1}, "'updates' must be from 0 to the 0 steps done: 1"),
         ({"epoch": 2}, "'epoch' must come after the 0 epochs in the history: 2"),
         ({"phase": "end"}, "'epoch' must come after the 0 epochs in the history: 0"),
     ],

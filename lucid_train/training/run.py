@@ -97,6 +97,11 @@ class Run:
         return self._progress.step
 
     @property
+    def updates(self) -> int:
+        """The steps done that performed an update, up to the latest safe point."""
+        return self._progress.updates
+
+    @property
     def epoch_step(self) -> int:
         """Steps done in the current epoch."""
         return self._progress.epoch_step
@@ -200,7 +205,12 @@ class Run:
         Args:
             reason: Why, for the log and the history. The first reason given stays.
             for_good: Whether the run is over, so that one which is resumed from here does not go on either.
+
+        Raises:
+            TypeError: If the reason is not a string.
         """
+        if not isinstance(reason, str):
+            raise TypeError(f"'reason' must be a string: {reason!r}")
         if for_good and self._progress.finished_reason is None:
             self._progress.finished_reason = reason
         if self._fit is not None and not self._fit.stopping:

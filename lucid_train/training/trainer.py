@@ -305,14 +305,25 @@ class Trainer:
             self._left = self._participants(goal).options()
         return run.history
 
-    def plan(self, epochs: int | None = None) -> Plan:
-        """Return what `fit(epochs)` would do: who receives which event, and every rate. Nothing is trained."""
+    def plan(self, epochs: int | None = None, *, updates_per_epoch: int | None = None) -> Plan:
+        """Return what `fit(epochs)` would do: who receives which event, and every rate. Nothing is trained.
+
+        Args:
+            epochs: The epoch to go on to; by default the Trainer's `epochs`.
+            updates_per_epoch: How many of an epoch's steps perform an update. By default as many as in the steps done,
+                or as the length of the schedule says if that is less than there are steps, or else all of them. At
+                least 1.
+
+        Raises:
+            ValueError: If there are fewer steps in an epoch, or the schedule does not fit the run.
+        """
         from lucid_train.training.plan import planned
 
         self._update()
-        return planned(
-            self, self._run, [*self.callbacks, *self._listeners], self._goal(epochs), self._feed.length_of_epoch
-        )
+        if updates_per_epoch is not None:
+            whole_number("updates_per_epoch", updates_per_epoch, least=1)
+        listeners = [*self.callbacks, *self._listeners]
+        return planned(self, self._run, listeners, self._goal(epochs), self._feed.length_of_epoch, updates_per_epoch)
 
     def _goal(self, epochs: int | None) -> int:
         return whole_number("epochs", self.epochs if epochs is None else epochs, least=0)
@@ -387,7 +398,7 @@ class Trainer:
         pause_at = progress.step + _STEPS_AT_ONCE
         # What makes up the cost of a step stays in local names: the listeners, and the losses that are floats.
         losses: list[float] = []
-        collect, updated, exhausted = losses.append, False, False
+        collect, began, skipped, exhausted = losses.append, progress.step, 0, False
         batch: Any = _NO_BATCH
         try:
             for batch in feed.batches(progress, pause_at if evaluate_at is None else min(evaluate_at, pause_at)):
@@ -400,10 +411,10 @@ class Trainer:
                     collect(output)
                 elif output is not None:
                     means.add(output)
-                if type(output) is not StepResult or output.updated:
-                    updated = True
-                    if listened and optimizer is not None:
-                        progress.rates = snapshot_lrs(optimizer)
+                if type(output) is StepResult and not output.updated:
+                    skipped += 1
+                elif listened and optimizer is not None:
+                    progress.rates = snapshot_lrs(optimizer)
                 if ends:
                     call(ends, StepEnd(run, epoch, progress.step, detached(output)))
                 if fit.attention:
@@ -421,8 +432,10 @@ class Trainer:
             if losses:
                 means.extend(losses)
             means.condense()
+            updates = progress.step - began - skipped
+            progress.updates += updates
             # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
-            if updated and not listened and optimizer is not None:
+            if updates and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
             if progress.step == evaluate_at:
                 progress.phase = "evaluation"
