@@ -62,6 +62,7 @@ class Run:
         evaluates: Whether there are evaluations, as far as is known.
         resumed: Whether the run goes on from a checkpoint.
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
+        unsaved: The first callback that schedules an optimizer which is not part of the run's state, by its label.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -75,6 +76,7 @@ class Run:
     evaluates: bool = field(default=True, repr=False)
     resumed: bool = field(default=False, repr=False)
     trains: bool = field(default=False, repr=False)
+    unsaved: str | None = field(default=None, init=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
