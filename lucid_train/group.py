@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from operator import itemgetter
 from typing import Any
 
 # Set by torchrun, by Open MPI's mpirun, and by the others' (MPICH, Intel MPI, Slurm's PMI-2).
@@ -24,8 +25,8 @@ def world_size() -> tuple[int, str]:
     else:
         found = [(int(size), name) for name in _LAUNCHERS if (size := os.environ.get(name, "")).isdecimal()]
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
-        found.append((mpi.COMM_WORLD.Get_size(), "MPI"))
-    return max(found, default=(1, "nobody"))
+        found.insert(0, (mpi.COMM_WORLD.Get_size(), "MPI"))
+    return max(found, key=itemgetter(0), default=(1, "nobody"))
 
 
 def check_alone(what: str) -> None:
