@@ -163,7 +163,7 @@ class Checkpoint(Callback):
     >>> from lucid_train import Trainer
     >>> directory = tempfile.mkdtemp()
     >>> history = Trainer(epochs=2, callbacks=[Checkpoint(directory)]).fit()
-    >>> history = Trainer(epochs=3, callbacks=[Checkpoint(directory)]).fit(resume="auto", accept="epochs")
+    >>> history = Trainer(epochs=3, callbacks=[Checkpoint(directory)]).fit(resume="auto")
     >>> [record.epoch for record in history]
     [1, 2, 3]
     """
@@ -273,6 +273,10 @@ class Checkpoint(Callback):
         state = run.state_dict(history=False)
         if self.weights and run.trains:
             check_weights(state)
+        if run.unsaved is not None:
+            raise ValueError(
+                f"the optimizer of {run.unsaved} must be saved too: pass it among the extras of the Trainer"
+            )
         flatten(state)
 
     def on_step_end(self, event: StepEnd) -> None:

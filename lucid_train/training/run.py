@@ -67,6 +67,7 @@ class Run:
         resumed: Whether the run goes on from a checkpoint.
         source: The checkpoint that it goes on from, if `fit` has read it: the file, and the history beside it.
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
+        unsaved: The first callback that schedules an optimizer which is not part of the run's state, by its label.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -81,6 +82,7 @@ class Run:
     resumed: bool = field(default=False, repr=False)
     source: tuple[Path, Segment | None] | None = field(default=None, init=False, repr=False)
     trains: bool = field(default=False, repr=False)
+    unsaved: str | None = field(default=None, init=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)

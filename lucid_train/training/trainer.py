@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -247,8 +248,9 @@ class Trainer:
             resume: Go on from a checkpoint: a file, a directory, of which the newest whole one is taken, or "auto", the
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
-                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run;
-                "history" goes on from a checkpoint whose history is lost, without it.
+                is here counts. More epochs than before are no difference, and `epochs` is accepted if given here.
+                "stopped" goes on where a callback ended the run; "history" goes on from a checkpoint whose history is
+                lost, without it.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
@@ -291,6 +293,7 @@ class Trainer:
                 fit.open()
                 if known is None and run.optimizer is not None:
                     self._options["optimizer"] = self._participants(goal).meet(self._loaded, self._options)
+                run.unsaved = self._participants(goal).unsaved((each, callback) for each, _, callback in fit.claims)
                 if self._loaded is not None:
                     self._resume(self._loaded)
                     self._loaded = None
@@ -302,7 +305,9 @@ class Trainer:
                     fit.safe_point()
                 fit.finish()
         finally:
-            self._left = self._participants(goal).options()
+            self._left = None
+            with suppress(Exception):  # what is leaving the fit counts, not what a broken optimizer says to this
+                self._left = self._participants(goal).options()
         return run.history
 
     def plan(self, epochs: int | None = None, *, updates_per_epoch: int | None = None) -> Plan:
