@@ -107,20 +107,20 @@ def test_no_batch_is_lost_or_taken_too_early(make: Callable[[Any], Any], steps_p
     at: list[list[int]] = []
     data = make([1, 2, 3, 4, 5])
     options: Any = {"steps_per_epoch": steps_per_epoch, "evaluate_every": "2 steps"}
-    Trainer(seen.append, data, evaluate=lambda: at.append(list(seen)), **options).fit()
+    Trainer(seen.append, data, evaluate=lambda: at.append(list(seen)) or {}, **options).fit()
     assert seen == [1, 2, 3, 4, 5][:steps_per_epoch]
     assert at == [[1, 2], [1, 2, 3, 4]]
     assert make is list or list(data) == [1, 2, 3, 4, 5][len(seen) :]
 
 
-def test_a_name_that_the_steps_use_is_recorded_with_val_before_it() -> None:
+def test_names_are_recorded_with_val_before_them() -> None:
     def step(batch: int) -> Any:
         return NoUpdate({"accuracy": 1.0}) if batch == 1 else 0.5
 
     history = Trainer(
-        step, [1, 2], evaluate=lambda: {"accuracy": 0.25, "loss": 2, "f1": 1}, evaluate_every="2 steps"
+        step, [1, 2], evaluate=lambda: {"accuracy": 0.25, "loss": 2, "val_f1": 1}, evaluate_every="2 steps"
     ).fit()
-    assert history.evaluations[0].metrics == {"val_accuracy": 0.25, "val_loss": 2.0, "f1": 1.0}
+    assert history.evaluations[0].metrics == {"val_accuracy": 0.25, "val_loss": 2.0, "val_f1": 1.0}
     assert history[0].metrics == {"accuracy": 1.0, "loss": 0.5}
 
 
@@ -229,7 +229,7 @@ def test_a_step_that_fails_just_after_an_evaluation_does_not_repeat_it() -> None
             fail("third step")
         return 0.5
 
-    trainer = Trainer(step, [1, 2, 3], evaluate=lambda: seen.append(1), evaluate_every="2 steps")
+    trainer = Trainer(step, [1, 2, 3], evaluate=lambda: seen.append(1) or {}, evaluate_every="2 steps")
     with pytest.raises(ValueError, match="in third step"):
         trainer.fit()
     assert trainer.fit()[0].steps == 3
