@@ -273,7 +273,7 @@ class Trainer:
             fit.safe_point()
             fit.began = perf_counter() - progress.seconds
             # A stop leaves an epoch open, unless all its steps are done.
-            while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done):
+            while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done) and not fit.given_up:
                 self._turn(fit)
                 fit.safe_point()
             fit.finish()
@@ -343,7 +343,6 @@ class Trainer:
     def _steps(self, fit: Fit) -> None:
         """Do steps until the pass is over, an evaluation is due, or the fit needs attention."""
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
-        feed.open_pass(progress, self._random)
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         listened = bool(starts or ends)
@@ -353,7 +352,13 @@ class Trainer:
         total, count, updated, exhausted = means.float_sum, means.float_count, False, False
         batch: Any = _NO_BATCH
         try:
-            for batch in feed.batches(progress, evaluate_at):
+            feed.open_pass(progress, self._random)
+            batches = feed.batches(progress, evaluate_at)
+            fit.watch_children()
+            fit.repeatable = True
+            fit.raise_child_error()
+            for batch in batches:
+                fit.repeatable = False
                 if starts:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
                 output = step(batch)
@@ -373,15 +378,20 @@ class Trainer:
                 if fit.attention:
                     break
                 batch = _NO_BATCH
+                fit.repeatable = True
             else:
                 exhausted = True
-        except BaseException:
+        except BaseException as error:
+            fit.repeatable = False
             if batch is _NO_BATCH:
                 feed.give_up_pass(progress, self._random)
+                if fit.gives_up(error):
+                    return
             elif batch is not _STEPPED:
                 feed.give_back(batch, progress)
             raise
         finally:
+            fit.repeatable = False
             means.float_sum, means.float_count = float(total), count
             # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
             if updated and not listened and optimizer is not None:
@@ -401,12 +411,30 @@ class Trainer:
             return
         began = perf_counter()
         run.emit(EvaluateStart(run, epoch=epoch, step=step, within_epoch=True))
-        found = evaluation(self.evaluate(), self.evaluate_prefix, progress.means.names)
+        output = self._evaluated(fit, self.evaluate)
+        if fit.given_up:
+            return
+        found = evaluation(output, self.evaluate_prefix, progress.means.names)
         seconds = perf_counter() - began
         progress.history.evaluations.append(EvaluationRecord(epoch=epoch, step=step, seconds=seconds, metrics=found))
         progress.phase = "steps"
         # Callbacks change the run here: if one fails, the evaluation is over all the same.
         run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found, within_epoch=True))
+
+    def _evaluated(self, fit: Fit, evaluate: Callable[[], Any]) -> Any:
+        """Call `evaluate`. One that fails or is given up is done again when the run goes on, with the same numbers."""
+        random, output, done = self._random, None, False
+        before = random.read()
+        fit.watch_children()
+        try:
+            output = fit.repeat(evaluate)
+            done = not fit.given_up
+        finally:
+            if not done:
+                random.write(before)
+        if fit.given_up and any(map(_changes_with_evaluations, fit.run.callbacks)):
+            fit.can_be_saved = lambda: False  # they may have changed the model, until EvaluateEnd
+        return output
 
     def _close(self, fit: Fit) -> None:
         """Evaluate the epoch, if that is due, and end it."""
@@ -414,7 +442,10 @@ class Trainer:
         epoch, step, metrics = progress.epoch, progress.step, progress.means.read()
         if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch):
             run.emit(EvaluateStart(run, epoch=epoch, step=step))
-            found = evaluation(self.evaluate(), self.evaluate_prefix, metrics)
+            output = self._evaluated(fit, self.evaluate)
+            if fit.given_up:
+                return
+            found = evaluation(output, self.evaluate_prefix, metrics)
             run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found))
             metrics |= found
         lr = tuple(run.last_lr if progress.rates is None else map(float, progress.rates))
@@ -438,6 +469,12 @@ def _rehearsal(optimizer: Any) -> Callable[[Any], None]:
         step()
 
     return rehearse
+
+
+def _changes_with_evaluations(callback: Callback) -> bool:
+    """Return whether a callback may change the run when an evaluation starts: it has not said that it never does."""
+    passive = type(callback).settings is not Callback.settings and not callback.settings()
+    return not passive and bool(callback.hooks(EvaluateStart))
 
 
 def _nothing_left(progress: Progress, goal: int, finished_reason: str | None) -> str | None:

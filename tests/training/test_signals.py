@@ -14,7 +14,18 @@ from typing import Any
 
 import pytest
 
-from lucid_train import Callback, EpochReport, EpochStart, FitEnd, FitError, FitStart, StepEnd, StepStart, Trainer
+from lucid_train import (
+    Callback,
+    EpochReport,
+    EpochStart,
+    FitEnd,
+    FitError,
+    FitStart,
+    StepEnd,
+    StepStart,
+    Trainer,
+    read_checkpoint,
+)
 from lucid_train.callbacks import Checkpoint
 from lucid_train.saving.checkpoint import Directory
 from lucid_train.training.signals import cleanup_at, signal_named
@@ -26,6 +37,10 @@ def saved_step(directory: Path) -> int:
     """Return how many steps the newest checkpoint has behind it."""
     step: int = Directory(directory).newest()["progress"]["step"]
     return step
+
+
+def states(directory: Path) -> list[Any]:
+    return [read_checkpoint(file) for file in Directory(directory).files()]
 
 
 def sending(number: int, checkpoint: Checkpoint, received: list[Any], *, at: int = 3, times: int = 1) -> Trainer:
@@ -383,3 +398,42 @@ def test_a_signal_must_have_a_name() -> None:
         ValueError, match="'signals' must name signals that can be caught here, such as 'SIGTERM': 'TERM'"
     ):
         signal_named("signals", "TERM")
+
+
+@pytest.mark.parametrize("stopped_by", ["signal", "stop"])
+def test_a_run_that_is_about_to_end_is_saved_before_it_is_evaluated(tmp_path: Path, stopped_by: str) -> None:
+    saved: list[Any] = []
+
+    def step(batch: int) -> float:
+        if batch == 3:
+            os.kill(os.getpid(), signal.SIGTERM) if stopped_by == "signal" else None
+        return 0.5
+
+    def evaluate() -> float:
+        saved.append([(each["progress"]["step"], each["progress"]["phase"]) for each in states(tmp_path)])
+        return 0.25
+
+    trainer = Trainer(step, [1, 2, 3], evaluate=evaluate, epochs=2, callbacks=[Checkpoint(tmp_path, every=None)])
+    if stopped_by == "stop":
+        trainer.on(StepEnd, at=3)(lambda event: event.run.stop("enough"))
+        trainer.fit()
+    else:
+        with pytest.raises(SystemExit, match="143"):
+            trainer.fit()
+    assert saved == [[(3, "steps")]]
+    assert [(each["progress"]["step"], each["progress"]["phase"]) for each in states(tmp_path)] == [
+        (3, "steps"),
+        (3, "between"),
+    ]
+
+
+def test_a_checkpoint_that_is_due_at_the_last_step_is_written_before_the_evaluation(tmp_path: Path) -> None:
+    found: list[int] = []
+    checkpoint = Checkpoint(tmp_path, every=3, interval="step")
+
+    def evaluate() -> float:
+        found.append(saved_step(tmp_path))
+        return 0.5
+
+    Trainer(lambda batch: 0.5, [1, 2, 3], evaluate=evaluate, callbacks=[checkpoint]).fit()
+    assert found == [3]
