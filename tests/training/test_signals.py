@@ -201,6 +201,78 @@ def test_the_exit_code_says_what_happened(tmp_path: Path, number: int, codes: tu
     assert len(Directory(tmp_path).files()) == 1
 
 
+BLOCKED = """
+import sys, time
+from lucid_train import Trainer
+from lucid_train.callbacks import Checkpoint, RichLogger
+
+def block(at):
+    if at == sys.argv[2]:
+        print("blocked", flush=True)
+        time.sleep(600)
+
+class Data:
+    def __iter__(self):
+        yield from (1, 2)
+        block("data")
+
+Trainer(
+    lambda batch: 0.5, Data(), evaluate=lambda: block("evaluate") or 0.25,
+    callbacks=[RichLogger(), Checkpoint(sys.argv[1], every=None)],
+).fit()
+"""
+
+
+@pytest.mark.parametrize("place", ["data", "evaluate"])
+@pytest.mark.parametrize(
+    ("number", "codes", "steps"), [(signal.SIGTERM, (143,), [2]), (signal.SIGINT, (-signal.SIGINT, 130), [])]
+)
+def test_a_second_signal_ends_what_is_blocked(
+    tmp_path: Path, place: str, number: int, codes: tuple[int, ...], steps: list[int]
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BLOCKED, str(tmp_path), place], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while process.stdout.readline() != "blocked\n":
+        pass
+    process.send_signal(number)
+    if number == signal.SIGTERM:
+        process.send_signal(number)  # a launcher may forward one that has arrived already
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode in codes, errors
+    assert [state["progress"]["step"] for state in states(tmp_path)] == steps
+
+
+ORPHAN = """
+import sys, threading, time
+from lucid_train import Trainer
+from lucid_train.callbacks import Checkpoint, EventLog, RichLogger
+
+def fit():
+    threading.main_thread().join()
+    history = Trainer(
+        lambda batch: 0.5, [1, 2], epochs=3,
+        callbacks=[RichLogger(heartbeat=0.1), Checkpoint(sys.argv[1]), EventLog(sys.argv[2])],
+    ).fit()
+    print(history.status, len(history), flush=True)
+
+threading.Thread(target=fit).start()
+"""
+
+
+def test_a_fit_in_a_thread_whose_main_thread_has_ended_works(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", ORPHAN, str(tmp_path / "run"), str(tmp_path / "log")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("completed 3\n")
+    assert saved_step(tmp_path / "run") == 6
+    assert '"event":"FitEnd"' in (tmp_path / "log").read_text().splitlines()[-1]
+
+
 def orders() -> Iterator[Any]:
     """Yield every order of two or three callbacks, among them Checkpoint, as parameters."""
     for count in (2, 3):
