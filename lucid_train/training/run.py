@@ -100,6 +100,11 @@ class Run:
         return self._progress.history
 
     @property
+    def finished_reason(self) -> str | None:
+        """Why a callback has ended the run for good, so that it does not go on when it is resumed; or None."""
+        return self._progress.finished_reason
+
+    @property
     def callbacks(self) -> tuple[Callback, ...]:
         """The callbacks of the current fit, in list order; none between fits."""
         return () if self._fit is None else self._fit.dispatcher.callbacks
