@@ -43,7 +43,7 @@ def build(directory: Path) -> Trainer:
         extras={"noise": noise},  # a generator of our own: its state belongs to the run
         callbacks=[
             CosineAnnealingLRCallback(T_max=10),
-            Checkpoint(directory, every=20, interval="step", monitor="val_accuracy", mode="max"),
+            Checkpoint(directory, every=20, interval="step", monitor="val_accuracy"),
             TimeLimit(3600, margin=60),  # the limit of a batch system
         ],
     )
@@ -69,5 +69,5 @@ with tempfile.TemporaryDirectory() as folder:
 
     resumed = build(Path(folder) / "parts")  # the same command again
     history = resumed.fit(resume="auto")
-    print(history, f"accuracy {history.best('val_accuracy', 'max').metrics['val_accuracy']:.1%}")
+    print(history, f"accuracy {history.best('val_accuracy').metrics['val_accuracy']:.1%}")
     print("equal to the last bit:", outcome(resumed, history) == expected)

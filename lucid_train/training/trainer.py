@@ -295,7 +295,9 @@ class Trainer:
         """Hand on what may have been set since the last fit."""
         run, every = self._run, 1 if self.evaluate is None else self.evaluate_every
         run.model, run.optimizer = self.model, run.optimizer if self.optimizer is None else self.optimizer
+        run.trains = self.step is not None or self.optimizer is not None
         run.evaluate_every, run.evaluate_steps = _evaluate_every("evaluate_every", every)
+        run.evaluate_prefix, run.evaluates = self.evaluate_prefix, self.evaluate is not None
         self._feed.data, self._feed.steps_per_epoch = self.data, self.steps_per_epoch
 
     def _begin_run(self, progress: Progress, *, resumed: bool = False) -> None:

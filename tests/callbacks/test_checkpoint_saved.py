@@ -153,7 +153,8 @@ KILLED = """
 import os, signal, sys
 from lucid_train import StepStart, Trainer
 from lucid_train.callbacks import Checkpoint, EventLog
-callbacks = [EventLog("run.jsonl", step_every=1), Checkpoint("saved", every=2, interval="step", keep=None)]
+log = EventLog("run.jsonl", step_every=1)
+callbacks = [log, Checkpoint("saved", every=2, interval="step", keep=None, weights=False)]
 trainer = Trainer(lambda batch: batch / 4, range(3), epochs=4, callbacks=callbacks)
 if sys.argv[1:]:
     trainer.on(StepStart, at=9)(lambda event: os.kill(os.getpid(), signal.SIGKILL))

@@ -305,7 +305,7 @@ from lucid_train.callbacks import Checkpoint
 def step(number): return 0.5
 def evaluate(): return 0.25
 {body}
-logger, checkpoint = RichLogger(), Checkpoint({str(directory)!r}, every=None)
+logger, checkpoint = RichLogger(), Checkpoint({str(directory)!r}, every=None, weights=False)
 Trainer(step, [1, 2, 3], evaluate=evaluate, epochs=2, callbacks=[{order}]).fit()
 """,
         columns=120,
