@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from itertools import chain, islice, repeat
-from types import GeneratorType
+from types import FunctionType, GeneratorType
 from typing import Any
 
 from attrs import define, field
@@ -27,6 +27,8 @@ _CAUSES = (
 )
 # So many batches are drawn to find out whether what the data draws at random decides what comes later.
 _TRIAL = 200
+# So many samples of a stream are read to find out whether they are drawn at random.
+_SAMPLES = 8
 
 
 @define(eq=False)
@@ -301,8 +303,8 @@ class Feed:
             raise ValueError(f"'data' is one {which} state_dict here, and was not when the checkpoint was written")
         random.write(now)  # checked before the data is touched
         latest = progress.latest_pass
+        self._check_workers(progress, random)
         if self.is_stateful and latest is not None and latest.batches and latest.data is not None:
-            self._load(latest.data, left=latest.left)
             self._begin(latest, random)
             self._repeat(1, latest, random)
         self._resume_pass(state, progress, random, now)
@@ -337,23 +339,78 @@ class Feed:
 
     def _resume_from(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
         """Bring data that has a state to where that says."""
-        if progress.latest_pass is not None:
-            self.set_epoch(progress.latest_pass.epoch)
+        latest, inside = progress.latest_pass, progress.phase in ("steps", "evaluation")
+        if latest is not None:
+            self.set_epoch(latest.epoch)
         random.write(now)
+        if inside and latest is not None and latest.data is not None and self._draws(random):
+            self._begin(latest, random)
+            self._repeat(progress.epoch_step, latest, random)
+            random.write(now)
+            return
         self._load(state, left=progress.pass_left)
         self._left = state if progress.pass_left else None
         self._pass = None
-        if progress.phase in ("steps", "evaluation"):
+        if inside:
             self._pass = self._iterate()
             if self.steps_per_epoch is not None and progress.epoch_step >= self.steps_per_epoch:
                 next(self._pass, None)  # what has not begun could be taken for a pass to come
                 self._pass = iter(())
-        if hasattr(self.data, "sampler"):
+        if self._loader is not None:
             random.write(now)
         else:  # its own generators are as its state says, from which it may draw its order only with the next batch
             states = random.read()
             own = {name: each for name, each in changed(states, now).items() if name.startswith("own.data")}
             random.write(replaced(now, own))
+
+    @property
+    def _loader(self) -> Any:
+        """PyTorch's DataLoader, if the data is one or wraps one; else None."""
+        loader = getattr(self.data, "_dataloader", self.data)  # Lightning Fabric's
+        return loader if hasattr(loader, "dataset") and hasattr(loader, "collate_fn") else None
+
+    def _check_workers(self, progress: Progress, random: RandomState) -> None:
+        """Refuse to go on after the first pass where random numbers come from workers that outlive a pass.
+
+        Raises:
+            ValueError: If they do; the state of their generators cannot be saved.
+        """
+        latest, inside = progress.latest_pass, progress.phase in ("steps", "evaluation")
+        if latest is None or self.accepts_other or (inside and latest.epoch == 1):
+            return
+        if getattr(self._loader, "persistent_workers", False) and self._draws(random):
+            raise ValueError(
+                "'data' must not draw random numbers in persistent workers, whose generators cannot be saved, to be "
+                "resumed after its first pass; wrap the data set with lucid_train.data.seeded, or set "
+                "persistent_workers=False; to go on with other random numbers, pass accept='data'"
+            )
+
+    def _draws(self, random: RandomState) -> bool:
+        """Return whether the samples of a DataLoader depend on generators that its own state lacks.
+
+        Some are read twice in this process, with the generators as before. Those in workers are others than these.
+        """
+        loader = self._loader
+        if loader is None:
+            return False
+        found, before = [], random.read()
+        try:
+            has_indices = type(loader.sampler).__name__ != "_InfiniteConstantSampler"
+            indices: Any = next(iter(loader.batch_sampler or loader.sampler)) if has_indices else None
+            before = random.read()
+            for _ in range(2):
+                random.write(before)
+                if not has_indices:
+                    samples = list(islice(deepcopy(loader.dataset), _SAMPLES))
+                elif loader.batch_sampler is None:
+                    samples = loader.dataset[indices]
+                else:
+                    samples = [loader.dataset[index] for index in indices]
+                is_single = loader.batch_sampler is None and not has_indices
+                found.append(fingerprint(samples if is_single else loader.collate_fn(samples)))
+        except Exception:  # what can be read in workers alone
+            return True
+        return found[0] != found[1] or (loader.num_workers > 0 and bool(changed(before, random.read())))
 
     def _load(self, state: Any, *, left: bool) -> None:
         """Load a state of the data; if it is of a pass that was left, the next pass is a new one."""
@@ -366,17 +423,22 @@ class Feed:
 
     def _begin(self, latest: DataPass, random: RandomState) -> None:
         """Begin a pass as it was begun before, with all generators as they were then."""
-        self.set_epoch(latest.epoch)
-        loader = getattr(self.data, "_dataloader", self.data)  # Lightning Fabric's loader is a wrapper
-        if getattr(loader, "persistent_workers", False) and not self.is_stateful:
+
+        def restore() -> None:
+            self.set_epoch(latest.epoch)
+            if latest.random is not None:
+                random.write(latest.random)
+
+        restore()
+        if self.is_stateful:
+            self._load(latest.data, left=latest.left)
+        elif getattr(self._loader, "persistent_workers", False):
             # PyTorch draws a seed for the workers in the pass that starts them, and in no later one.
             if latest.epoch == 1:
-                loader._iterator = None
+                self._loader._iterator = None
             else:
                 next(iter(self.data), None)
-                self.set_epoch(latest.epoch)
-        if latest.random is not None:
-            random.write(latest.random)
+        restore()
         self._pass = self._iterate()
 
     def _repeat_pass(self, count: int, latest: DataPass, random: RandomState, now: dict[str, Any]) -> Any:
@@ -459,7 +521,9 @@ class Feed:
     def _iterate(self) -> Iterator[Any]:
         if self.data is None:
             return repeat(None, self.steps_per_epoch or 1)
-        return chain(iter(self.data))  # of which `iter` can be asked again: users' own may begin again then
+        batches = iter(self.data)
+        # One that is written in Python may begin again whenever it is asked for an iterator.
+        return chain(batches) if isinstance(type(batches).__iter__, FunctionType) else batches
 
 
 def _is_torchdatas(value: Any) -> bool:
