@@ -305,8 +305,7 @@ class Feed:
         latest = progress.latest_pass
         self._check_workers(progress, random)
         if self.is_stateful and latest is not None and latest.batches and latest.data is not None:
-            self._begin(latest, random)
-            self._repeat(1, latest, random)
+            self._repeat_first(latest, random)
         self._resume_pass(state, progress, random, now)
         if latest is not None and latest.batches and not self.accepts_other:
             unknown = self.is_stateful and latest.data is None
@@ -329,12 +328,15 @@ class Feed:
         elif self.data is None:
             self._pass = repeat(None, max(0, (self.steps_per_epoch or 1) - done)) if inside else None
         elif latest is not None and (inside or latest.batches):
-            count = progress.step - latest.first_step + progress.batch_taken
-            last = self._repeat_pass(count if inside or self._is_iterator else min(count, 1), latest, random, now)
+            if inside or self._is_iterator:
+                count = progress.step - latest.first_step + progress.batch_taken
+                last = self._repeat_pass(count, latest, random, now)
+                if inside and progress.batch_taken:
+                    self.give_back(last, progress)
+            else:
+                self._repeat_first(latest, random)
             if not inside:
                 self.end_pass()
-            elif progress.batch_taken:
-                self.give_back(last, progress)
             random.write(now)
 
     def _resume_from(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
@@ -440,6 +442,12 @@ class Feed:
                 next(iter(self.data), None)
         restore()
         self._pass = self._iterate()
+
+    def _repeat_first(self, latest: DataPass, random: RandomState) -> None:
+        """Take the first batch of a pass again and compare it: twice, as a generator that is not saved gives two."""
+        for _ in range(2):
+            self._begin(latest, random)
+            self._repeat(1, latest, random)
 
     def _repeat_pass(self, count: int, latest: DataPass, random: RandomState, now: dict[str, Any]) -> Any:
         """Take the batches of a pass that were taken before, from its beginning, and return the last one.
