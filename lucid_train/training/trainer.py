@@ -19,6 +19,7 @@ from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, Stateful
 from lucid_train.saving.random_state import RandomState, is_generator
+from lucid_train.saving.settings import is_accepted
 from lucid_train.saving.state import Participants, find_state, load_optimizer
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
@@ -207,8 +208,9 @@ class Trainer:
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training: a state must not be loaded within fit()")
         self._update()
-        participants = self._participants(self.optimizer, self._goal(None))
-        self._begin_run(participants.restore(state, _names(accept)), resumed=True)
+        participants, names = self._participants(self.optimizer, self._goal(None)), _names(accept)
+        self._begin_run(participants.restore(state, names), resumed=True)
+        self._feed.accepts_other = is_accepted("data", names)
         self._loaded = dict(state)
 
     def fit(
@@ -231,14 +233,16 @@ class Trainer:
             resume: Go on from a checkpoint: a file, a directory, of which the newest whole one is taken, or "auto", the
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
-                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run.
+                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run;
+                "data" goes on with data that gives other batches than before.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
 
         Raises:
             RuntimeError: If a fit of this Trainer is running already.
-            ValueError: If `epochs` is below 0, the data ends too early, or the checkpoint is of another set-up.
+            ValueError: If `epochs` is below 0, the data has no batch or ends too early, or the checkpoint is of another
+                set-up, or of data that gave other batches.
             FileNotFoundError: If there is no checkpoint to resume from.
             CheckpointError: If it is damaged.
         """
@@ -267,9 +271,9 @@ class Trainer:
             if finished_reason is not None:
                 run.stop(finished_reason, for_good=True)
             fit.open()
-            if self._loaded is not None:
-                self._resume(self._loaded)
-                self._loaded = None
+            if (loaded := self._loaded) is not None:
+                fit.repeat(lambda: self._resume(loaded))
+                self._loaded = loaded if fit.given_up else None
             fit.safe_point()
             fit.began = perf_counter() - progress.seconds
             # A stop leaves an epoch open, unless all its steps are done.
@@ -303,6 +307,7 @@ class Trainer:
     def _begin_run(self, progress: Progress, *, resumed: bool = False) -> None:
         self._progress, self._run, self._loaded = progress, Run(progress=progress, resumed=resumed), None
         self._feed.end_pass()
+        self._feed.accepts_other = False
 
     @property
     def _random(self) -> RandomState:
@@ -318,9 +323,7 @@ class Trainer:
         """Bring the data and the generators to where they stood, now that callbacks have begun."""
         if self.optimizer is None and self._run.optimizer is not None and state["optimizer"] is not None:
             load_optimizer(self._run.optimizer, state["optimizer"])  # one that a callback brought
-        random = self._random
-        self._feed.resume(state["data"], self._progress, random)
-        random.write(state["random"])
+        self._feed.resume(state["data"], self._progress, self._random, state["random"])
 
     # The state machine: each turn does what the phase of the progress says comes next, and sets the phase that follows.
 
@@ -339,12 +342,14 @@ class Trainer:
         """Begin an epoch: callbacks may still decide what its pass over the data will be."""
         run, progress = self._run, self._progress
         progress.open_epoch()
+        self._feed.set_epoch(progress.epoch)
         self._feed.note_length(progress)
         run.emit(EpochStart(run, epoch=progress.epoch))
 
     def _steps(self, fit: Fit) -> None:
         """Do steps until the pass is over, an evaluation is due, or the fit needs attention."""
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
+        random = self._random
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         listened = bool(starts or ends)
@@ -354,10 +359,10 @@ class Trainer:
         total, count, updated, exhausted = means.float_sum, means.float_count, False, False
         batch: Any = _NO_BATCH
         try:
-            feed.open_pass(progress, self._random)
-            batches = feed.batches(progress, evaluate_at)
-            fit.watch_children()
             fit.repeatable = True
+            feed.open_pass(progress, random)
+            batches = feed.batches(progress, random, evaluate_at)
+            fit.watch_children()
             fit.raise_child_error()
             for batch in batches:
                 fit.repeatable = False
@@ -386,8 +391,10 @@ class Trainer:
         except BaseException as error:
             fit.repeatable = False
             if batch is _NO_BATCH:
-                feed.give_up_pass(progress, self._random)
+                feed.give_up_pass(progress, random)
                 if fit.gives_up(error):
+                    if progress.epoch_step and feed.draws(progress):
+                        fit.forgo_saving("random numbers may have been drawn for the next batch")
                     return
             elif batch is not _STEPPED:
                 feed.give_back(batch, progress)
@@ -434,8 +441,9 @@ class Trainer:
         finally:
             if not done:
                 random.write(before)
-        if fit.given_up and any(map(_changes_with_evaluations, fit.run.callbacks)):
-            fit.can_be_saved = lambda: False  # they may have changed the model, until EvaluateEnd
+        if fit.given_up:
+            for callback in filter(_changes_with_evaluations, fit.run.callbacks):
+                fit.forgo_saving(f"{callback!r} may have changed the run for the evaluation")
         return output
 
     def _close(self, fit: Fit) -> None:
