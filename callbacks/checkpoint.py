@@ -133,7 +133,9 @@ class Checkpoint(Callback):
 
     During a fit, Ctrl-C and SIGTERM let the current step finish and a checkpoint is written. Callbacks receive FitError
     and FitEnd, and KeyboardInterrupt or SystemExit(128 + the signal's number) leaves `fit`. A second Ctrl-C does not
-    wait. Handlers that were installed before are called as well, and put back.
+    wait. Handlers that were installed before are called as well, and put back. If the signal ends the workers of a
+    DataLoader too, the batch that was to come, or the evaluation, is given up and done again when the run goes on; a
+    step is always finished.
 
     Args:
         directory: Where the files go; created if it does not exist, also in mid-run. One run per directory, and one

@@ -17,6 +17,40 @@ T = TypeVar("T")
 Phase = Literal["between", "start", "steps", "evaluation", "end"]
 
 
+@define
+class DrawnBatch:
+    """What is known of a batch after its step.
+
+    Args:
+        fingerprint: Its digest, or None if it had no content to take one of.
+        random: The random generators that drawing it changed, as they were before.
+    """
+
+    fingerprint: str | None
+    random: dict[str, Any] = field(factory=dict)
+
+
+@define(eq=False)
+class DataPass:
+    """A pass over the data: what it began with, and what it gave.
+
+    Args:
+        epoch: The epoch that it began with.
+        first_step: Steps done when it began.
+        random: The random generators before it; None where the data does not depend on them.
+        data: The data's own state before it, or None if it has none.
+        left: Whether the pass before had been left before its end.
+        batches: Its batches number 1, 2, 4, 8, ...
+    """
+
+    epoch: int
+    first_step: int
+    random: dict[str, Any] | None = None
+    data: Any = None
+    left: bool = False
+    batches: list[DrawnBatch] = field(factory=list)
+
+
 @define(eq=False)
 class Progress:
     """All that a run has come to, and that must survive a save and a resume.
@@ -33,8 +67,8 @@ class Progress:
         seconds: How long it has taken.
         rates: The rates that its last update used, one per group. While training, a tensor's rate is a copy, not a
             float, so that no device waits.
-        random_before: The random generators before the pass over the data began; None where the data does not depend
-            on them.
+        latest_pass: The pass over the data that began last; also after its end, as a resume compares it. None before
+            the first.
         pass_left: Whether the data's last pass was left before its end.
         batch_taken: Whether a batch has been taken whose step has failed: it is the first one to be tried again.
         steps_per_epoch: Steps in an epoch, or None while that is unknown.
@@ -53,7 +87,7 @@ class Progress:
     means: Means = field(factory=Means)
     seconds: float = 0.0
     rates: list[float] | None = None
-    random_before: dict[str, Any] | None = None
+    latest_pass: DataPass | None = None
     pass_left: bool = False
     batch_taken: bool = False
     steps_per_epoch: int | None = None
@@ -67,6 +101,13 @@ class Progress:
             raise ValueError(f"'updates' must be from 0 to the {self.step} steps done: {self.updates}")
         if self.steps_per_epoch is not None and self.steps_per_epoch < 0:
             raise ValueError(f"'steps_per_epoch' must be >= 0: {self.steps_per_epoch}")
+        latest = self.latest_pass
+        if latest is not None and not 0 <= latest.first_step <= self.step:
+            raise ValueError(
+                f"'latest_pass.first_step' must be from 0 to the {self.step} steps done: {latest.first_step}"
+            )
+        if latest is not None and not 1 <= latest.epoch <= self.epoch:
+            raise ValueError(f"'latest_pass.epoch' must be from 1 to {self.epoch}: {latest.epoch}")
         if self.epoch != len(self.history) + (self.phase != "between"):
             raise ValueError(f"'epoch' must come after the {len(self.history)} epochs in the history: {self.epoch}")
 
@@ -88,7 +129,7 @@ class Progress:
         """Close the open epoch, and forget what belongs to it alone."""
         self.history.append(record)
         self.phase = "between"
-        self.means, self.seconds, self.rates, self.random_before = Means(), 0.0, None, None
+        self.means, self.seconds, self.rates = Means(), 0.0, None
 
 
 def unstructure(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,43 @@ class RandomState:
                 torch.cuda.set_rng_state_all([_from_hex(device_state) for device_state in state["cuda"]])
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
             raise ValueError(f"the random state does not fit: {type(error).__name__}: {error}") from error
+
+    def reseed(self, names: Iterable[str], seed: int) -> None:
+        """Let some generators, by names that `changed` returns, begin at a seed."""
+        generators = {**_global(), **{f"own.{name}": generator for name, generator in self.own.items()}}
+        for name in names:
+            if name == "cuda":
+                sys.modules["torch"].cuda.manual_seed_all(seed)
+                continue
+            generator = generators[name]
+            if isinstance(generator, np.random.Generator):
+                generator.bit_generator.state = type(generator.bit_generator)(seed).state
+            elif isinstance(generator, (random.Random, np.random.RandomState)):
+                generator.seed(seed)
+            elif not has_epoch(generator):
+                generator.manual_seed(seed)
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of the generators whose state is another one later, as they were before.
+
+    >>> changed({"python": 1, "numpy": 2, "own": {"mine": 3}}, {"python": 1, "numpy": 5, "own": {"mine": 4}})
+    {'numpy': 2, 'own.mine': 3}
+    """
+    later = _flat(after)
+    return {name: state for name, state in _flat(before).items() if state != later.get(name)}
+
+
+def replaced(states: Mapping[str, Any], some: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of all generators, those of some of them, as `changed` returns them, in their places."""
+    both = {**_flat(states), **some}
+    own = {name.removeprefix("own."): state for name, state in both.items() if name.startswith("own.")}
+    return {**{name: state for name, state in both.items() if not name.startswith("own.")}, "own": own}
+
+
+def _flat(states: Mapping[str, Any]) -> dict[str, Any]:
+    own = {f"own.{name}": state for name, state in states["own"].items()}
+    return {**{name: state for name, state in states.items() if name != "own"}, **own}
 
 
 def _global() -> dict[str, Any]:
