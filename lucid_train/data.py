@@ -148,9 +148,6 @@ class Samples(Protocol[Sample]):
     def __getitem__(self, index: Any, /) -> Sample:
         """Return the sample at an index."""
 
-    def __len__(self) -> int:
-        """The number of samples."""
-
 
 def seeded(dataset: Samples[Sample], seed: int) -> Seeded[Sample]:
     """Let the random numbers that a data set draws for a sample follow from a seed, the epoch and the sample's index.
@@ -210,7 +207,7 @@ class Seeded(Generic[Sample]):
 
     def __len__(self) -> int:
         """The number of samples."""
-        return len(self.dataset)
+        return len(cast(Any, self.dataset))
 
     def __getitem__(self, index: Any) -> Sample:
         place = f"{self.seed} {self.epoch} {index if hasattr(index, '__index__') else repr(index)}"

@@ -222,10 +222,11 @@ class Feed:
 
     def _noted(self, latest: DataPass, random: RandomState) -> tuple[Any, ...]:
         """Return the next batch, if there is one, and note what it is before its step can change it."""
-        before = None if latest.random is None or self.is_stateful else random.read()
+        # What the first one draws follows from the generators before the pass.
+        is_random = latest.random is not None and latest.batches and not self.is_stateful
+        before = random.read() if is_random else None
         for batch in self._pass:
-            # What the first one draws follows from the generators before the pass.
-            drawn = changed(before, random.read()) if before is not None and latest.batches else {}
+            drawn = {} if before is None else changed(before, random.read())
             latest.batches.append(DrawnBatch(fingerprint(batch), drawn))
             return (batch,)
         return ()
@@ -388,13 +389,21 @@ class Feed:
         return loader if hasattr(loader, "dataset") and hasattr(loader, "collate_fn") else None
 
     def _check_workers(self, progress: Progress, random: RandomState) -> None:
-        """Refuse to go on after the first pass where random numbers come from workers that outlive a pass.
+        """Refuse what workers cannot repeat.
 
         Raises:
-            ValueError: If they do; the state of their generators cannot be saved.
+            ValueError: If they give batches in no fixed order, or if they outlive a pass and draw random numbers, whose
+                generators cannot be saved, and the first pass is over.
         """
         latest, inside = progress.latest_pass, progress.phase in ("steps", "evaluation")
-        if latest is None or self.accepts_other or (inside and latest.epoch == 1):
+        if latest is None or self.accepts_other:
+            return
+        if getattr(self._loader, "num_workers", 0) > 1 and not getattr(self._loader, "in_order", True):
+            raise ValueError(
+                "'data' must have in_order=True to be resumed: its workers give their batches in no fixed order; to go "
+                "on with another order, pass accept='data'"
+            )
+        if inside and latest.epoch == 1:
             return
         if getattr(self._loader, "persistent_workers", False) and self._draws(random):
             raise ValueError(
@@ -455,6 +464,7 @@ class Feed:
             if latest.epoch == 1:
                 self._loader._iterator = None
             else:
+                self.set_epoch(1)  # workers copy their data set when they start
                 next(iter(self.data), None)
         restore()
         self._pass = self._iterate()
