@@ -12,7 +12,7 @@ from attrs import frozen
 from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
 from lucid_train.optims.param_groups import read_rates, write_value
-from lucid_train.progress import Progress, structure, unstructure
+from lucid_train.progress import Progress, check_like, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import Setup, differences, is_accepted
 from lucid_train.validation import check_entries
@@ -134,6 +134,7 @@ def load_optimizer(optimizer: Any, state: Any) -> None:
         attributed("optimizer.load_state_dict", optimizer.load_state_dict, state)
         for held, group in zip(before, optimizer.param_groups, strict=False):
             group.update({name: _filled(held[name], value) for name, value in group.items() if name in held})
+            check_like("optimizer.param_groups", {**group, "params": None}, held)
         return
     rates, groups = structure(_Rates, state, "state.optimizer").rates, optimizer.param_groups
     if len(rates) != len(groups):

@@ -68,3 +68,32 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
 def test_what_is_no_generator_is_not_taken_for_one() -> None:
     assert not is_generator(1)
     assert not is_generator(random)
+
+
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox])
+def test_the_children_of_a_generator_go_on_where_they_were(bits: Any) -> None:
+    first, second = np.random.Generator(bits([1, 2])), np.random.Generator(bits())
+    first.spawn(3)
+    second.spawn(5)
+    state = json.loads(json.dumps(RandomState({"mine": first}).read()))
+    RandomState({"mine": second}).write(state)
+    [ours], [theirs] = first.spawn(1), second.spawn(1)
+    assert (theirs.bit_generator.seed_seq.spawn_key, theirs.random()) == ((3,), ours.random())  # type: ignore[attr-defined]
+    assert second.random() == first.random()
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [{"entropy": "x"}, {"n_children_spawned": -1}, {"n_children_spawned": 10**30}, {"spawn_key": 1.5}, {"a": 1}],
+)
+def test_seeds_that_do_not_fit_are_refused(seeds: Any) -> None:
+    state = RandomState({"mine": np.random.default_rng(1)}).read()
+    state["own"]["mine"]["seeds"] |= seeds
+    with pytest.raises(ValueError, match="the random state does not fit: "):
+        RandomState({"mine": np.random.default_rng(2)}).write(state)
+
+
+def test_a_pool_of_a_billion_costs_nothing() -> None:
+    state = RandomState({"mine": np.random.default_rng(1)}).read()
+    state["own"]["mine"]["seeds"]["pool_size"] = 10**9
+    RandomState({"mine": np.random.default_rng(2)}).write(state)
