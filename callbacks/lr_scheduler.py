@@ -6,17 +6,21 @@ import copy
 import inspect
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
 from attrs import define, evolve, field, frozen, setters
 
+<<<<<<< HEAD
 from lucid_train.callback import Callback, Hook, Scheduled
 from lucid_train.description import error_text
+=======
+from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
+>>>>>>> main
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitStart, StepEnd
 from lucid_train.monitor import Monitor
-from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, schedules_sized
+from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, is_sized, schedules_sized
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
 from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
 from lucid_train.progress import check_like, structure
@@ -78,6 +82,8 @@ class _ScheduleCallback(Callback):
     _resumed: bool = field(default=False, init=False, repr=False)
     # The base rates that `reset` goes back to.
     _bases: list[float] | None = field(default=None, init=False, repr=False)
+    # The length of the run when a schedule was bound that is measured in it.
+    _run_length: int | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
     def _schedule(self) -> Any:
         """Return the schedule, or one per group."""
@@ -107,14 +113,21 @@ class _ScheduleCallback(Callback):
         if bound or (run.epochs == 0 and self._saved is None):  # nothing to train, and no length to take shares of
             return
         saved, self._saved = self._saved, None
-        schedule = schedules_sized(self._schedule(), run_length(run, self.interval))
+        length = run_length(run, self.interval)
+        schedule = schedules_sized(self._schedule(), length)
         if saved is None or saved["last_epoch"] is None:
             self.scheduler = LRScheduler(optimizer, schedule, base_lrs=self._bases)
         else:
             done = whole_number("last_epoch", saved["last_epoch"], least=0) - 1
+<<<<<<< HEAD
             with _of_state(name):
                 self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=saved["base_lrs"])
         self._bases = None
+=======
+            bases = _resumed(saved, optimizer.param_groups)["base_lrs"]
+            self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=bases)
+        self._bases, self._run_length = None, None if self.measured_in() is None else length
+>>>>>>> main
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         self._advance()
@@ -176,7 +189,8 @@ class LRSchedulerCallback(_ScheduleCallback):
             built on its optimizer, anything with `step()`: this library's, PyTorch's, Lucid's.
         interval: What one step of it stands for: "epoch", or "step" for every update that the step function performs.
         monitor: The metric that is handed to `scheduler.step(metric)` at the end of an epoch, for schedulers that
-            follow one, as ReduceLROnPlateau does. An epoch without it, one that is not evaluated, is passed over.
+            follow one, as ReduceLROnPlateau does, whose mode must not contradict the metric's name. An epoch without
+            it, one that is not evaluated, is passed over.
         optimizer: The optimizer that a schedule is bound to; by default the run's.
         length: How many epochs, or updates with interval="step", the run has, for lengths that are shares of the run or
             left out. By default the fit's epochs, times the steps of an epoch. Needed where that is not known, or fewer
@@ -213,6 +227,12 @@ class LRSchedulerCallback(_ScheduleCallback):
             except TypeError as error:
                 cure = "" if self.monitor else "; if it follows a metric, name it: monitor='val_loss'"
                 raise TypeError(f"'schedule' cannot be stepped, {error}{cure}: {self.schedule!r}") from None
+            monitored, told = self.monitored(), Monitor.mode_of(self.monitor or "")
+            if monitored is not None and told not in (None, monitored.mode):
+                kind = type(self.schedule).__name__
+                raise ValueError(
+                    f"'monitor' contradicts {kind}(mode={monitored.mode!r}), pass mode={told!r}: {self.monitor!r}"
+                )
             self.scheduler = self.schedule
         elif self.monitor is not None:
             raise ValueError(f"'monitor' must be None with a schedule, which follows no metric: {self.monitor!r}")
@@ -237,12 +257,15 @@ class LRSchedulerCallback(_ScheduleCallback):
         return tuple(evolve(each, length=self.length) for each in super().schedules())
 
     def monitored(self) -> Monitor | None:
-        return None if self.monitor is None else Monitor(self.monitor)
+        mode = getattr(self.schedule, "mode", None)
+        return None if self.monitor is None or mode not in ("min", "max") else Monitor(self.monitor, mode)
 
     def on_fit_start(self, event: FitStart) -> None:
         if not self._is_given:
             super().on_fit_start(event)
             return
+        if self.monitor is not None:
+            event.run.check_metric(self.monitor, event)
         scheduler, saved, self._saved = self.scheduler, self._saved, None
         if getattr(scheduler, "optimizer", None) is not None:
             keys = scheduler.schedules if isinstance(scheduler, LRScheduler) else ()
@@ -251,17 +274,25 @@ class LRSchedulerCallback(_ScheduleCallback):
         if saved is None:
             return
         state = saved["scheduler"]
+<<<<<<< HEAD
         if isinstance(scheduler, LRScheduler):
             with _of_state(type(self).__name__):
                 scheduler.load_state_dict(state, prefer="constructor" if self._accepted else None)
+=======
+        if getattr(scheduler, "optimizer", None) is not None:
+            state = _resumed(state, scheduler.optimizer.param_groups)
+        if not self._accepted:
+            scheduler.load_state_dict(state)
+        elif isinstance(scheduler, LRScheduler):
+            scheduler.load_state_dict(state, prefer="constructor")
+>>>>>>> main
         else:  # PyTorch's take over every setting that is in the state
             scheduler.load_state_dict(progress(state) if self._accepted else state)
 
     def on_epoch_end(self, event: EpochEnd | EvaluateEnd) -> None:
-        monitored = self.monitored()
-        if monitored is None:
+        if self.monitor is None:
             self._advance()
-        elif (value := event.run.value_of(monitored, event)) is not None:
+        elif (value := event.run.value_of(self.monitor, event)) is not None:
             self._advance(value)
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
@@ -280,10 +311,13 @@ class LRSchedulerCallback(_ScheduleCallback):
         self._accepted = accepted
         self._remember_first()  # before the optimizer is restored
 
+    def measured_in(self) -> Interval | None:
+        return None if self._is_given or is_sized(self.schedule) else self.interval
+
     def settings(self) -> dict[str, Any]:
         given = self.schedule
         if not self._is_given:
-            return {**super().settings(), "schedule": repr(given)}
+            return {**super().settings(), "schedule": repr(given), "length": self.length or self._run_length}
         own = given.settings() if isinstance(given, LRScheduler) else foreign_settings(given)
         return {**super().settings(), "schedule": {"class": type(given).__name__, **own}}
 
@@ -374,6 +408,30 @@ def run_length(run: Run, interval: Interval) -> int | None:
     """Return the epochs of the run, or its steps, or None where that is unknown."""
     steps = 1 if interval == "epoch" else run.steps_per_epoch
     return None if steps is None else steps * run.epochs or None
+
+
+def _resumed(state: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the state of a scheduler, but from the base values and rates of groups that have been resumed.
+
+    They differ where the user has accepted others than those in the checkpoint.
+    """
+    found = dict(state)
+    for name, values in state.items():
+        if not isinstance(values, list):
+            continue
+        if name == "_schedulers":  # those of PyTorch's that are made of others
+            found[name] = [_resumed(each, groups) if isinstance(each, Mapping) else each for each in values]
+        elif name == "current_lrs" or name.startswith("base_"):
+            key = {"current_lrs": "lr", "base_lrs": "initial_lr"}.get(name, f"initial_{name.removeprefix('base_')}")
+            held = [group.get(key) for group in groups[: len(values)]] + [None] * (len(values) - len(groups))
+            found[name] = [_changed(saved, value) for saved, value in zip(values, held, strict=True)]
+    return found
+
+
+def _changed(saved: Any, held: Any) -> Any:
+    """Return the number that is held, if it is another one than that which was saved, else what was saved."""
+    are_numbers = hasattr(saved, "__float__") and hasattr(held, "__float__")
+    return float(held) if are_numbers and saved != held else saved
 
 
 def _is_steppable(value: Any) -> bool:

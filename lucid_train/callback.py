@@ -215,6 +215,9 @@ class Callback:
     def on_epoch_report(self, event: events.EpochReport) -> None:
         """All that callbacks do on EpochEnd is done: show and save here."""
 
+    def on_saved(self, event: events.Saved) -> None:
+        """A checkpoint is durable."""
+
     def on_fit_error(self, event: events.FitError) -> None:
         """An exception is leaving the fit."""
 
@@ -266,6 +269,10 @@ class Callback:
         """
         fields = [f for f in attrs.fields(type(self)) if f.init and not f.metadata.get("transient", False)]
         return {f.name: plain_settings(getattr(self, f.name)) for f in fields if not f.name.startswith("_")}
+
+    def measured_in(self) -> Literal["epoch", "step"] | None:
+        """Return in what the run's length is counted, if it changes what this callback does; its setting "length"."""
+        return None
 
     def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
         """Load the state in a checkpoint, before FitStart.

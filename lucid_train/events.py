@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from attrs import define, field
 
-from lucid_train.metrics import NoUpdate, to_metrics
+from lucid_train.metrics import StepResult, to_metrics
 
 if TYPE_CHECKING:
     from lucid_train.history import EpochRecord, History
@@ -129,8 +130,8 @@ class StepEnd(StepEvent):
 
     @property
     def updated(self) -> bool:
-        """Whether the step performed an update: it did, unless the step function returned a NoUpdate."""
-        return type(self.output) is not NoUpdate
+        """Whether the step performed an update: it did, unless its StepResult says that it did not."""
+        return type(self.output) is not StepResult or self.output.updated
 
 
 @define
@@ -198,6 +199,20 @@ class EpochReport(Event):
     def epoch(self) -> int:
         """The epoch's number, from 1."""
         return self.record.epoch
+
+
+@define
+class Saved(StepEvent):
+    """A checkpoint is durable: its file is whole and forced to the disk. One that failed is not announced.
+
+    It is emitted in the thread that trains, at a safe point, also for a file that another thread has written; and
+    before FitEnd, but for a checkpoint that was asked for at FitEnd itself.
+
+    Args:
+        file: The checkpoint. `epoch` and `step` are those that it was taken at.
+    """
+
+    file: Path = field(default=cast("Path", None))
 
 
 @define(kw_only=True)

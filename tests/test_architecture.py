@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 HOUSE = (
     ("validation",),
     ("lazy", "protocols", "files", "bounded_json", "description"),
-    ("plot",),
+    ("plot", "group"),
     ("monitor",),
     ("schedules",),
     ("nn",),

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
+from lucid_train import EpochEnd, StepEnd, StepResult, Trainer
 from lucid_train.callbacks import (
     CosineAnnealingLRCallback,
     ExponentialLRCallback,
@@ -17,7 +17,7 @@ from lucid_train.optims.lr_scheduler import (
     StepLR,
 )
 from lucid_train.schedules import Cosine
-from tests.support.optimizers import RateWitness
+from tests.support.optimizers import Bare, RateWitness
 
 BUILT: list[tuple[Any, Any]] = [
     (lambda **more: StepLRCallback(step_size=2, gamma=0.5, **more), lambda it: StepLR(it, 2, 0.5)),
@@ -142,6 +142,16 @@ def untyped(kind: Any) -> Any:
         ),
         (lambda: untyped(LRSchedulerCallback)(Simple(), monitor="loss"), TypeError, "'schedule' cannot be stepped"),
         (
+            lambda: LRSchedulerCallback(ReduceLROnPlateau(Bare(0.1)), monitor="val_accuracy"),
+            ValueError,
+            r"'monitor' contradicts ReduceLROnPlateau\(mode='min'\), pass mode='max': 'val_accuracy'",
+        ),
+        (
+            lambda: LRSchedulerCallback(ReduceLROnPlateau(Bare(0.1), "max"), monitor="loss"),
+            ValueError,
+            r"'monitor' contradicts ReduceLROnPlateau\(mode='max'\), pass mode='min': 'loss'",
+        ),
+        (
             lambda: untyped(LRSchedulerCallback)(Follower()),
             TypeError,
             "cannot be stepped.*if it follows a metric, name it: mon",
@@ -194,7 +204,10 @@ def test_steps_without_an_update_do_not_advance_a_schedule_of_steps() -> None:
     optimizer = RateWitness(1.0)
     callback = ExponentialLRCallback(gamma=0.5, interval="step")
     Trainer(
-        lambda n: NoUpdate() if n % 3 else optimizer.step(), range(9), optimizer=optimizer, callbacks=[callback]
+        lambda n: StepResult(updated=False) if n % 3 else optimizer.step(),
+        range(9),
+        optimizer=optimizer,
+        callbacks=[callback],
     ).fit()
     assert optimizer.used == [(1.0,), (0.5,), (0.25,)]
     assert optimizer.param_groups[0]["lr"] == 0.125

@@ -77,7 +77,7 @@ def _bytes_leaf(name: str, content: bytes) -> Leaf:
     return Leaf(name, "uint8", (len(content),), np.frombuffer(content, dtype=np.uint8))
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Any:
+def read_file(path: str | os.PathLike[str]) -> Any:
     """Read the tree that `write_checkpoint` wrote, provided that the file is whole.
 
     Nothing in the file is ever run, no other file is touched, and reading takes at most ten times the file's size in
