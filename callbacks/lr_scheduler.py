@@ -12,12 +12,8 @@ from typing import Any, Literal, final
 
 from attrs import define, evolve, field, frozen, setters
 
-<<<<<<< HEAD
-from lucid_train.callback import Callback, Hook, Scheduled
-from lucid_train.description import error_text
-=======
 from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
->>>>>>> main
+from lucid_train.description import error_text
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitStart, StepEnd
 from lucid_train.monitor import Monitor
 from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, is_sized, schedules_sized
@@ -64,7 +60,7 @@ def _of_state(name: str) -> Iterator[None]:
     """Let an error of what a state is loaded into say so."""
     try:
         yield
-    except (TypeError, OverflowError) as error:
+    except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"the state of {name} does not fit: {error_text(error)}") from error
 
 
@@ -119,15 +115,10 @@ class _ScheduleCallback(Callback):
             self.scheduler = LRScheduler(optimizer, schedule, base_lrs=self._bases)
         else:
             done = whole_number("last_epoch", saved["last_epoch"], least=0) - 1
-<<<<<<< HEAD
-            with _of_state(name):
-                self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=saved["base_lrs"])
-        self._bases = None
-=======
             bases = _resumed(saved, optimizer.param_groups)["base_lrs"]
-            self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=bases)
+            with _of_state(name):
+                self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=bases)
         self._bases, self._run_length = None, None if self.measured_in() is None else length
->>>>>>> main
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         self._advance()
@@ -274,20 +265,15 @@ class LRSchedulerCallback(_ScheduleCallback):
         if saved is None:
             return
         state = saved["scheduler"]
-<<<<<<< HEAD
         if isinstance(scheduler, LRScheduler):
             with _of_state(type(self).__name__):
+                state = _resumed(state, scheduler.optimizer.param_groups)
                 scheduler.load_state_dict(state, prefer="constructor" if self._accepted else None)
-=======
+            return
         if getattr(scheduler, "optimizer", None) is not None:
             state = _resumed(state, scheduler.optimizer.param_groups)
-        if not self._accepted:
-            scheduler.load_state_dict(state)
-        elif isinstance(scheduler, LRScheduler):
-            scheduler.load_state_dict(state, prefer="constructor")
->>>>>>> main
-        else:  # PyTorch's take over every setting that is in the state
-            scheduler.load_state_dict(progress(state) if self._accepted else state)
+        # PyTorch's take over every setting that is in the state.
+        scheduler.load_state_dict(progress(state) if self._accepted else state)
 
     def on_epoch_end(self, event: EpochEnd | EvaluateEnd) -> None:
         if self.monitor is None:

@@ -13,14 +13,9 @@ from attrs import frozen
 
 from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
-<<<<<<< HEAD
-from lucid_train.optims.param_groups import read_rates, write_value
-from lucid_train.progress import Progress, check_like, structure, unstructure
-=======
 from lucid_train.history import History
 from lucid_train.optims.param_groups import read_value, write_value
-from lucid_train.progress import Progress, structure, unstructure
->>>>>>> main
+from lucid_train.progress import Progress, check_like, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import (
     Options,
@@ -229,19 +224,13 @@ def load_optimizer(
     """
     before = [dict(group) for group in optimizer.param_groups]
     if hasattr(optimizer, "load_state_dict"):
-<<<<<<< HEAD
-        before = [dict(group) for group in optimizer.param_groups]
-        attributed("optimizer.load_state_dict", optimizer.load_state_dict, state)
-        for held, group in zip(before, optimizer.param_groups, strict=False):
-            group.update({name: _filled(held[name], value) for name, value in group.items() if name in held})
-            check_like("optimizer.param_groups", {**group, "params": None}, held)
-=======
         attributed(f"{name}.load_state_dict", optimizer.load_state_dict, state)
         saved: Sequence[dict[str, Any]] = optimizer.param_groups
     else:
         saved = _checked_groups(state, before)
     for held, group, loaded in zip(before, optimizer.param_groups, saved, strict=False):
         group.update({key: _filled(held.get(key), value) for key, value in loaded.items()})
+        check_like(f"{name}.param_groups", {**group, "params": None}, held)
     for held, group, chosen in zip(before, optimizer.param_groups, own, strict=False):
         for key in accepted:
             _put_back(group, key, held, chosen)
@@ -255,7 +244,6 @@ def _put_back(group: dict[str, Any], name: str, held: Mapping[str, Any], chosen:
     initial = f"initial_{key}"
     if name not in held:
         group.pop(name, None)
->>>>>>> main
         return
     if initial not in group:
         group[name] = _filled(held[name], chosen[name]) if _is_filled(held[name]) else held[name]
