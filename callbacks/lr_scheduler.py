@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
-from attrs import define, evolve, field, setters
+from attrs import define, evolve, field, frozen, setters
 
 from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
+from lucid_train.description import error_text
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Monitor
 from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, is_sized, schedules_sized
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
 from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
+from lucid_train.progress import check_like, structure
 from lucid_train.schedules.cosine import After, Cosine, check_after
 from lucid_train.schedules.decay import Exponential, Step
 from lucid_train.schedules.schedule import Schedule, check_is_value
@@ -43,6 +45,23 @@ def _schedule_or_scheduler(instance: object, attribute: Any, value: Any) -> None
     parts = value.values() if isinstance(value, Mapping) else value
     for part in [value] if isinstance(value, Schedule) or not isinstance(parts, Iterable) else parts:
         check_is_value(part, attribute.name)
+
+
+@frozen
+class _Place:
+    """The state of a callback whose schedule is built again."""
+
+    last_epoch: int | None
+    base_lrs: list[float]
+
+
+@contextmanager
+def _of_state(name: str) -> Iterator[None]:
+    """Let an error of what a state is loaded into say so."""
+    try:
+        yield
+    except (TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"the state of {name} does not fit: {error_text(error)}") from error
 
 
 @define(eq=False)
@@ -108,7 +127,8 @@ class _ScheduleCallback(Callback):
         else:
             done = whole_number("last_epoch", saved["last_epoch"], least=0) - 1
             bases = _resumed(saved, optimizer.param_groups)["base_lrs"]
-            self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=bases)
+            with _of_state(name):
+                self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=bases)
         self._bases, self._run_length = None, None if self.measured_in() is None else length
 
     def on_epoch_end(self, event: EpochEnd) -> None:
@@ -151,7 +171,12 @@ class _ScheduleCallback(Callback):
         self.scheduler = None  # it is built again when the fit starts, on an optimizer that is restored by then
 
     def _load(self, state: dict[str, Any], *entries: str) -> None:
-        check_entries(f"the state of {type(self).__name__}", state, entries)
+        name = f"the state of {type(self).__name__}"
+        check_entries(name, state, entries)
+        if "last_epoch" in entries:
+            structure(_Place, state, name)
+        elif not isinstance(self.scheduler, LRScheduler) and hasattr(self.scheduler, "state_dict"):
+            check_like(name, state["scheduler"], self.scheduler.state_dict())
         self._saved, self._resumed = copy.deepcopy(state), True
 
     def reset(self) -> None:
@@ -283,14 +308,15 @@ class LRSchedulerCallback(_ScheduleCallback):
         if saved is None:
             return
         state = saved["scheduler"]
+        if isinstance(scheduler, LRScheduler):
+            with _of_state(type(self).__name__):
+                state = _resumed(state, scheduler.optimizer.param_groups)
+                scheduler.load_state_dict(state, prefer="constructor" if self._accepted else None)
+            return
         if getattr(scheduler, "optimizer", None) is not None:
             state = _resumed(state, scheduler.optimizer.param_groups)
-        if not self._accepted:
-            scheduler.load_state_dict(state)
-        elif isinstance(scheduler, LRScheduler):
-            scheduler.load_state_dict(state, prefer="constructor")
-        else:  # PyTorch's take over every setting that is in the state
-            scheduler.load_state_dict(progress(state))
+        # PyTorch's take over every setting that is in the state.
+        scheduler.load_state_dict(progress(state) if self._accepted else state)
 
     def on_epoch_end(self, event: EpochEnd | EvaluateEnd) -> None:
         if self.monitor is None:

@@ -122,7 +122,7 @@ class Batches(Generic[Batch]):
         done = whole_number("done", state["done"], least=0)
         if done > len(self):
             raise ValueError(f"'done' in the state must be <= {len(self)}, the batches of a pass: {done}")
-        rng = np.random.default_rng(0)
+        rng = deepcopy(self._rng)
         try:
             rng.bit_generator.state = state["generator"]
         except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -63,8 +63,7 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     # Compression makes no file so much smaller than it is.
     if found.st_size > 1 << 30 and getattr(found, "st_blocks", found.st_size) << 19 < found.st_size:
         raise ValueError(f"it claims {found.st_size} bytes, of which the disk holds next to none")
-    # What has become a pipe since then does not block.
-    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    return open(open_regular(Path(path), os.O_RDONLY), "rb")
 
 
 def rotate(path: Path) -> Path:

@@ -125,7 +125,9 @@ def _read(generator: Any) -> Any:
         version, numbers, gauss = generator.getstate()
         return [version, list(numbers), gauss]
     if isinstance(generator, np.random.Generator):
-        return _plain(generator.bit_generator.state)
+        bits: Any = generator.bit_generator
+        seeds = {"seeds": _plain(bits.seed_seq.state)} if isinstance(bits.seed_seq, np.random.SeedSequence) else {}
+        return {**_plain(bits.state), **seeds}
     if isinstance(generator, np.random.RandomState):
         return _plain(generator.get_state(legacy=False))
     if has_epoch(generator):
@@ -139,6 +141,10 @@ def _write(generator: Any, state: Any) -> None:
         generator.setstate((version, tuple(numbers), gauss))
     elif isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
+        if "seeds" in state:  # which `spawn` makes generators of
+            bits: Any = generator.bit_generator
+            size = bits.seed_seq.state["pool_size"]  # its own: mixing takes the square of it
+            bits.__setstate__((bits.state, np.random.SeedSequence(**{**state["seeds"], "pool_size": size})))
     elif isinstance(generator, np.random.RandomState):
         generator.set_state(state)
     elif has_epoch(generator):

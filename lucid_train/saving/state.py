@@ -15,7 +15,7 @@ from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
 from lucid_train.history import History
 from lucid_train.optims.param_groups import read_value, write_value
-from lucid_train.progress import Progress, structure, unstructure
+from lucid_train.progress import Progress, check_like, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import (
     Options,
@@ -242,6 +242,7 @@ def load_optimizer(
         saved = _checked_groups(state, before)
     for held, group, loaded in zip(before, optimizer.param_groups, saved, strict=False):
         group.update({key: _filled(held.get(key), value) for key, value in loaded.items()})
+        check_like(f"{name}.param_groups", {**group, "params": None}, held)
     for held, group, chosen in zip(before, optimizer.param_groups, own, strict=False):
         for key in accepted:
             _put_back(group, key, held, chosen)

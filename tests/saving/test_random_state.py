@@ -92,3 +92,32 @@ def test_a_generator_begins_at_a_seed_and_no_other_does(name: str) -> None:
         assert changed(before, chance.read()).keys() <= {f"own.{name}"}
         drawn_at.append(drawn(GENERATORS[name]))
     assert drawn_at[0] == drawn_at[2] != drawn_at[1]
+
+
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox])
+def test_the_children_of_a_generator_go_on_where_they_were(bits: Any) -> None:
+    first, second = np.random.Generator(bits([1, 2])), np.random.Generator(bits())
+    first.spawn(3)
+    second.spawn(5)
+    state = json.loads(json.dumps(RandomState({"mine": first}).read()))
+    RandomState({"mine": second}).write(state)
+    [ours], [theirs] = first.spawn(1), second.spawn(1)
+    assert (theirs.bit_generator.seed_seq.spawn_key, theirs.random()) == ((3,), ours.random())  # type: ignore[attr-defined]
+    assert second.random() == first.random()
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [{"entropy": "x"}, {"n_children_spawned": -1}, {"n_children_spawned": 10**30}, {"spawn_key": 1.5}, {"a": 1}],
+)
+def test_seeds_that_do_not_fit_are_refused(seeds: Any) -> None:
+    state = RandomState({"mine": np.random.default_rng(1)}).read()
+    state["own"]["mine"]["seeds"] |= seeds
+    with pytest.raises(ValueError, match="the random state does not fit: "):
+        RandomState({"mine": np.random.default_rng(2)}).write(state)
+
+
+def test_a_pool_of_a_billion_costs_nothing() -> None:
+    state = RandomState({"mine": np.random.default_rng(1)}).read()
+    state["own"]["mine"]["seeds"]["pool_size"] = 10**9
+    RandomState({"mine": np.random.default_rng(2)}).write(state)

@@ -18,7 +18,7 @@ import numpy as np
 from attrs import define, field, frozen
 from numpy.typing import NDArray
 
-from lucid_train.bounded_json import Pairs, check_hashes, parse, unique_dict
+from lucid_train.saving.bounded_json import Pairs, check_hashes, parse, unique_dict
 from lucid_train.saving.checkpoint.arrays import key_from, key_of, pack
 
 # Names that a file needs for itself.
@@ -247,7 +247,7 @@ class _Encoder:
         own = dict(getattr(value, "__dict__", {}))
         metadata = own.pop("_metadata", None)
         if own or not _is_metadata(metadata) or (metadata is not None and type(value) is not OrderedDict):
-            raise _refusal(path, f"its attributes cannot, {', '.join(vars(value))}: a {_class(value)}")
+            raise _refusal(path, f"its attributes cannot, {', '.join(vars(value))}: {_class(value)}")
         kind = type(value)
         if kind is OrderedDict:
             return {"OrderedDict": [entries, self.encode(metadata, f"{path}._metadata", depth + 1)]}
@@ -267,7 +267,7 @@ class _Encoder:
         for key in keys:
             if not _is_key(key):
                 rule = "only None, numbers, strings, bytes and tuples of these can be keys, or in a set"
-                raise _refusal(path, f"{rule}: a {_class(key)}")
+                raise _refusal(path, f"{rule}: {_class(key)}")
 
     def _leaf(self, value: Any, path: str) -> Any:
         kind = type(value)
