@@ -15,9 +15,19 @@ import torch
 from attrs import define, field
 from torch.utils.data import DataLoader, TensorDataset
 
-from lucid_train import Callback, EpochEnd, EpochStart, History, StepEnd, StepResult, StepStart, Trainer, schedules
+from lucid_train import (
+    Callback,
+    EpochEnd,
+    EpochStart,
+    History,
+    StepEnd,
+    StepResult,
+    StepStart,
+    Trainer,
+    read_checkpoint,
+    schedules,
+)
 from lucid_train.callbacks import Checkpoint, EarlyStopping, EventLog, LRSchedulerCallback, RichLogger, TerminateOnNaN
-from lucid_train.saving.checkpoint.format import read_checkpoint
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPOCHS, STEPS = 2, 5

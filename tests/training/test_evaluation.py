@@ -24,6 +24,7 @@ from lucid_train import (
     Trainer,
     nn,
     optims,
+    read_checkpoint,
 )
 from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, EarlyStopping, TerminateOnNaN
 from lucid_train.data import batches
@@ -323,7 +324,7 @@ def test_a_run_killed_between_a_step_and_its_evaluation_goes_on_with_that(tmp_pa
     killed.on(EvaluateStart)(kill)
     with pytest.raises(KeyboardInterrupt):
         killed.fit()
-    assert Directory(tmp_path).newest()["progress"]["phase"] == "evaluation"
+    assert read_checkpoint(tmp_path)["progress"]["phase"] == "evaluation"
     again, seen = made()
     assert timeless(again.fit(resume="auto")) == [(1, 3, {"val_loss": 1.0}), (2, 6, {"val_loss": 2.0})]
     assert seen == [0, 3]
@@ -366,7 +367,7 @@ def test_the_best_evaluation_is_kept(tmp_path: Path) -> None:
         "000003-epoch-3-step-12.safetensors",
     ]
     assert checkpoint.best_file == tmp_path / "checkpoint-000002-epoch-2-step-6.safetensors"
-    state = Directory(tmp_path).newest()
+    state = read_checkpoint(tmp_path)
     assert state["callbacks"]["Checkpoint"]["best_file"] == checkpoint.best_file.name
 
 
