@@ -273,6 +273,7 @@ class AnyPath(RuleBasedStateMachine):
         resume, self.resume = self.resume, None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "nothing left to train", UserWarning)
+            warnings.filterwarnings("ignore", ".* never reaches its end", UserWarning)  # of updates left out
             with suppress(Failure, Interrupt):
                 assert self.trainer.fit(goal, resume=resume).status in ("completed", "stopped")
         self.saved = plan.saved or self.saved
