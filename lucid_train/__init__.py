@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lucid_train.history import EpochRecord as EpochRecord
     from lucid_train.history import EvaluationRecord as EvaluationRecord
     from lucid_train.history import History as History
-    from lucid_train.metrics import NoUpdate as NoUpdate
+    from lucid_train.metrics import StepResult as StepResult
     from lucid_train.recording.replay import replay as replay
     from lucid_train.saving.checkpoint import CheckpointError as CheckpointError
     from lucid_train.saving.checkpoint import read_checkpoint as read_checkpoint

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import frozen
 
 from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
+from lucid_train.history import History
 from lucid_train.optims.param_groups import read_value, write_value
 from lucid_train.progress import Progress, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
@@ -26,6 +28,9 @@ from lucid_train.saving.settings import (
     options,
 )
 from lucid_train.validation import check_entries, real_number
+
+if TYPE_CHECKING:
+    from lucid_train.saving.checkpoint.directory import Loaded
 
 
 @frozen
@@ -93,8 +98,14 @@ class Participants:
         """Return the options that all optimizers have now."""
         return {name: options(each) for name, each in self.optimizers().items()}
 
-    def state(self, progress: Progress, optimizers: Mapping[str, Options]) -> dict[str, Any]:
-        """Return the state of a run, as plain JSON but for arrays, which may be the live ones."""
+    def state(self, progress: Progress, optimizers: Mapping[str, Options], *, history: bool = True) -> dict[str, Any]:
+        """Return the state of a run, as plain JSON but for arrays, which may be the live ones.
+
+        Without its history it costs the same after many epochs as after few.
+        """
+        if not history:
+            progress = copy.copy(progress)
+            progress.history = History()
         state = RunState(
             setup=self.setup(optimizers),
             progress=progress,
@@ -127,6 +138,8 @@ class Participants:
         states = {"optimizer": read.optimizer, **{f"extras.{name}": each for name, each in read.extras.items()}}
         here, current = self.setup(optimizers, resumed=True), {name: groups_in(each) for name, each in states.items()}
         differing = differences(here, read.setup, current)
+        if "segment" in (recorded := state["progress"]["history"]):
+            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r}"
         refused = {name: sentence for name, sentence in differing.items() if not is_accepted(name, accept)}
         # What belongs to another one that is refused goes without saying.
         refused = {
@@ -296,8 +309,8 @@ def _filled(held: Any, loaded: Any) -> Any:
     return held
 
 
-def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) -> Any:
-    """Return the state to go on from, or None where `resume` is "auto" and there is none.
+def find_checkpoint(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) -> Loaded | None:
+    """Return the checkpoint to go on from, or None where `resume` is "auto" and there is none.
 
     Raises:
         ValueError: If "auto" is asked for and no callback keeps checkpoints, or two do.
@@ -305,23 +318,22 @@ def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) ->
         CheckpointError: If what is there is damaged.
     """
     # Loaded here: a run that is never saved needs none of it.
-    from lucid_train.saving.checkpoint.directory import Directory
-    from lucid_train.saving.checkpoint.format import read_checkpoint
+    from lucid_train.saving.checkpoint.directory import Directory, load
 
     if resume == "auto":
         places = [place for callback in callbacks if (place := callback.checkpoints()) is not None]
         if len(places) != 1:
             raise ValueError(f"'resume' may be 'auto' with exactly one Checkpoint among the callbacks: {len(places)}")
-        return Directory(places[0]).newest()
+        return Directory(places[0]).last()
     if not isinstance(resume, (str, os.PathLike)):
         raise TypeError(f"'resume' must be a directory, a file or 'auto': {resume!r}")
     path = Path(resume)
     if path.is_file():
-        return read_checkpoint(path)
-    state = Directory(path).newest()
-    if state is None:
+        return load(path)
+    loaded = Directory(path).last()
+    if loaded is None:
         raise FileNotFoundError(f"'resume' must hold a checkpoint; pass 'auto' to start where there is none: {path}")
-    return state
+    return loaded
 
 
 def check_weights(state: Mapping[str, Any]) -> None:

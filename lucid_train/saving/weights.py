@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-from lucid_train.saving.checkpoint.directory import Directory
-from lucid_train.saving.checkpoint.format import CheckpointError, read_checkpoint
-from lucid_train.validation import one_of
+from lucid_train.saving.checkpoint.directory import read_checkpoint
+from lucid_train.saving.checkpoint.format import CheckpointError
 
 
 def load_weights(
@@ -34,8 +32,7 @@ def load_weights(
     >>> history = Trainer(model=model, callbacks=[Checkpoint(directory)]).fit()
     >>> nn.Linear(2, 1).load_state_dict(load_weights(directory, "last"))
     """
-    one_of("which", which, ("best", "last"))
-    state = _state(Path(path), which)
+    state = read_checkpoint(path, which=which)
     if not isinstance(state, Mapping) or not isinstance(extras := state.get("extras"), Mapping) or "model" not in state:
         raise CheckpointError(f"{os.fspath(path)} is not the checkpoint of a run")
     found = state["model"] if name is None else extras.get(name)
@@ -43,20 +40,3 @@ def load_weights(
         what = "model" if name is None else f"extra {name!r}"
         raise ValueError(f"'name' must be one of the run's extras, {sorted(extras)}, as it has no {what}: {name!r}")
     return found
-
-
-def _state(path: Path, which: str) -> Any:
-    if not path.is_dir():
-        return read_checkpoint(path)
-    state = Directory(path).newest()
-    if state is None:
-        raise FileNotFoundError(f"'path' must hold a checkpoint: {path}")
-    if which == "last":
-        return state
-    files = [path / each["best_file"] for each in state["callbacks"].values() if each.get("best_file")]
-    best = next((file for file in files if file.is_file()), None)
-    if best is None:
-        raise FileNotFoundError(
-            f"'which' must be 'last', as Checkpoint(monitor=...) alone keeps the best one, and there is none in {path}"
-        )
-    return read_checkpoint(best)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lucid_train import load_weights
-from lucid_train.saving.checkpoint import Directory
+from lucid_train import load_weights, read_checkpoint
 from lucid_train.testing import diff_states
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gan.py"
@@ -41,7 +40,7 @@ def test_a_gan_that_is_killed_twice_goes_on_to_the_same_numbers(tmp_path: Path) 
     run(tmp_path / "killed", "epoch 3/8")
     run(tmp_path / "killed", "epoch 6/8")
     assert run(tmp_path / "killed") == expected
-    one, other = (Directory(tmp_path / name).newest() for name in ("straight", "killed"))
+    one, other = (read_checkpoint(tmp_path / name) for name in ("straight", "killed"))
     assert diff_states([one["extras"], one["progress"]], [other["extras"], other["progress"]]) == []
     assert list(one["extras"]) == ["generator", "critic", "generator_optimizer", "critic_optimizer"]
     assert diff_states(load_weights(tmp_path / "killed", "last", name="critic"), one["extras"]["critic"]) == []

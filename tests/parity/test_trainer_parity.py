@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
+from lucid_train import EpochEnd, StepEnd, StepResult, Trainer
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, ExponentialLRCallback, LRSchedulerCallback
 from lucid_train.saving.state import load_optimizer
 
@@ -155,7 +155,7 @@ def test_tensor_rates_are_reported_as_the_last_update_read_them(
 
     def step(number: int) -> Any:
         if number % 3 == 2:
-            return NoUpdate()
+            return StepResult(updated=False)
         for parameter in parameters:
             parameter.grad = torch.ones(1)
         optimizer.step()

@@ -184,7 +184,7 @@ def test_entries_that_are_missing_or_unknown_are_named() -> None:
     [
         ({"epoch": "x"}, "'state.progress.epoch' must be int: 'x'"),
         ({"history": {}}, "the state of a History does not fit: 'epoch' is missing"),
-        ({"means": {"totals": {}}}, "'state.progress.means' does not fit: 'counts' is missing"),
+        ({"means": {"totals": {}}}, "'state.progress.means' does not fit: 'metrics' is missing, 'totals' is unknown"),
         (
             {"phase": "asleep"},
             "'state.progress.phase' must be one of 'between', 'start', 'steps', 'evaluation', 'end': 'asleep'",
