@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -288,30 +288,24 @@ class Trainer:
         run.epochs, progress.finished_reason = goal, None
         known = self._participants(goal).optimizer
         dispatcher = Dispatcher((*self.callbacks, *self._listeners))
-        try:
-            with Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
-                if finished_reason is not None:
-                    run.stop(finished_reason, for_good=True)
-                fit.open()
-                if known is None and run.optimizer is not None:
-                    self._options["optimizer"] = self._participants(goal).meet(self._loaded, self._options)
-                run.unsaved = self._participants(goal).unsaved((each, callback) for each, _, callback in fit.claims)
-                if (loaded := self._loaded) is not None:
-                    fit.repeat(lambda: self._resume(loaded))
-                    self._loaded = loaded if fit.given_up else None
+        with ExitStack() as leaving, Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
+            leaving.callback(self._note_options, goal)
+            if finished_reason is not None:
+                run.stop(finished_reason, for_good=True)
+            fit.open()
+            if known is None and run.optimizer is not None:
+                self._options["optimizer"] = self._participants(goal).meet(self._loaded, self._options)
+            run.unsaved = self._participants(goal).unsaved((each, callback) for each, _, callback in fit.claims)
+            if (loaded := self._loaded) is not None:
+                fit.repeat(lambda: self._resume(loaded))
+                self._loaded = loaded if fit.given_up else None
+            fit.safe_point()
+            fit.began = perf_counter() - progress.seconds
+            # A stop leaves an epoch open, unless all its steps are done.
+            while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done) and not fit.given_up:
+                self._turn(fit)
                 fit.safe_point()
-                fit.began = perf_counter() - progress.seconds
-                # A stop leaves an epoch open, unless all its steps are done.
-                while (
-                    len(progress.history) < goal and (not fit.stopping or progress.steps_are_done) and not fit.given_up
-                ):
-                    self._turn(fit)
-                    fit.safe_point()
-                fit.finish()
-        finally:
-            self._left = None
-            with suppress(Exception):  # what is leaving the fit counts, not what a broken optimizer says to this
-                self._left = self._participants(goal).options()
+            fit.finish()
         return run.history
 
     def plan(self, epochs: int | None = None, *, updates_per_epoch: int | None = None) -> Plan:
@@ -364,6 +358,11 @@ class Trainer:
             brought = (each.optimizer for callback in self.callbacks for each in callback.schedules())
             optimizer = next((each for each in brought if each is not None), None)
         return Participants(self.model, optimizer, self.callbacks, self.extras, self._feed, self._random, settings)
+
+    def _note_options(self, goal: int) -> None:
+        self._left = None
+        with suppress(Exception):  # what is leaving the fit counts, not what a broken optimizer says to this
+            self._left = self._participants(goal).options()
 
     def _options_here(self) -> dict[str, Options]:
         """Return the options of the optimizers as the program has set them, not as the last fit has left them."""
