@@ -122,6 +122,8 @@ def give_name(path: Path, name: Path) -> None:
             os.symlink(path.name, part)
         except (OSError, NotImplementedError):  # a file system without links; Windows, which reserves them
             shutil.copyfile(path, part)
+            with open(part, "rb+") as copied:
+                os.fsync(copied.fileno())
         os.replace(part, name)
 
 

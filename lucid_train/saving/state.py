@@ -103,7 +103,7 @@ class Participants:
         read = structure(RunState, state, "state")
         differing = differences(self.setup, read.setup)
         if "segment" in (recorded := state["progress"]["history"]):
-            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r}"
+            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r:.80}"
         refused = {name: sentence for name, sentence in differing.items() if not is_accepted(name, accept)}
         if refused:
             raise ValueError(

@@ -33,6 +33,7 @@ from lucid_train import (
     replay,
 )
 from lucid_train.callbacks import Checkpoint, CSVLogger, EventLog
+from lucid_train.files import Lock
 from lucid_train.saving.checkpoint import Directory
 from tests.support.waiting import until
 
@@ -324,6 +325,51 @@ def test_a_directory_that_is_removed_in_mid_run_is_made_again(tmp_path: Path) ->
     assert read_checkpoint(directory)["progress"]["history"] == history.state_dict()
     assert checkpoint.best_file == directory / checkpoint_name(2, 6)
     assert read_checkpoint(directory, which="best")["progress"]["epoch"] == 6
+
+
+def test_a_directory_that_is_removed_while_a_checkpoint_is_being_written_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, real, removed = tmp_path / "run", os.replace, list[Path]()
+
+    def replace(source: Path, target: Path) -> None:
+        if "epoch-2" in Path(target).name and not removed:
+            removed.append(directory)
+            shutil.rmtree(directory)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    checkpoint = Checkpoint(directory, every=None, monitor="val_loss")
+    history = trainer(checkpoint, epochs=3).fit()
+    assert removed
+    assert (checkpoint.best, checkpoint.best_epoch, epochs_of(directory)) == (3.0, 2, [2, 3])
+    assert read_checkpoint(directory)["progress"]["history"] == history.state_dict()
+
+
+@pytest.mark.parametrize("failure", ["raise", "warn"])
+def test_a_directory_that_another_run_holds_by_now_is_not_written_to(tmp_path: Path, failure: Any) -> None:
+    directory = tmp_path / "run"
+    training, lock = trainer(Checkpoint(directory, failure=failure), epochs=3), Lock(directory / ".checkpoint.lock")
+
+    @training.on(EpochStart, at=2)
+    def take(event: EpochStart) -> None:
+        shutil.rmtree(directory)
+        directory.mkdir()
+        lock.acquire()
+
+    try:
+        if failure == "raise":
+            with pytest.raises(RuntimeError, match=f"^'{directory}' is in use by process"):
+                training.fit()
+        else:
+            with pytest.warns(
+                UserWarning, match=f"RuntimeError: '{directory}' is in use by process .*; training goes on"
+            ):
+                training.fit()
+        assert names(directory) == [".checkpoint.lock"]
+        assert not lock.acquire()
+    finally:
+        lock.release()
 
 
 def test_a_directory_that_another_run_has_taken_in_the_meantime_is_not_written_to(tmp_path: Path) -> None:
