@@ -654,3 +654,18 @@ def test_a_table_that_is_removed_in_mid_run_is_written_again(tmp_path: Path) -> 
     history = run.fit()
     history.to_csv(tmp_path / "expected.csv")
     assert table.read_bytes() == (tmp_path / "expected.csv").read_bytes()
+
+
+def test_a_table_that_a_refused_run_has_touched_is_whole_again(tmp_path: Path) -> None:
+    table = tmp_path / "run.csv"
+    run = trainer(CSVLogger(table), Checkpoint(tmp_path / "saved"), epochs=4)
+
+    @run.on(StepEnd, at=[5, 7])
+    def refused(event: StepEnd) -> None:
+        other = trainer(CSVLogger(table), Checkpoint(tmp_path / "saved"), epochs=4)
+        with pytest.raises(RuntimeError, match="is in use by"):
+            other.fit(resume="auto" if event.step == 7 else None)
+
+    history = run.fit()
+    history.to_csv(tmp_path / "expected.csv")
+    assert table.read_bytes() == (tmp_path / "expected.csv").read_bytes()
