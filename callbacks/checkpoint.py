@@ -15,7 +15,6 @@ from attrs import define, field, frozen
 from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
-from lucid_train.files import Lock
 from lucid_train.group import check_alone
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.saving.checkpoint.directory import LOCK, Directory
@@ -23,6 +22,7 @@ from lucid_train.saving.checkpoint.format import write_flat
 from lucid_train.saving.checkpoint.segment import Segment
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.checkpoint.writer import Writer
+from lucid_train.saving.lock import Lock
 from lucid_train.saving.state import check_weights
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
@@ -134,8 +134,8 @@ class Checkpoint(Callback):
     because the state may be half of one step and half of the next. The last one of a fit is written before FitEnd, at
     which callbacks such as EarlyStopping may change the model.
 
-    Accumulated gradients are not part of the state. A checkpoint that is due after a step that returned NoUpdate
-    therefore waits for the next update; an interruption in between loses those gradients.
+    Accumulated gradients are not part of the state. A checkpoint that is due after a step without an update
+    therefore waits for the next one; an interruption in between loses those gradients.
 
     During a fit, Ctrl-C and SIGTERM let the current step finish and a checkpoint is written. Callbacks receive FitError
     and FitEnd, and KeyboardInterrupt or SystemExit(128 + the signal's number) leaves `fit`. A second Ctrl-C does not

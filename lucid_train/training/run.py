@@ -65,8 +65,8 @@ class Run:
         evaluate_prefix: What the names of an evaluation's metrics begin with; "" if that is not known.
         evaluates: Whether there are evaluations, as far as is known.
         resumed: Whether the run goes on from a checkpoint.
-        source: The checkpoint that it goes on from, if `fit` has read it: the file, and the history beside it.
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
+        source: The checkpoint that it goes on from, if `fit` has read it: the file, and the history beside it.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -79,8 +79,8 @@ class Run:
     evaluate_prefix: str = field(default="", repr=False)
     evaluates: bool = field(default=True, repr=False)
     resumed: bool = field(default=False, repr=False)
-    source: tuple[Path, Segment | None] | None = field(default=None, init=False, repr=False)
     trains: bool = field(default=False, repr=False)
+    source: tuple[Path, Segment | None] | None = field(default=None, init=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)

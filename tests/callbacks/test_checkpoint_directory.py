@@ -33,8 +33,8 @@ from lucid_train import (
     replay,
 )
 from lucid_train.callbacks import Checkpoint, CSVLogger, EventLog
-from lucid_train.files import Lock
 from lucid_train.saving.checkpoint import Directory
+from lucid_train.saving.lock import Lock
 from tests.support.waiting import until
 
 LOSSES = [5.0, 3.0, 4.0, 2.0, 6.0, 7.0]
@@ -143,9 +143,8 @@ def test_without_a_best_one_no_name_leads_to_one(tmp_path: Path) -> None:
     trainer(Checkpoint(tmp_path, keep=1, monitor="val_loss"), epochs=5).fit()
     assert (tmp_path / "best.safetensors").exists()
     shutil.copytree(tmp_path, tmp_path / "other", symlinks=True)
-    resumed = Trainer(
-        lambda batch: 0.5, range(2), epochs=6, callbacks=[Checkpoint(tmp_path / "other", keep=1, weights=False)]
-    )
+    other = Checkpoint(tmp_path / "other", keep=1, weights=False)
+    resumed = Trainer(lambda batch: 0.5, range(2), epochs=6, callbacks=[other])
     resumed.fit(resume="auto", accept="all")
     assert [name for name in names(tmp_path / "other") if "safetensors" in name] == [
         "best.safetensors",
@@ -164,8 +163,8 @@ LIVING = """
 import os, sys, time
 from lucid_train import StepStart, Trainer
 from lucid_train.callbacks import Checkpoint
-checkpoint = Checkpoint(sys.argv[1], signals=(), weights=False)
-trainer = Trainer(lambda batch: 0.5, range(2), epochs=99, callbacks=[checkpoint])
+saving = Checkpoint(sys.argv[1], signals=(), weights=False)
+trainer = Trainer(lambda batch: 0.5, range(2), epochs=99, callbacks=[saving])
 @trainer.on(StepStart, at=4)
 def wait(event):
     child = os.fork() if sys.argv[2:] else 0
@@ -563,7 +562,7 @@ def test_a_lone_checkpoint_is_resumed_without_its_history_if_that_is_accepted(tm
     (tmp_path / "alone").mkdir()
     file = shutil.copy(Directory(tmp_path / "saved").files()[-1], tmp_path / "alone")
     resumed = trainer(Checkpoint(tmp_path / "alone"))
-    message = r"history is not beside the checkpoint, in 'history-000001.jsonl'; .*accept=\['epochs', 'history'\]"
+    message = r"history is not beside the checkpoint, in 'history-000001.jsonl'; .*accept=\['history'\]"
     with pytest.raises(ValueError, match=message):
         resumed.fit(resume=file)
     history = resumed.fit(6, resume=file, accept="history")

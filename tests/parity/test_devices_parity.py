@@ -20,8 +20,8 @@ from lucid_train import (
     EpochEnd,
     EpochStart,
     History,
-    NoUpdate,
     StepEnd,
+    StepResult,
     StepStart,
     Trainer,
     read_checkpoint,
@@ -84,7 +84,7 @@ class Setup:
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return NoUpdate(loss) if self.scaler.get_scale() < before else loss
+        return StepResult(loss, updated=False) if self.scaler.get_scale() < before else loss
 
     def evaluate(self) -> dict[str, torch.Tensor]:
         with torch.no_grad():

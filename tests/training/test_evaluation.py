@@ -19,8 +19,8 @@ from lucid_train import (
     Event,
     FitStart,
     History,
-    NoUpdate,
     StepEnd,
+    StepResult,
     Trainer,
     nn,
     optims,
@@ -116,7 +116,7 @@ def test_no_batch_is_lost_or_taken_too_early(make: Callable[[Any], Any], steps_p
 
 def test_names_are_recorded_with_val_before_them() -> None:
     def step(batch: int) -> Any:
-        return NoUpdate({"accuracy": 1.0}) if batch == 1 else 0.5
+        return StepResult({"accuracy": 1.0}, updated=False) if batch == 1 else 0.5
 
     history = Trainer(
         step, [1, 2], evaluate=lambda: {"accuracy": 0.25, "loss": 2, "val_f1": 1}, evaluate_every="2 steps"
@@ -256,7 +256,7 @@ def build(every: Any = "3 steps", *, extra: Callable[[], Callback] | None = None
         optimizer.zero_grad()
         value = float(loss(model(batch + 0.01 * np.random.rand()), batch[:, :1]))
         if np.random.rand() < 0.2:
-            return NoUpdate(value)
+            return StepResult(value, updated=False)
         model.backward(loss.backward())
         optimizer.step()
         return value
