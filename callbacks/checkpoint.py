@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -15,7 +15,6 @@ from attrs import define, field, frozen
 from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
-from lucid_train.files import Lock
 from lucid_train.group import check_alone
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.saving.checkpoint.directory import LOCK, Directory
@@ -23,6 +22,7 @@ from lucid_train.saving.checkpoint.format import write_flat
 from lucid_train.saving.checkpoint.segment import Segment
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.checkpoint.writer import Writer
+from lucid_train.saving.lock import Lock
 from lucid_train.saving.state import check_weights
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
@@ -46,6 +46,10 @@ def _as_names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"'signals' must be a list of names: {value!r}")
     return tuple(signal_named("signals", name).name for name in value)
+
+
+# A metric's monitor, its value and its epoch, if that may be the best so far.
+_Request = tuple[Monitor, float, int] | None
 
 
 @frozen
@@ -95,6 +99,7 @@ class _Attempt:
     """A checkpoint on its way to the disk.
 
     Args:
+        requests: Who has asked for it: of each the monitor, the value and the epoch that may be the best, or None.
         before: What was known of the run before, and is to be known again if this fails.
 
     Attributes:
@@ -103,6 +108,7 @@ class _Attempt:
         durable: Whether it is on the disk; what fails after that does not undo it.
     """
 
+    requests: list[_Request]
     before: _Known
     saved: Saved | None = field(default=None, init=False)
     end: Segment | None = field(default=None, init=False)
@@ -186,8 +192,7 @@ class Checkpoint(Callback):
     last_file: Path | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     # When a checkpoint is due, who asks for one at the next safe point, and what is being written.
     _timetable: _Timetable = field(factory=_Timetable, init=False, repr=False, metadata=TRANSIENT)
-    # Of each request the metric's value and its epoch, if it may be the best so far.
-    _requests: list[tuple[Monitor, float, int] | None] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
+    _requests: list[_Request] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
     _writer: Writer = field(factory=Writer, init=False, repr=False, metadata=TRANSIENT)
     _current: _Attempt | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     # Whether the loop is over, so that nothing is written in the background any more.
@@ -264,8 +269,13 @@ class Checkpoint(Callback):
                 f"else pass another directory: {self.directory}"
             )
         directory.sweep()
-        if self.last_file is not None:  # a process that was killed may not have come to this
-            directory.tidy(self.last_file.name, self._best_file, self.keep)
+        if self.last_file is not None:
+            try:
+                directory.tidy(
+                    self.last_file.name, self._best_file, self.keep
+                )  # if a killed process has not come to it
+            except OSError as error:
+                self._failed(error)
         self._catcher.catch()
         run.before_end(self._save_last)
         run.at_safe_point(lambda: self._check(run))
@@ -312,13 +322,13 @@ class Checkpoint(Callback):
         if self._catcher.caught is not None and event.status in ("completed", "stopped"):
             raise self._catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
 
-    def _ask(self, best: tuple[Monitor, float, int] | None = None) -> None:
+    def _ask(self, request: _Request = None) -> None:
         run = self._catcher.run
         if not run.callbacks:
             raise RuntimeError("no fit is running that could be saved; ask the Trainer for its state_dict()")
         if not self._requests:
             run.at_safe_point(self._save)
-        self._requests.append(best)
+        self._requests.append(request)
 
     def _save_last(self) -> None:
         self._ending = True
@@ -329,13 +339,11 @@ class Checkpoint(Callback):
     def _save(self) -> None:
         run, requests, self._requests = self._catcher.run, self._requests, []
         self._finish()
-        before = self._known
-        best = [each for each in requests if each is not None and each[0].is_better(each[1], than=self.best)]
-        if not best and None not in requests:
+        if not any(request is None or request[0].is_better(request[1], than=self.best) for request in requests):
             return
-        self._current = attempt = _Attempt(before)
+        self._current = attempt = _Attempt(requests, self._known)
         try:
-            write = self._prepared(attempt, best)
+            write = self._prepared(attempt)
             if self.background and not self._ending:
                 self._writer.begin(lambda: self._write_behind(attempt, write))
             else:
@@ -349,7 +357,7 @@ class Checkpoint(Callback):
         if not self._writer.busy:
             self._finish()
 
-    def _prepared(self, attempt: _Attempt, best: Sequence[tuple[Monitor, float, int]]) -> Callable[[], None]:
+    def _prepared(self, attempt: _Attempt) -> Callable[[], None]:
         """Take the state, and return what writes it."""
         run, directory = self._catcher.run, self._claimed()
         if self._saved == ():
@@ -360,7 +368,7 @@ class Checkpoint(Callback):
             begin = directory.segment(file)
         else:
             file = directory.next_file(run.epoch, run.step, after=self.last_file)
-        for monitor, value, epoch in best:
+        for monitor, value, epoch in filter(None, attempt.requests):
             if monitor.is_better(value, than=self.best):
                 self.best, self.best_epoch, self._best_file = value, epoch, file.name
         state = run.state_dict(history=False)
@@ -394,8 +402,8 @@ class Checkpoint(Callback):
             files = directory.files()
             if self.last_file is None or not files or self.last_file.resolve() != files[-1].resolve():
                 self.last_file = self._segment = None  # what follows in the history may be that of newer checkpoints
-            if self._best_file not in [file.name for file in files]:
-                self._best_file = None
+        if self._best_file is not None and not (self.directory / self._best_file).is_file():
+            self._best_file = None
         return directory
 
     def _finish(self, error: Exception | None = None) -> None:
@@ -408,6 +416,10 @@ class Checkpoint(Callback):
                 error = failure
             if attempt is not None and not attempt.durable:
                 self._known = attempt.before
+                if isinstance(error, FileNotFoundError) and not self.directory.exists():
+                    error = None  # it was removed just now
+                    for request in attempt.requests:
+                        self._ask(request)
             elif attempt is not None and attempt.saved is not None:
                 self.last_file, self._segment = attempt.saved.file, attempt.end
                 self._catcher.run.emit(attempt.saved)

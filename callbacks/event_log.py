@@ -18,11 +18,12 @@ from lucid_train.callback import TRANSIENT, Callback, Hook, Subscription
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import object_name, parameter_count, short_text
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
-from lucid_train.files import as_path, rotate, try_lock, writable_path
+from lucid_train.files import as_path, rotate, writable_path
 from lucid_train.group import check_alone
 from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_records, write_line
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.writer import this_process
+from lucid_train.saving.lock import try_lock
 from lucid_train.training.plan import schedule_text
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, real_number, whole_number

@@ -139,7 +139,7 @@ class Participants:
         here, current = self.setup(optimizers, resumed=True), {name: groups_in(each) for name, each in states.items()}
         differing = differences(here, read.setup, current)
         if "segment" in (recorded := state["progress"]["history"]):
-            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r}"
+            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r:.80}"
         refused = {name: sentence for name, sentence in differing.items() if not is_accepted(name, accept)}
         # What belongs to another one that is refused goes without saying.
         refused = {

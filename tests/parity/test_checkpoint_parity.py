@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from lucid_train import CheckpointError, EpochReport, EpochStart, StepEnd, Trainer, read_checkpoint, write_checkpoint
 from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, EarlyStopping, LRSchedulerCallback
 from lucid_train.testing import assert_resumes_exactly, diff_states
+from tests.support.waiting import until
 
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
@@ -299,3 +304,54 @@ def test_a_torch_generator_among_the_extras_goes_on() -> None:
     first.fit()
     second.load_state_dict(first.state_dict())
     assert second.fit().metric("loss") == expected
+
+
+# Is killed while a worker of its DataLoader sits in a sample, and goes on to do so for a minute.
+WITH_A_WORKER = """
+import os, signal, sys, time
+import torch
+from torch.utils.data import DataLoader, Dataset
+from lucid_train import EpochStart, Trainer
+from lucid_train.callbacks import Checkpoint, EventLog
+
+class Slow(Dataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):
+        if index == 3 and sys.argv[1:]:
+            print(os.getpid(), flush=True)
+            time.sleep(60)
+        return torch.ones(1)
+
+model = torch.nn.Linear(1, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def step(batch):
+    optimizer.zero_grad()
+    loss = model(batch).sum()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+data = DataLoader(Slow(), num_workers=1, prefetch_factor=1)
+callbacks = [Checkpoint("saved", every=1, interval="step"), EventLog("run.jsonl")]
+trainer = Trainer(step, data, model=model, optimizer=optimizer, callbacks=callbacks)
+history = trainer.fit(resume="auto")
+print(len(history))
+"""
+
+
+def test_a_worker_that_outlives_a_killed_run_neither_holds_its_directory_nor_its_log(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", WITH_A_WORKER]
+    killed = subprocess.Popen([*program, "slow"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    worker = int(killed.stdout.readline())
+    until(lambda: len(list((tmp_path / "saved").glob("checkpoint-*"))) >= 2)
+    killed.kill()
+    killed.wait()
+    try:
+        os.kill(worker, 0)  # it is still there
+        done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        killed.stdout.close()

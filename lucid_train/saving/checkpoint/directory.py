@@ -52,7 +52,7 @@ def load(file: Path) -> Loaded:
     if not isinstance(progress, dict) or not isinstance(history, dict) or "segment" not in history:
         return Loaded(file, state)
     try:
-        found = read_history(history, file.parent)
+        found = read_history(history, file.parent) or read_history(history, file.resolve().parent)  # it may be a link
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError, MemoryError, OSError) as error:
         raise CheckpointError(f"{file} is not a usable checkpoint: {error}") from None
     if found is None:
@@ -72,7 +72,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, which: Literal["last", "bes
         which: In a directory, the "last" one that is whole, or the "best" one, which Checkpoint(monitor=...) keeps.
 
     Returns:
-        The tree. Tensors are PyTorch's again, on the CPU.
+        The tree. Tensors are PyTorch's again, on the CPU. A history that is not there is left as it is named.
 
     Raises:
         CheckpointError: If the file is cut short, changed, of another version, or not a checkpoint at all.

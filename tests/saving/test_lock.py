@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from lucid_train.files import Lock, try_lock
+from lucid_train.saving.lock import Lock, try_lock
 
 # Locks the file, and forks a child that outlives it, which says so.
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from lucid_train.files import Lock
+from lucid_train.saving.lock import Lock
 lock = Lock(Path(sys.argv[1]))
 lock.acquire()
 child = os.fork()
