@@ -195,27 +195,28 @@ class Feed:
         """
         given_back, self._given_back, self._left = self._given_back, (), None
         progress.batch_taken = progress.pass_left = False
-        limits = [] if until is None else [until - progress.step]
         if self.steps_per_epoch is not None:
-            limits.append(self.steps_per_epoch - progress.epoch_step)
-        if limits and min(limits) <= 0:  # the epoch has been made shorter than what is done of it
+            end = progress.first_step + self.steps_per_epoch
+            until = end if until is None else min(until, end)
+        if until is not None and until <= progress.step:  # the epoch has been made shorter than what is done of it
             return iter(())
         # New iterators each time, as an islice is at its end once what it reads has failed.
-        batches = self._pass if self.data is None else chain.from_iterable(self._segments(progress, random))
-        if limits:
-            batches = islice(batches, min(limits) - len(given_back))
+        batches: Iterator[Any] = chain.from_iterable(self._segments(progress, random, until))
+        if self.data is None:
+            batches = islice(self._pass, None if until is None else until - progress.step - len(given_back))
         return chain(given_back, batches) if given_back else batches
 
-    def _segments(self, progress: Progress, random: RandomState) -> Iterator[Iterable[Any]]:
+    def _segments(self, progress: Progress, random: RandomState, until: int | None) -> Iterator[Iterable[Any]]:
         """Yield the pass in parts: number 1, 2, 4, 8, ... of its batches, each of which is noted, and those between."""
         latest = progress.latest_pass
         assert latest is not None  # the pass is open
-        while True:
+        while progress.step != until:
             done = progress.step - latest.first_step
             noted = 1 << done.bit_length()
-            yield islice(self._pass, noted - 1 - done)
+            between = noted - 1 - done
+            yield islice(self._pass, between if until is None else min(between, until - progress.step))
             # Each step is counted before the next batch is asked for; if some are missing, the pass is over.
-            if progress.step - latest.first_step == noted - 1:
+            if progress.step != until and progress.step - latest.first_step == noted - 1:
                 yield self._noted(latest, random)
             if progress.step - latest.first_step != noted:
                 return

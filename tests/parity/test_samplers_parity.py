@@ -264,8 +264,18 @@ def places(steps: int) -> list[tuple[Any, int]]:
     return [*((StepEnd, step) for step in chosen), (EpochReport, 1), (EpochReport, 2), (EpochStart, 2)]
 
 
+# Starting and stopping so many workers takes a minute; these three are tested in a quick run too.
+QUICK = ("random samples in workers", "persistent, 2 workers", "stateful, workers")
+SETUPS = [
+    pytest.param(
+        name, marks=[] if name in QUICK or not ("workers" in name or "persistent" in name) else pytest.mark.slow
+    )
+    for name in EXACT
+]
+
+
 @pytest.mark.filterwarnings("default")  # of PyTorch, Fabric and accelerate, about this machine
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", SETUPS)
 def test_data_resumes_where_it_stood(name: str, tmp_path: Path) -> None:
     straight: list[Any] = []
     trainer = build(EXACT[name], straight)
