@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from io import StringIO
-from itertools import combinations
+from itertools import combinations, zip_longest
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -44,6 +44,8 @@ from lucid_train.saving.random_state import RandomState
 from lucid_train.training.trainer import Trainer
 from lucid_train.validation import whole_number
 
+# Lists of so many ints are compared as one value: random generators have hundreds.
+_LONG = 100
 # What a reader of the log or the console can only know of the process, not of the run.
 _OF_PROCESSES = ("FitStart", "FitError", "FitEnd", "Saved", "progress")
 _TIME = re.compile(r"\b[\d.]+(ms|s)\b|\b\d+m \d+s\b|[\d.,]+ (steps/s|s/step)")
@@ -101,8 +103,8 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
                 gc.collect()  # the workers of a process die with it
             generators.write(before)
             second = _Recorded(build(), folder / str(number))
-            second.resume()
-            if (difference := second.difference(straight, cut, rows)) is not None:
+            second.fit(rows)
+            if (difference := second.difference(straight, cut)) is not None:
                 raise AssertionError(f"a run that dies {cut} and is resumed goes on differently: {difference}")
 
 
@@ -135,7 +137,7 @@ class _Death(BaseException):
     """Ends a process as far as its run can tell: it is no Exception, so nothing is done about it."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)  # the log would show what listens
 class _Recorded:
     """A Trainer whose files are in a folder, and what its run did, as far as a user could notice.
 
@@ -147,6 +149,8 @@ class _Recorded:
         cuts: Where the run could have been saved, in order.
         steps: Of each step its batch (a digest of it), its metrics and the rates after it.
         rows_at_cut: The rows on the console when the run was cut.
+        shown: The lines of the console, of the log and of the table when it had ended.
+        state: The places in its state then, each with what is there.
     """
 
     trainer: Trainer
@@ -154,6 +158,8 @@ class _Recorded:
     cuts: list[_Cut] = field(factory=list, init=False)
     steps: dict[int, tuple[str, str, str]] = field(factory=dict, init=False)
     rows_at_cut: list[str] = field(factory=list, init=False)
+    shown: dict[str, list[Any]] = field(factory=dict, init=False)
+    state: dict[str, Any] = field(factory=dict, init=False)
     _dies_after: _Cut | None = field(default=None, init=False)
     _is_saved: bool = field(default=False, init=False)
     _batch: str = field(default="", init=False)
@@ -181,13 +187,15 @@ class _Recorded:
         self.trainer.on(StepStart)(self._note_batch)
         self.trainer.on(StepEnd)(self._note_step)
 
-    def fit(self) -> None:
-        """Train to the end."""
-        self.trainer.fit()
-
-    def resume(self) -> None:
-        """Train to the end, from the newest checkpoint."""
-        self.trainer.fit(resume=self._checkpoint.directory)
+    def fit(self, rows: list[str] | None = None) -> None:
+        """Train to the end: from the beginning, or from the newest checkpoint, at which there were these rows."""
+        self.trainer.fit(resume=None if rows is None else self._checkpoint.directory)
+        self.shown = {
+            "line of the console": (rows or []) + self._rows(),
+            "event in the log": self._events(),
+            "row of the CSVLogger": self._table(),
+        }
+        self.state = dict(_leaves(self.trainer.state_dict(), ""))
 
     def die_after(self, cut: _Cut) -> None:
         """Train until a moment, write a checkpoint there, and die at the next event at which one might be written."""
@@ -210,23 +218,17 @@ class _Recorded:
                     return f"step {number} {differ}"
         return None
 
-    def difference(self, straight: _Recorded, cut: _Cut, rows: list[str]) -> str | None:
+    def difference(self, straight: _Recorded, cut: _Cut) -> str | None:
         """Return in words how a run that was resumed differs from one that was not, or None if it does not."""
         last = max([*self.steps, *straight.steps], default=0)
         if (found := self.difference_of_steps(straight, range(cut.step + 1, last + 1))) is not None:
             return found
-        for what, ours, theirs in (
-            ("line of the console", rows + self._rows(), straight._rows()),
-            ("event in the log", self._events(), straight._events()),
-            ("row of the CSVLogger", self._table(), straight._table()),
-        ):
-            for number in range(max(len(ours), len(theirs))):
-                one, other = ours[number : number + 1], theirs[number : number + 1]
+        for what, ours in self.shown.items():
+            for number, (one, other) in enumerate(zip_longest(ours, straight.shown[what]), 1):
                 if one != other:
-                    return f"{what} {number + 1} is {one} and not {other}"
-        states = diff_states(*(each.trainer.state_dict() for each in (straight, self)))
+                    return f"{what} {number} is {one} and not {other}"
         # A checkpoint's name has a number, and this run has written one more.
-        names = [name for name in states if not name.endswith("best_file")]
+        names = [name for name in _differing(straight.state, self.state) if not name.endswith("best_file")]
         return f"its state at the end differs in {', '.join(names)}" if names else None
 
     @property
@@ -272,9 +274,8 @@ class _Recorded:
     def _table(self) -> list[Any]:
         """Return the rows of the CSVLogger, if there is one, without times."""
         paths = [each.path for each in self.trainer.callbacks if isinstance(each, CSVLogger)]
-        return [
-            _without_times(row) for path in paths for row in csv.DictReader(path.open(encoding="utf-8", newline=""))
-        ]
+        texts = [path.read_text(encoding="utf-8") for path in paths]
+        return [_without_times(row) for text in texts for row in csv.DictReader(StringIO(text))]
 
 
 def _chosen(cuts: Iterable[int] | Literal["all"] | None, straight: _Recorded) -> list[_Cut]:
@@ -335,19 +336,23 @@ def diff_states(one: Any, other: Any) -> list[str]:
 
     Entries with "seconds" in their name are ignored.
     """
-    left, right = dict(_leaves(one, "")), dict(_leaves(other, ""))
+    return _differing(dict(_leaves(one, "")), dict(_leaves(other, "")))
+
+
+def _differing(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
     names = sorted(left.keys() | right.keys())
     return [name for name in names if "seconds" not in name and left.get(name) != right.get(name)]
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield the values in a state, each with its place, in a form that is equal if and only if the bits are."""
-    if isinstance(value, (Mapping, list, tuple)) and value:
+    is_long = isinstance(value, list) and len(value) > _LONG and all(type(item) is int for item in value)
+    if isinstance(value, (Mapping, list, tuple)) and value and not is_long:
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for name, item in items:
             yield from _leaves(item, f"{path}.{name}" if path else str(name))
         return
-    is_plain = value is None or type(value) in (bool, int, float, str)  # random generators have hundreds of ints
+    is_plain = is_long or value is None or type(value) in (bool, int, float, str)
     try:
         leaves = [] if is_plain else flatten([value]).leaves
     except TypeError:  # a batch may be any object
