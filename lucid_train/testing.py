@@ -18,9 +18,7 @@ every call, and the same each time.
 from __future__ import annotations
 
 import csv
-import gc
 import json
-import multiprocessing
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,11 +26,12 @@ from hashlib import sha256
 from io import StringIO
 from itertools import combinations, zip_longest
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from attrs import define, field, frozen
 from rich.console import Console
 
+from lucid_train.callback import Callback
 from lucid_train.callbacks.checkpoint import Checkpoint
 from lucid_train.callbacks.csv_logger import CSVLogger
 from lucid_train.callbacks.event_log import EventLog
@@ -44,6 +43,9 @@ from lucid_train.saving.random_state import RandomState
 from lucid_train.training.trainer import Trainer
 from lucid_train.validation import whole_number
 
+C = TypeVar("C", bound=Callback)
+
+_ROW = "line of the console"
 # Lists of so many ints are compared as one value: random generators have hundreds.
 _LONG = 100
 # What a reader of the log or the console can only know of the process, not of the run.
@@ -87,23 +89,19 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
     """
     generators = RandomState()
     before = generators.read()
+
+    def trained(folder: Path, **settings: Any) -> _Record:
+        generators.write(before)
+        return _trained(build(), folder, **settings)
+
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        straight = _Recorded(build(), folder / "straight")
-        straight.fit()
+        straight = trained(Path(name) / "straight")
         for number, cut in enumerate(_chosen(cuts, straight)):
-            generators.write(before)
-            first = _Recorded(build(), folder / str(number))
-            first.die_after(cut)
+            folder = Path(name) / str(number)
+            first = trained(folder, dies_after=cut)
             if (difference := first.difference_of_steps(straight, first.steps)) is not None:
                 raise AssertionError(f"'build' must return the same run each time: {difference}")
-            rows = first.rows_at_cut
-            del first
-            if multiprocessing.active_children():
-                gc.collect()  # the workers of a process die with it
-            generators.write(before)
-            second = _Recorded(build(), folder / str(number))
-            second.fit(rows)
+            second = trained(folder, resumed=first)
             if (difference := second.difference(straight, cut)) is not None:
                 raise AssertionError(f"a run that dies {cut} and is resumed goes on differently: {difference}")
 
@@ -137,76 +135,23 @@ class _Death(BaseException):
     """Ends a process as far as its run can tell: it is no Exception, so nothing is done about it."""
 
 
-@define(eq=False, repr=False)  # the log would show what listens
-class _Recorded:
-    """A Trainer whose files are in a folder, and what its run did, as far as a user could notice.
-
-    Args:
-        trainer: The Trainer; its callbacks are told where to write.
-        folder: The folder.
+@define(eq=False)
+class _Record:
+    """What a run did, as far as a user could notice; it holds on to nothing of the run.
 
     Attributes:
-        cuts: Where the run could have been saved, in order.
+        cuts: Where it could have been saved, in order.
         steps: Of each step its batch (a digest of it), its metrics and the rates after it.
-        rows_at_cut: The rows on the console when the run was cut.
-        shown: The lines of the console, of the log and of the table when it had ended.
-        state: The places in its state then, each with what is there.
+        shown: The lines of the console, of the log and of the table.
+        state: The places in its state when it had ended, each with what was there.
     """
 
-    trainer: Trainer
-    folder: Path
     cuts: list[_Cut] = field(factory=list, init=False)
     steps: dict[int, tuple[str, str, str]] = field(factory=dict, init=False)
-    rows_at_cut: list[str] = field(factory=list, init=False)
     shown: dict[str, list[Any]] = field(factory=dict, init=False)
     state: dict[str, Any] = field(factory=dict, init=False)
-    _dies_after: _Cut | None = field(default=None, init=False)
-    _is_saved: bool = field(default=False, init=False)
-    _batch: str = field(default="", init=False)
-    _console: Console = field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        # Wide enough for any row, as where a line is broken depends on the times in it.
-        self._console = Console(file=StringIO(), width=10_000, color_system=None, force_terminal=False)
-        added = Checkpoint(self.folder / "checkpoint", every=None), EventLog(self.folder / "log"), RichLogger()
-        callbacks = list(self.trainer.callbacks)
-        callbacks += [each for each in added if all(type(each) is not type(one) for one in callbacks)]
-        for index, callback in enumerate(callbacks):
-            place = self.folder / f"{type(callback).__name__}-{index}"
-            if isinstance(callback, Checkpoint):
-                callback.directory = place
-            elif isinstance(callback, EventLog):
-                callback.path, callback.step_every, callback.heartbeat = place, 1, None
-            elif isinstance(callback, CSVLogger):
-                callback.path = place
-            elif isinstance(callback, RichLogger):
-                callback.console = self._console
-        self.trainer.callbacks = tuple(callbacks)
-        for event in (FitStart, EpochStart, StepEnd, EvaluateEnd, EpochReport):
-            self.trainer.on(event)(self._note_cut)  # listeners come after the callbacks
-        self.trainer.on(StepStart)(self._note_batch)
-        self.trainer.on(StepEnd)(self._note_step)
-
-    def fit(self, rows: list[str] | None = None) -> None:
-        """Train to the end: from the beginning, or from the newest checkpoint, at which there were these rows."""
-        self.trainer.fit(resume=None if rows is None else self._checkpoint.directory)
-        self.shown = {
-            "line of the console": (rows or []) + self._rows(),
-            "event in the log": self._events(),
-            "row of the CSVLogger": self._table(),
-        }
-        self.state = dict(_leaves(self.trainer.state_dict(), ""))
-
-    def die_after(self, cut: _Cut) -> None:
-        """Train until a moment, write a checkpoint there, and die at the next event at which one might be written."""
-        self._dies_after = cut
-        try:
-            self.trainer.fit()
-        except _Death:
-            return
-        raise AssertionError(f"'build' must return the same run each time: another one does not come to a moment {cut}")
-
-    def difference_of_steps(self, straight: _Recorded, numbers: Iterable[int]) -> str | None:
+    def difference_of_steps(self, straight: _Record, numbers: Iterable[int]) -> str | None:
         """Return in words what differs first in the steps of these numbers, or None if nothing does."""
         for number in numbers:
             ours, theirs = self.steps.get(number), straight.steps.get(number)
@@ -218,7 +163,7 @@ class _Recorded:
                     return f"step {number} {differ}"
         return None
 
-    def difference(self, straight: _Recorded, cut: _Cut) -> str | None:
+    def difference(self, straight: _Record, cut: _Cut) -> str | None:
         """Return in words how a run that was resumed differs from one that was not, or None if it does not."""
         last = max([*self.steps, *straight.steps], default=0)
         if (found := self.difference_of_steps(straight, range(cut.step + 1, last + 1))) is not None:
@@ -231,54 +176,116 @@ class _Recorded:
         names = [name for name in _differing(straight.state, self.state) if not name.endswith("best_file")]
         return f"its state at the end differs in {', '.join(names)}" if names else None
 
-    @property
-    def _checkpoint(self) -> Checkpoint:
-        return next(each for each in self.trainer.callbacks if isinstance(each, Checkpoint))
 
-    def _note_cut(self, event: Any) -> None:
+def _trained(
+    trainer: Trainer, folder: Path, *, dies_after: _Cut | None = None, resumed: _Record | None = None
+) -> _Record:
+    """Train and return what was done.
+
+    Nobody else may hold the Trainer: the workers of its data are to end with it, as they would with a process.
+
+    Args:
+        trainer: The Trainer; its callbacks write to the folder.
+        folder: The folder.
+        dies_after: A moment at which a checkpoint is written; the run dies at the next one.
+        resumed: What was done until a checkpoint in the folder, to resume from it.
+    """
+    record, is_saved, batch = _Record(), False, ""
+    # Wide enough for any row, as where a line is broken depends on the times in it.
+    console = Console(file=StringIO(), width=10_000, color_system=None, force_terminal=False)
+    _redirect(trainer, folder, console)
+    checkpoint, log = _first(trainer, Checkpoint), _first(trainer, EventLog)
+
+    def reach(event: Any) -> None:
+        nonlocal is_saved
         if isinstance(event, EvaluateEnd) and not event.within_epoch:
             return  # the epoch is not over, so no checkpoint can be written here
-        if self._is_saved and not isinstance(event, EpochStart):
+        if is_saved and not isinstance(event, EpochStart):
             raise _Death  # before another checkpoint can be written, but after lines in the log that come too early
         number = event.step if isinstance(event, (StepEnd, EvaluateEnd)) else event.run.epoch
-        self.cuts.append(_Cut(type(event), number, event.run.step))
-        if self.cuts[-1] == self._dies_after:
-            self._checkpoint.save()
-            self.rows_at_cut, self._is_saved = self._rows(), True
+        record.cuts.append(_Cut(type(event), number, event.run.step))
+        if record.cuts[-1] == dies_after:
+            checkpoint.save()
+            record.shown[_ROW], is_saved = _rows(console), True
 
-    def _note_batch(self, event: StepStart) -> None:
-        self._batch = _digest(event.batch)
+    def receive(event: StepStart) -> None:
+        nonlocal batch
+        batch = _digest(event.batch)
 
-    def _note_step(self, event: StepEnd) -> None:
-        self.steps[event.step] = self._batch, repr(dict(event.metrics)), repr(event.run.last_lr)
+    def finish_step(event: StepEnd) -> None:
+        record.steps[event.step] = batch, repr(dict(event.metrics)), repr(event.run.last_lr)
 
-    def _rows(self) -> list[str]:
-        """Return the rows on the console, and the results below them, without times."""
-        lines = [_TIME.sub("", line) for line in cast(StringIO, self._console.file).getvalue().splitlines()]
-        rows = [line for line in lines if re.match(r"epoch \d", line)]
-        results = [line[found.start() :] for line in lines if (found := re.search(r"(?<=  )best epoch \d", line))]
-        return [" ".join(line.split()) for line in rows + results]
-
-    def _events(self) -> list[Any]:
-        """Return the events in the log, each with what it says of the run until then, without times."""
-        found: list[Any] = []
-        run: dict[str, Any] = {}
-        path = next(each.path for each in self.trainer.callbacks if isinstance(each, EventLog))
-        for line in path.read_text(encoding="utf-8").splitlines():
-            event = json.loads(line, object_hook=_without_times)
-            run |= event.pop("run", {})
-            if event["event"] not in _OF_PROCESSES:
-                found.append((event, dict(run)))
-        return found
-
-    def _table(self) -> list[Any]:
-        """Return the rows of the CSVLogger, if there is one, without times."""
-        paths = [each.path for each in self.trainer.callbacks if isinstance(each, CSVLogger)]
-        texts = [path.read_text(encoding="utf-8") for path in paths]
-        return [_without_times(row) for text in texts for row in csv.DictReader(StringIO(text))]
+    for kind in (FitStart, EpochStart, StepEnd, EvaluateEnd, EpochReport):
+        trainer.on(kind)(reach)  # after the callbacks
+    trainer.on(StepStart)(receive)
+    trainer.on(StepEnd)(finish_step)
+    try:
+        trainer.fit(resume=None if resumed is None else checkpoint.directory)
+    except _Death:
+        return record
+    if dies_after is not None:
+        raise AssertionError(
+            f"'build' must return the same run each time: another one does not come to a moment {dies_after}"
+        )
+    record.shown = {
+        _ROW: ([] if resumed is None else resumed.shown[_ROW]) + _rows(console, results=True),
+        "event in the log": _events(log.path),
+        "row of the CSVLogger": _table(trainer),
+    }
+    record.state = dict(_leaves(trainer.state_dict(), ""))
+    return record
 
 
-def _chosen(cuts: Iterable[int] | Literal["all"] | None, straight: _Recorded) -> list[_Cut]:
+def _redirect(trainer: Trainer, folder: Path, console: Console) -> None:
+    """Let callbacks write their files to a folder, and the display to a console; add those that are missing."""
+    added = Checkpoint(folder / "checkpoints", every=None), EventLog(folder / "log"), RichLogger()
+    callbacks = list(trainer.callbacks)
+    callbacks += [each for each in added if all(type(each) is not type(one) for one in callbacks)]
+    for index, callback in enumerate(callbacks):
+        place = folder / f"{type(callback).__name__}-{index}"
+        if isinstance(callback, Checkpoint):
+            callback.directory = place
+        elif isinstance(callback, EventLog):
+            callback.path, callback.step_every, callback.heartbeat = place, 1, None
+        elif isinstance(callback, CSVLogger):
+            callback.path = place
+        elif isinstance(callback, RichLogger):
+            callback.console = console
+    trainer.callbacks = tuple(callbacks)
+
+
+def _first(trainer: Trainer, kind: type[C]) -> C:
+    return next(each for each in trainer.callbacks if isinstance(each, kind))
+
+
+def _rows(console: Console, *, results: bool = False) -> list[str]:
+    """Return the rows on the console, and perhaps the results below them, without times."""
+    lines = [_TIME.sub("", line) for line in cast(StringIO, console.file).getvalue().splitlines()]
+    rows = [line for line in lines if re.match(r"epoch \d", line)]
+    ends = [found[0] for line in lines if results and (found := re.search(r"best epoch \d.*", line))]
+    return [" ".join(line.split()) for line in rows + ends]
+
+
+def _events(path: Path) -> list[Any]:
+    """Return the events in a log, each with what the log says of the run until then, without times."""
+    found: list[Any] = []
+    run: dict[str, Any] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line, object_hook=_without_times)
+        run |= event.pop("run", {})
+        if event["event"] not in _OF_PROCESSES:
+            found.append((event, dict(run)))
+    return found
+
+
+def _table(trainer: Trainer) -> list[Any]:
+    """Return the rows that the CSVLoggers have written, without times."""
+    paths = [each.path for each in trainer.callbacks if isinstance(each, CSVLogger)]
+    texts = [path.read_text(encoding="utf-8") for path in paths]
+    return [_without_times(row) for text in texts for row in csv.DictReader(StringIO(text))]
+
+
+def _chosen(cuts: Iterable[int] | Literal["all"] | None, straight: _Record) -> list[_Cut]:
     """Return the moments that `cuts` stands for."""
     if cuts == "all":
         return straight.cuts[:-1]  # the last one is the end, after which nothing is trained
