@@ -50,11 +50,8 @@ def setups(packages: list[str]) -> dict[str, SetUp]:
     """Return the tables' set-ups."""
     found = dict(SETUPS) if "numpy" in packages else {}
     if "torch" in packages:
-        import torch
-
         from tests.parity import setups as with_torch
 
-        torch.set_num_threads(1)
         found |= {f"{name} (PyTorch)": each for name, each in with_torch.SETUPS.items()}
     return found
 

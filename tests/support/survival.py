@@ -188,27 +188,25 @@ def assert_other_processes_go_on(table: str, names: Iterable[str], folder: Path)
     """
     setups = importlib.import_module(table).SETUPS
     for name in names:
-        train(setups[name], folder / "straight" / name)
         with suppress(Dead):
             train(setups[name], folder / name, dies_in=4)
         assert not (folder / name / "result").exists()
-    program = "\n".join(
-        (
-            "import sys, warnings",
-            "from pathlib import Path",
-            f"from {table} import SETUPS",
-            "from tests.support.survival import train",
-            "warnings.simplefilter('error')",
-            "for name in sys.argv[2:]:",
-            "    train(SETUPS[name], Path(sys.argv[1]) / name)",
-        )
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(folder), *names], cwd=ROOT, capture_output=True, text=True, timeout=100
-    )
+    program = f"""
+import sys, warnings
+from pathlib import Path
+from {table} import SETUPS
+from tests.support.survival import train
+warnings.simplefilter("error")
+for name in sys.argv[2:]:
+    train(SETUPS[name], Path(sys.argv[1]) / "straight" / name)
+    train(SETUPS[name], Path(sys.argv[1]) / name)
+"""
+    command = [sys.executable, "-c", program, str(folder), *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     for name in names:
-        assert differences(outcome(folder / "straight" / name), outcome(folder / name)) == [], name
+        found = differences(outcome(folder / "straight" / name), outcome(folder / name))
+        assert found == [], f"{name}: {found}"
 
 
 def assert_survives_soaking(section: str, count: int, package: str) -> None:
