@@ -13,15 +13,17 @@ from typing import Any, Literal, final
 from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback, Hook
-from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
-from lucid_train.monitor import Monitor
+from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
+from lucid_train.group import check_alone
+from lucid_train.monitor import Mode, Monitor
 from lucid_train.saving.checkpoint.directory import Directory
 from lucid_train.saving.checkpoint.format import write_flat
 from lucid_train.saving.checkpoint.tree import FlatTree, flatten
 from lucid_train.saving.checkpoint.writer import Writer
+from lucid_train.saving.state import check_weights
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
-from lucid_train.validation import checked, choice, flag, metric_name, real_number, whole_number
+from lucid_train.validation import checked, choice, flag, metric_name, one_of, real_number, whole_number
 
 Interval = Literal["epoch", "step", "second"]
 
@@ -100,16 +102,18 @@ class Checkpoint(Callback):
         interval: What `every` counts: "epoch", "step", or "second".
         keep: How many of the newest to keep, besides the best one; None keeps all. At least 1.
         monitor: A metric: a checkpoint is written whenever it is better than ever before, and kept.
-        mode: Whether "min" or "max" is better.
+        mode: Whether "min" or "max" is better. Left out, it follows if the name ends in loss or accuracy.
         background: Copy the state and write it in a thread, so that training waits for the copy alone. A checkpoint
             that is due while the one before is still being written is left out.
         failure: "raise" ends the fit if a file cannot be written, because the disk is full for example; "warn" goes on.
         signals: Names of the signals that end the fit in good order; "SIGUSR1" may be added, () is none. They are
             caught if `fit` is called in the main thread.
+        weights: Refuse a run that trains, but has neither a `model` nor an extra with weights; False lets it be saved.
 
     Raises:
         TypeError: In `fit`, before the first step, if something in the state cannot be saved.
-        ValueError: In `fit`, if the metric does not exist.
+        ValueError: If the mode is left out and does not follow from the name; in `fit`, before the first step, if there
+            are no weights to be saved, and later, if the metric does not exist.
         FileExistsError: In `fit`, before the first step, if the directory holds the checkpoints of another run.
 
     >>> import tempfile
@@ -126,10 +130,11 @@ class Checkpoint(Callback):
     interval: Interval = field(default="epoch", kw_only=True, validator=choice("epoch", "step", "second"))
     keep: int | None = field(default=3, kw_only=True)
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
-    mode: Literal["min", "max"] = field(default="min", kw_only=True, validator=choice("min", "max"))
+    mode: Mode | None = field(default=None, kw_only=True, validator=checked(one_of, choices=("min", "max")))
     background: bool = field(default=False, kw_only=True, validator=checked(flag))
     failure: Literal["raise", "warn"] = field(default="raise", kw_only=True, validator=choice("raise", "warn"))
     signals: tuple[str, ...] = field(default=("SIGINT", "SIGTERM"), kw_only=True, converter=_as_names)
+    weights: bool = field(default=True, kw_only=True, validator=checked(flag))
     best: float | None = field(default=None, init=False, repr=False)
     best_epoch: int | None = field(default=None, init=False, repr=False)
     _best_file: str | None = field(default=None, init=False, repr=False)
@@ -139,11 +144,18 @@ class Checkpoint(Callback):
     # Of each request the metric's value and its epoch, if it is the best so far.
     _requests: list[tuple[float, int] | None] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
     _writer: Writer = field(factory=Writer, init=False, repr=False, metadata=TRANSIENT)
+    # What is to be announced when it is durable, and whether nothing is written in the background any more.
+    _writing: Saved | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _ending: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
     _catcher: SignalCatcher = field(factory=_idle, init=False, repr=False, metadata=TRANSIENT)
     # Where the run stood when it was saved last; () if it was started over since.
     _saved: tuple[int, ...] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
     def __attrs_post_init__(self) -> None:
+        if (monitor := self.monitored()) is not None:
+            self.mode = monitor.mode
+        elif self.mode is not None:
+            raise ValueError(f"'mode' must be None without a monitor: {self.mode!r}")
         if self.every is not None and self.interval == "second":
             real_number("every", self.every, above=0)
         elif self.every is not None:
@@ -167,6 +179,9 @@ class Checkpoint(Callback):
     def checkpoints(self) -> Path:
         return self.directory
 
+    def monitored(self) -> Monitor | None:
+        return None if self.monitor is None else Monitor(self.monitor, self.mode)
+
     def settings(self) -> dict[str, Any]:
         return {}  # where and how often a run is saved does not change it
 
@@ -180,9 +195,12 @@ class Checkpoint(Callback):
         self._saved = ()
 
     def on_fit_start(self, event: FitStart) -> None:
+        check_alone("Checkpoint")
         run, last = event.run, self._catcher.run
+        if self.monitor is not None:
+            run.check_metric(self.monitor, event)
         self._catcher = SignalCatcher(run, [signal_named("signals", name) for name in self.signals])
-        self._timetable, self._requests = _Timetable(self.every, self.interval), []
+        self._timetable, self._requests, self._ending = _Timetable(self.every, self.interval), [], False
         for other in run.callbacks:
             place = other.checkpoints()
             if other is not self and place is not None and Path(place).resolve() == self.directory.resolve():
@@ -199,7 +217,14 @@ class Checkpoint(Callback):
             self._saved = _position(run)
         self._catcher.catch()
         run.before_end(self._save_last)
-        run.at_safe_point(lambda: flatten(run.state_dict()))  # what cannot be saved is refused now, not in an hour
+        run.at_safe_point(lambda: self._check(run))
+
+    def _check(self, run: Run) -> None:
+        """Refuse now, and not in an hour, what cannot be saved, or would be lost."""
+        state = run.state_dict()
+        if self.weights and run.trains:
+            check_weights(state)
+        flatten(state)
 
     def on_step_end(self, event: StepEnd) -> None:
         if self._timetable.is_due_after(event) and not self._writer.busy:
@@ -207,19 +232,19 @@ class Checkpoint(Callback):
 
     def on_evaluate_end(self, event: EvaluateEnd | EpochReport) -> None:
         """Ask for a checkpoint if the metric is better than ever before."""
-        if self.monitor is None:
+        if (monitor := self.monitored()) is None:
             return
-        monitor = Monitor(self.monitor, self.mode)
-        value = event.run.value_of(monitor, event)
+        value = event.run.value_of(monitor.name, event)
         if value is not None and monitor.is_better(value, than=self.best):
             self._ask((value, event.epoch))
 
     def on_epoch_report(self, event: EpochReport) -> None:
-        if not self._writer.busy:
-            self._finish()  # its error is not kept back until the end
         self.on_evaluate_end(event)
         if self.interval != "step" and self._timetable.is_due(event.epoch) and not self._writer.busy:
             self._ask()
+
+    def on_fit_error(self, event: FitError) -> None:
+        self._finish()
 
     def on_fit_end(self, event: FitEnd) -> None:
         try:
@@ -238,6 +263,8 @@ class Checkpoint(Callback):
         self._requests.append(best)
 
     def _save_last(self) -> None:
+        self._ending = True
+        self._finish()
         if self._saved != _position(self._catcher.run):
             self._ask()
 
@@ -250,17 +277,19 @@ class Checkpoint(Callback):
             for best in filter(None, requests):
                 (self.best, self.best_epoch), self._best_file = best, file.name
             flat, self._saved = flatten(run.state_dict()), _position(run)
+        self._writing = Saved(run, run.epoch, run.step, file)
         try:
-            # After FitEnd nothing waits for the thread any more.
-            if self.background and run.status == "running":
+            if self.background and not self._ending:
                 copy = flat.copy()
-                self._writer.begin(lambda: self._write(file, copy, before))
+                self._writer.begin(lambda: self._write_behind(file, copy, before))
             else:
                 self._write(file, flat, before)
         except OSError as error:
             self._failed(error)
         finally:
             self._timetable.attempted_at = time.monotonic()  # after one that failed too: not at every step
+        if not self._writer.busy:
+            self._finish()
 
     def _write(self, file: Path, flat: FlatTree, before: tuple[Any, ...]) -> None:
         with self._or_as(before):
@@ -268,6 +297,12 @@ class Checkpoint(Callback):
         self.last_file = file
         if self.keep is not None:
             Directory(self.directory).prune(self.keep, besides=self._best_file)
+
+    def _write_behind(self, file: Path, flat: FlatTree, before: tuple[Any, ...]) -> None:
+        try:
+            self._write(file, flat, before)
+        finally:
+            self._catcher.run.at_safe_point(self._finish)  # the training thread learns of it after its current step
 
     @contextmanager
     def _or_as(self, before: tuple[Any, ...]) -> Iterator[None]:
@@ -279,13 +314,21 @@ class Checkpoint(Callback):
             raise
 
     def _finish(self) -> None:
-        """Wait for the thread that writes, if there is one, and deal with its error."""
+        """Wait for the thread that writes, if there is one, and deal with its error; announce what it has written."""
         try:
             self._writer.wait()
         except OSError as error:
             self._failed(error)
+        else:
+            self._announce()
+
+    def _announce(self) -> None:
+        saved, self._writing = self._writing, None
+        if saved is not None:
+            self._catcher.run.emit(saved)
 
     def _failed(self, error: OSError) -> None:
+        self._writing = None
         if self.failure == "raise":
             raise error
         files = Directory(self.directory).files()

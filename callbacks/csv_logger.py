@@ -13,6 +13,7 @@ from attrs import define, field
 from lucid_train.callback import TRANSIENT, Callback
 from lucid_train.events import EpochReport, FitStart
 from lucid_train.files import as_path, rotate, writable_path
+from lucid_train.group import check_alone
 from lucid_train.history import History, csv_cells, csv_line, number_text
 from lucid_train.training.run import Run
 
@@ -44,6 +45,7 @@ class CSVLogger(Callback):
         return {}  # nothing here changes the training: a run may be resumed with another table, or none
 
     def on_fit_start(self, event: FitStart) -> None:
+        check_alone("CSVLogger")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and not self._continues(event.run):
             rotate(self.path)

@@ -16,6 +16,7 @@ from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import object_name, parameter_count, short_text
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
+from lucid_train.group import check_alone
 from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_records, write_line
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.writer import is_gone, last_writer, this_process
@@ -76,6 +77,7 @@ class EventLog(Callback):
         return {}  # nothing here changes the training: a run may be resumed with another log, or none
 
     def on_fit_start(self, event: FitStart) -> None:
+        check_alone("EventLog")
         run, model, monitor = event.run, event.run.model, event.run.monitored
         file, point = _opened(self.path, run)
         self._writer = _Writer(run, file, self.heartbeat or 0.0, point.epochs, point.evaluations)

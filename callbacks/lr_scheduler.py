@@ -151,7 +151,8 @@ class LRSchedulerCallback(_ScheduleCallback):
             built on its optimizer, anything with `step()`: this library's, PyTorch's, Lucid's.
         interval: What one step of it stands for: "epoch", or "step" for every update that the step function performs.
         monitor: The metric that is handed to `scheduler.step(metric)` at the end of an epoch, for schedulers that
-            follow one, as ReduceLROnPlateau does. An epoch without it, one that is not evaluated, is passed over.
+            follow one, as ReduceLROnPlateau does, whose mode must not contradict the metric's name. An epoch without
+            it, one that is not evaluated, is passed over.
         optimizer: The optimizer that a schedule is bound to; by default the run's.
         length: How many epochs, or updates with interval="step", the run has, for lengths that are shares of the run or
             left out. By default the fit's epochs, times the steps of an epoch. Needed where that is not known, or fewer
@@ -188,6 +189,12 @@ class LRSchedulerCallback(_ScheduleCallback):
             except TypeError as error:
                 cure = "" if self.monitor else "; if it follows a metric, name it: monitor='val_loss'"
                 raise TypeError(f"'schedule' cannot be stepped, {error}{cure}: {self.schedule!r}") from None
+            monitored, told = self.monitored(), Monitor.mode_of(self.monitor or "")
+            if monitored is not None and told not in (None, monitored.mode):
+                kind = type(self.schedule).__name__
+                raise ValueError(
+                    f"'monitor' contradicts {kind}(mode={monitored.mode!r}), pass mode={told!r}: {self.monitor!r}"
+                )
             self.scheduler = self.schedule
         elif self.monitor is not None:
             raise ValueError(f"'monitor' must be None with a schedule, which follows no metric: {self.monitor!r}")
@@ -212,12 +219,15 @@ class LRSchedulerCallback(_ScheduleCallback):
         return tuple(evolve(each, length=self.length) for each in super().schedules())
 
     def monitored(self) -> Monitor | None:
-        return None if self.monitor is None else Monitor(self.monitor)
+        mode = getattr(self.schedule, "mode", None)
+        return None if self.monitor is None or mode not in ("min", "max") else Monitor(self.monitor, mode)
 
     def on_fit_start(self, event: FitStart) -> None:
         if not self._is_given:
             super().on_fit_start(event)
             return
+        if self.monitor is not None:
+            event.run.check_metric(self.monitor, event)
         scheduler, saved, self._saved = self.scheduler, self._saved, None
         if getattr(scheduler, "optimizer", None) is not None:
             keys = scheduler.schedules if isinstance(scheduler, LRScheduler) else ()
@@ -234,10 +244,9 @@ class LRSchedulerCallback(_ScheduleCallback):
             scheduler.load_state_dict(progress(state))
 
     def on_epoch_end(self, event: EpochEnd | EvaluateEnd) -> None:
-        monitored = self.monitored()
-        if monitored is None:
+        if self.monitor is None:
             self._advance()
-        elif (value := event.run.value_of(monitored, event)) is not None:
+        elif (value := event.run.value_of(self.monitor, event)) is not None:
             self._advance(value)
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:

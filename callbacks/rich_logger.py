@@ -29,7 +29,7 @@ from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
-from lucid_train.validation import checked, choice, flag, metric_name, real_number
+from lucid_train.validation import checked, flag, metric_name, one_of, real_number
 
 
 def _instance(name: str, value: object, *, kinds: tuple[type, ...]) -> None:
@@ -50,7 +50,7 @@ class RichLogger(Callback):
     What others print or log during the run appears above the bars. A debugger's prompt hides them until the run goes
     on. A thread draws the bars; a step costs nothing. Where bars are impossible, inside another live display with an
     old version of rich for example, there are rows alone. Without `monitor` the star marks the metric that the first
-    callback with one monitors, as EarlyStopping does, or else the lowest "val_loss" or "loss". In a replay it is the
+    callback with one monitors, as EarlyStopping does, or else "val_loss" or "loss". In a replay it is the
     metric of the recorded run.
 
     A deep copy shows on the same console. A pickle has no console, because consoles cannot be pickled.
@@ -63,7 +63,7 @@ class RichLogger(Callback):
         header: Show what is about to be trained.
         summary: Show how the fit has ended and its results.
         monitor: The metric whose best value is marked.
-        mode: Whether "min" or "max" of it is better.
+        mode: Whether "min" or "max" of it is better. Left out, it follows if the name ends in loss or accuracy.
         refresh_per_second: How often the bars are drawn. At most 10.
         heartbeat: In a pipe or a file, and in `log`, add a line on the run's progress when there has been none for so
             many seconds.
@@ -79,13 +79,17 @@ class RichLogger(Callback):
     header: bool = field(default=True, kw_only=True, validator=checked(flag))
     summary: bool = field(default=True, kw_only=True, validator=checked(flag))
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
-    mode: Mode = field(default="min", kw_only=True, validator=choice("min", "max"))
+    mode: Mode | None = field(default=None, kw_only=True, validator=checked(one_of, choices=("min", "max")))
     refresh_per_second: float = field(default=10, kw_only=True, validator=checked(real_number, above=0, most=10))
     heartbeat: float | None = field(default=None, kw_only=True, validator=checked(real_number, above=0))
     timings: bool = field(default=False, kw_only=True, validator=checked(flag))
     log: Logger | str | None = field(default=None, kw_only=True, validator=checked(_instance, kinds=(Logger, str)))
     theme: RichTheme | None = field(default=None, kw_only=True, validator=checked(_instance, kinds=(RichTheme,)))
     _session: _Session = field(init=False, repr=False, metadata=TRANSIENT)
+
+    def __attrs_post_init__(self) -> None:
+        if (monitor := self.monitored()) is not None:
+            self.mode = monitor.mode
 
     def monitored(self) -> Monitor | None:
         return None if self.monitor is None else Monitor(self.monitor, self.mode)
@@ -94,6 +98,8 @@ class RichLogger(Callback):
         return {}  # how a run is shown does not change it
 
     def on_fit_start(self, event: FitStart) -> None:
+        if self.monitor is not None:
+            event.run.check_metric(self.monitor, event)
         self._session = _Session(self, event.run)
         if self.timings:
             event.run.measure_hooks()

@@ -14,7 +14,7 @@ from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
-from lucid_train.validation import checked, choice, flag, metric_name, real_number, whole_number
+from lucid_train.validation import checked, choice, flag, metric_name, one_of, real_number, whole_number
 
 
 @final
@@ -28,19 +28,20 @@ class EarlyStopping(Callback):
     Args:
         monitor: The metric's name.
         patience: Epochs in a row without an improvement that end the run. At least 1.
-        mode: Whether "min" or "max" is better.
+        mode: Whether "min" or "max" is better. Left out, it follows if the name ends in loss or accuracy.
         min_delta: By how much the metric must improve to count as improved. At least 0.
         restore_best: When the run has completed or was stopped, load the weights of its best epoch into the model.
             They are kept in memory. A later fit continues from them.
         model: The model to restore, with `state_dict` and `load_state_dict`; by default the run's.
 
     Raises:
-        ValueError: In `fit`, if the metric does not exist, or with `restore_best` if there is no model.
+        ValueError: If the mode is left out and does not follow from the name; in `fit`, if the metric does not exist,
+            or with `restore_best` if there is no model.
     """
 
     monitor: str = field(default="val_loss", validator=checked(metric_name))
     patience: int = field(default=5, kw_only=True, validator=checked(whole_number, least=1))
-    mode: Mode = field(default="min", kw_only=True, validator=choice("min", "max"))
+    mode: Mode | None = field(default=None, kw_only=True, validator=checked(one_of, choices=("min", "max")))
     min_delta: float = field(default=0.0, kw_only=True, validator=checked(real_number, least=0))
     restore_best: bool = field(default=False, kw_only=True, validator=checked(flag))
     model: Any = field(default=None, kw_only=True, repr=False)
@@ -49,7 +50,11 @@ class EarlyStopping(Callback):
     _waited: int = field(default=0, init=False, repr=False)
     _best_weights: Any = field(default=None, init=False, repr=False)
 
+    def __attrs_post_init__(self) -> None:
+        self.mode = self.monitored().mode
+
     def on_fit_start(self, event: FitStart) -> None:
+        event.run.check_metric(self.monitor, event)
         if self.restore_best and self._model(event) is None:
             raise ValueError("EarlyStopping(restore_best=True) needs a model: pass Trainer(model=...) or model=...")
         if self._waited >= self.patience and event.run.reason is None:
@@ -60,7 +65,7 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, event: EpochEnd | EvaluateEnd) -> None:
         monitor = self.monitored()
-        value = event.run.value_of(monitor, event)
+        value = event.run.value_of(self.monitor, event)
         if value is None:
             return
         if monitor.is_better(value, than=self.best):
@@ -109,12 +114,16 @@ class TerminateOnNaN(Callback):
     def hooks(self, event: type[Event]) -> list[Hook]:
         return [] if event is StepEnd and self.interval == "epoch" else super().hooks(event)
 
+    def on_fit_start(self, event: FitStart) -> None:
+        if self.monitor is not None:
+            event.run.check_metric(self.monitor, event)
+
     def on_step_end(self, event: StepEnd) -> None:
         self._check(event.run, event.metrics, f"epoch {event.epoch}, step {event.step}")
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         if self.monitor is not None:
-            event.run.value_of(Monitor(self.monitor), event)
+            event.run.check_metric(self.monitor, event)
         self._check(event.run, event.metrics, f"epoch {event.epoch}")
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:

@@ -61,11 +61,11 @@ def recording() -> Console:
 folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
 
 console = recording()
-rows = RichLogger(console, header=False, summary=False, monitor="val_accuracy", mode="max")
+rows = RichLogger(console, header=False, summary=False, monitor="val_accuracy")
 train(epochs=10, callbacks=[rows, Still(console)])
 console.save_svg(str(folder / "live.svg"), title="lucid-train demo --epochs 10, while it runs", unique_id="live")
 
 console = recording()
-train(epochs=10, callbacks=[RichLogger(console, monitor="val_accuracy", mode="max")])
+train(epochs=10, callbacks=[RichLogger(console, monitor="val_accuracy")])
 console.save_svg(str(folder / "console.svg"), title="lucid-train demo --epochs 10", unique_id="console")
 print("drawn: live.svg, console.svg")

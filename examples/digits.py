@@ -24,7 +24,7 @@ def train_step(batch):
 
 
 def evaluate():
-    """Return metrics of the test set; "loss" becomes "val_loss", because the steps have a "loss" too."""
+    """Return metrics of the test set; they are recorded as "val_loss" and "val_accuracy"."""
     scores = model(test_images)
     return {"loss": criterion(scores, test_labels), "accuracy": float(np.mean(scores.argmax(axis=1) == test_labels))}
 
@@ -45,4 +45,4 @@ history = Trainer(
 
 best = history.best("val_loss")
 print(f"{history.status}: {history.reason or 'all epochs are done'}")
-print(f"best epoch {best.epoch}, accuracy {best.metrics['accuracy']:.2%}, restored {evaluate()['accuracy']:.2%}")
+print(f"best epoch {best.epoch}, accuracy {best.metrics['val_accuracy']:.2%}, restored {evaluate()['accuracy']:.2%}")

@@ -43,7 +43,7 @@ def build(directory: Path) -> Trainer:
         extras={"noise": noise},  # a generator of our own: its state belongs to the run
         callbacks=[
             CosineAnnealingLRCallback(T_max=10),
-            Checkpoint(directory, every=20, interval="step", monitor="accuracy", mode="max"),
+            Checkpoint(directory, every=20, interval="step", monitor="val_accuracy"),
             TimeLimit(3600, margin=60),  # the limit of a batch system
         ],
     )
@@ -52,7 +52,7 @@ def build(directory: Path) -> Trainer:
 def outcome(trainer: Trainer, history: History) -> tuple[object, ...]:
     """Return the results of a run, to be compared bit for bit."""
     weights = [array.tobytes() for array in trainer.state_dict()["model"].values()]
-    return weights, history.metric("loss"), history.metric("accuracy"), [record.lr for record in history]
+    return weights, history.metric("loss"), history.metric("val_accuracy"), [record.lr for record in history]
 
 
 if len(sys.argv) > 1:
@@ -69,5 +69,5 @@ with tempfile.TemporaryDirectory() as folder:
 
     resumed = build(Path(folder) / "parts")  # the same command again
     history = resumed.fit(resume="auto")
-    print(history, f"accuracy {history.best('accuracy', 'max').metrics['accuracy']:.1%}")
+    print(history, f"accuracy {history.best('val_accuracy').metrics['val_accuracy']:.1%}")
     print("equal to the last bit:", outcome(resumed, history) == expected)

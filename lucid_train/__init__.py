@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lucid_train.events import FitEnd as FitEnd
     from lucid_train.events import FitError as FitError
     from lucid_train.events import FitStart as FitStart
+    from lucid_train.events import Saved as Saved
     from lucid_train.events import StepEnd as StepEnd
     from lucid_train.events import StepStart as StepStart
     from lucid_train.history import EpochRecord as EpochRecord

@@ -213,6 +213,9 @@ class Callback:
     def on_epoch_report(self, event: events.EpochReport) -> None:
         """All that callbacks do on EpochEnd is done: show and save here."""
 
+    def on_saved(self, event: events.Saved) -> None:
+        """A checkpoint is durable."""
+
     def on_fit_error(self, event: events.FitError) -> None:
         """An exception is leaving the fit."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from attrs import define, field
@@ -198,6 +199,20 @@ class EpochReport(Event):
     def epoch(self) -> int:
         """The epoch's number, from 1."""
         return self.record.epoch
+
+
+@define
+class Saved(StepEvent):
+    """A checkpoint is durable: its file is whole and forced to the disk. One that failed is not announced.
+
+    It is emitted in the thread that trains, at a safe point, also for a file that another thread has written; and
+    before FitEnd, but for a checkpoint that was asked for at FitEnd itself.
+
+    Args:
+        file: The checkpoint. `epoch` and `step` are those that it was taken at.
+    """
+
+    file: Path = field(default=cast("Path", None))
 
 
 @define(kw_only=True)

@@ -137,12 +137,16 @@ class History(Sequence[EpochRecord]):
         """Return the names of all metrics, in the order of their first appearance."""
         return list(dict.fromkeys(name for record in self for name in record.metrics))
 
-    def best(self, name: str, mode: Mode = "min") -> EpochRecord:
-        """Return the epoch with the lowest value of a metric, or with mode "max" the highest; the first of equals.
+    def best(self, name: str, mode: Mode | None = None) -> EpochRecord:
+        """Return the epoch with the best value of a metric, the first of equals.
+
+        Args:
+            name: The metric's name.
+            mode: Whether "min" or "max" is better. Left out, it follows if the name ends in loss or accuracy.
 
         Raises:
             KeyError: If no epoch has the metric.
-            ValueError: If it is NaN in every epoch.
+            ValueError: If it is NaN in every epoch, or the mode is left out and does not follow from the name.
         """
         self.metric(name)  # refuses a name that is unknown
         best = Monitor(name, mode).best_of(self)

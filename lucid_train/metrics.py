@@ -24,34 +24,40 @@ class NoUpdate:
     output: Any = None
 
 
-def to_metrics(output: Any, *, name: str = "loss") -> dict[str, float]:
-    """Return an output as floats: nothing for None, a number under `name`, a mapping as it is.
+def to_metrics(output: Any) -> dict[str, float]:
+    """Return an output as floats: nothing for None, a number as "loss", a mapping as it is.
 
     Raises:
         TypeError: If it is none of these, or a metric is no number.
     """
     metrics = {}
-    for metric, value in _items(output, name):
+    for metric, value in _items(output):
         _check_name(metric)
         _check_value(metric, value)
         metrics[metric] = float(value)
     return metrics
 
 
-def evaluation(output: Any, taken: Collection[str]) -> dict[str, float]:
-    """Return what an evaluation found as floats, under names that the steps' metrics have not taken.
+def evaluation(output: Any, prefix: str, taken: Collection[str]) -> dict[str, float]:
+    """Return what an evaluation found as floats, under the names that are recorded.
 
     Args:
-        output: What it returned.
+        output: What it returned: a mapping of metrics, or a number, which is the loss.
+        prefix: What stands before the name of each, unless it begins so already.
         taken: The names of the steps' metrics.
 
     Raises:
-        TypeError: If it is neither None, a number nor a mapping of numbers.
+        TypeError: If it is neither a number nor a mapping of numbers.
         ValueError: If two metrics would have one name.
+
+    >>> evaluation({"loss": 0.5, "val_accuracy": 1}, "val_", taken=["loss"])
+    {'val_loss': 0.5, 'val_accuracy': 1.0}
     """
+    if output is None:
+        raise TypeError("'evaluate' must return a number or a mapping of metrics, {} where it has none: None")
     found: dict[str, float] = {}
-    for name, value in to_metrics(output, name="val_loss").items():
-        recorded = f"val_{name}" if name in taken else name
+    for name, value in to_metrics(output).items():
+        recorded = name if name.startswith(prefix) else f"{prefix}{name}"
         if recorded in taken or recorded in found:
             raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
         found[recorded] = value
@@ -102,7 +108,7 @@ class Means:
         Raises:
             TypeError: If the step returned neither None, a number nor a mapping of numbers.
         """
-        for name, value in output.items() if type(output) is dict else _items(output, "loss"):
+        for name, value in output.items() if type(output) is dict else _items(output):
             total: Any = self.totals.get(name)
             if hasattr(total, "add_") and hasattr(value, "element_size") and value.ndim == 0:
                 total.add_(value.detach())  # the total is our own, and wide
@@ -128,12 +134,12 @@ class Means:
         return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
 
 
-def _items(output: Any, name: str) -> Iterable[tuple[str, Any]]:
+def _items(output: Any) -> Iterable[tuple[str, Any]]:
     if output is None:
         return ()
     if type(output) is NoUpdate:
-        return _items(output.output, name)
-    return output.items() if isinstance(output, Mapping) else ((name, output),)
+        return _items(output.output)
+    return output.items() if isinstance(output, Mapping) else (("loss", output),)
 
 
 def _check_name(name: object) -> None:

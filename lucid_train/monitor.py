@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 from attrs import define, field
 
-from lucid_train.validation import checked, choice, metric_name, real_number
+from lucid_train.validation import checked, metric_name, one_of, real_number
 
 Mode = Literal["min", "max"]
 Record = TypeVar("Record", bound=Any)
+
+
+# The last word of a name, and the mode that follows from it.
+_MODES: dict[str, Mode] = {"loss": "min", "accuracy": "max"}
 
 
 @define(frozen=True)
@@ -20,16 +25,39 @@ class Monitor:
 
     Args:
         name: The metric's name.
-        mode: Whether "min" or "max" is better.
+        mode: Whether "min" or "max" is better. Left out, it follows from the last word of the name, "loss" or
+            "accuracy"; a name that ends otherwise does not tell.
         min_delta: What a value must gain to count as better. At least 0.
 
-    >>> Monitor("val_loss").is_better(0.5, than=0.6), Monitor("accuracy", "max").is_better(0.5, than=0.6)
+    Raises:
+        ValueError: If the mode is left out and does not follow from the name.
+
+    >>> Monitor("val_loss").is_better(0.5, than=0.6), Monitor("f1", "max").is_better(0.5, than=0.6)
     (True, False)
+    >>> Monitor("val_accuracy")
+    Monitor(name='val_accuracy', mode='max', min_delta=0.0)
     """
 
     name: str = field(validator=checked(metric_name))
-    mode: Mode = field(default="min", validator=choice("min", "max"))
+    mode: Mode | None = field(default=None, validator=checked(one_of, choices=("min", "max")))
     min_delta: float = field(default=0.0, validator=checked(real_number, least=0))
+
+    def __attrs_post_init__(self) -> None:
+        if self.mode is None:
+            object.__setattr__(self, "mode", self.mode_of(self.name))
+        if self.mode is None:
+            raise ValueError(
+                f"'mode' must be given, as {self.name!r} does not end in loss or accuracy, from which it would follow: "
+                'pass mode="min" or mode="max"'
+            )
+
+    @staticmethod
+    def mode_of(name: str) -> Mode | None:
+        """Return the mode that follows from the last word of a name, or None if none does."""
+        return _MODES.get(re.split(r"[_/\-. ]", name)[-1].lower())
+
+    def __str__(self) -> str:
+        return f"{self.name}, {'lower' if self.mode == 'min' else 'higher'} is better"
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Return whether `value` is better than the best so far: NaN never is, any number is better than none."""
@@ -51,17 +79,3 @@ class Monitor:
             if self.is_better(value, than=None if best is None else best.metrics[self.name]):
                 best = record
         return best
-
-    def read(self, metrics: Mapping[str, float], *, evaluated: bool) -> float | None:
-        """Return the metric of an epoch, or None if the epoch lacks it because it was not evaluated.
-
-        Args:
-            metrics: The epoch's metrics.
-            evaluated: Whether they are all that the run has.
-
-        Raises:
-            ValueError: If there is no such metric.
-        """
-        if self.name not in metrics and evaluated:
-            raise ValueError(f"'monitor' must be one of the metrics, {', '.join(metrics) or 'none'}: {self.name!r}")
-        return metrics.get(self.name)

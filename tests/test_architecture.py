@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 HOUSE = (
     ("validation",),
     ("lazy", "protocols", "files", "description"),
-    ("plot",),
+    ("plot", "group"),
     ("monitor",),
     ("schedules",),
     ("nn",),

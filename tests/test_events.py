@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import pytest
@@ -17,6 +18,7 @@ from lucid_train import (
     History,
     NoUpdate,
     Run,
+    Saved,
     StepEnd,
     StepStart,
     Trainer,
@@ -51,6 +53,7 @@ def test_events_and_hooks_match_one_to_one() -> None:
         "on_fit_end",
         "on_fit_error",
         "on_fit_start",
+        "on_saved",
         "on_step_end",
         "on_step_start",
     ]
@@ -73,7 +76,7 @@ def test_the_name_of_an_event_of_the_library_is_taken(name: str) -> None:
 
 
 def test_the_events_of_the_library_come_first_in_the_order_of_a_fit() -> None:
-    assert [event.__name__ for event in event_classes()][:10] == [
+    assert [event.__name__ for event in event_classes()][:11] == [
         "FitStart",
         "EpochStart",
         "StepStart",
@@ -82,6 +85,7 @@ def test_the_events_of_the_library_come_first_in_the_order_of_a_fit() -> None:
         "EvaluateEnd",
         "EpochEnd",
         "EpochReport",
+        "Saved",
         "FitError",
         "FitEnd",
     ]
@@ -133,6 +137,7 @@ def test_events_are_values_and_the_run_takes_no_part() -> None:
         (EvaluateStart(epoch=3, step=7, within_epoch=True), 7),
         (EvaluateEnd(epoch=3, step=7, within_epoch=True), 7),
         (EpochReport(record=EpochRecord(epoch=4)), 4),
+        (Saved(epoch=1, step=7, file=Path("a")), 7),
         (HTTPRetried(times=9), None),
     ],
     ids=lambda value: type(value).__name__,

@@ -117,6 +117,9 @@ def test_the_best_epoch_is_the_first_of_equals_and_never_a_nan() -> None:
     assert history.best("loss", "max").epoch == 1
     assert history.best("val_loss").epoch == 2
     assert history.best("val_loss", mode="max").epoch == 2
+    assert History([EpochRecord(epoch=1, metrics={"f1": 1.0})]).best("f1", "max").epoch == 1
+    with pytest.raises(ValueError, match="'mode' must be given, as 'f1' does not end in loss or accuracy"):
+        History([EpochRecord(epoch=1, metrics={"f1": 1.0})]).best("f1")
 
 
 def test_the_best_of_nothing_is_refused() -> None:

@@ -30,10 +30,6 @@ def test_outputs_as_floats(output: Any, expected: dict[str, float]) -> None:
     assert all(type(value) is float for value in to_metrics(output).values())
 
 
-def test_a_single_number_has_the_name_that_is_asked_for() -> None:
-    assert to_metrics(0.5, name="val_loss") == {"val_loss": 0.5}
-
-
 @pytest.mark.parametrize("value", ["0.5", b"1", (1.0, 2.0), [0.5], np.zeros(1), np.zeros((2, 2)), object(), 1j])
 def test_what_is_no_number_is_refused_by_the_first_step_with_its_name(value: Any) -> None:
     with pytest.raises(TypeError, match=r"a step must return None, a number or a mapping of metrics.*'acc' is "):

@@ -76,6 +76,8 @@ def header_entries(run: Run) -> list[Entry]:
         entries.append(Entry("lr", [formatting.rates(lr) + groups]))
     schedules = [schedule_text(each, run) for each in run.callbacks if each.schedules()]
     entries += [Entry("schedule", [text_without_addresses(text)]) for text in schedules]
+    judges = [f"{object_name(each)} on {monitor}" for each in run.callbacks if (monitor := each.monitored())]
+    entries += [Entry("monitor", judges)] if judges else []
     if run.callbacks:
         entries.append(Entry("callbacks", [", ".join(map(object_name, run.callbacks))]))
     return entries

@@ -50,9 +50,9 @@ def run(arguments: Namespace) -> int:
     """Train as the command line asks; return the exit code."""
     settings = {name: value for name, value in vars(arguments).items() if name not in ("command", "log")}
     logs = [] if arguments.log is None else [EventLog(arguments.log)]
-    history = train(**settings, callbacks=[RichLogger(monitor="val_accuracy", mode="max"), *logs])
+    history = train(**settings, callbacks=[RichLogger(monitor="val_accuracy"), *logs])
     if history:
-        best = history.best("val_accuracy", "max")
+        best = history.best("val_accuracy")
         print(f"held-out accuracy {history[-1].metrics['val_accuracy']:.2%}, best {best.metrics['val_accuracy']:.2%}")
     return 0 if history.status == "completed" else 1
 

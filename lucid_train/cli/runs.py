@@ -41,7 +41,11 @@ def add_commands(commands: Any) -> None:
     replayed.add_argument("--speed", type=float, default=1.0, help="times as fast as the run was (default: 1)")
     for parser in (watched, shown, replayed):
         parser.add_argument("--monitor", metavar="METRIC", help="judge the best by this (default: as the run did)")
-        parser.add_argument("--mode", choices=("min", "max"), help="whether less or more is better")
+        parser.add_argument(
+            "--mode",
+            choices=("min", "max"),
+            help="whether less or more is better (default: less of a loss, more of an accuracy)",
+        )
 
 
 def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.ArgumentParser:
@@ -70,7 +74,9 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _display(arguments: argparse.Namespace, *, live: bool = True) -> RichLogger:
-    return RichLogger(bars=live, rows=live, monitor=arguments.monitor, mode=arguments.mode or "min")
+    if arguments.monitor is not None:
+        _monitor(arguments.monitor, arguments.mode)  # which names the option that is missing
+    return RichLogger(bars=live, rows=live, monitor=arguments.monitor, mode=arguments.mode)
 
 
 def _say(sentence: str) -> None:
@@ -113,10 +119,16 @@ def _criterion(arguments: argparse.Namespace, histories: Sequence[History], reco
     if arguments.monitor is not None and arguments.monitor not in known:
         raise ValueError(f"'monitor' must be one of the metrics, {', '.join(known) or 'none'}: {arguments.monitor!r}")
     [monitor, *others] = recorded
-    if arguments.monitor is not None or others or monitor is None or monitor.name not in known:
-        default = next((name for name in ("val_loss", "loss", *known) if name in known), "metric")
-        monitor = Monitor(arguments.monitor or default)
-    return evolve(monitor, mode=arguments.mode or monitor.mode)
+    if arguments.monitor is None and not others and monitor is not None and monitor.name in known:
+        return evolve(monitor, mode=arguments.mode or monitor.mode)
+    default = next((name for name in ("val_loss", "loss", *known) if name in known), "loss")
+    return _monitor(arguments.monitor or default, arguments.mode)
+
+
+def _monitor(name: str, mode: Any) -> Monitor:
+    if mode is None and Monitor.mode_of(name) is None:
+        raise ValueError(f"'--mode' must be given with --monitor {name}: pass --mode min or --mode max")
+    return Monitor(name, mode)
 
 
 def _place(record: Record) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -208,6 +209,7 @@ _FORMS: dict[str, tuple[Callable[[Any], Any], _Read]] = {
         ("error", error_text, lambda name, packed: RecordedError(str(packed))),
         ("evaluate_every evaluate_steps", _as_it_is, _or_null(partial(values.read_count, least=1))),
         ("evaluations", pack_records, _read_records(EvaluationRecord)),
+        ("file", os.fspath, lambda name, packed: Path(values.read_json(name, packed, str))),
         ("history", pack_records, _read_records(EpochRecord)),
         ("lr last_lr", values.pack_rates, values.read_rates),
         ("metrics", values.pack_metrics, values.read_metrics),

@@ -181,6 +181,31 @@ def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) ->
     return state
 
 
+def check_weights(state: Mapping[str, Any]) -> None:
+    """Refuse the state of a run that trains, if neither its model nor one of its extras has weights.
+
+    An extra has weights if its state holds arrays of floats. Those of optimizers, which have groups, do not count, nor
+    do single numbers, such as a scheduler's.
+
+    Raises:
+        ValueError: If the weights would be lost.
+    """
+    if state["model"] is None and not any(map(_has_weights, state["extras"].values())):
+        raise ValueError(
+            "'model' must be given to be saved: this run trains, and resumed it would go on with other weights; pass "
+            "Trainer(model=...), several models as extras={'generator': ..., ...}, or Checkpoint(..., weights=False) "
+            "if there are none to be kept"
+        )
+
+
+def _has_weights(state: Any) -> bool:
+    if isinstance(state, Mapping):
+        return "param_groups" not in state and any(map(_has_weights, state.values()))
+    if isinstance(state, (list, tuple)):
+        return any(map(_has_weights, state))
+    return getattr(state, "ndim", 0) > 0 and "float" in str(getattr(state, "dtype", ""))
+
+
 def _state_of(name: str, value: Any) -> Any:
     if value is None:
         return None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from time import monotonic
 from typing import Any
 
 from attrs import define, field
 
 from lucid_train.callback import Callback, Hook
-from lucid_train.events import EpochEnd, EpochReport, EvaluateEnd, Event, Status
+from lucid_train.events import EpochEnd, EpochReport, EvaluateEnd, Event, FitStart, Status
 from lucid_train.history import History
 from lucid_train.monitor import Monitor
 from lucid_train.optims.param_groups import read_rates
@@ -32,6 +34,7 @@ class Control:
         deferred: What to call at the next safe point.
         endings: What to call when the loop is over.
         claims: The keys of optimizers' groups that callbacks schedule, each with its callback.
+        namesakes: The metrics of the steps that a callback follows, of which a warning has been given.
     """
 
     dispatcher: Dispatcher
@@ -42,6 +45,7 @@ class Control:
     deferred: list[Callable[[], object]] = field(factory=list, init=False)
     endings: list[Callable[[], object]] = field(factory=list, init=False)
     claims: list[tuple[Any, str, Callback]] = field(factory=list, init=False)
+    namesakes: set[str] = field(factory=set, init=False)
 
 
 @define(eq=False)
@@ -54,7 +58,10 @@ class Run:
         epochs: The epoch that the fit goes on to.
         evaluate_every: Evaluations take place in epochs that are a multiple of this; None if steps decide.
         evaluate_steps: Evaluations take place after steps that are a multiple of this; None if epochs decide.
+        evaluate_prefix: What the names of an evaluation's metrics begin with; "" if that is not known.
+        evaluates: Whether there are evaluations, as far as is known.
         resumed: Whether the run goes on from a checkpoint.
+        trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -64,7 +71,10 @@ class Run:
     epochs: int = 1
     evaluate_every: int | None = 1
     evaluate_steps: int | None = None
+    evaluate_prefix: str = field(default="", repr=False)
+    evaluates: bool = field(default=True, repr=False)
     resumed: bool = field(default=False, repr=False)
+    trains: bool = field(default=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
@@ -124,24 +134,56 @@ class Run:
         """
         return bool(self.history.evaluations) if self.evaluate_every is None else epoch % self.evaluate_every == 0
 
-    def value_of(self, monitor: Monitor, event: EpochEnd | EpochReport | EvaluateEnd) -> float | None:
+    def check_metric(self, name: str, event: FitStart | EpochEnd | EpochReport | EvaluateEnd) -> None:
+        """Refuse the name of a metric that a callback follows where there can be none, or has been none.
+
+        Raises:
+            ValueError: At FitStart, if it is one of an evaluation and there are none; later, if it has not come by the
+                end of the first epoch that could have it.
+        """
+        of_evaluation = bool(self.evaluate_prefix) and name.startswith(self.evaluate_prefix)
+        if isinstance(event, FitStart):
+            if of_evaluation and not self.evaluates:
+                raise ValueError(f"'monitor' must be a metric of the steps without Trainer(evaluate=...): {name!r}")
+            return
+        known, of_steps = self._metrics_of(event), bool(self.evaluate_prefix) and not of_evaluation
+        complete = of_evaluation if isinstance(event, EvaluateEnd) else of_steps or self.evaluated(event.epoch)
+        if complete and name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            if not near and of_steps and self.evaluates:
+                hint = f"; those of the evaluation begin with {self.evaluate_prefix!r}"
+            raise ValueError(f"'monitor' must be one of the metrics, {', '.join(known) or 'none'}: {name!r}{hint}")
+
+    def value_of(self, name: str, event: EpochEnd | EpochReport | EvaluateEnd) -> float | None:
         """Return the metric that a callback follows, once for each time that it is measured; otherwise None.
 
         A metric of the steps, or of an evaluation at an epoch's end, comes with EpochEnd and EpochReport; that of an
-        evaluation within an epoch with its EvaluateEnd.
+        evaluation within an epoch with its EvaluateEnd. If it is one of the steps and the evaluation has it too, under
+        a name of its own, a warning says so, once in a fit.
 
         Raises:
-            ValueError: If there is no such metric.
+            ValueError: If there is no such metric by the end of the first epoch that could have it.
         """
-        name = monitor.name
-        if isinstance(event, EvaluateEnd):
-            of_steps = self._progress.means.names
-            unknown = bool(of_steps) and name not in of_steps
-            return monitor.read(event.metrics, evaluated=unknown) if event.within_epoch else None
-        of_evaluations = self.history.evaluations[-1].metrics if self.history.evaluations else ()
-        unknown = name not in of_evaluations and self.evaluated(event.epoch)
+        if isinstance(event, EvaluateEnd) and not event.within_epoch:
+            return None
+        self.check_metric(name, event)
         metrics = event.record.metrics if isinstance(event, EpochReport) else event.metrics
-        return monitor.read(metrics, evaluated=unknown)
+        twin = f"{self.evaluate_prefix}{name}"
+        warned = set() if self._fit is None else self._fit.namesakes
+        if twin != name and name in metrics and twin in self._metrics_of(event) and name not in warned:
+            warned.add(name)
+            sentence = f"a callback follows {name!r}, which is of the training steps; the evaluation gives {twin!r}"
+            warnings.warn(sentence, UserWarning, stacklevel=2)
+        return metrics.get(name)
+
+    def _metrics_of(self, event: EpochEnd | EpochReport | EvaluateEnd) -> list[str]:
+        """Return the names of the metrics that are known at an event, those of the steps or of an evaluation first."""
+        metrics = event.record.metrics if isinstance(event, EpochReport) else event.metrics
+        if isinstance(event, EvaluateEnd):
+            return [*sorted(self._progress.means.names), *metrics]
+        within = self.history.evaluations[-1].metrics if self.history.evaluations else ()
+        return list(dict.fromkeys([*metrics, *within]))
 
     def stop(self, reason: str = "stopped by a callback", *, for_good: bool = False) -> None:
         """End the fit after the current step.

@@ -51,6 +51,11 @@ def _evaluate_every(name: str, value: Any) -> tuple[int | None, int | None]:
     return whole_number(name, value, least=1), None
 
 
+def _prefix(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name!r} must be a string, '' for none: {value!r}")
+
+
 def _extras(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name!r} must be a mapping of names to what is to be saved: {value!r}")
@@ -91,12 +96,13 @@ class Trainer:
         steps_per_epoch: Steps in an epoch, where it is not a whole pass; needed for endless data. At least 1.
         model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`.
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
-        evaluate: Called without arguments; returns a mapping of metrics, or one number, which is recorded as
-            "val_loss". A name that the steps use too is recorded with "val_" before it. The model's training mode is
-            not put back: if this calls `model.eval()`, the step must call `model.train()`.
+        evaluate: Called without arguments; returns a mapping of metrics, or one number, which is the "loss". The
+            model's training mode is not put back: if this calls `model.eval()`, the step must call `model.train()`.
         evaluate_every: A number of epochs, at least 1: evaluate at the end of those that are a multiple of it, and
             record what is found with the epoch. Or a number of steps such as "500 steps": evaluate after those whose
             number, counted through the run, is a multiple of it, and record what is found in `history.evaluations`.
+        evaluate_prefix: What stands before the names of what `evaluate` returns when they are recorded, unless they
+            begin so already: "loss" becomes "val_loss". With "" names are left alone.
         extras: What else belongs to the state of the run, by name: random generators of Python, numpy or PyTorch that
             the data or the step draws from, and anything with `state_dict` and `load_state_dict`.
         callbacks: Callbacks in the order in which they receive an event.
@@ -118,6 +124,7 @@ class Trainer:
     optimizer: HasParamGroups | None = field(default=None, kw_only=True, validator=checked(_optimizer), repr=False)
     evaluate: Callable[[], Any] | None = field(default=None, kw_only=True, validator=checked(function))
     evaluate_every: int | str = field(default=1, kw_only=True, validator=checked(_evaluate_every))
+    evaluate_prefix: str = field(default="val_", kw_only=True, validator=checked(_prefix))
     extras: Mapping[str, Any] = field(factory=dict, kw_only=True, validator=checked(_extras), repr=False)
     callbacks: tuple[Callback, ...] = field(
         default=(), kw_only=True, converter=_as_tuple, validator=checked(_callbacks)
@@ -288,7 +295,9 @@ class Trainer:
         """Hand on what may have been set since the last fit."""
         run, every = self._run, 1 if self.evaluate is None else self.evaluate_every
         run.model, run.optimizer = self.model, run.optimizer if self.optimizer is None else self.optimizer
+        run.trains = self.step is not None or self.optimizer is not None
         run.evaluate_every, run.evaluate_steps = _evaluate_every("evaluate_every", every)
+        run.evaluate_prefix, run.evaluates = self.evaluate_prefix, self.evaluate is not None
         self._feed.data, self._feed.steps_per_epoch = self.data, self.steps_per_epoch
 
     def _begin_run(self, progress: Progress, *, resumed: bool = False) -> None:
@@ -394,7 +403,7 @@ class Trainer:
             return
         began = perf_counter()
         run.emit(EvaluateStart(run, epoch=epoch, step=step, within_epoch=True))
-        found = evaluation(self.evaluate(), progress.means.names)
+        found = evaluation(self.evaluate(), self.evaluate_prefix, progress.means.names)
         seconds = perf_counter() - began
         progress.history.evaluations.append(EvaluationRecord(epoch=epoch, step=step, seconds=seconds, metrics=found))
         progress.phase = "steps"
@@ -407,7 +416,7 @@ class Trainer:
         epoch, step, metrics = progress.epoch, progress.step, progress.means.read()
         if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch):
             run.emit(EvaluateStart(run, epoch=epoch, step=step))
-            found = evaluation(self.evaluate(), metrics)
+            found = evaluation(self.evaluate(), self.evaluate_prefix, metrics)
             run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found))
             metrics |= found
         lr = tuple(run.last_lr if progress.rates is None else map(float, progress.rates))

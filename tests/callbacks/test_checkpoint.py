@@ -42,7 +42,8 @@ def trainer(*callbacks: Callback, epochs: int = 6, steps: int = 2) -> Trainer:
         seen.append(1)
         return {"val_loss": LOSSES[(len(seen) - 1) % len(LOSSES)]}
 
-    return Trainer(lambda batch: 0.5, range(steps), epochs=epochs, evaluate=evaluate, callbacks=callbacks)
+    model = nn.Linear(1, 1, rng=0)
+    return Trainer(lambda batch: 0.5, range(steps), epochs=epochs, model=model, evaluate=evaluate, callbacks=callbacks)
 
 
 def test_every_epoch_is_saved_and_the_last_three_are_kept(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_every_fifth_step_and_the_end(tmp_path: Path) -> None:
 
 
 def test_every_so_many_seconds(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path, every=0.1, interval="second")
+    checkpoint = Checkpoint(tmp_path, every=0.1, interval="second", weights=False)
     began = time.monotonic()
     Trainer(lambda batch: time.sleep(0.02), range(20), callbacks=[checkpoint]).fit()
     most = (time.monotonic() - began) / 0.1 + 1  # and the end
@@ -104,7 +105,7 @@ def test_the_best_is_still_kept_by_the_run_that_goes_on(tmp_path: Path) -> None:
 
 def test_an_epoch_that_is_not_evaluated_is_passed_over_and_nan_is_never_best(tmp_path: Path) -> None:
     values = iter([float("nan"), 1.0])
-    checkpoint = Checkpoint(tmp_path, monitor="val_loss")
+    checkpoint = Checkpoint(tmp_path, monitor="val_loss", weights=False)
     Trainer(
         lambda batch: 1.0, [1], epochs=4, evaluate=lambda: next(values), evaluate_every=2, callbacks=[checkpoint]
     ).fit()
@@ -274,8 +275,11 @@ def test_rubbish_of_a_process_that_was_killed_is_swept_and_nothing_else(tmp_path
         ({"interval": "minute"}, ValueError, "'interval' must be one of 'epoch', 'step', 'second': 'minute'"),
         ({"keep": 0}, ValueError, "'keep' must be >= 1: 0"),
         ({"monitor": ""}, TypeError, "'monitor' must be the name of a metric: ''"),
+        ({"monitor": "f1"}, ValueError, "'mode' must be given, as 'f1' does not end in loss or accuracy"),
+        ({"mode": "max"}, ValueError, "'mode' must be None without a monitor: 'max'"),
         ({"mode": "best"}, ValueError, "'mode' must be one of 'min', 'max': 'best'"),
         ({"background": 1}, TypeError, "'background' must be True or False: 1"),
+        ({"weights": None}, TypeError, "'weights' must be True or False: None"),
         ({"failure": "ignore"}, ValueError, "'failure' must be one of 'raise', 'warn': 'ignore'"),
         ({"signals": "SIGINT"}, TypeError, "'signals' must be a list of names: 'SIGINT'"),
         ({"signals": ["SIGKILL"]}, ValueError, "must name signals that can be caught here.*'SIGKILL'"),
@@ -294,7 +298,7 @@ def test_a_state_that_cannot_be_saved_is_named_before_the_first_step(tmp_path: P
 
     steps: list[object] = []
     with pytest.raises(TypeError, match=r"'callbacks\.Holder\.files' cannot be saved.*a set") as caught:
-        Trainer(steps.append, [1], callbacks=[Checkpoint(tmp_path), Holder()]).fit()
+        Trainer(steps.append, [1], callbacks=[Checkpoint(tmp_path, weights=False), Holder()]).fit()
     assert steps == []
     assert not hasattr(caught.value, "__notes__")  # there is no epoch in which it was raised
 

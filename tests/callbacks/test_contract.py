@@ -34,7 +34,11 @@ from lucid_train.optims.lr_scheduler import StepLR
 # How to build each on an optimizer, arguments that are refused, and the name that the error gives.
 CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]] = {
     "CSVLogger": (lambda optimizer: CSVLogger("run.csv"), lambda: CSVLogger(3), "path"),  # type: ignore[arg-type]
-    "Checkpoint": (lambda optimizer: Checkpoint("checkpoints"), lambda: Checkpoint("checkpoints", keep=0), "keep"),
+    "Checkpoint": (
+        lambda optimizer: Checkpoint("checkpoints", weights=False),
+        lambda: Checkpoint("checkpoints", keep=0),
+        "keep",
+    ),
     "CosineAnnealingLRCallback": (
         lambda optimizer: CosineAnnealingLRCallback(T_max=4),
         lambda: CosineAnnealingLRCallback(T_max=0),

@@ -70,7 +70,7 @@ def test_a_metric_that_comes_later_widens_the_table(tmp_path: Path) -> None:
         evaluate_every=3,
         callbacks=[CSVLogger(path)],
     ).fit()
-    assert [row["accuracy, top [1]"] for row in rows(path)] == ["", "", "0.5", ""]
+    assert [row["val_accuracy, top [1]"] for row in rows(path)] == ["", "", "0.5", ""]
     assert [file.name for file in tmp_path.iterdir()] == ["run.csv"]
 
 

@@ -1,10 +1,16 @@
+import io
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from lucid_train import History, Trainer
-from lucid_train.callbacks import EarlyStopping
+from lucid_train import Callback, History, Trainer
+from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback, RichLogger, TerminateOnNaN
+from lucid_train.optims.lr_scheduler import ReduceLROnPlateau
+from tests.support.optimizers import Bare
 
 
 class Model:
@@ -78,10 +84,54 @@ def test_epochs_without_evaluation_are_passed_over() -> None:
 
 
 def test_a_metric_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    with pytest.raises(ValueError, match="'monitor' must be one of the metrics, loss, val_loss: 'val_los'"):
-        Trainer(lambda batch: 1.0, [1], evaluate=lambda: 1.0, callbacks=[EarlyStopping("val_los")]).fit()
-    with pytest.raises(ValueError, match="'monitor' must be one of the metrics, none: 'val_loss'"):
-        Trainer(callbacks=[EarlyStopping()]).fit()
+    stopping = EarlyStopping("val_los", mode="min")
+    with pytest.raises(
+        ValueError, match="'monitor' must be one of the metrics, loss, val_loss: 'val_los'; did you mean 'val_loss'"
+    ):
+        Trainer(lambda batch: 1.0, [1], evaluate=lambda: 1.0, callbacks=[stopping]).fit()
+    with pytest.raises(ValueError, match="'monitor' must be one of the metrics, none: 'loss'"):
+        Trainer(callbacks=[EarlyStopping("loss")]).fit()
+
+
+MONITORS: dict[str, Callable[[str, Path], Callback]] = {
+    "EarlyStopping": lambda name, folder: EarlyStopping(name),
+    "TerminateOnNaN": lambda name, folder: TerminateOnNaN(name),
+    "Checkpoint": lambda name, folder: Checkpoint(folder, monitor=name, weights=False),
+    "RichLogger": lambda name, folder: RichLogger(Console(file=io.StringIO()), monitor=name),
+    "ReduceLROnPlateau": lambda name, folder: LRSchedulerCallback(ReduceLROnPlateau(Bare(0.1)), monitor=name),
+}
+
+
+@pytest.mark.parametrize("kind", MONITORS)
+def test_a_metric_of_an_evaluation_that_never_takes_place_is_refused_before_the_first_step(
+    kind: str, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    with pytest.raises(
+        ValueError, match=r"'monitor' must be a metric of the steps without Trainer\(evaluate=...\): 'val_loss'"
+    ):
+        Trainer(steps.append, [1], callbacks=[MONITORS[kind]("val_loss", tmp_path)]).fit()
+    assert steps == []
+    callback = MONITORS[kind]("val_loss", tmp_path)
+    assert len(Trainer(lambda batch: 1.0, [1], evaluate=lambda: 1.0, callbacks=[callback]).fit()) == 1
+
+
+def test_the_accuracy_of_an_evaluation_is_not_taken_for_that_of_the_steps() -> None:
+    def trainer(every: int = 2, **of_steps: float) -> Trainer:
+        stopping = EarlyStopping("accuracy", patience=1)
+        options: Any = {"evaluate": lambda: {"accuracy": 0.5}, "evaluate_every": every, "callbacks": [stopping]}
+        return Trainer(lambda batch: {"loss": 1.0, **of_steps}, [1], epochs=4, **options)
+
+    rule = "'monitor' must be one of the metrics, loss: 'accuracy'; those of the evaluation begin with 'val_'"
+    with pytest.raises(ValueError, match=rule):  # by its name it is of the steps, so that the first epoch would have it
+        trainer().fit()
+    rule = "'monitor' must be one of the metrics, loss, val_accuracy: 'accuracy'; did you mean 'val_accuracy'"
+    with pytest.raises(ValueError, match=rule):
+        trainer(every=1).fit()
+    follows = "a callback follows 'accuracy', which is of the training steps; the evaluation gives 'val_accuracy'"
+    with pytest.warns(UserWarning, match=follows) as caught:
+        trainer(accuracy=1.0).fit()
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("stops", [True, False])
@@ -144,6 +194,7 @@ def test_being_called_again_it_is_patient_again() -> None:
         ({"monitor": ""}, TypeError, "'monitor' must be the name of a metric: ''"),
         ({"patience": 0}, ValueError, "'patience' must be >= 1: 0"),
         ({"patience": 1.5}, TypeError, "'patience' must be an int: 1.5"),
+        ({"monitor": "f1"}, ValueError, "'mode' must be given, as 'f1' does not end in loss or accuracy"),
         ({"mode": "auto"}, ValueError, "'mode' must be one of 'min', 'max': 'auto'"),
         ({"min_delta": -1}, ValueError, "'min_delta' must be >= 0: -1"),
         ({"min_delta": nan}, ValueError, "'min_delta' must be >= 0 and finite: nan"),

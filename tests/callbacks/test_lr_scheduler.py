@@ -17,7 +17,7 @@ from lucid_train.optims.lr_scheduler import (
     StepLR,
 )
 from lucid_train.schedules import Cosine
-from tests.support.optimizers import RateWitness
+from tests.support.optimizers import Bare, RateWitness
 
 BUILT: list[tuple[Any, Any]] = [
     (lambda **more: StepLRCallback(step_size=2, gamma=0.5, **more), lambda it: StepLR(it, 2, 0.5)),
@@ -141,6 +141,16 @@ def untyped(kind: Any) -> Any:
             "'monitor' must be the name of a metric: 3",
         ),
         (lambda: untyped(LRSchedulerCallback)(Simple(), monitor="loss"), TypeError, "'schedule' cannot be stepped"),
+        (
+            lambda: LRSchedulerCallback(ReduceLROnPlateau(Bare(0.1)), monitor="val_accuracy"),
+            ValueError,
+            r"'monitor' contradicts ReduceLROnPlateau\(mode='min'\), pass mode='max': 'val_accuracy'",
+        ),
+        (
+            lambda: LRSchedulerCallback(ReduceLROnPlateau(Bare(0.1), "max"), monitor="loss"),
+            ValueError,
+            r"'monitor' contradicts ReduceLROnPlateau\(mode='max'\), pass mode='min': 'loss'",
+        ),
         (
             lambda: untyped(LRSchedulerCallback)(Follower()),
             TypeError,

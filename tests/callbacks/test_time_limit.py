@@ -64,8 +64,8 @@ def test_each_fit_has_its_own_limit_unless_earlier_ones_count(clock: list[float]
 
 
 def test_the_time_of_runs_before_a_resume_counts_if_asked_for(clock: list[float], tmp_path: Path) -> None:
-    training(clock, TimeLimit(10.5, earlier=True), Checkpoint(tmp_path)).fit()
-    history = training(clock, TimeLimit(30.5, earlier=True), Checkpoint(tmp_path)).fit(resume="auto")
+    training(clock, TimeLimit(10.5, earlier=True), Checkpoint(tmp_path, weights=False)).fit()
+    history = training(clock, TimeLimit(30.5, earlier=True), Checkpoint(tmp_path, weights=False)).fit(resume="auto")
     assert clock == [130.0]
     assert len(history) == 3
 

@@ -126,6 +126,20 @@ def test_runs_are_compared_by_their_evaluations_within_epochs(
     assert "'monitor' must be one of the metrics, loss, val_loss: 'f1'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_metric_whose_name_does_not_say_what_is_better_needs_a_mode(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    logs = [tmp_path / f"{index}.jsonl" for index in range(count)]
+    for index, log in enumerate(logs):
+        Trainer(lambda batch, f1=index: {"f1": f1}, [1], callbacks=[EventLog(log)]).fit()  # type: ignore[misc]
+    assert called("show", *logs, "--monitor", "f1") == 2
+    sentence = "'--mode' must be given with --monitor f1: pass --mode min or --mode max"
+    assert sentence in capsys.readouterr().err
+    assert called("show", *logs, "--monitor", "f1", "--mode", "max") == 0
+    assert "f1 0.0000" in capsys.readouterr().out if count == 1 else "* " in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_the_time_left_of_a_recorded_run_includes_evaluations_within_epochs(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     Trainer(
@@ -247,9 +261,9 @@ STOPPER = EarlyStopping("val_accuracy", mode="max")
     [
         (DISPLAY,),
         (STOPPER,),
-        (EarlyStopping("loss"), DISPLAY),
-        (DISPLAY, EarlyStopping("loss")),
-        (STOPPER, EarlyStopping("loss")),
+        (EarlyStopping("val_loss"), DISPLAY),
+        (DISPLAY, EarlyStopping("val_loss")),
+        (STOPPER, EarlyStopping("val_loss")),
     ],
 )
 @pytest.mark.parametrize("name", ["show", pytest.param("watch", marks=pytest.mark.slow), "replay"])
@@ -370,7 +384,7 @@ def test_what_could_not_be_shown_is_an_error_in_one_sentence(tmp_path: Path) -> 
 
 def test_hostile_logs_are_compared_without_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile(tmp_path / "run.jsonl")
-    assert called("show", tmp_path / "run.jsonl", tmp_path / "run.jsonl", "--monitor", EVIL) == 0
+    assert called("show", tmp_path / "run.jsonl", tmp_path / "run.jsonl", "--monitor", EVIL, "--mode", "max") == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert not [mark for mark in captured.out if not mark.isprintable() and mark != "\n"]

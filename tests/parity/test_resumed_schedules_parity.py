@@ -83,10 +83,10 @@ def straight(name: str) -> list[Any]:
 @pytest.mark.parametrize("cut", [1, 3, 6])
 def test_a_resumed_run_has_the_same_rates_and_momenta(name: str, cut: int, tmp_path: Path) -> None:
     seen: list[Any] = []
-    first = built(name, seen, Checkpoint(tmp_path, every=None))
+    first = built(name, seen, Checkpoint(tmp_path, every=None, weights=False))
     first.on(StepEnd, at=cut)(lambda event: event.run.stop())
     first.fit(resume="auto")
-    built(name, seen, Checkpoint(tmp_path, every=None)).fit(resume="auto")
+    built(name, seen, Checkpoint(tmp_path, every=None, weights=False)).fit(resume="auto")
     assert seen == straight(name)
 
 
@@ -104,11 +104,11 @@ def test_a_restarted_run_has_the_rates_and_momenta_of_the_first(name: str, epoch
 
 @each_schedule
 def test_a_run_restarted_after_it_was_resumed_has_those_of_the_first(name: str, tmp_path: Path) -> None:
-    first = built(name, [], Checkpoint(tmp_path, every=None))
+    first = built(name, [], Checkpoint(tmp_path, every=None, weights=False))
     first.on(StepEnd, at=4)(lambda event: event.run.stop())
     first.fit()
     seen: list[Any] = []
-    trainer = built(name, seen, Checkpoint(tmp_path, every=None))
+    trainer = built(name, seen, Checkpoint(tmp_path, every=None, weights=False))
     trainer.load_state_dict(first.state_dict())
     trainer.fit(restart=True)
     assert seen == straight(name)

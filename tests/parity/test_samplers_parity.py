@@ -36,7 +36,7 @@ def test_a_generator_in_the_data_resumes_where_it_stood(data: Callable[[], Any],
         def step(batch: Any) -> None:
             seen.append(np.asarray(batch[0]).tolist())
 
-        trainer = Trainer(step, data(), epochs=3, callbacks=[Checkpoint(folder)])
+        trainer = Trainer(step, data(), epochs=3, callbacks=[Checkpoint(folder, weights=False)])
         if stop is not None:
             trainer.on(StepEnd, at=stop)(lambda event: event.run.stop())
         trainer.fit(resume="auto")

@@ -18,7 +18,7 @@ def test_pytorchs_warm_restarts_resume_in_a_later_cycle(tmp_path: Path) -> None:
     def built(folder: Path) -> Trainer:
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
         schedule = LRSchedulerCallback(CosineAnnealingWarmRestarts(optimizer, 2, 2))
-        return Trainer(optimizer=optimizer, epochs=9, callbacks=[schedule, Checkpoint(folder)])
+        return Trainer(optimizer=optimizer, epochs=9, callbacks=[schedule, Checkpoint(folder, weights=False)])
 
     straight = built(tmp_path / "straight").fit(resume="auto")
     cut = built(tmp_path / "parts")
@@ -40,7 +40,7 @@ def test_pytorchs_warm_restarts_resume_in_a_later_cycle(tmp_path: Path) -> None:
 def test_changed_settings_of_pytorchs_schedulers_are_refused_by_name(one: Any, other: Any, tmp_path: Path) -> None:
     def built(make: Any, epochs: int) -> Trainer:
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
-        callbacks = [LRSchedulerCallback(make(optimizer)), Checkpoint(tmp_path)]
+        callbacks = [LRSchedulerCallback(make(optimizer)), Checkpoint(tmp_path, weights=False)]
         return Trainer(optimizer=optimizer, epochs=epochs, callbacks=callbacks)
 
     built(one, 2).fit(resume="auto")
@@ -57,7 +57,7 @@ def test_a_save_that_falls_due_while_gradients_accumulate_waits_for_the_update(t
     def step(batch: int) -> NoUpdate | float:
         return NoUpdate(1.0) if batch % 2 else 1.0
 
-    checkpoint = Checkpoint(tmp_path, every=3, interval="step", keep=None)
+    checkpoint = Checkpoint(tmp_path, every=3, interval="step", keep=None, weights=False)
     Trainer(step, [1, 2, 3, 4, 5, 6, 7, 8], callbacks=[checkpoint]).fit()
     steps = sorted({int(path.stem.rpartition("-")[2]) for path in tmp_path.iterdir()})
     assert steps == [4, 6, 8]

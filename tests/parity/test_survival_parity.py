@@ -52,7 +52,7 @@ trainer = Trainer(
     step=step, data=data, epochs=4, model=model, optimizer=optimizer, evaluate=evaluate,
     callbacks=[
         LRSchedulerCallback(torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=200), interval="step"),
-        EarlyStopping("accuracy", mode="max", restore_best=False),
+        EarlyStopping("val_accuracy", mode="max", restore_best=False),
         Checkpoint(directory, every=7, interval="step", keep=2),
     ],
 )

@@ -107,20 +107,20 @@ def test_no_batch_is_lost_or_taken_too_early(make: Callable[[Any], Any], steps_p
     at: list[list[int]] = []
     data = make([1, 2, 3, 4, 5])
     options: Any = {"steps_per_epoch": steps_per_epoch, "evaluate_every": "2 steps"}
-    Trainer(seen.append, data, evaluate=lambda: at.append(list(seen)), **options).fit()
+    Trainer(seen.append, data, evaluate=lambda: at.append(list(seen)) or {}, **options).fit()
     assert seen == [1, 2, 3, 4, 5][:steps_per_epoch]
     assert at == [[1, 2], [1, 2, 3, 4]]
     assert make is list or list(data) == [1, 2, 3, 4, 5][len(seen) :]
 
 
-def test_a_name_that_the_steps_use_is_recorded_with_val_before_it() -> None:
+def test_names_are_recorded_with_val_before_them() -> None:
     def step(batch: int) -> Any:
         return NoUpdate({"accuracy": 1.0}) if batch == 1 else 0.5
 
     history = Trainer(
-        step, [1, 2], evaluate=lambda: {"accuracy": 0.25, "loss": 2, "f1": 1}, evaluate_every="2 steps"
+        step, [1, 2], evaluate=lambda: {"accuracy": 0.25, "loss": 2, "val_f1": 1}, evaluate_every="2 steps"
     ).fit()
-    assert history.evaluations[0].metrics == {"val_accuracy": 0.25, "val_loss": 2.0, "f1": 1.0}
+    assert history.evaluations[0].metrics == {"val_accuracy": 0.25, "val_loss": 2.0, "val_f1": 1.0}
     assert history[0].metrics == {"accuracy": 1.0, "loss": 0.5}
 
 
@@ -229,7 +229,7 @@ def test_a_step_that_fails_just_after_an_evaluation_does_not_repeat_it() -> None
             fail("third step")
         return 0.5
 
-    trainer = Trainer(step, [1, 2, 3], evaluate=lambda: seen.append(1), evaluate_every="2 steps")
+    trainer = Trainer(step, [1, 2, 3], evaluate=lambda: seen.append(1) or {}, evaluate_every="2 steps")
     with pytest.raises(ValueError, match="in third step"):
         trainer.fit()
     assert trainer.fit()[0].steps == 3
@@ -313,7 +313,7 @@ def test_a_run_saved_around_an_evaluation_evaluates_once(event: type[Event], cou
 
 def test_a_run_killed_between_a_step_and_its_evaluation_goes_on_with_that(tmp_path: Path) -> None:
     def made() -> tuple[Trainer, list[int]]:
-        return trained(Checkpoint(tmp_path, every=3, interval="step"))
+        return trained(Checkpoint(tmp_path, every=3, interval="step", weights=False))
 
     killed, _ = made()
 
@@ -351,11 +351,13 @@ def test_early_stopping_counts_each_evaluation_once() -> None:
 
 def test_early_stopping_on_a_metric_of_the_steps_counts_epochs() -> None:
     trainer, _ = trained(EarlyStopping("loss", patience=2), every="1 step", epochs=9)
-    assert trainer.fit().reason == "loss has not improved for 2 epochs (best 1.25 in epoch 1)"
+    with pytest.warns(UserWarning, match="a callback follows 'loss', which is of the training steps"):
+        history = trainer.fit()
+    assert history.reason == "loss has not improved for 2 epochs (best 1.25 in epoch 1)"
 
 
 def test_the_best_evaluation_is_kept(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(tmp_path, every=None, keep=1, monitor="val_loss")
+    checkpoint = Checkpoint(tmp_path, every=None, keep=1, monitor="val_loss", weights=False)
     trainer, _ = trained(checkpoint, every="3 steps", epochs=3, values=[3.0, 1.0, 2.0, 1.5])
     trainer.fit()
     assert (checkpoint.best, checkpoint.best_epoch) == (1.0, 2)
@@ -370,13 +372,20 @@ def test_the_best_evaluation_is_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2])
 @pytest.mark.parametrize(
-    "make", [lambda path: EarlyStopping("val_los"), lambda path: Checkpoint(path, monitor="val_los")]
+    "make",
+    [
+        lambda path: EarlyStopping("val_los", mode="min"),
+        lambda path: Checkpoint(path, monitor="val_los", mode="min", weights=False),
+        lambda path: TerminateOnNaN("val_los"),
+    ],
 )
 def test_a_metric_that_does_not_exist_is_refused_by_the_first_evaluation(
     make: Callable[[Path], Callback], epochs: int, tmp_path: Path
 ) -> None:
     trainer, seen = trained(make(tmp_path), epochs=epochs)
-    with pytest.raises(ValueError, match="'monitor' must be one of the metrics, val_loss: 'val_los'"):
+    with pytest.raises(
+        ValueError, match="'monitor' must be one of the metrics, loss, val_loss: 'val_los'; did you mean 'val_loss'"
+    ):
         trainer.fit()
     assert seen == [3]
 
@@ -385,7 +394,7 @@ def test_so_it_is_where_the_steps_have_no_metrics_but_by_the_end_of_the_epoch() 
     trainer = Trainer(
         lambda batch: None, [1, 2], evaluate=lambda: 0.5, evaluate_every="1 step", callbacks=[TerminateOnNaN("los")]
     )
-    with pytest.raises(ValueError, match="'monitor' must be one of the metrics, none: 'los'"):
+    with pytest.raises(ValueError, match="'monitor' must be one of the metrics, val_loss: 'los'"):
         trainer.fit()
 
 

@@ -48,7 +48,7 @@ def test_the_state_of_a_trainer_without_arrays_is_plain_json() -> None:
 
 def test_a_run_that_a_callback_ended_is_over_when_it_is_resumed_unless_asked_otherwise(tmp_path: Path) -> None:
     def made() -> Trainer:
-        callbacks = [EarlyStopping("loss", patience=2), Checkpoint(tmp_path)]
+        callbacks = [EarlyStopping("loss", patience=2), Checkpoint(tmp_path, weights=False)]
         return Trainer(lambda batch: 1.0, [1], epochs=9, callbacks=callbacks)
 
     first = made().fit(resume="auto")
@@ -308,7 +308,7 @@ def test_a_request_is_not_served_when_the_fit_fails() -> None:
 
 
 def test_callbacks_can_be_pickled_and_copied_before_during_and_after(tmp_path: Path) -> None:
-    callbacks = [Checkpoint(tmp_path, background=True), EarlyStopping("loss")]
+    callbacks = [Checkpoint(tmp_path, background=True, weights=False), EarlyStopping("loss")]
     trainer = Trainer(lambda batch: 0.5, [1], epochs=3, callbacks=callbacks)
     copies: list[Any] = []
 

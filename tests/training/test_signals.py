@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lucid_train import Callback, EpochReport, EpochStart, FitEnd, FitError, FitStart, StepEnd, StepStart, Trainer
+from lucid_train import Callback, EpochReport, EpochStart, FitEnd, FitError, FitStart, StepEnd, StepStart, Trainer, nn
 from lucid_train.callbacks import Checkpoint
 from lucid_train.saving.checkpoint import Directory
 from lucid_train.training.signals import cleanup_at, signal_named
@@ -36,7 +36,7 @@ def sending(number: int, checkpoint: Checkpoint, received: list[Any], *, at: int
         received.append(batch)
         return 0.5
 
-    trainer = Trainer(step, range(1, 11), epochs=2, callbacks=[checkpoint])
+    trainer = Trainer(step, range(1, 11), epochs=2, model=nn.Linear(1, 1, rng=0), callbacks=[checkpoint])
     trainer.on(FitError)(lambda event: received.append(type(event.error)))
     trainer.on(FitEnd)(lambda event: received.append((event.status, event.reason)))
     return trainer
@@ -169,7 +169,7 @@ def step(batch):
     print(batch, flush=True)
     time.sleep(0.05)
 
-Trainer(step, range(1000), callbacks=[Checkpoint(sys.argv[1])]).fit(resume="auto")
+Trainer(step, range(1000), callbacks=[Checkpoint(sys.argv[1], weights=False)]).fit(resume="auto")
 """
 
 
@@ -201,7 +201,7 @@ def test_in_any_order_of_callbacks_the_run_is_saved_and_the_terminal_restored(
 ) -> None:
     made = {
         "RichLogger": "RichLogger()",
-        "Checkpoint": f"Checkpoint({str(tmp_path / 'run')!r})",
+        "Checkpoint": f"Checkpoint({str(tmp_path / 'run')!r}, weights=False)",
         "EventLog": f"EventLog({str(tmp_path / 'log')!r})",
     }
     terminal = Terminal(
@@ -237,7 +237,7 @@ from lucid_train.callbacks import Checkpoint
 def step(number):
     number == 3 and print("going")
     time.sleep(0.05 if number < 3 else 60)
-Trainer(step, [1, 2, 3], callbacks=[RichLogger(), Checkpoint({str(tmp_path)!r})]).fit()
+Trainer(step, [1, 2, 3], callbacks=[RichLogger(), Checkpoint({str(tmp_path)!r}, weights=False)]).fit()
 """
     )
     terminal.until(has("going", "steps/s"))
@@ -303,7 +303,7 @@ def test_a_handler_set_between_two_callbacks_decides_and_may_call_the_one_before
         signal.signal(signal.SIGTERM, handler)
 
     with cleanup_at("SIGTERM", lambda: calls.append("cleanup")):
-        trainer = sending(signal.SIGTERM, Checkpoint(tmp_path), [])
+        trainer = sending(signal.SIGTERM, Checkpoint(tmp_path, weights=False), [])
         trainer = Trainer(trainer.step, trainer.data, callbacks=[At(FitStart, set_handler), *trainer.callbacks])
         with pytest.raises(SystemExit, match="143"):
             trainer.fit()
@@ -313,7 +313,7 @@ def test_a_handler_set_between_two_callbacks_decides_and_may_call_the_one_before
 
 
 def test_two_checkpoints_are_both_written(tmp_path: Path) -> None:
-    checkpoints = [Checkpoint(tmp_path / name) for name in ("one", "two")]
+    checkpoints = [Checkpoint(tmp_path / name, weights=False) for name in ("one", "two")]
     trainer = sending(signal.SIGINT, checkpoints[0], [])
     with pytest.raises(KeyboardInterrupt):
         Trainer(trainer.step, trainer.data, callbacks=checkpoints).fit()
@@ -336,7 +336,9 @@ def test_the_handlers_of_a_fit_within_a_step_are_those_of_the_fit_around_it(tmp_
         Trainer(epochs=1, callbacks=[Checkpoint(tmp_path / str(batch)), At(EpochStart, look)]).fit()
 
     before = signal.getsignal(signal.SIGTERM)
-    Trainer(step, [1, 2], callbacks=[Checkpoint(tmp_path / "outer"), At(StepStart, look), At(StepEnd, look)]).fit()
+    Trainer(
+        step, [1, 2], callbacks=[Checkpoint(tmp_path / "outer", weights=False), At(StepStart, look), At(StepEnd, look)]
+    ).fit()
     assert len(found) == 6
     assert len(set(map(id, found))) == 1
     assert found[0] is not before
@@ -357,7 +359,7 @@ def test_a_forked_child_neither_saves_nor_interrupts_anything(tmp_path: Path, nu
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     with cleanup_at("SIGTERM", lambda: os._exit(99)):
-        checkpoint = Checkpoint(tmp_path, signals=["SIGINT", "SIGTERM", "SIGUSR1"])
+        checkpoint = Checkpoint(tmp_path, signals=["SIGINT", "SIGTERM", "SIGUSR1"], weights=False)
         assert Trainer(step, [1], callbacks=[checkpoint]).fit().status == "completed"
     assert codes == [code]
 
@@ -373,7 +375,7 @@ def test_a_fit_in_a_forked_child_is_interrupted_like_any_other(tmp_path: Path) -
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
 
-    assert Trainer(step, [1], callbacks=[Checkpoint(tmp_path / "parent")]).fit().status == "completed"
+    assert Trainer(step, [1], callbacks=[Checkpoint(tmp_path / "parent", weights=False)]).fit().status == "completed"
     assert saved_step(tmp_path / "child") == 3
 
 

@@ -41,11 +41,12 @@ def step(batch):
 def evaluate():
     return {"accuracy": float((model(test_images).argmax(axis=1) == test_labels).mean())}
 
-checkpoint = Checkpoint(directory, every=7, interval="step", keep=2, monitor="accuracy", mode="max")
+checkpoint = Checkpoint(directory, every=7, interval="step", keep=2, monitor="val_accuracy", mode="max")
 schedule = CosineAnnealingLRCallback(T_max=150, interval="step")
 trainer = Trainer(
     step=step, data=batches(images, labels, batch_size=20), epochs=5, model=model, optimizer=optimizer,
-    evaluate=evaluate, extras={"noise": noise}, callbacks=[checkpoint, EarlyStopping("accuracy", mode="max"), schedule],
+    evaluate=evaluate, extras={"noise": noise},
+    callbacks=[checkpoint, EarlyStopping("val_accuracy", mode="max"), schedule],
 )
 print("ready", flush=True)
 trainer.fit(resume="auto")

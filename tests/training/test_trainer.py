@@ -208,8 +208,8 @@ def test_a_callback_copied_in_mid_fit_trains_elsewhere_and_the_first_goes_on() -
     ("found", "metrics"),
     [
         (0.5, {"loss": 1.0, "val_loss": 0.5}),
-        (None, {"loss": 1.0}),
-        ({"loss": 0.5, "accuracy": 1}, {"loss": 1.0, "val_loss": 0.5, "accuracy": 1.0}),
+        ({}, {"loss": 1.0}),
+        ({"loss": 0.5, "accuracy": 1}, {"loss": 1.0, "val_loss": 0.5, "val_accuracy": 1.0}),
         ({"val_loss": 0.5}, {"loss": 1.0, "val_loss": 0.5}),
     ],
 )
@@ -229,6 +229,39 @@ def test_what_evaluate_finds_stands_beside_the_metrics_of_the_steps(found: Any, 
 def test_two_metrics_of_one_name_are_refused(steps: Any, found: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"'evaluate' {message}"):
         Trainer(lambda batch: steps, [1], evaluate=lambda: found).fit()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "found", "metrics"),
+    [
+        ("test_", {"loss": 2, "test_f1": 3, "val_f1": 4}, {"test_loss": 2.0, "test_f1": 3.0, "test_val_f1": 4.0}),
+        ("test_", 2, {"test_loss": 2.0}),
+        ("", {"f1": 2, "val_loss": 3}, {"f1": 2.0, "val_loss": 3.0}),
+    ],
+)
+def test_what_evaluate_finds_has_the_prefix_that_the_user_chose(
+    prefix: str, found: Any, metrics: dict[str, float]
+) -> None:
+    history = Trainer(lambda batch: 1.0, [1], evaluate=lambda: found, evaluate_prefix=prefix).fit()
+    assert history[0].metrics == {"loss": 1.0, **metrics}
+
+
+@pytest.mark.parametrize("found", [2, {"loss": 2}])
+def test_without_a_prefix_a_name_of_the_steps_is_refused(found: Any) -> None:
+    with pytest.raises(ValueError, match="'evaluate' must not return 'loss': another metric has the name 'loss'"):
+        Trainer(lambda batch: 1.0, [1], evaluate=lambda: found, evaluate_prefix="").fit()
+
+
+@pytest.mark.parametrize("every", [1, "1 step"])
+def test_an_evaluate_that_returns_nothing_is_an_error(every: Any) -> None:
+    rule = "'evaluate' must return a number or a mapping of metrics, {} where it has none: None"
+    with pytest.raises(TypeError, match=rule):
+        Trainer(lambda batch: 1.0, [1], evaluate=lambda: None, evaluate_every=every).fit()
+
+
+def test_a_prefix_that_is_no_string_is_refused() -> None:
+    with pytest.raises(TypeError, match="'evaluate_prefix' must be a string, '' for none: None"):
+        Trainer(evaluate_prefix=None)  # type: ignore[arg-type]  # refused
 
 
 def test_evaluation_takes_place_in_every_nth_epoch() -> None:

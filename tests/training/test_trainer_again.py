@@ -66,7 +66,7 @@ class Training:
             self.optimizer.step()
             return float(value)
 
-        self.callbacks = [SCHEDULES[schedule](interval), EarlyStopping("loss", patience=50), Sum(), StopAt(stops)]
+        self.callbacks = [SCHEDULES[schedule](interval), EarlyStopping("val_loss", patience=50), Sum(), StopAt(stops)]
         self.trainer = Trainer(
             step,
             batches(data, batch_size=2, seed=3),

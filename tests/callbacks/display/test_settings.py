@@ -37,12 +37,12 @@ class Judging(Callback):
     [
         ({}, [], ["1", "2"]),
         ({"monitor": "acc", "mode": "max"}, [], ["1", "3"]),
-        ({"monitor": "acc"}, [], ["1", "2"]),
+        ({"monitor": "acc", "mode": "min"}, [], ["1", "2"]),
         ({}, [EarlyStopping("acc", mode="max")], ["1", "3"]),
         ({}, [EarlyStopping("loss", min_delta=0.3)], ["1"]),
         ({}, [Judging(), EarlyStopping("loss")], ["1", "3"]),
         ({"monitor": "loss"}, [Judging()], ["1", "2"]),
-        ({"monitor": "unknown"}, [], []),
+        ({"monitor": "unknown", "mode": "min"}, [], []),
     ],
 )
 def test_the_best_value_is_marked(settings: dict[str, Any], others: list[Callback], expected: list[str]) -> None:
@@ -54,6 +54,19 @@ def test_the_best_value_is_marked(settings: dict[str, Any], others: list[Callbac
     assert [line.split()[1].removesuffix("/4") for line in marked] == expected
     if not expected:
         assert "best unknown: unknown is not among the metrics, loss, acc" in shown(console)
+
+
+def test_the_header_says_what_is_better_for_whom() -> None:
+    console = pipe()
+    train(
+        RichLogger(console),
+        EarlyStopping("loss"),
+        EarlyStopping("acc", mode="max"),
+        step=lambda _: {"loss": 1, "acc": 1},
+    )
+    header = shown(console).splitlines()[0]
+    judges = "EarlyStopping on loss, lower is better  EarlyStopping on acc, higher is better"
+    assert f"monitor {judges}  callbacks" in header
 
 
 def test_a_heartbeat_comes_in_long_epochs_only() -> None:
@@ -144,6 +157,7 @@ def test_a_recording_has_the_rows_and_the_summary_once(force_terminal: bool | No
         ({"theme": {"a": "red"}}, TypeError, "'theme' must be a rich.theme.Theme"),
         ({"log": 3}, TypeError, "'log' must be a logging.Logger or a str: 3"),
         ({"monitor": ""}, TypeError, "'monitor' must be the name of a metric: ''"),
+        ({"monitor": "f1"}, ValueError, "'mode' must be given, as 'f1' does not end in loss or accuracy"),
         ({"mode": "best"}, ValueError, "'mode' must be one of 'min', 'max': 'best'"),
         ({"bars": 1}, TypeError, "'bars' must be True or False: 1"),
         ({"refresh_per_second": 11}, ValueError, "'refresh_per_second' must be > 0 and <= 10: 11"),
