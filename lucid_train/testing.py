@@ -238,7 +238,8 @@ def _trained(
 
 def _redirect(trainer: Trainer, folder: Path, console: Console) -> None:
     """Let callbacks write their files to a folder, and the display to a console; add those that are missing."""
-    added = Checkpoint(folder / "checkpoints", every=None), EventLog(folder / "log"), RichLogger()
+    # A run that would lose its weights goes on with others, which is noticed here.
+    added = Checkpoint(folder / "checkpoint", every=None, weights=False), EventLog(folder / "log"), RichLogger()
     callbacks = list(trainer.callbacks)
     callbacks += [each for each in added if all(type(each) is not type(one) for one in callbacks)]
     for index, callback in enumerate(callbacks):

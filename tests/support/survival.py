@@ -135,7 +135,7 @@ def train(
         if isinstance(own, Checkpoint):
             own.directory = folder / "checkpoints"
     if not any(isinstance(each, Checkpoint) for each in callbacks):
-        callbacks.append(Checkpoint(folder / "checkpoints", **checkpoint))
+        callbacks.append(Checkpoint(folder / "checkpoints", weights=False, **checkpoint))
     log = EventLog(folder / "log", step_every=1, heartbeat=0.005)
     logger = RichLogger(Console(file=StringIO(), force_terminal=True, width=80))
     trainer.callbacks = (logger, *callbacks, log, CSVLogger(folder / "table"))
