@@ -31,7 +31,7 @@ def after_seeding(loaders: dict[str, Data]) -> Any:
 
         return build
 
-    return pytest.mark.parametrize("data", map(seeding, loaders.values()), ids=loaders)
+    return pytest.mark.parametrize("data", [seeding(make) for make in loaders.values()], ids=loaders)
 
 
 def by_batches(rows: Any) -> Any:
