@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ def after_seeding(loaders: dict[str, Data]) -> Any:
     def seeding(make: Data) -> Data:
         def build(rows: Any) -> Any:
             torch.manual_seed(0)
-            return make(rows)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # what torchdata's says of PyTorch
+                return make(rows)
 
         return build
 
