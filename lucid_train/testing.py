@@ -25,7 +25,8 @@ from typing import Any
 
 from lucid_train.description import class_labels
 from lucid_train.events import EpochReport, StepEnd
-from lucid_train.saving.checkpoint.format import read_checkpoint, write_checkpoint
+from lucid_train.saving.checkpoint.directory import read_checkpoint
+from lucid_train.saving.checkpoint.format import write_checkpoint
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.random_state import RandomState
 from lucid_train.training.trainer import Trainer
