@@ -291,6 +291,6 @@ class Survival:
         """Return what a process that ended in good order has done and not saved."""
         log = folder / "log"
         done = [fields["step"] for name, (fields, _) in events(log) if name == "StepEnd"] if log.exists() else []
-        state = Directory(folder / "checkpoints").newest()
-        saved = 0 if state is None else state["progress"]["step"]
+        loaded = Directory(folder / "checkpoints").last()
+        saved = 0 if loaded is None else loaded.state["progress"]["step"]
         return None if saved == max(done, default=0) else f"step {max(done)} is done, and saved up to {saved}"
