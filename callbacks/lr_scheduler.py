@@ -140,15 +140,8 @@ class _ScheduleCallback(Callback):
 
     def on_fit_end(self, event: FitEnd) -> None:
         """Warn of a schedule that the steps would have brought to its end, had all of them performed an update."""
-        scheduler = self.scheduler
-        if event.status != "completed" or not isinstance(scheduler, LRScheduler) or scheduler.follows_metric:
-            return
-        schedules = [
-            each for every in scheduler.schedules.values() for each in (every if isinstance(every, tuple) else (every,))
-        ]
-        ends, done = [each.ends_at for each in schedules], scheduler.last_epoch
-        end = max((each for each in ends if each is not None), default=0)
-        if done < end <= max(self._updates, event.run.step):
+        end, done = _end(self.scheduler), getattr(self.scheduler, "last_epoch", None)
+        if event.status == "completed" and done is not None and done < end <= max(self._updates, event.run.step):
             warnings.warn(
                 f"{self!r} never reaches its end: {end} updates were planned and {done} were performed; make it "
                 f"{done} long, with LRSchedulerCallback(..., length={done}) where it is as long as the run",
@@ -461,6 +454,16 @@ def _changed(saved: Any, held: Any) -> Any:
     """Return the number that is held, if it is another one than that which was saved, else what was saved."""
     are_numbers = hasattr(saved, "__float__") and hasattr(held, "__float__")
     return float(held) if are_numbers and saved != held else saved
+
+
+def _end(scheduler: Any) -> int:
+    """Return the time at which the schedule of a scheduler, ours or PyTorch's, has come to its end; 0 if it goes on."""
+    if not isinstance(scheduler, LRScheduler):
+        found = [getattr(scheduler, name, None) for name in ("total_steps", "T_max", "total_iters")]
+        return max((end for end in found if type(end) is int), default=0)
+    schedules = [] if scheduler.follows_metric else scheduler.schedules.values()
+    ends = [each.ends_at for some in schedules for each in (some if isinstance(some, tuple) else (some,))]
+    return max((end for end in ends if end is not None), default=0)
 
 
 def _is_steppable(value: Any) -> bool:

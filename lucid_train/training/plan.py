@@ -200,10 +200,8 @@ def _pace(scheduled: Scheduled, run: Run, updates: int | None) -> _Pace | None:
     if updates is not None:
         share, note = Fraction(updates, steps), f"with {updates} updates in each epoch"
     elif run.step:
-        share, note = (
-            Fraction(run.updates, run.step),
-            f"as {run.updates} of the {run.step} steps done performed an update",
-        )
+        done = run._progress.updates
+        share, note = Fraction(done, run.step), f"as {done} of the {run.step} steps done performed an update"
     elif 0 < length < total:
         every = total // length
         share = Fraction(1, every) if total // every == length else Fraction(length, total)

@@ -103,11 +103,6 @@ class Run:
         return self._progress.step
 
     @property
-    def updates(self) -> int:
-        """The steps done that performed an update, up to the latest safe point."""
-        return self._progress.updates
-
-    @property
     def epoch_step(self) -> int:
         """Steps done in the current epoch."""
         return self._progress.epoch_step
