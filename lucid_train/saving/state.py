@@ -377,17 +377,19 @@ def _optimizer_state(optimizer: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that is filled in place as a number."""
+    """Return a number of a library as Python's, but for numpy's scalars, which can be saved as they are."""
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
-    return float(value) if _is_filled(value) else value
+    if isinstance(value, np.generic):
+        return value
+    return float(value) if _is_filled(value) else value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _is_plain(value: Any) -> bool:
     """Return whether an option is a value that can be saved: parameters, functions and the like are not."""
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
+    return value is None or isinstance(value, (bool, int, float, str, np.generic))
 
 
 def _merged(here: Options, there: Options, accepted: Iterable[str]) -> Options:

@@ -310,8 +310,21 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "a rate that is an array": lambda: sgd(np.array(0.1)),
     "nothing but groups": lambda: Bare(0.1, 0.2, momentum=0.9, weight_decay=0.5, name="all", f=len),
     "groups with arrays": lambda: Bare(np.array(0.1), momentum=np.array(0.9), weight_decay=0.5),
+    "numpy's numbers": lambda: Bare(
+        np.float32(0.5), momentum=np.float64(0.9), weight_decay=np.float32(0.3), k=np.int64(3)
+    ),
+    "a rate that is an array of its own kind": lambda: Bare(Immutable(0.1), momentum=0.9, weight_decay=0.5),
     "a rate like a tensor": lambda: Bare(Scalar(0.1), momentum=0.9, weight_decay=0.5),
 }
+
+
+class Immutable(float):
+    """A number as JAX's are: with dimensions, of which it has none, and not filled in place."""
+
+    ndim = 0
+
+    def item(self) -> float:
+        return float(self)
 
 
 def ScheduleOf(optimizer: Any) -> Any:  # noqa: N802  # it stands for a class
