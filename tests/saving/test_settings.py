@@ -150,6 +150,32 @@ def test_optimizers_among_the_extras_are_compared_too() -> None:
     assert accepting.extras["critic"].param_groups[0]["lr"] == 0.2
 
 
+def test_optimizers_among_the_extras_are_saved_once_and_their_schedules_follow_what_is_accepted() -> None:
+    def made(lr: float) -> Trainer:
+        one, other = sgd(0.1), sgd(lr)
+        callbacks = [ExponentialLRCallback(0.5, optimizer=each) for each in (one, other)]
+
+        def step(batch: float) -> None:
+            one.step()
+            other.step()
+
+        return Trainer(step, [1.0], epochs=4, extras={"one": one, "other": other}, callbacks=callbacks)
+
+    straight = made(0.1)
+    straight.fit()
+    state = state_at(made(0.1), 2)
+    assert state["optimizer"] is None
+    resumed, changed = made(0.1), made(0.2)
+    resumed.load_state_dict(state)
+    resumed.fit()
+    assert diff_states(resumed.state_dict(), straight.state_dict()) == []
+    with pytest.raises(ValueError, match=r"accept=\['extras\.other\.lr'\]"):
+        changed.load_state_dict(state)
+    changed.load_state_dict(state, accept="extras.other.lr")
+    changed.fit()
+    assert [each.param_groups[0]["lr"] for each in changed.extras.values()] == [0.1 / 16, 0.2 / 16]
+
+
 def test_an_optimizer_that_a_callback_brings_is_compared_before_anything_is_loaded() -> None:
     def made(lr: float) -> Trainer:
         optimizer = sgd(lr)
