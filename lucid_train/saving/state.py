@@ -91,8 +91,14 @@ class Participants:
 
     def optimizers(self) -> dict[str, Any]:
         """Return the optimizers by name, those among the extras included."""
+        own = {} if self._own_optimizer is None else {"optimizer": self.optimizer}
         extras = {f"extras.{name}": each for name, each in self.extras.items() if hasattr(each, "param_groups")}
-        return extras if self.optimizer is None else {"optimizer": self.optimizer, **extras}
+        return {**own, **extras}
+
+    @property
+    def _own_optimizer(self) -> Any:
+        """The run's optimizer, or None if it is one of the extras, which a callback schedules."""
+        return None if any(self.optimizer is each for each in self.extras.values()) else self.optimizer
 
     def options(self) -> dict[str, Options]:
         """Return the options that all optimizers have now."""
@@ -110,7 +116,7 @@ class Participants:
             setup=self.setup(optimizers),
             progress=progress,
             model=_state_of("model", self.model),
-            optimizer=_optimizer_state(self.optimizer),
+            optimizer=_optimizer_state(self._own_optimizer),
             callbacks={label: attributed(f"{label}.state_dict", each.state_dict) for label, each in self._labelled()},
             data=self.data.state_dict(),
             random=self.random.read(),
@@ -159,7 +165,10 @@ class Participants:
                 f"scheduler to LRSchedulerCallback, which follows"
             )
         check_entries("the state of the extras", read.extras, extras)
-        for name, value, held in (("model", self.model, read.model), ("optimizer", self.optimizer, read.optimizer)):
+        for name, value, held in (
+            ("model", self.model, read.model),
+            ("optimizer", self._own_optimizer, read.optimizer),
+        ):
             if value is not None and held is None:
                 raise ValueError(f"'{name}' must be None as in the checkpoint, which has no state of one: {value!r}")
         for label, callback in self._labelled():
@@ -378,17 +387,19 @@ def _optimizer_state(optimizer: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that is filled in place as a number."""
+    """Return a number of a library as Python's, but for numpy's scalars, which can be saved as they are."""
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
-    return float(value) if _is_filled(value) else value
+    if isinstance(value, np.generic):
+        return value
+    return float(value) if _is_filled(value) else value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _is_plain(value: Any) -> bool:
     """Return whether an option is a value that can be saved: parameters, functions and the like are not."""
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
+    return value is None or isinstance(value, (bool, int, float, str, np.generic))
 
 
 def _merged(here: Options, there: Options, accepted: Iterable[str]) -> Options:
