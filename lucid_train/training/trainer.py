@@ -265,7 +265,7 @@ class Trainer:
                 raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
             if (found := find_checkpoint(resume, self.callbacks)) is not None:
                 self._restore(found.state, [*_names(accept), *(() if epochs is None else ("epochs",))], goal)
-                self._run.source = found.file, found.segment
+                self._run.source = found.file, found.recorded
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
         if restart:
