@@ -248,7 +248,7 @@ class Trainer:
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
                 is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run;
-                "history" goes on from a checkpoint whose history is lost, without it.
+                "history", which "all" does not include, goes on from a checkpoint whose history is lost, without it.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.

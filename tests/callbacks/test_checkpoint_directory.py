@@ -567,6 +567,8 @@ def test_a_lone_checkpoint_is_resumed_without_its_history_if_that_is_accepted(tm
     message = r"history is not beside the checkpoint, in 'history-000001.jsonl'; .*accept=\['history'\]"
     with pytest.raises(ValueError, match=message):
         resumed.fit(resume=file)
+    with pytest.raises(ValueError, match="history is not beside the checkpoint"):
+        resumed.fit(6, resume=file, accept="all")
     history = resumed.fit(6, resume=file, accept="history")
     assert history[:3] == [EpochRecord(epoch=epoch) for epoch in (1, 2, 3)]
     assert [record.metrics["val_loss"] for record in history[3:]] == LOSSES[3:]
