@@ -25,6 +25,7 @@ from lucid_train.history import EpochRecord, History
 from lucid_train.validation import check_entries, whole_number
 
 NAME = re.compile(r"history-([0-9]{6,})\.jsonl")
+_CHUNK = 1 << 20
 
 
 @frozen
@@ -172,9 +173,14 @@ def find_segment(reference: dict[str, Any], folder: Path) -> tuple[Segment, byte
 
 
 def _content(path: Path, size: int) -> bytes:
+    chunks: list[bytes] = []
     with open(open_regular(path, os.O_RDONLY), "rb") as file:
-        # No more than there is, whatever the checkpoint says.
-        return file.read(min(size, os.fstat(file.fileno()).st_size))
+        while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+            if b"\0" in chunk:  # a file with holes may claim any size, and JSON has no such byte
+                break
+            chunks.append(chunk)
+            size -= len(chunk)
+    return b"".join(chunks)
 
 
 def _unpacked(lines: Iterable[Any]) -> dict[str, Any]:

@@ -179,6 +179,15 @@ def test_a_reference_that_is_not_of_the_file_is_refused(tmp_path: Path, changes:
         read_history(reference, tmp_path)
 
 
+def test_a_file_with_holes_is_refused_without_reading_them(tmp_path: Path) -> None:
+    path = tmp_path / "history-000001.jsonl"
+    reference = written(path, epochs(1)).reference
+    os.truncate(path, 1 << 40)
+    assert read_history(reference, tmp_path) == epochs(1).state_dict()
+    with pytest.raises(ValueError, match="is shorter than it was, or was changed"):
+        read_history({**reference, "bytes": 1 << 40}, tmp_path)
+
+
 LINES = [
     "1",
     '"step"',
