@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -19,7 +20,7 @@ from lucid_train.group import check_alone
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.saving.checkpoint.directory import LOCK, Directory
 from lucid_train.saving.checkpoint.format import write_flat
-from lucid_train.saving.checkpoint.segment import Segment
+from lucid_train.saving.checkpoint.segment import Segment, find_segment
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.checkpoint.writer import Writer
 from lucid_train.saving.lock import Lock
@@ -258,8 +259,10 @@ class Checkpoint(Callback):
             place = other.checkpoints()
             if other is not self and place is not None and Path(place).resolve() == self.directory.resolve():
                 raise ValueError(f"'callbacks' must keep checkpoints in directories of their own: {self.directory}")
+        recorded = None
         if run is not last:
-            self.last_file, self._segment = run.source or (None, None)
+            self.last_file, recorded = run.source or (None, None)
+            self._segment = None
             self._saved = _position(run) if run.resumed else self._saved
         self._lock = Lock(self.directory / LOCK)
         directory = self._claimed()
@@ -269,6 +272,10 @@ class Checkpoint(Callback):
                 f"else pass another directory: {self.directory}"
             )
         directory.sweep()
+        if self.last_file is not None and recorded is not None:
+            with suppress(ValueError, OSError):  # it has changed since it was read: a new one begins
+                found = find_segment(recorded, self.directory)
+                self._segment = None if found is None else found[0]
         if self.last_file is not None:
             try:
                 directory.tidy(

@@ -144,13 +144,14 @@ class Participants:
         states = {"optimizer": read.optimizer, **{f"extras.{name}": each for name, each in read.extras.items()}}
         here, current = self.setup(optimizers, resumed=True), {name: groups_in(each) for name, each in states.items()}
         differing = differences(here, read.setup, current)
-        if "segment" in (recorded := state["progress"]["history"]):
-            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r:.80}"
         refused = {name: sentence for name, sentence in differing.items() if not is_accepted(name, accept)}
         # What belongs to another one that is refused goes without saying.
         refused = {
             name: sentence for name, sentence in refused.items() if not is_accepted(name, refused.keys() - {name})
         }
+        # Not by "all": it is lost.
+        if "segment" in (recorded := state["progress"]["history"]) and "history" not in accept:
+            refused["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r:.80}"
         if refused:
             raise ValueError(
                 f"the checkpoint is of another set-up: {'; '.join(refused.values())}; "

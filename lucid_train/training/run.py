@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import define, field
 
@@ -18,9 +18,6 @@ from lucid_train.monitor import Monitor
 from lucid_train.optims.param_groups import read_rates
 from lucid_train.progress import Progress
 from lucid_train.training.dispatch import Dispatcher
-
-if TYPE_CHECKING:
-    from lucid_train.saving.checkpoint.segment import Segment
 
 
 @define(eq=False)
@@ -71,7 +68,7 @@ class Run:
         resumed: Whether the run goes on from a checkpoint.
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
         unsaved: The first callback that schedules an optimizer which is not part of the run's state, by its label.
-        source: The checkpoint that it goes on from, if `fit` has read it: the file, and the history beside it.
+        source: The checkpoint that it goes on from, if `fit` has read it: the file, and where its history is.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -86,7 +83,7 @@ class Run:
     resumed: bool = field(default=False, repr=False)
     trains: bool = field(default=False, repr=False)
     unsaved: str | None = field(default=None, init=False, repr=False)
-    source: tuple[Path, Segment | None] | None = field(default=None, init=False, repr=False)
+    source: tuple[Path, dict[str, Any] | None] | None = field(default=None, init=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)

@@ -250,8 +250,8 @@ class Trainer:
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
                 is here counts. More epochs than before are no difference, and `epochs` is accepted if given here.
-                "stopped" goes on where a callback ended the run, "history" from a checkpoint whose history is lost,
-                without it, and "data" with data that gives other batches than before.
+                "stopped" goes on where a callback ended the run, "data" with data that gives other batches than before,
+                and "history", which "all" does not include, from a checkpoint whose history is lost, without it.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
@@ -269,7 +269,7 @@ class Trainer:
                 raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
             if (found := find_checkpoint(resume, self.callbacks)) is not None:
                 self._restore(found.state, [*_names(accept), *(() if epochs is None else ("epochs",))], goal)
-                self._run.source = found.file, found.segment
+                self._run.source = found.file, found.recorded
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
         if restart:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -565,6 +567,8 @@ def test_a_lone_checkpoint_is_resumed_without_its_history_if_that_is_accepted(tm
     message = r"history is not beside the checkpoint, in 'history-000001.jsonl'; .*accept=\['history'\]"
     with pytest.raises(ValueError, match=message):
         resumed.fit(resume=file)
+    with pytest.raises(ValueError, match="history is not beside the checkpoint"):
+        resumed.fit(6, resume=file, accept="all")
     history = resumed.fit(6, resume=file, accept="history")
     assert history[:3] == [EpochRecord(epoch=epoch) for epoch in (1, 2, 3)]
     assert [record.metrics["val_loss"] for record in history[3:]] == LOSSES[3:]
@@ -582,6 +586,24 @@ def test_a_history_that_was_damaged_is_named_with_the_cure(tmp_path: Path) -> No
         trainer(Checkpoint(tmp_path)).fit(resume="auto", accept="epochs")
     segment.rename(tmp_path / "away")
     assert len(trainer(Checkpoint(tmp_path)).fit(6, resume="auto", accept="history")) == 6
+
+
+def copied_step(batch: object) -> float:
+    return 0.5
+
+
+def test_a_trainer_that_was_resumed_can_be_copied_and_goes_on(tmp_path: Path) -> None:
+    def made() -> Trainer:
+        return Trainer(copied_step, [1], callbacks=[Checkpoint(tmp_path, weights=False)])
+
+    made().fit(1)
+    resumed = made()
+    resumed.fit(2, resume="auto")
+    for copied in (copy.deepcopy(resumed), pickle.loads(pickle.dumps(resumed))):
+        goal = epochs_of(tmp_path)[-1] + 2
+        copied.fit(goal - 1, resume="auto")
+        copied.fit(goal)
+        assert read_checkpoint(tmp_path)["progress"]["history"]["epoch"] == list(range(1, goal + 1))
 
 
 def test_a_run_goes_on_in_the_history_of_the_checkpoint_that_it_was_resumed_from(tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ class Loaded:
     Args:
         file: The file.
         state: The state in it, with the history.
-        segment: Where the history is; None if the state has it itself, or if it is lost.
+        recorded: Where the history is, as the file has it; None if the state has it itself, or if it is lost.
     """
 
     file: Path
     state: Any
-    segment: Segment | None = None
+    recorded: dict[str, Any] | None = None
 
 
 def load(file: Path) -> Loaded:
@@ -57,8 +57,8 @@ def load(file: Path) -> Loaded:
         raise CheckpointError(f"{file} is not a usable checkpoint: {error}") from None
     if found is None:
         return Loaded(file, state)
-    segment, progress["history"] = found
-    return Loaded(file, state, segment)
+    progress["history"] = found
+    return Loaded(file, state, history)
 
 
 def read_checkpoint(path: str | os.PathLike[str], *, which: Literal["last", "best"] = "last") -> Any:
