@@ -14,7 +14,8 @@ from attrs import define, field
 from lucid_train.description import attributed
 from lucid_train.progress import DataPass, DrawnBatch, Progress
 from lucid_train.saving.fingerprint import fingerprint
-from lucid_train.saving.random_state import RandomState, changed, has_epoch, is_generator, replaced
+from lucid_train.saving.random_state import RandomState, changed, replaced
+from lucid_train.training.source import draws_at_random, generators, is_stateful, loader_of, set_epoch
 
 # Iterating these consumes no randomness.
 _FIXED = (list, tuple, range, str, type(None))
@@ -27,8 +28,6 @@ _CAUSES = (
 )
 # So many batches are drawn to find out whether what the data draws at random decides what comes later.
 _TRIAL = 200
-# So many samples of a stream are read to find out whether they are drawn at random.
-_SAMPLES = 8
 
 
 @define(eq=False)
@@ -72,71 +71,12 @@ class Feed:
     @property
     def is_stateful(self) -> bool:
         """Whether the data itself says where a pass stands and can go on from there."""
-        owner = getattr(self.data, "base_dataloader", self.data)  # accelerate's wrapper has the methods in any case
-        names = "state_dict", "load_state_dict"
-        return all(callable(getattr(owner, name, None)) for name in names) and self._order_is_in_its_state()
-
-    def _order_is_in_its_state(self) -> bool:
-        """Return whether the state of data that has one says in which order the samples come.
-
-        That of torchdata's StatefulDataLoader does not if its sampler has no state and draws the order at random.
-        """
-        owners = self._owners()
-        sampler, batches = owners.get("data.sampler"), owners.get("data.batch_sampler")
-        if type(batches).__module__.startswith("torch.") and not hasattr(sampler, "state_dict"):
-            sampler = owners["data.batch_sampler.sampler"]
-        elif batches is not None and not hasattr(batches, "state_dict") and not _is_torchdatas(batches):
-            sampler = batches
-        return (
-            sampler is None
-            or hasattr(sampler, "state_dict")
-            or has_epoch(sampler)
-            or _is_torchdatas(sampler)
-            or type(sampler).__name__ in ("SequentialSampler", "_InfiniteConstantSampler")
-        )
+        return is_stateful(self.data)
 
     @property
     def _is_iterator(self) -> bool:
         """Whether the data is its own iterator, so that a pass may go on through several epochs."""
         return isinstance(self.data, Iterator)
-
-    def _owners(self) -> dict[str, Any]:
-        """Return the objects that make the data what it is: those of a DataLoader, and the data sets in a data set."""
-        data, batches = self.data, getattr(self.data, "batch_sampler", None)
-        found = {"data": data, "data.sampler": getattr(data, "sampler", None), "data.batch_sampler": batches}
-        found["data.batch_sampler.sampler"] = getattr(batches, "sampler", None)
-        place, owner = "data.dataset", getattr(data, "dataset", None)
-        while owner is not None and not any(owner is other for other in found.values()):
-            found[place] = owner
-            place, owner = f"{place}.dataset", getattr(owner, "dataset", None)
-        return {place: owner for place, owner in found.items() if owner is not None}
-
-    def generators(self) -> dict[str, Any]:
-        """Return what the order of the data depends on.
-
-        These are the random generators that the data, or a DataLoader's sampler or data set, holds in an attribute, and
-        what of them has a `set_epoch`, as PyTorch's DistributedSampler has.
-        """
-        found: dict[str, Any] = {}
-        owners = self._owners()
-        for place, owner in owners.items():
-            if has_epoch(owner) and not any(owner is other for other in found.values()):
-                found[place] = owner
-        for place, owner in owners.items():
-            for name, held in getattr(owner, "__dict__", {}).items():
-                if is_generator(held) and not any(held is other for other in found.values()):
-                    found[f"{place}.{name}"] = held
-        return found
-
-    def set_epoch(self, epoch: int) -> None:
-        """Hand the number of the epoch, from 0, to what has a `set_epoch`: the loader, its samplers, its data set."""
-        done: list[Any] = []
-        for owner in self._owners().values():
-            if callable(getattr(owner, "set_epoch", None)) and not any(owner is other for other in done):
-                done.append(owner)
-                owner.set_epoch(epoch - 1)
-        if hasattr(self.data, "_num_iter_calls"):  # Lightning Fabric's loader calls its sampler's `set_epoch` with this
-            self.data._num_iter_calls = epoch - 1
 
     def check_epochs(self, count: int) -> None:
         """Refuse data that cannot serve so many epochs.
@@ -172,6 +112,7 @@ class Feed:
             except BaseException:
                 random.write(now)
                 raise
+            self._restore(random, now)
 
     def _state_before_pass(self) -> Any:
         if not self.is_stateful:
@@ -336,10 +277,19 @@ class Feed:
                     stacklevel=4,
                 )
         if progress.phase == "start":
-            self.set_epoch(progress.epoch)
+            set_epoch(self.data, progress.epoch)
+        self._restore(random, now)
+
+    def _restore(self, random: RandomState, now: dict[str, Any]) -> None:
+        """Restore all generators; those of data that has a state, and is no loader, are as that says."""
+        states = random.read()
+        left = generators(self.data) if self.is_stateful and loader_of(self.data) is None else {}
+        # From them such data may draw its order only with the next batch.
+        own = {f"own.{name}": states["own"][name] for name in left}
+        random.write(replaced(now, own))
 
     def _resume_pass(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
-        """Bring the data to where it stood; the generators are as they were `now` then."""
+        """Bring the data to where it stood when the generators stood as they do `now`; this changes them."""
         latest, done, inside = progress.latest_pass, progress.epoch_step, progress.phase in ("steps", "evaluation")
         if self.is_stateful:
             self._resume_from(state, progress, random, now)
@@ -355,18 +305,16 @@ class Feed:
                 self._repeat_first(latest, random)
             if not inside:
                 self.end_pass()
-            random.write(now)
 
     def _resume_from(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
         """Bring data that has a state to where that says."""
         latest, inside = progress.latest_pass, progress.phase in ("steps", "evaluation")
         if latest is not None:
-            self.set_epoch(latest.epoch)
+            set_epoch(self.data, latest.epoch)
         random.write(now)
-        if inside and latest is not None and latest.data is not None and self._draws(random):
+        if inside and latest is not None and latest.data is not None and draws_at_random(self.data, random):
             self._begin(latest, random)
             self._repeat(progress.epoch_step, latest, random)
-            random.write(now)
             return
         self._load(state, left=progress.pass_left)
         self._left = state if progress.pass_left else None
@@ -376,18 +324,6 @@ class Feed:
             if self.steps_per_epoch is not None and progress.epoch_step >= self.steps_per_epoch:
                 next(self._pass, None)  # what has not begun could be taken for a pass to come
                 self._pass = iter(())
-        if self._loader is not None:
-            random.write(now)
-        else:  # its own generators are as its state says, from which it may draw its order only with the next batch
-            states = random.read()
-            own = {name: each for name, each in changed(states, now).items() if name.startswith("own.data")}
-            random.write(replaced(now, own))
-
-    @property
-    def _loader(self) -> Any:
-        """PyTorch's DataLoader, if the data is one or wraps one; else None."""
-        loader = getattr(self.data, "_dataloader", self.data)  # Lightning Fabric's
-        return loader if hasattr(loader, "dataset") and hasattr(loader, "collate_fn") else None
 
     def _check_workers(self, progress: Progress, random: RandomState) -> None:
         """Refuse what workers cannot repeat.
@@ -397,48 +333,22 @@ class Feed:
                 generators cannot be saved, and the first pass is over.
         """
         latest, inside = progress.latest_pass, progress.phase in ("steps", "evaluation")
+        loader = loader_of(self.data)
         if latest is None or self.accepts_other:
             return
-        if getattr(self._loader, "num_workers", 0) > 1 and not getattr(self._loader, "in_order", True):
+        if getattr(loader, "num_workers", 0) > 1 and not getattr(loader, "in_order", True):
             raise ValueError(
                 "'data' must have in_order=True to be resumed: its workers give their batches in no fixed order; to go "
                 "on with another order, pass accept='data'"
             )
         if inside and latest.epoch == 1:
             return
-        if getattr(self._loader, "persistent_workers", False) and self._draws(random):
+        if getattr(loader, "persistent_workers", False) and draws_at_random(self.data, random):
             raise ValueError(
                 "'data' must not draw random numbers in persistent workers, whose generators cannot be saved, to be "
                 "resumed after its first pass; wrap the data set with lucid_train.data.seeded, or set "
                 "persistent_workers=False; to go on with other random numbers, pass accept='data'"
             )
-
-    def _draws(self, random: RandomState) -> bool:
-        """Return whether the samples of a DataLoader depend on generators that its own state lacks.
-
-        Some are read twice in this process, with the generators as before. Those in workers are others than these.
-        """
-        loader = self._loader
-        if loader is None:
-            return False
-        found, before = [], random.read()
-        try:
-            has_indices = type(loader.sampler).__name__ != "_InfiniteConstantSampler"
-            indices: Any = next(iter(loader.batch_sampler or loader.sampler)) if has_indices else None
-            before = random.read()
-            for _ in range(2):
-                random.write(before)
-                if not has_indices:
-                    samples = list(islice(deepcopy(loader.dataset), _SAMPLES))
-                elif loader.batch_sampler is None:
-                    samples = loader.dataset[indices]
-                else:
-                    samples = [loader.dataset[index] for index in indices]
-                is_single = loader.batch_sampler is None and not has_indices
-                found.append(fingerprint(samples if is_single else loader.collate_fn(samples)))
-        except Exception:  # what can be read in workers alone
-            return True
-        return found[0] != found[1] or (loader.num_workers > 0 and bool(changed(before, random.read())))
 
     def _load(self, state: Any, *, left: bool) -> None:
         """Load a state of the data; if it is of a pass that was left, the next pass is a new one."""
@@ -453,19 +363,19 @@ class Feed:
         """Begin a pass as it was begun before, with all generators as they were then."""
 
         def restore() -> None:
-            self.set_epoch(latest.epoch)
+            set_epoch(self.data, latest.epoch)
             if latest.random is not None:
                 random.write(latest.random)
 
         restore()
         if self.is_stateful:
             self._load(latest.data, left=latest.left)
-        elif getattr(self._loader, "persistent_workers", False):
+        elif getattr(loader := loader_of(self.data), "persistent_workers", False):
             # PyTorch draws a seed for the workers in the pass that starts them, and in no later one.
             if latest.epoch == 1:
-                self._loader._iterator = None
+                loader._iterator = None
             else:
-                self.set_epoch(1)  # workers copy their data set when they start
+                set_epoch(self.data, 1)  # workers copy their data set when they start
                 next(iter(self.data), None)
         restore()
         self._pass = self._iterate()
@@ -559,7 +469,3 @@ class Feed:
         batches = iter(self.data)
         # One that is written in Python may begin again whenever it is asked for an iterator.
         return chain(batches) if isinstance(type(batches).__iter__, FunctionType) else batches
-
-
-def _is_torchdatas(value: Any) -> bool:
-    return type(value).__module__.startswith("torchdata.")

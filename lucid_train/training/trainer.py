@@ -26,6 +26,7 @@ from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
 from lucid_train.training.fit import Fit
 from lucid_train.training.run import Run
+from lucid_train.training.source import generators, set_epoch
 from lucid_train.validation import checked, function, whole_number
 
 if TYPE_CHECKING:
@@ -348,7 +349,7 @@ class Trainer:
     @property
     def _random(self) -> RandomState:
         own = {name: each for name, each in self.extras.items() if is_generator(each)}
-        return RandomState({**self._feed.generators(), **own})
+        return RandomState({**generators(self.data), **own})
 
     def _participants(self, epochs: int) -> Participants:
         every = None if self.evaluate is None else self.evaluate_every
@@ -390,7 +391,7 @@ class Trainer:
         """Begin an epoch: callbacks may still decide what its pass over the data will be."""
         run, progress = self._run, self._progress
         progress.open_epoch()
-        self._feed.set_epoch(progress.epoch)
+        set_epoch(self.data, progress.epoch)
         self._feed.note_length(progress)
         run.emit(EpochStart(run, epoch=progress.epoch))
 
