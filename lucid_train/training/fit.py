@@ -142,6 +142,12 @@ class Fit(Control):
         self.given_up = True
         return True
 
+    def forgo_saving(self, why: str) -> None:
+        """Save this run no more, because it would not go on exactly, and let its reason say so."""
+        if self.can_be_saved():
+            self.run.reason = f"{self.run.reason}, and not saved: {why}"
+        self.can_be_saved = lambda: False
+
     def close(self, error: BaseException | None = None) -> BaseException | None:
         """Let callbacks receive the last events; return an exception of theirs if there has been none before."""
         self.conclude(error)
