@@ -191,7 +191,7 @@ class Feed:
         noted = [] if progress.latest_pass is None else progress.latest_pass.batches
         if len(noted) > 1 and not self.is_stateful:
             return any(batch.random for batch in noted)
-        in_workers = getattr(self._loader, "num_workers", 0) > 0
+        in_workers = getattr(loader_of(self.data), "num_workers", 0) > 0
         return not (in_workers or isinstance(self.data, _FIXED))
 
     def complete_pass(self, progress: Progress) -> None:

@@ -142,10 +142,10 @@ class Fit(Control):
         self.given_up = True
         return True
 
-    def forgo_saving(self, reason: str) -> None:
-        """Let the run be saved no more: it would not go on exactly."""
+    def forgo_saving(self, why: str) -> None:
+        """Save this run no more, because it would not go on exactly, and let its reason say so."""
         if self.can_be_saved():
-            self.run.reason = f"{self.run.reason}, and not saved: {reason}"
+            self.run.reason = f"{self.run.reason}, and not saved: {why}"
         self.can_be_saved = lambda: False
 
     def close(self, error: BaseException | None = None) -> BaseException | None:

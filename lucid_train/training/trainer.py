@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from lucid_train.callback import Callback, F, FunctionListener, Subscription, check_state_is_known
+from lucid_train.description import object_name
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import StepResult, detached, evaluation
@@ -497,7 +498,7 @@ class Trainer:
                 random.write(before)
         if fit.given_up:
             for callback in filter(_changes_with_evaluations, fit.run.callbacks):
-                fit.forgo_saving(f"{callback!r} may have changed the run for the evaluation")
+                fit.forgo_saving(f"{object_name(callback)} may have changed the run until EvaluateEnd")
         return output
 
     def _close(self, fit: Fit) -> None:

@@ -20,9 +20,8 @@ import torch
 from attrs import define
 from torch.utils.data import DataLoader, Dataset
 
-from lucid_train import Callback, EpochReport, EvaluateStart, Trainer
+from lucid_train import Callback, EpochReport, EvaluateStart, Trainer, read_checkpoint
 from lucid_train.callbacks import Checkpoint, RichLogger
-from lucid_train.saving.checkpoint import Directory
 
 MOMENTS = ("step", "fetch", "evaluation", "report")
 ORDERS = ("group", "workers first", "main first")
@@ -154,8 +153,7 @@ def result(row: dict[str, Any], expected: Any) -> Iterator[Any]:
             with suppress(RuntimeError):
                 time.sleep(LATER / 2)
                 signal.raise_signal(signal.SIGCHLD)
-        loaded = Directory(folder / "run").last()
-        yield None if loaded is None else len(done) - loaded.state["progress"]["step"]
+        yield len(done) - read_checkpoint(folder / "run")["progress"]["step"]
         gc.collect()
         made, model = trainer(row, folder / "run", send, [0] * 100)
         yield outcome(made, model, resume="auto") == expected

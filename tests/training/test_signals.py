@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from lucid_train import (
     Callback,
     EpochReport,
     EpochStart,
+    EvaluateStart,
     FitEnd,
     FitError,
     FitStart,
@@ -514,3 +516,129 @@ def test_a_checkpoint_that_is_due_at_the_last_step_is_written_before_the_evaluat
 
     Trainer(lambda batch: 0.5, [1, 2, 3], evaluate=evaluate, callbacks=[checkpoint]).fit()
     assert found == [3]
+
+
+def killed_worker(number: int, frame: FrameType | None) -> None:
+    raise RuntimeError("worker is killed")
+
+
+@pytest.fixture
+def loader_with_workers() -> Iterator[Any]:
+    """Yield what PyTorch installs: a handler that raises when a worker has been killed."""
+    before = signal.signal(signal.SIGCHLD, killed_worker)
+    yield killed_worker
+    assert signal.getsignal(signal.SIGCHLD) is killed_worker
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("loader_with_workers")
+def test_the_error_of_a_killed_worker_lets_the_step_finish_and_is_that_of_the_data(tmp_path: Path) -> None:
+    steps: list[str] = []
+
+    def step(batch: int) -> float:
+        if batch == 2:
+            os.kill(os.getpid(), signal.SIGCHLD)
+        steps.append(f"finished {batch}")
+        return 0.5
+
+    trainer = Trainer(step, [1, 2, 3], callbacks=[Checkpoint(tmp_path, every=None, weights=False)])
+    with pytest.raises(RuntimeError, match="worker is killed"):
+        trainer.fit()
+    assert steps == ["finished 1", "finished 2"]
+    assert states(tmp_path) == []
+    assert len(trainer.fit()) == 1  # in good order again
+    assert steps[2:] == ["finished 3"]
+
+
+@pytest.mark.usefixtures("loader_with_workers")
+@pytest.mark.parametrize("place", ["step", "data", "evaluate"])
+@pytest.mark.parametrize("order", ["worker first", "process first"])
+def test_a_signal_that_kills_the_workers_too_ends_in_good_order(tmp_path: Path, place: str, order: str) -> None:
+    received: list[Any] = []
+
+    def send(here: str) -> None:
+        if here != place or len(received) > 3:
+            return
+        if order == "worker first":
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGCHLD)
+
+    class Data:
+        def __iter__(self) -> Iterator[int]:
+            for batch in (1, 2, 3):
+                if batch == 3:
+                    send("data")
+                yield batch
+
+    def step(batch: int) -> float:
+        if batch == 2:
+            send("step")
+        received.append(batch)
+        return 0.5
+
+    def evaluate() -> float:
+        found = random.random()
+        send("evaluate")
+        return found
+
+    def trainer(directory: Path) -> Trainer:
+        random.seed(0)
+        return Trainer(step, Data(), evaluate=evaluate, callbacks=[Checkpoint(directory, weights=False)])
+
+    made = trainer(tmp_path / "run")
+    with pytest.raises(SystemExit, match="143"):
+        made.fit()
+    done = {"step": [1, 2], "data": [1, 2], "evaluate": [1, 2, 3]}[place]
+    assert (received, saved_step(tmp_path / "run")) == (done, len(done))
+    received += [None] * 3
+    history = trainer(tmp_path / "run").fit(resume="auto")
+    assert received[len(done) + 3 :] == [1, 2, 3][len(done) :]
+    assert history.metric("val_loss") == trainer(tmp_path / "straight").fit().metric("val_loss")
+
+
+def test_an_update_that_is_half_done_is_never_saved(tmp_path: Path) -> None:
+    def step(batch: int) -> float:
+        if batch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("half of it")
+        return 0.5
+
+    with pytest.raises(RuntimeError, match="half of it"):
+        Trainer(step, [1, 2], callbacks=[Checkpoint(tmp_path, every=None, weights=False)]).fit()
+    assert states(tmp_path) == []
+
+
+def test_an_evaluation_for_which_a_callback_may_have_changed_the_model_is_not_given_up_and_saved(
+    tmp_path: Path,
+) -> None:
+    def evaluate() -> float:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise RuntimeError("the workers are gone")
+
+    average = At(EvaluateStart, lambda event: None)
+    checkpoint = Checkpoint(tmp_path, every=None, weights=False)
+    trainer = Trainer(lambda batch: 0.5, [1, 2], evaluate=evaluate, callbacks=[checkpoint, average])
+    reasons: list[str | None] = []
+    trainer.on(FitEnd)(lambda event: reasons.append(event.reason))
+    with pytest.raises(SystemExit, match="143"):
+        trainer.fit()
+    assert states(tmp_path) == []
+    assert reasons == ["interrupted by SIGTERM, and not saved: At may have changed the run until EvaluateEnd"]
+
+
+def test_a_handler_of_another_fit_does_not_stay(tmp_path: Path) -> None:
+    found: list[Any] = []
+    before = signal.signal(signal.SIGCHLD, lambda number, frame: found.append("called"))
+
+    def step(batch: int) -> None:
+        mine: Any = signal.getsignal(signal.SIGCHLD)
+        signal.signal(signal.SIGCHLD, lambda number, frame: mine(number, frame))  # as PyTorch's does for its own
+
+    try:
+        Trainer(step, [1]).fit()
+        os.kill(os.getpid(), signal.SIGCHLD)
+        assert found == ["called"]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
