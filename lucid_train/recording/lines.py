@@ -11,13 +11,13 @@ from typing import Any
 
 import attrs
 
-from lucid_train.bounded_json import affordable_size, parse, parsing_cost
 from lucid_train.description import error_text, short_text
 from lucid_train.events import EpochReport, Event, StepEnd, event_classes, find_event_class
 from lucid_train.files import open_file
 from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.metrics import StepResult, to_metrics
 from lucid_train.recording import values
+from lucid_train.saving.bounded_json import affordable_size, parse, parsing_cost
 from lucid_train.training.run import Run
 from lucid_train.validation import one_of
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeGuard, TypeVar
 
-from lucid_train.bounded_json import check_hashes
 from lucid_train.description import short_text
+from lucid_train.saving.bounded_json import check_hashes
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ import numpy as np
 from attrs import define, field
 from numpy.typing import NDArray
 
-from lucid_train.bounded_json import affordable_size, parse, parsing_cost
 from lucid_train.files import open_file, write_whole
+from lucid_train.saving.bounded_json import affordable_size, parse, parsing_cost
 from lucid_train.saving.checkpoint.arrays import unpack
 from lucid_train.saving.checkpoint.tree import DIGEST, METADATA, TREE, FlatTree, Leaf, flatten, unflatten
 

@@ -18,7 +18,7 @@ import numpy as np
 from attrs import define, field, frozen
 from numpy.typing import NDArray
 
-from lucid_train.bounded_json import MOST_DIGITS, Pairs, check_hashes, parse, unique_dict
+from lucid_train.saving.bounded_json import MOST_DIGITS, Pairs, check_hashes, parse, unique_dict
 from lucid_train.saving.checkpoint.arrays import key_from, key_of, pack
 
 # Names that a file needs for itself.
