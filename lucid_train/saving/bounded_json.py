@@ -10,6 +10,8 @@ import numpy as np
 
 Pairs = list[tuple[str, Any]]
 
+# Python reads none of more than 4,300 digits, and takes the square of their number.
+MOST_DIGITS = 4000
 # What parsing may take per byte of the file, its content not counted, and for a file of any size.
 _PER_BYTE, _ALWAYS = 8, 1 << 20
 # Bytes that an object of Python takes at most for each of these characters; numbers and slots are counted by commas.
@@ -48,10 +50,15 @@ def parse(
         raise ValueError("it would take far more memory than a file of its size may")
     try:
         found = json.loads(
-            content.decode("ascii"), object_pairs_hook=restore or unique_dict, parse_constant=_refuse_constant
+            content.decode("ascii"),
+            object_pairs_hook=restore or unique_dict,
+            parse_int=_integer,
+            parse_constant=_refuse_constant,
         )
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError("it is not JSON") from None
     level = _parts([found])
     for _ in range(depth + 1):
         level = [part for each in level for part in _parts(each)]
@@ -91,5 +98,11 @@ def _parts(value: Any) -> list[Any]:
     return [item for item in items if isinstance(item, (dict, list, tuple, set, frozenset))]
 
 
+def _integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"it has a number of {len(text)} digits")
+    return int(text)
+
+
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
+    raise ValueError(f"it is not JSON, which has no {text}")

@@ -18,7 +18,7 @@ import numpy as np
 from attrs import define, field, frozen
 from numpy.typing import NDArray
 
-from lucid_train.saving.bounded_json import Pairs, check_hashes, parse, unique_dict
+from lucid_train.saving.bounded_json import MOST_DIGITS, Pairs, check_hashes, parse, unique_dict
 from lucid_train.saving.checkpoint.arrays import key_from, key_of, pack
 
 # Names that a file needs for itself.
@@ -31,6 +31,7 @@ _DEEPEST = 100
 # What a defaultdict may be filled up with; a file names one of these, and nothing else is looked up.
 _BUILT_IN: tuple[Any, ...] = (bool, int, float, complex, str, bytes, list, tuple, set, dict)
 _FACTORIES: dict[str, Any] = {each.__name__: each for each in (*_BUILT_IN, Counter, OrderedDict)}
+_MOST_BITS = int(MOST_DIGITS * math.log2(10)) - 4  # and a sign
 # The bits of a NaN.
 _NAN = re.compile("[7f]ff(?!0000000000000)[0-9a-f]{13}")
 _KEYS = (type(None), bool, int, float, complex, str, bytes, np.generic)
@@ -219,7 +220,11 @@ class _Encoder:
         if depth > _DEEPEST:
             raise ValueError(f"a state must be nested at most {_DEEPEST} deep: {path}")
         kind = type(value)
-        if value is None or kind in (bool, int, str):
+        if value is None or kind in (bool, str):
+            return value
+        if kind is int:
+            if value.bit_length() > _MOST_BITS:
+                raise _refusal(path, f"only whole numbers of at most {MOST_DIGITS} digits can")
             return value
         if kind is float:
             return value if math.isfinite(value) else _not_finite(value)

@@ -153,6 +153,7 @@ class LooksLikeATensor:
             "'a.b.1' cannot be saved, only None, .* can be keys, or in a set: tuple",
         ),
         ({"a": {frozenset(): 1}}, "'a' cannot be saved, only None, .* can be keys, or in a set: frozenset"),
+        ({"a": -(10**3999)}, "'a' cannot be saved, only whole numbers of at most 4000 digits can"),
         ({"a": object()}, "'a' cannot be saved.*: object"),
         (defaultdict(lambda: 0), "'the state' cannot be saved, a defaultdict must be of one of bool, int, .*lambda"),
         (defaultdict(Table), "'the state' cannot be saved, a defaultdict must be of one of bool, int, .*Table"),
@@ -244,6 +245,10 @@ def test_every_mark_is_understood(tree: Any) -> None:
     found = restored(tree)
     assert repr(found) == repr(tree)
     assert repr(flatten(found)) == repr(flatten(tree))
+
+
+def test_the_longest_number_comes_back() -> None:
+    assert restored([-(10**3990), 10**3990]) == [-(10**3990), 10**3990]
 
 
 def test_the_default_of_a_dict_works_again() -> None:
@@ -343,10 +348,11 @@ def test_a_malformed_mark_is_refused(marked: Any, message: str) -> None:
     ("text", "message"),
     [
         (b'{"a":1,"b":2,"a":3}', "a name occurs twice in one object"),
-        (b"[NaN]", "NaN is not JSON"),
-        (b"[-Infinity]", "-Infinity is not JSON"),
-        (b'["\xff"]', "ascii"),
-        (b"[1", "Expecting"),
+        (b"[NaN]", "it is not JSON, which has no NaN"),
+        (b"[-Infinity]", "it is not JSON, which has no -Infinity"),
+        (b'["\xff"]', "it is not JSON"),
+        (b"[1", "it is not JSON"),
+        (b"[" + b"1" * 4001 + b"]", "it has a number of 4001 digits"),
     ],
 )
 def test_only_strict_json_is_read(text: bytes, message: str) -> None:
