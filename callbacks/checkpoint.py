@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
-from attrs import define, field
+import attrs
+from attrs import define, field, frozen
 
 from lucid_train.callback import TRANSIENT, Callback, Hook
+from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
 from lucid_train.group import check_alone
 from lucid_train.monitor import Mode, Monitor
-from lucid_train.saving.checkpoint.directory import Directory
+from lucid_train.saving.checkpoint.directory import BEST, LAST, LOCK, Directory
 from lucid_train.saving.checkpoint.format import write_flat
-from lucid_train.saving.checkpoint.tree import FlatTree, flatten
+from lucid_train.saving.checkpoint.segment import Segment
+from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.checkpoint.writer import Writer
+from lucid_train.saving.lock import Lock
 from lucid_train.saving.state import check_weights
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
@@ -43,6 +46,16 @@ def _as_names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"'signals' must be a list of names: {value!r}")
     return tuple(signal_named("signals", name).name for name in value)
+
+
+@frozen
+class _Known:
+    """What a Checkpoint has saved of a run: where it stood, and its best epoch."""
+
+    position: tuple[int, ...] | None = None
+    best: float | None = None
+    best_epoch: int | None = None
+    best_file: str | None = None
 
 
 @define(eq=False)
@@ -77,27 +90,52 @@ class _Timetable:
         return due and event.updated
 
 
+@define(eq=False)
+class _Attempt:
+    """A checkpoint on its way to the disk.
+
+    Args:
+        before: What was known of the run before, and is to be known again if this fails.
+
+    Attributes:
+        saved: What is emitted when it is durable.
+        end: Where the history ends with it.
+        durable: Whether it is on the disk; what fails after that does not undo it.
+    """
+
+    before: _Known
+    saved: Saved | None = field(default=None, init=False)
+    end: Segment | None = field(default=None, init=False)
+    durable: bool = field(default=False, init=False)
+
+
 @final
 @define(eq=False)
 class Checkpoint(Callback):
     """Write the state of the whole run to a directory now and then, and when the fit ends or is interrupted.
 
     `Trainer.fit(resume="auto")` continues from the newest complete checkpoint, to the same numbers, bit for bit. A
-    checkpoint is the Trainer's `state_dict()`: model, optimizer, all callbacks, history, the place in the data, the
-    random generators. `save` asks for one in any hook. It is written at the next safe point, when all callbacks have
-    received the same events, so this callback's place in the list does not matter; see `Run.at_safe_point`. A fit that
-    fails writes none, because the state may be half of one step and half of the next. The last one of a fit is written
-    before FitEnd, at which callbacks such as EarlyStopping may change the model.
+    checkpoint is the Trainer's `state_dict()`: model, optimizer, all callbacks, the place in the data, the random
+    generators; and the history, which is in a file beside it, `history-000001.jsonl`, so that a save costs the same
+    after many epochs as after few. A checkpoint without that file can be resumed with `accept="history"`. In the
+    directory `last.safetensors` leads to the newest checkpoint and `best.safetensors` to the best one (links, or copies
+    where there are none), and `lucid_train.read_checkpoint` reads them. `Saved` is emitted for each. `save` asks for
+    one in any hook. It is written at the next safe point, when all callbacks have received the same events, so this
+    callback's place in the list does not matter; see `Run.at_safe_point`. A fit that fails writes none, because the
+    state may be half of one step and half of the next. The last one of a fit is written before FitEnd, at which
+    callbacks such as EarlyStopping may change the model.
 
-    Accumulated gradients are not part of the state. A checkpoint that is due after a step that returned NoUpdate
-    therefore waits for the next update; an interruption in between loses those gradients.
+    Accumulated gradients are not part of the state. A checkpoint that is due after a step without an update
+    therefore waits for the next one; an interruption in between loses those gradients.
 
     During a fit, Ctrl-C and SIGTERM let the current step finish and a checkpoint is written. Callbacks receive FitError
     and FitEnd, and KeyboardInterrupt or SystemExit(128 + the signal's number) leaves `fit`. A second Ctrl-C does not
     wait. Handlers that were installed before are called as well, and put back.
 
     Args:
-        directory: Where the files go; created if it does not exist. One run per directory.
+        directory: Where the files go; created if it does not exist, also in mid-run. One run per directory, and one
+            process at a time, where the system has file locks. With `fit(restart=True)` the files of the run before
+            are moved to a folder `earlier-1` (or 2 ...) in it when the first checkpoint of the new run is written.
         every: How often; None writes only at the end, on request, and when the metric improves.
         interval: What `every` counts: "epoch", "step", or "second".
         keep: How many of the newest to keep, besides the best one; None keeps all. At least 1.
@@ -105,7 +143,8 @@ class Checkpoint(Callback):
         mode: Whether "min" or "max" is better. Left out, it follows if the name ends in loss or accuracy.
         background: Copy the state and write it in a thread, so that training waits for the copy alone. A checkpoint
             that is due while the one before is still being written is left out.
-        failure: "raise" ends the fit if a file cannot be written, because the disk is full for example; "warn" goes on.
+        failure: "raise" ends the fit if a checkpoint cannot be written, because the disk is full for example, or
+            its state cannot be taken in mid-run; "warn" goes on.
         signals: Names of the signals that end the fit in good order; "SIGUSR1" may be added, () is none. They are
             caught if `fit` is called in the main thread.
         weights: Refuse a run that trains, but has neither a `model` nor an extra with weights; False lets it be saved.
@@ -115,6 +154,7 @@ class Checkpoint(Callback):
         ValueError: If the mode is left out and does not follow from the name; in `fit`, before the first step, if there
             are no weights to be saved, and later, if the metric does not exist.
         FileExistsError: In `fit`, before the first step, if the directory holds the checkpoints of another run.
+        RuntimeError: In `fit`, before the first step, if another process saves to the directory.
 
     >>> import tempfile
     >>> from lucid_train import Trainer
@@ -139,17 +179,20 @@ class Checkpoint(Callback):
     best_epoch: int | None = field(default=None, init=False, repr=False)
     _best_file: str | None = field(default=None, init=False, repr=False)
     last_file: Path | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
-    # When a checkpoint is due, who asks for one at the next safe point, and who writes it.
+    # When a checkpoint is due, who asks for one at the next safe point, and what is being written.
     _timetable: _Timetable = field(factory=_Timetable, init=False, repr=False, metadata=TRANSIENT)
-    # Of each request the metric's value and its epoch, if it is the best so far.
-    _requests: list[tuple[float, int] | None] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
+    # Of each request the metric's value and its epoch, if it may be the best so far.
+    _requests: list[tuple[Monitor, float, int] | None] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
     _writer: Writer = field(factory=Writer, init=False, repr=False, metadata=TRANSIENT)
-    # What is to be announced when it is durable, and whether nothing is written in the background any more.
-    _writing: Saved | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _current: _Attempt | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    # Whether the loop is over, so that nothing is written in the background any more.
     _ending: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
     _catcher: SignalCatcher = field(factory=_idle, init=False, repr=False, metadata=TRANSIENT)
     # Where the run stood when it was saved last; () if it was started over since.
     _saved: tuple[int, ...] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    # Where the history ends on the disk.
+    _segment: Segment | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _lock: Lock = field(factory=lambda: Lock(Path()), init=False, repr=False, metadata=TRANSIENT)
 
     def __attrs_post_init__(self) -> None:
         if (monitor := self.monitored()) is not None:
@@ -192,7 +235,7 @@ class Checkpoint(Callback):
 
     def reset(self) -> None:
         super().reset()
-        self._saved = ()
+        self._saved, self.last_file, self._segment = (), None, None
 
     def on_fit_start(self, event: FitStart) -> None:
         check_alone("Checkpoint")
@@ -205,23 +248,27 @@ class Checkpoint(Callback):
             place = other.checkpoints()
             if other is not self and place is not None and Path(place).resolve() == self.directory.resolve():
                 raise ValueError(f"'callbacks' must keep checkpoints in directories of their own: {self.directory}")
-        self.directory.mkdir(parents=True, exist_ok=True)
-        directory = Directory(self.directory)
+        if run is not last:
+            self.last_file, self._segment = run.source or (None, None)
+            self._saved = _position(run) if run.resumed else self._saved
+        self._lock = Lock(self.directory / LOCK)
+        directory = self._claimed()
         if directory.files() and self._saved != () and not (run.step or run.resumed):
             raise FileExistsError(
                 f"'directory' must hold no checkpoints of another run; to go on with that one call fit(resume='auto'), "
                 f"else pass another directory: {self.directory}"
             )
         directory.sweep()
-        if run.resumed and run is not last:
-            self._saved = _position(run)
+        if self.last_file is not None:  # a process that was killed may not have come to this
+            directory.name(LAST, self.last_file.name)
+            directory.name(BEST, self._best_file)
         self._catcher.catch()
         run.before_end(self._save_last)
         run.at_safe_point(lambda: self._check(run))
 
     def _check(self, run: Run) -> None:
         """Refuse now, and not in an hour, what cannot be saved, or would be lost."""
-        state = run.state_dict()
+        state = run.state_dict(history=False)
         if self.weights and run.trains:
             check_weights(state)
         flatten(state)
@@ -235,8 +282,10 @@ class Checkpoint(Callback):
         if (monitor := self.monitored()) is None:
             return
         value = event.run.value_of(monitor.name, event)
-        if value is not None and monitor.is_better(value, than=self.best):
-            self._ask((value, event.epoch))
+        # While the best one is being written, it is not certain that it will be there.
+        best = self.best if self._current is None else self._current.before.best
+        if value is not None and monitor.is_better(value, than=best):
+            self._ask((monitor, value, event.epoch))
 
     def on_epoch_report(self, event: EpochReport) -> None:
         self.on_evaluate_end(event)
@@ -250,11 +299,12 @@ class Checkpoint(Callback):
         try:
             self._finish()
         finally:
+            self._lock.release()
             self._catcher.release()
         if self._catcher.caught is not None and event.status in ("completed", "stopped"):
             raise self._catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
 
-    def _ask(self, best: tuple[float, int] | None = None) -> None:
+    def _ask(self, best: tuple[Monitor, float, int] | None = None) -> None:
         run = self._catcher.run
         if not run.callbacks:
             raise RuntimeError("no fit is running that could be saved; ask the Trainer for its state_dict()")
@@ -271,69 +321,113 @@ class Checkpoint(Callback):
     def _save(self) -> None:
         run, requests, self._requests = self._catcher.run, self._requests, []
         self._finish()
-        before = self._saved, self.best, self.best_epoch, self._best_file
-        file = Directory(self.directory).next_file(run.epoch, run.step)
-        with self._or_as(before):
-            for best in filter(None, requests):
-                (self.best, self.best_epoch), self._best_file = best, file.name
-            flat, self._saved = flatten(run.state_dict()), _position(run)
-        self._writing = Saved(run, run.epoch, run.step, file)
+        before = self._known
+        best = [each for each in requests if each is not None and each[0].is_better(each[1], than=self.best)]
+        if not best and None not in requests:
+            return
+        self._current = attempt = _Attempt(before)
         try:
+            write = self._prepared(attempt, best)
             if self.background and not self._ending:
-                copy = flat.copy()
-                self._writer.begin(lambda: self._write_behind(file, copy, before))
+                self._writer.begin(lambda: self._write_behind(attempt, write))
             else:
-                self._write(file, flat, before)
-        except OSError as error:
-            self._failed(error)
+                write()
+        except Exception as error:
+            self._finish(error)
         finally:
             self._timetable.attempted_at = time.monotonic()  # after one that failed too: not at every step
+            if run.status != "running":  # it was asked for at FitEnd
+                self._lock.release()
         if not self._writer.busy:
             self._finish()
 
-    def _write(self, file: Path, flat: FlatTree, before: tuple[Any, ...]) -> None:
-        with self._or_as(before):
-            write_flat(file, flat)
-        self.last_file = file
-        if self.keep is not None:
-            Directory(self.directory).prune(self.keep, besides=self._best_file)
-
-    def _write_behind(self, file: Path, flat: FlatTree, before: tuple[Any, ...]) -> None:
-        try:
-            self._write(file, flat, before)
-        finally:
-            self._catcher.run.at_safe_point(self._finish)  # the training thread learns of it after its current step
-
-    @contextmanager
-    def _or_as(self, before: tuple[Any, ...]) -> Iterator[None]:
-        """Let what was saved last, and what was best, be as before if this fails."""
-        try:
-            yield
-        except BaseException:
-            self._saved, self.best, self.best_epoch, self._best_file = before
-            raise
-
-    def _finish(self) -> None:
-        """Wait for the thread that writes, if there is one, and deal with its error; announce what it has written."""
-        try:
-            self._writer.wait()
-        except OSError as error:
-            self._failed(error)
+    def _prepared(self, attempt: _Attempt, best: Sequence[tuple[Monitor, float, int]]) -> Callable[[], None]:
+        """Take the state, and return what writes it."""
+        run, directory = self._catcher.run, self._claimed()
+        if self._saved == ():
+            directory.move_aside()
+        begin = self._segment
+        if begin is None or not begin.is_there():
+            file = directory.next_file(run.epoch, run.step)
+            begin = directory.segment(file)
         else:
-            self._announce()
+            file = directory.next_file(run.epoch, run.step, after=self.last_file)
+        for monitor, value, epoch in best:
+            if monitor.is_better(value, than=self.best):
+                self.best, self.best_epoch, self._best_file = value, epoch, file.name
+        state = run.state_dict(history=False)
+        attempt.saved = Saved(run, run.epoch, run.step, file)
+        attempt.end, lines = begin.extended(run.history)
+        state["progress"]["history"] = attempt.end.reference
+        flat, self._saved = flatten(state), _position(run)
+        if self.background and not self._ending:
+            flat = flat.copy()
+        best_file = self._best_file
 
-    def _announce(self) -> None:
-        saved, self._writing = self._writing, None
-        if saved is not None:
-            self._catcher.run.emit(saved)
+        def write() -> None:
+            begin.write(lines)  # before there is a checkpoint that names them
+            write_flat(file, flat)
+            attempt.durable = True
+            directory.name(LAST, file.name)
+            directory.name(BEST, best_file)
+            if self.keep is not None:
+                directory.prune(self.keep, besides=best_file)
 
-    def _failed(self, error: OSError) -> None:
-        self._writing = None
+        return write
+
+    def _write_behind(self, attempt: _Attempt, write: Callable[[], None]) -> None:
+        try:
+            write()
+        finally:  # the training thread learns of it after its current step
+            self._catcher.run.at_safe_point(lambda: self._finish() if self._current is attempt else None)
+
+    def _claimed(self) -> Directory:
+        """Return the directory, made if need be, and locked; what is not there any more is forgotten."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        directory = Directory(self.directory)
+        if self._lock.acquire():
+            files = directory.files()
+            if self.last_file is None or not files or self.last_file.resolve() != files[-1].resolve():
+                self.last_file = self._segment = None  # what follows in the history may be that of newer checkpoints
+            if self._best_file not in [file.name for file in files]:
+                self._best_file = None
+        return directory
+
+    def _finish(self, error: Exception | None = None) -> None:
+        """Wait for what is being written, if anything is; announce it, or deal with its error."""
+        attempt, self._current = self._current, None
+        try:
+            try:
+                self._writer.wait()
+            except Exception as failure:
+                error = failure
+            if attempt is not None and not attempt.durable:
+                self._known = attempt.before
+            elif attempt is not None and attempt.saved is not None:
+                self.last_file, self._segment = attempt.saved.file, attempt.end
+                self._catcher.run.emit(attempt.saved)
+        finally:
+            try:
+                if error is not None:
+                    self._failed(error)
+            finally:
+                del error  # its traceback holds this frame
+
+    @property
+    def _known(self) -> _Known:
+        return _Known(self._saved, self.best, self.best_epoch, self._best_file)
+
+    @_known.setter
+    def _known(self, known: _Known) -> None:
+        self._saved, self.best, self.best_epoch, self._best_file = attrs.astuple(known)
+
+    def _failed(self, error: Exception) -> None:
         if self.failure == "raise":
             raise error
-        files = Directory(self.directory).files()
-        newest = f"the newest checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
-        warnings.warn(f"{error}; training goes on, {newest}", UserWarning, stacklevel=2)
+        newest = "there is no checkpoint yet"
+        if self.last_file is not None and os.path.exists(self.last_file):
+            newest = f"the newest checkpoint is {self.last_file}"
+        warnings.warn(f"{error_text(error)}; training goes on, {newest}", UserWarning, stacklevel=2)
 
 
 def _position(run: Run) -> tuple[int, ...]:

@@ -26,9 +26,10 @@ class CSVLogger(Callback):
     """Write one row per epoch to a file, as `History.to_csv` does, each as soon as its epoch is finished.
 
     A metric that first appears in a later epoch adds a column: the file is replaced by one with the wider header, in
-    which the cells of earlier epochs are empty. A run that continues, in this process or another, continues the same
-    file; rows beyond the epoch from which it is resumed are dropped. A file that holds something else, another run's
-    epochs for example, is first renamed, with ".1" (or ".2" ...) added.
+    which the cells of earlier epochs are empty. If the file is removed, it is written again as a whole. A run that
+    continues, in this process or another, continues the same file; rows beyond the epoch from which it is resumed are
+    dropped. A file that holds something else, another run's epochs for example, is first renamed, with ".1" (or ".2"
+    ...) added.
 
     Args:
         path: The file; its folder is created if necessary.
@@ -46,7 +47,6 @@ class CSVLogger(Callback):
 
     def on_fit_start(self, event: FitStart) -> None:
         check_alone("CSVLogger")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists() and not self._continues(event.run):
             rotate(self.path)
         self._write_all(event.run.history)
@@ -54,13 +54,14 @@ class CSVLogger(Callback):
     def on_epoch_report(self, event: EpochReport) -> None:
         history = event.run.history
         row = history.row(-1)
-        if row.keys() <= set(self._columns):
+        if row.keys() <= set(self._columns) and self.path.exists():  # it may have been removed
             with open(self.path, "a", encoding="utf-8", newline="") as file:
                 file.write(csv_line(csv_cells(self._columns, row)))
         else:
             self._write_all(history)
 
     def _write_all(self, history: History) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         history.to_csv(self.path)
         self._columns = history.columns()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any, final
+from typing import Any, final
 
 from attrs import define, field
 
@@ -19,7 +22,8 @@ from lucid_train.files import as_path, rotate, writable_path
 from lucid_train.group import check_alone
 from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_records, write_line
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
-from lucid_train.recording.writer import is_gone, last_writer, this_process
+from lucid_train.recording.writer import this_process
+from lucid_train.saving.lock import try_lock
 from lucid_train.training.plan import schedule_text
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, real_number, whole_number
@@ -42,7 +46,8 @@ class EventLog(Callback):
     them. NaN and the infinities are the strings "nan", "inf" and "-inf", which `float` reads. Values of your own events
     that are not JSON are recorded by their repr.
 
-    A run that continues, in this process or another, continues the same file. Lines beyond the point from which it is
+    If the file is removed while the run goes on, a new one begins, with the history so far. A run that continues, in
+    this process or another, continues the same file. Lines beyond the point from which it is
     resumed are cut off, so that the log ends up like that of an uninterrupted run. A file that holds epochs of another
     run is first renamed, with ".1" (or ".2" ...) added.
 
@@ -107,21 +112,22 @@ class _Writer:
     """Writes the lines of one fit to an open log, and one per heartbeat, if that is not 0."""
 
     run: Run
-    file: IO[bytes]
+    file: FileIO
     heartbeat: float
     # How many epochs, and evaluations within epochs, the log has.
     epochs: int
     evaluations: int
-    # What the log says of the run so far.
+    # What the log says of the run so far, and its first line of the callbacks and the model.
     _known: dict[str, Any] = field(factory=dict, init=False)
+    _first: Mapping[str, Any] = field(factory=dict, init=False)
     _written: float = field(default=0.0, init=False)
-    _lock: Any = field(factory=threading.Lock, init=False)
+    _lock: Any = field(factory=threading.RLock, init=False)
     _heart: Ticker = field(init=False)
     _failure: Exception | None = field(default=None, init=False)
 
     def open(self, fields: Mapping[str, Any]) -> None:
         """Write the first line, and start the thread that notes how far the run has come."""
-        self._heart = Ticker(self.heartbeat, self._beat)
+        self._heart, self._first = Ticker(self.heartbeat, self._beat), fields
         self.write("FitStart", fields)
         if self.heartbeat:
             self._heart.start()
@@ -132,6 +138,8 @@ class _Writer:
             failure, self._failure = self._failure, None
             if failure is not None:
                 raise failure
+            if os.fstat(self.file.fileno()).st_nlink == 0:
+                self._begin_again()
             state = pack_fields(RUN_FIELDS, self.run)
             changes = {name: value for name, value in state.items() if (name, value) not in self._known.items()}
             history = self.run.history
@@ -141,11 +149,23 @@ class _Writer:
             self._append(event, fields, changes)
             self.epochs, self.evaluations = len(history), len(history.evaluations)
 
+    def _begin_again(self) -> None:
+        """Begin a new log in place of one that was removed; it has the history so far."""
+        path = Path(self.file.name)
+        warnings.warn(f"'{path}' was removed while the run was writing it; a new log begins", UserWarning, stacklevel=2)
+        removed = self.file
+        self.file, point = _opened(path, self.run)
+        removed.close()
+        self.epochs, self.evaluations, self._known = point.epochs, point.evaluations, {}
+        self.write("FitStart", {**self._first, "open_step": open_step(self.run)})
+
     def close(self, event: FitEnd) -> None:
         """Write the last line and close the file."""
-        with self.file:
+        try:
             self._heart.stop()
             self.write("FitEnd", pack_event(event))
+        finally:
+            self.file.close()
 
     def _append(self, event: str, fields: Mapping[str, Any], changes: dict[str, Any]) -> None:
         now = time.time()
@@ -167,7 +187,7 @@ class _Writer:
             self._failure = error  # raised at the next event, in the thread that trains
 
 
-def _opened(path: Path, run: Run) -> tuple[IO[bytes], ResumePoint]:
+def _opened(path: Path, run: Run) -> tuple[FileIO, ResumePoint]:
     """Return a log, open for a run to continue it, and the point from which it does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as closing:
@@ -182,20 +202,12 @@ def _opened(path: Path, run: Run) -> tuple[IO[bytes], ResumePoint]:
     return file, point
 
 
-def _claimed(path: Path) -> IO[bytes]:
+def _claimed(path: Path) -> FileIO:
     """Return a file open to be appended to and locked until it is closed; refuse one that another run is writing."""
     file = open(path, "ab", buffering=0)  # noqa: SIM115  # the caller closes it
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        # A worker process that outlived a killed run may still hold its lock.
-        if not is_gone(last_writer(path)):
-            file.close()
-            raise RuntimeError(f"'{path}' is being written by another run") from None
-    except (ImportError, OSError):  # Windows; a file system without locks
-        pass
+    if not try_lock(file):
+        file.close()
+        raise RuntimeError(f"'{path}' is being written by another run")
     return file
 
 

@@ -6,16 +6,16 @@ import copy
 import inspect
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
 from attrs import define, evolve, field, setters
 
-from lucid_train.callback import Callback, Hook, Scheduled
+from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitStart, StepEnd
 from lucid_train.monitor import Monitor
-from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, schedules_sized
+from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, is_sized, schedules_sized
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
 from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
 from lucid_train.schedules.cosine import After, Cosine, check_after
@@ -59,6 +59,8 @@ class _ScheduleCallback(Callback):
     _resumed: bool = field(default=False, init=False, repr=False)
     # The base rates that `reset` goes back to.
     _bases: list[float] | None = field(default=None, init=False, repr=False)
+    # The length of the run when a schedule was bound that is measured in it.
+    _run_length: int | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
     def _schedule(self) -> Any:
         """Return the schedule, or one per group."""
@@ -88,13 +90,15 @@ class _ScheduleCallback(Callback):
         if bound or (run.epochs == 0 and self._saved is None):  # nothing to train, and no length to take shares of
             return
         saved, self._saved = self._saved, None
-        schedule = schedules_sized(self._schedule(), run_length(run, self.interval))
+        length = run_length(run, self.interval)
+        schedule = schedules_sized(self._schedule(), length)
         if saved is None or saved["last_epoch"] is None:
             self.scheduler = LRScheduler(optimizer, schedule, base_lrs=self._bases)
         else:
             done = whole_number("last_epoch", saved["last_epoch"], least=0) - 1
-            self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=saved["base_lrs"])
-        self._bases = None
+            bases = _resumed(saved, optimizer.param_groups)["base_lrs"]
+            self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=bases)
+        self._bases, self._run_length = None, None if self.measured_in() is None else length
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         self._advance()
@@ -236,6 +240,8 @@ class LRSchedulerCallback(_ScheduleCallback):
         if saved is None:
             return
         state = saved["scheduler"]
+        if getattr(scheduler, "optimizer", None) is not None:
+            state = _resumed(state, scheduler.optimizer.param_groups)
         if not self._accepted:
             scheduler.load_state_dict(state)
         elif isinstance(scheduler, LRScheduler):
@@ -265,10 +271,13 @@ class LRSchedulerCallback(_ScheduleCallback):
         self._accepted = accepted
         self._remember_first()  # before the optimizer is restored
 
+    def measured_in(self) -> Interval | None:
+        return None if self._is_given or is_sized(self.schedule) else self.interval
+
     def settings(self) -> dict[str, Any]:
         given = self.schedule
         if not self._is_given:
-            return {**super().settings(), "schedule": repr(given)}
+            return {**super().settings(), "schedule": repr(given), "length": self.length or self._run_length}
         own = given.settings() if isinstance(given, LRScheduler) else foreign_settings(given)
         return {**super().settings(), "schedule": {"class": type(given).__name__, **own}}
 
@@ -359,6 +368,30 @@ def run_length(run: Run, interval: Interval) -> int | None:
     """Return the epochs of the run, or its steps, or None where that is unknown."""
     steps = 1 if interval == "epoch" else run.steps_per_epoch
     return None if steps is None else steps * run.epochs or None
+
+
+def _resumed(state: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the state of a scheduler, but from the base values and rates of groups that have been resumed.
+
+    They differ where the user has accepted others than those in the checkpoint.
+    """
+    found = dict(state)
+    for name, values in state.items():
+        if not isinstance(values, list):
+            continue
+        if name == "_schedulers":  # those of PyTorch's that are made of others
+            found[name] = [_resumed(each, groups) if isinstance(each, Mapping) else each for each in values]
+        elif name == "current_lrs" or name.startswith("base_"):
+            key = {"current_lrs": "lr", "base_lrs": "initial_lr"}.get(name, f"initial_{name.removeprefix('base_')}")
+            held = [group.get(key) for group in groups[: len(values)]] + [None] * (len(values) - len(groups))
+            found[name] = [_changed(saved, value) for saved, value in zip(values, held, strict=True)]
+    return found
+
+
+def _changed(saved: Any, held: Any) -> Any:
+    """Return the number that is held, if it is another one than that which was saved, else what was saved."""
+    are_numbers = hasattr(saved, "__float__") and hasattr(held, "__float__")
+    return float(held) if are_numbers and saved != held else saved
 
 
 def _is_steppable(value: Any) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lucid_train import NoUpdate, Trainer, nn, optims
+from lucid_train import StepResult, Trainer, nn, optims
 from lucid_train.callbacks import LRSchedulerCallback
 from lucid_train.schedules import Cosine
 
@@ -21,7 +21,7 @@ optimizer = optims.SGD(model.parameters(), lr=0.2)
 small = 0
 
 
-def step(batch: tuple[NDArray[Any], NDArray[Any]]) -> float | NoUpdate:
+def step(batch: tuple[NDArray[Any], NDArray[Any]]) -> float | StepResult:
     """Accumulate the gradient of one small batch; update after every fourth."""
     global small
     x, y = batch
@@ -29,7 +29,7 @@ def step(batch: tuple[NDArray[Any], NDArray[Any]]) -> float | NoUpdate:
     model.backward(criterion.backward() / ACCUMULATE)  # gradients are summed until zero_grad()
     small += 1
     if small % ACCUMULATE:
-        return NoUpdate(loss)  # the loss is recorded, the schedule does not advance
+        return StepResult(loss, updated=False)  # the loss is recorded, the schedule does not advance
     optimizer.step()
     optimizer.zero_grad()
     return loss

@@ -5,7 +5,7 @@ Runs on the CPU; needs PyTorch. Two batches of this run overflow on purpose.
 
 import torch
 
-from lucid_train import NoUpdate, Trainer
+from lucid_train import StepResult, Trainer
 from lucid_train.callbacks import LRSchedulerCallback
 from lucid_train.schedules import Linear
 
@@ -18,8 +18,8 @@ batches = [torch.randn(16, 4) for _ in range(10)]
 batches[3][0, 0] = batches[7][0, 0] = float("inf")  # the gradients will not be finite
 
 
-def step(batch: torch.Tensor) -> torch.Tensor | NoUpdate:
-    """Train on one batch; return NoUpdate if the scaler has skipped the update."""
+def step(batch: torch.Tensor) -> torch.Tensor | StepResult:
+    """Train on one batch; say so if the scaler has skipped the update."""
     optimizer.zero_grad()
     loss = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
     scaler.scale(loss).backward()
@@ -27,7 +27,7 @@ def step(batch: torch.Tensor) -> torch.Tensor | NoUpdate:
     scaler.step(optimizer)
     scaler.update()
     # The scaler has skipped the update if the scale is lower. The loss is then not finite, and is left out.
-    return NoUpdate() if scaler.get_scale() < before else loss
+    return StepResult(updated=False) if scaler.get_scale() < before else loss
 
 
 schedule = LRSchedulerCallback(Linear(0.5, total_iters=10), interval="step")

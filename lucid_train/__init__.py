@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from lucid_train.history import EpochRecord as EpochRecord
     from lucid_train.history import EvaluationRecord as EvaluationRecord
     from lucid_train.history import History as History
-    from lucid_train.metrics import NoUpdate as NoUpdate
+    from lucid_train.metrics import StepResult as StepResult
     from lucid_train.recording.replay import replay as replay
     from lucid_train.saving.checkpoint import CheckpointError as CheckpointError
     from lucid_train.saving.checkpoint import read_checkpoint as read_checkpoint
     from lucid_train.saving.checkpoint import write_checkpoint as write_checkpoint
+    from lucid_train.saving.weights import load_weights as load_weights
     from lucid_train.training.run import Run as Run
     from lucid_train.training.trainer import Trainer as Trainer
 else:

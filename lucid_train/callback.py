@@ -260,6 +260,10 @@ class Callback:
         fields = [f for f in attrs.fields(type(self)) if f.init and not f.metadata.get("transient", False)]
         return {f.name: plain_settings(getattr(self, f.name)) for f in fields if not f.name.startswith("_")}
 
+    def measured_in(self) -> Literal["epoch", "step"] | None:
+        """Return in what the run's length is counted, if it changes what this callback does; its setting "length"."""
+        return None
+
     def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
         """Load the state in a checkpoint, before FitStart.
 

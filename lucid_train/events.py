@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from attrs import define, field
 
-from lucid_train.metrics import NoUpdate, to_metrics
+from lucid_train.metrics import StepResult, to_metrics
 
 if TYPE_CHECKING:
     from lucid_train.history import EpochRecord, History
@@ -130,8 +130,8 @@ class StepEnd(StepEvent):
 
     @property
     def updated(self) -> bool:
-        """Whether the step performed an update: it did, unless the step function returned a NoUpdate."""
-        return type(self.output) is not NoUpdate
+        """Whether the step performed an update: it did, unless its StepResult says that it did not."""
+        return type(self.output) is not StepResult or self.output.updated
 
 
 @define

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import stat
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -87,6 +90,34 @@ def write_whole(path: Path, pieces: Iterable[bytes | memoryview], digest: Any = 
     force_folder(target.parent)
 
 
+def open_regular(path: Path, flags: int) -> int:
+    """Open a regular file without waiting, as for the other end of a pipe, and return its descriptor.
+
+    Raises:
+        FileNotFoundError: If there is nothing, or something else.
+    """
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | _BINARY, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "there is no regular file", os.fspath(path))
+    return descriptor
+
+
+def give_name(path: Path, name: Path) -> None:
+    """Let a second path in the same folder lead to a file, in place of what it led to: a link, or else a copy.
+
+    What is there and is neither a file nor a link is left as it is.
+    """
+    if name.is_symlink() or name.is_file() or not name.exists():
+        part = part_file(name)
+        part.unlink(missing_ok=True)
+        try:
+            os.symlink(path.name, part)
+        except (OSError, NotImplementedError):  # a file system without links; Windows, which reserves them
+            shutil.copyfile(path, part)
+        os.replace(part, name)
+
+
 def force_folder(folder: Path) -> None:
     """Force a folder's entries to the disk: only then does a new name certainly survive a crash."""
     if os.name == "nt":
@@ -109,22 +140,26 @@ def _naming(path: Path, action: str) -> Iterator[None]:
 
 
 def _write_pieces(descriptor: int, pieces: Iterable[bytes | memoryview], digest: Any) -> None:
-    # Hashing takes as long as writing; hashlib releases the interpreter's lock, so the two run in parallel.
-    with ThreadPoolExecutor(1, thread_name_prefix="lucid-train-hash") as hashing:
-        hashed = []
+    pieces = list(pieces)
+    # Hashing takes as long as writing; hashlib releases the interpreter's lock, so the two run in parallel. Not in an
+    # executor, which refuses to work in a thread that outlives the main one.
+    hashing = Thread(target=lambda: [digest.update(piece) for piece in pieces], name="lucid-train-hash")
+    if digest is not None:
+        hashing.start()
+    try:
         for piece in pieces:
-            if digest is not None:
-                hashed.append(hashing.submit(digest.update, piece))
-            _write_all(descriptor, memoryview(piece))
+            write_all(descriptor, memoryview(piece))
         # The written data reaches the disk while the rest is being hashed.
         os.fsync(descriptor)
+    finally:
+        if digest is not None:
+            hashing.join()
     if digest is not None:
-        for each in hashed:
-            each.result()
-        _write_all(descriptor, memoryview(digest.digest()))
+        write_all(descriptor, memoryview(digest.digest()))
         os.fsync(descriptor)
 
 
-def _write_all(descriptor: int, data: memoryview) -> None:
+def write_all(descriptor: int, data: memoryview) -> None:
+    """Write all of some bytes."""
     while data:
         data = data[os.write(descriptor, data) :]  # some systems write no more than 2 GB in one call

@@ -18,7 +18,7 @@ from attrs import define, field
 from lucid_train.files import check_replaceable, write_whole
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.plot import curves
-from lucid_train.validation import check_entries
+from lucid_train.validation import check_entries, whole_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # The columns of a state that are no rates and no metrics, and how their numbers are read.
 _COLUMNS: dict[str, Callable[[Any], float]] = {"epoch": operator.index, "steps": operator.index, "seconds": float}
 _RATES = ("lr", "last_lr")
+# What a checkpoint may claim, and cost, whose history is lost.
+_MOST_LOST = 1_000_000
 
 
 @define(frozen=True, kw_only=True)
@@ -247,9 +249,18 @@ class History(Sequence[EpochRecord]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the epochs that `state_dict` returned, in place of those that are here.
 
+        Of a state that names a file which is lost, only the number of epochs is known: they are here without metrics,
+        rates, and how long they took.
+
         Raises:
             ValueError: If an entry is missing, unknown or of the wrong kind, or two are not of one length.
         """
+        if isinstance(state, Mapping) and "segment" in state:
+            count = whole_number("epochs", state.get("epochs"), least=0)
+            if count > _MOST_LOST:
+                raise ValueError(f"'epochs' must be at most {_MOST_LOST} where the history is lost: {count}")
+            self._records, self.evaluations = [EpochRecord(epoch=epoch) for epoch in range(1, count + 1)], []
+            return
         try:
             check_entries("the state of a History", state, (*_COLUMNS, *_RATES, "metrics", "evaluations"))
             records = _records(state)
@@ -293,21 +304,22 @@ def _as_dicts(records: Sequence[EpochRecord | EvaluationRecord]) -> list[dict[st
 
 
 def _records(state: Mapping[str, Any]) -> list[EpochRecord]:
-    columns = zip(*(map(read, state[name]) for name, read in _COLUMNS.items()), strict=True)
-    rows: dict[int, dict[str, Any]] = {
-        index: {**dict(zip(_COLUMNS, row, strict=True)), "metrics": {}} for index, row in enumerate(columns)
-    }
+    columns = [list(map(read, state[name])) for name, read in _COLUMNS.items()]
+    metrics: dict[int, dict[str, float]] = {index: {} for index in range(len(columns[0]))}
     for name, column in state["metrics"].items():
-        for index, value in zip(column["epochs"], column["values"], strict=True):
-            rows[index]["metrics"][name] = float(value)
+        for index, value in zip(column["epochs"], map(float, column["values"]), strict=True):
+            metrics[index][name] = value
+    rates = []
     for name in _RATES:
         groups, values = state[name]["groups"], list(map(float, state[name]["values"]))
         if sum(groups) != len(values):
             raise ValueError(f"{name!r} must have a value for each of {sum(groups)} groups: {len(values)}")
         left = iter(values)
-        for row, count in zip(rows.values(), groups, strict=True):
-            row[name] = tuple(islice(left, count))
-    return [EpochRecord(**row) for row in rows.values()]
+        rates.append([tuple(islice(left, count)) for count in groups])
+    return [
+        EpochRecord(epoch=epoch, steps=steps, seconds=seconds, metrics=found, lr=lr, last_lr=last_lr)
+        for epoch, steps, seconds, found, lr, last_lr in zip(*columns, metrics.values(), *rates, strict=True)
+    ]
 
 
 def _evaluation(entries: Mapping[str, Any]) -> EvaluationRecord:

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
+
+from lucid_train.validation import checked, dtype_name, flag, real_number
+
+# A sum that would exceed the largest float is kept in this unit, and so is one on a device, always: which is exact.
+_UNIT = 64
+_TO_UNIT = 2.0**-_UNIT
+_TENSOR_OR_NUMBER = "a number >= 0 and finite, or a tensor that holds one"
+# How many floats are kept before they are put together.
+_MANY = 2048
+_ONE = 1.0
+
+
+def _weight(name: str, value: Any) -> None:
+    if not _is_tensor(value):
+        real_number(name, value, least=0)
+    elif value.ndim != 0 or dtype_name(value).startswith("complex") or getattr(value, "is_meta", False):
+        raise TypeError(f"{name!r} must be {_TENSOR_OR_NUMBER}: {value!r}")
 
 
 @define(frozen=True)
-class NoUpdate:
-    """Returned by a step function that performed no update: it skipped one, or it accumulates gradients.
-
-    Step-interval schedules do not advance then. The metrics count all the same.
+class StepResult:
+    """Returned by a step function that says more than its metrics.
 
     Args:
-        output: What the step would have returned otherwise: None, a loss or a mapping of metrics.
+        metrics: What the step would have returned otherwise: None, a loss or a mapping of metrics.
+        weight: How many samples, or tokens, the metrics stand for: the means of an epoch are weighted by it. At least
+            0; with 0 the metrics are left out. A tensor is not read before the epoch ends.
+        updated: Whether the step performed an update. Step-interval schedules do not advance where it did not, because
+            it was skipped or gradients are accumulated.
 
-    >>> NoUpdate(0.25)
-    NoUpdate(output=0.25)
+    >>> StepResult(0.25, weight=32)
+    StepResult(metrics=0.25, weight=32, updated=True)
     """
 
-    output: Any = None
+    metrics: Any = None
+    weight: Any = field(default=1, validator=checked(_weight))
+    updated: bool = field(default=True, validator=checked(flag))
 
 
 def to_metrics(output: Any) -> dict[str, float]:
@@ -31,7 +54,7 @@ def to_metrics(output: Any) -> dict[str, float]:
         TypeError: If it is none of these, or a metric is no number.
     """
     metrics = {}
-    for metric, value in _items(output):
+    for metric, value in _items(output.metrics if type(output) is StepResult else output):
         _check_name(metric)
         _check_value(metric, value)
         metrics[metric] = float(value)
@@ -68,11 +91,122 @@ def detached(output: Any) -> Any:
     """Return an output without what its tensors hold on to, their gradients' graph."""
     if type(output) is float or output is None:
         return output
-    if type(output) is NoUpdate:
-        return NoUpdate(detached(output.output))
+    if type(output) is StepResult:
+        return evolve(output, metrics=detached(output.metrics), weight=detached(output.weight))
     if isinstance(output, Mapping):
         return {name: detached(value) for name, value in output.items()}
     return output.detach() if hasattr(output, "detach") else output
+
+
+@define(eq=False)
+class Sum:
+    """A sum of numbers: of floats exactly, in any order; of tensors in double precision, where they are.
+
+    Args:
+        parts: Floats whose exact sum is that of all that were floats.
+        scaled: Whether they are in units of 2**64, because their sum is beyond the largest float.
+        tensor: The sum of what were tensors, in units of 2**64, as a tensor while training; None if there were none.
+    """
+
+    parts: list[float] = field(factory=list)
+    scaled: bool = False
+    tensor: float | None = None
+
+    def add(self, value: Any, factor: Any = 1.0) -> None:
+        """Add a number or a tensor, times a factor that is one too."""
+        if _is_tensor(factor):
+            self._add_tensor(_wide(value) * _wide(factor), 1.0)
+        elif _is_tensor(value):
+            self._add_tensor(value, factor)
+        else:
+            term = value * factor
+            if not self.scaled and math.isinf(term) and not math.isinf(value):
+                self._scale()
+            self.extend([value * _TO_UNIT * factor if self.scaled else term])
+
+    def extend(self, terms: Iterable[float]) -> None:
+        """Add floats, in units of 2**64 if the sum is scaled."""
+        self.parts.extend(terms)
+        if len(self.parts) > _MANY:
+            self.condense()
+
+    def condense(self) -> None:
+        """Put the floats together, into a few that have the same sum."""
+        if len(self.parts) > 1:
+            try:
+                self.parts = _condensed(self.parts)
+            except OverflowError:
+                self._scale()
+                self.parts = _condensed(self.parts)
+
+    def read(self) -> tuple[float, int]:
+        """Return the sum as a float and the power of two that it is to be multiplied by; this waits for a device."""
+        self.condense()
+        exact = self.parts[0] if self.parts else 0.0  # the rounded sum: what follows is what it was rounded by
+        if self.tensor is None:
+            return exact, _UNIT if self.scaled else 0
+        found = float(self.tensor)
+        return found + exact * (1.0 if self.scaled else _TO_UNIT) if self.parts else found, _UNIT
+
+    def _add_tensor(self, value: Any, factor: float) -> None:
+        total: Any = self.tensor
+        if hasattr(total, "add_"):
+            total.add_(value.detach(), alpha=factor * _TO_UNIT)  # it is our own, and wide
+        else:
+            term = _wide(value) * (factor * _TO_UNIT)
+            self.tensor = term if total is None else total + term
+
+    def _scale(self) -> None:
+        self.scaled, self.parts = True, [part * _TO_UNIT for part in self.parts]
+
+
+@define(eq=False)
+class Mean:
+    """A weighted mean. That of floats of weight 1 is their exact sum, rounded, over their number: within 1 ulp.
+
+    Args:
+        total: The sum of the values, each times its weight.
+        weight: The sum of the weights.
+        pending: Floats of weight 1 that neither of them contains yet.
+    """
+
+    total: Sum = field(factory=Sum)
+    weight: Sum = field(factory=Sum)
+    pending: list[float] = field(factory=list)
+
+    def add(self, value: Any, weight: Any) -> None:
+        """Count a number or a tensor."""
+        if type(value) is float and weight is _ONE:
+            self.pending.append(value)
+            if len(self.pending) > _MANY:
+                self.condense()
+        else:
+            self.total.add(value, weight)
+            self.weight.add(1.0, weight)
+
+    def extend(self, values: Iterable[float]) -> None:
+        """Count floats of weight 1."""
+        self.pending.extend(values)
+        self.condense()
+
+    def condense(self) -> None:
+        """Put together what has been collected, so that it takes little room."""
+        values, self.pending = self.pending, []
+        if values:
+            self.total.extend([value * _TO_UNIT for value in values] if self.total.scaled else values)
+            self.weight.add(float(len(values)))
+        self.total.condense()
+        self.weight.condense()
+
+    def read(self) -> float:
+        """Return the mean, NaN without any weight; this waits for a tensor's device."""
+        self.condense()
+        (total, unit), (weight, unit_of_weight) = self.total.read(), self.weight.read()
+        mean = total / weight if weight else math.nan
+        try:
+            return math.ldexp(mean, unit - unit_of_weight)
+        except OverflowError:  # it is the largest float, but for the rounding
+            return math.copysign(sys.float_info.max, mean)
 
 
 @define(eq=False)
@@ -81,64 +215,80 @@ class Means:
 
     >>> means = Means()
     >>> means.add(1.0)
-    >>> means.add({"loss": 2.0, "accuracy": 0.5})
+    >>> means.add(StepResult({"loss": 2.0, "accuracy": 0.5}, weight=3))
     >>> means.read()
-    {'loss': 1.5, 'accuracy': 0.5}
+    {'loss': 1.75, 'accuracy': 0.5}
     """
 
-    totals: dict[str, float] = field(factory=dict)  # or tensors
-    counts: dict[str, int] = field(factory=dict)
-    # The sum and the number of the losses that came as bare floats, which the Trainer adds up itself: in one sum, for
-    # one in two parts may differ in the last place.
-    float_sum: float = 0.0
-    float_count: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        if self.totals.keys() != self.counts.keys() or any(count < 1 for count in self.counts.values()):
-            raise ValueError(f"'counts' must have a number of values for each of 'totals': {self.counts}")
+    metrics: dict[str, Mean] = field(factory=dict)
 
     @property
     def names(self) -> set[str]:
         """The names of the metrics so far."""
-        return {*self.totals, "loss"} if self.float_count else set(self.totals)
+        return set(self.metrics)
 
     def add(self, output: Any) -> None:
         """Count what one step returned.
 
         Raises:
-            TypeError: If the step returned neither None, a number nor a mapping of numbers.
+            TypeError: If the step returned neither None, a number, a mapping of numbers nor a StepResult.
         """
+        weight: Any = _ONE
+        if type(output) is StepResult:
+            output, weight = output.metrics, output.weight
+            if not _is_tensor(weight):
+                weight = _ONE if weight == 1 else float(weight)
         for name, value in output.items() if type(output) is dict else _items(output):
-            total: Any = self.totals.get(name)
-            if hasattr(total, "add_") and hasattr(value, "element_size") and value.ndim == 0:
-                total.add_(value.detach())  # the total is our own, and wide
-                self.counts[name] += 1
-            else:
-                self.add_sum(name, value if type(value) is float else _addable(name, value), 1)
+            number = value if type(value) is float else _addable(name, value)
+            if _is_tensor(weight) or weight:
+                self._mean(name).add(number, weight)
 
-    def add_sum(self, name: str, total: Any, count: int) -> None:
-        """Count the sum of `count` values of one metric."""
-        if name in self.counts:
-            self.totals[name] = self.totals[name] + total
-            self.counts[name] += count
-        else:
-            _check_name(name)
-            self.totals[name] = total
-            self.counts[name] = count
+    def extend(self, losses: Iterable[float]) -> None:
+        """Count what steps returned that were floats."""
+        self._mean("loss").extend(losses)
+
+    def condense(self) -> None:
+        """Put together what has been collected, so that it takes little room."""
+        for mean in self.metrics.values():
+            mean.condense()
 
     def read(self) -> dict[str, float]:
-        """Return the means as floats; this waits for a tensor's device."""
-        if self.float_count:
-            self.add_sum("loss", self.float_sum, self.float_count)
-            self.float_sum, self.float_count = 0.0, 0
-        return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
+        """Return the means as floats, the loss first; this waits for a tensor's device."""
+        # In an order that does not depend on when the floats were collected.
+        names = sorted(self.metrics, key=lambda name: name != "loss")
+        return {name: self.metrics[name].read() for name in names}
+
+    def _mean(self, name: str) -> Mean:
+        if (mean := self.metrics.get(name)) is None:
+            _check_name(name)
+            mean = self.metrics[name] = Mean()
+        return mean
+
+
+def _condensed(values: Iterable[float]) -> list[float]:
+    """Return floats, each the rounded sum of what those before it leave of the sum of all values.
+
+    Raises:
+        OverflowError: If the sum is beyond the largest float.
+    """
+    parts: list[float] = []
+    left = list(values)
+    while True:
+        try:
+            part = math.fsum(left)
+        except ValueError:  # infinities of both signs
+            return [math.nan]
+        if not math.isfinite(part):
+            return [part]
+        if not part:  # fsum knows no sign of 0
+            return parts or [-0.0 if all(math.copysign(1.0, value) < 0.0 for value in left) else 0.0]
+        parts.append(part)
+        left.append(-part)
 
 
 def _items(output: Any) -> Iterable[tuple[str, Any]]:
     if output is None:
         return ()
-    if type(output) is NoUpdate:
-        return _items(output.output)
     return output.items() if isinstance(output, Mapping) else (("loss", output),)
 
 
@@ -148,22 +298,29 @@ def _check_name(name: object) -> None:
 
 
 def _check_value(name: str, value: Any) -> None:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
-        raise TypeError(
-            f"a step must return None, a number or a mapping of metrics, evaluate likewise: {name!r} is {value!r}"
-        )
+    if getattr(value, "is_meta", False):
+        raise TypeError(f"a metric must have a value, which a tensor on the meta device lacks: {name!r} is {value!r}")
+    is_number = hasattr(value, "__float__") and not isinstance(value, (str, bytes))
+    if not is_number or getattr(value, "ndim", 0) != 0 or dtype_name(value).startswith("complex"):
+        rule = "a step must return None, a real number, a mapping of metrics or a StepResult, evaluate likewise"
+        raise TypeError(f"{rule}: {name!r} is {value!r}")
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "element_size")
 
 
 def _addable(name: str, value: Any) -> Any:
-    """Return a value that may be added up over many steps: a float, where that asks no device, or a tensor."""
+    """Return a value that can be added up over many steps: a float, where that asks no device, or a tensor."""
     _check_value(name, value)
-    if not hasattr(value, "element_size"):
-        return float(value)
-    value = value.detach()
-    # A sum of float16 stops growing after a few hundred terms, and one of 1e6 float32 is wrong by a hundredth.
+    return value if _is_tensor(value) else float(value)
+
+
+def _wide(value: Any) -> Any:
+    """Return a tensor, or a number, in double precision; a sum of float16 stops growing after a few hundred terms."""
+    if not _is_tensor(value):
+        return value
     try:
-        wide = value.double()
+        return value.detach().double()
     except TypeError:  # Apple's devices have no float64
-        wide = value.float()
-    # A copy, for the step may fill the same tensor again.
-    return value.clone() if wide is value else wide
+        return value.detach().float()

@@ -90,9 +90,9 @@ class Progress:
 def unstructure(value: Any) -> Any:
     """Return an attrs value as dicts, lists, strings and numbers; what a field's type says to be Any is left as it is.
 
-    >>> from lucid_train.metrics import Means
-    >>> unstructure(Means({"loss": 1.5}, {"loss": 2}))
-    {'totals': {'loss': 1.5}, 'counts': {'loss': 2}, 'float_sum': 0.0, 'float_count': 0}
+    >>> from lucid_train.metrics import Sum
+    >>> unstructure(Sum([1.5]))
+    {'parts': [1.5], 'scaled': False, 'tensor': None}
     """
     if hasattr(value, "state_dict"):
         return value.state_dict()
@@ -120,10 +120,10 @@ def structure(cls: type[T], state: Any, name: str) -> T:
     Raises:
         ValueError: If an entry is missing, unknown or not of its field's type, naming it.
 
-    >>> structure(Means, {"totals": {}, "counts": {}, "float_sum": 0.0, "float_count": "x"}, "means")
+    >>> structure(Sum, {"parts": [], "scaled": 1, "tensor": None}, "sum")
     Traceback (most recent call last):
     ...
-    ValueError: 'means.float_count' must be int: 'x'
+    ValueError: 'sum.scaled' must be bool: 1
     """
     types = _types(cls)
     check_entries(f"{name!r}", state, types)

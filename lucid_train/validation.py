@@ -34,7 +34,7 @@ def whole_number(name: str, value: Any, *, least: int) -> int:
         ValueError: If it is below `least`.
     """
     try:
-        number = None if _dtype(value) == "bool" else operator.index(value)
+        number = None if dtype_name(value) == "bool" else operator.index(value)
     except TypeError:  # an array of several numbers has __index__ too
         number = None
     if number is None:
@@ -61,7 +61,7 @@ def real_number(
         TypeError: If `value` is not a real number.
         ValueError: If it is infinite, NaN or out of bounds.
     """
-    if isinstance(value, (str, bytes)) or _dtype(value).startswith(("bool", "complex")):
+    if isinstance(value, (str, bytes)) or dtype_name(value).startswith(("bool", "complex")):
         raise TypeError(f"{name!r} must be a number: {value!r}")
     try:
         number = float(value)
@@ -102,7 +102,7 @@ def flag(name: str, value: Any) -> bool:
     Raises:
         TypeError: If `value` is not a bool.
     """
-    if not isinstance(value, bool) and not (_dtype(value) == "bool" and getattr(value, "ndim", 0) == 0):
+    if not isinstance(value, bool) and not (dtype_name(value) == "bool" and getattr(value, "ndim", 0) == 0):
         raise TypeError(f"{name!r} must be True or False: {value!r}")
     return bool(value)
 
@@ -185,7 +185,8 @@ def _declared(cls: type) -> list[str]:
     return names + slots
 
 
-def _dtype(value: Any) -> str:
+def dtype_name(value: Any) -> str:
+    """Return the name of the dtype of an array or a tensor, and of the class of any other value."""
     # numpy's and PyTorch's bools are not subclasses of Python's, and float() may accept their complex numbers.
     return str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
 

@@ -16,10 +16,10 @@ from lucid_train import (
     Event,
     FitStart,
     History,
-    NoUpdate,
     Run,
     Saved,
     StepEnd,
+    StepResult,
     StepStart,
     Trainer,
 )
@@ -169,9 +169,9 @@ def test_the_output_of_a_step_becomes_floats_only_when_asked() -> None:
         (None, {}, True),
         (1, {"loss": 1.0}, True),
         ({"a": 0.5, "b": True}, {"a": 0.5, "b": 1.0}, True),
-        (NoUpdate(0.5), {"loss": 0.5}, False),
-        (NoUpdate({"a": 2}), {"a": 2.0}, False),
-        (NoUpdate(), {}, False),
+        (StepResult(0.5, updated=False), {"loss": 0.5}, False),
+        (StepResult({"a": 2}, updated=False), {"a": 2.0}, False),
+        (StepResult(updated=False), {}, False),
     ],
 )
 def test_metrics_of_a_step(output: Any, metrics: dict[str, float], updated: bool) -> None:

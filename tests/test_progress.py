@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train import EpochRecord, History
-from lucid_train.metrics import Means
+from lucid_train.metrics import Mean, Means, Sum
 from lucid_train.progress import Phase, Progress, structure, unstructure
 
 numbers = st.floats(allow_nan=False)
@@ -24,13 +24,15 @@ def progresses(draw: Any) -> Progress:
     finished = draw(st.integers(0, 3))
     phase: Phase = draw(st.sampled_from(["between", "start", "steps", "evaluation", "end"]))
     first_step = draw(st.integers(0, 9))
-    totals = draw(st.dictionaries(names, numbers, max_size=3))
+    sums = st.builds(Sum, st.lists(numbers, max_size=3), st.booleans(), st.none() | numbers)
     return Progress(
         epoch=finished + (phase != "between"),
         step=first_step + draw(st.integers(0, 9)),
         phase=phase,
         first_step=first_step,
-        means=Means(totals, dict.fromkeys(totals, draw(st.integers(1, 9))), draw(numbers), draw(st.integers(0, 9))),
+        means=Means(
+            draw(st.dictionaries(names, st.builds(Mean, sums, sums, st.lists(numbers, max_size=2)), max_size=3))
+        ),
         seconds=draw(numbers),
         rates=draw(st.none() | st.lists(numbers, max_size=3)),
         random_before=draw(st.none() | st.dictionaries(names, st.integers())),
@@ -56,10 +58,12 @@ def test_a_number_of_any_kind_is_a_plain_one_in_the_state() -> None:
         def __float__(self) -> float:
             return 0.5
 
-    means = Means({"loss": Tensor()}, {"loss": np.int64(2)}, np.float64(1.5), 1)  # type: ignore[dict-item]  # as it comes
+    total = Sum([np.float64(1.5)], tensor=Tensor())  # type: ignore[arg-type]  # as it comes
+    means = Means({"loss": Mean(total)})
     state = unstructure(Progress(means=means, steps_per_epoch=np.int64(3), rates=[Tensor()]))  # type: ignore[arg-type, list-item]
     found = state["means"], state["steps_per_epoch"], state["rates"]
-    assert found == ({"totals": {"loss": 0.5}, "counts": {"loss": 2}, "float_sum": 1.5, "float_count": 1}, 3, [0.5])
+    sums = {"total": {"parts": [1.5], "scaled": False, "tensor": 0.5}, "weight": unstructure(Sum())}
+    assert found == ({"metrics": {"loss": {**sums, "pending": []}}}, 3, [0.5])
     assert json.loads(json.dumps(state)) == state
 
 
@@ -104,10 +108,10 @@ def test_every_entry_must_be_there_and_of_its_type(name: str) -> None:
         ({"phase": "x"}, "'progress.phase' must be one of 'between', 'start', 'steps', 'evaluation', 'end': 'x'"),
         ({"seconds": "y" * 100}, f"'progress.seconds' must be float: '{'y' * 79}"),
         ({"means": 1}, "'progress.means' must be a dict: 1"),
-        ({"means": {}}, "'progress.means' does not fit: 'counts' is missing, 'float_count' is missing"),
+        ({"means": {}}, "'progress.means' does not fit: 'metrics' is missing"),
         (
-            {"means": {"totals": {1: 0.5}, "counts": {}, "float_sum": 0.0, "float_count": 0}},
-            "'progress.means.totals' must",
+            {"means": {"metrics": {1: {}}}},
+            "'progress.means.metrics' must",
         ),
         ({"steps_per_epoch": -1}, "'steps_per_epoch' must be >= 0: -1"),
         ({"first_step": 1}, "'first_step' must be from 0 to the 0 steps done: 1"),
@@ -119,13 +123,6 @@ def test_every_entry_must_be_there_and_of_its_type(name: str) -> None:
 def test_what_does_not_fit_is_named(entries: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         structure(Progress, {**unstructure(Progress()), **entries}, "progress")
-
-
-@pytest.mark.parametrize("counts", [{}, {"loss": 0}, {"loss": 1, "other": 1}])
-def test_each_total_has_a_number_of_values(counts: dict[str, int]) -> None:
-    state = {"totals": {"loss": 0.5}, "counts": counts, "float_sum": 0.0, "float_count": 0}
-    with pytest.raises(ValueError, match="'counts' must have a number of values for each of 'totals': "):
-        structure(Means, state, "means")
 
 
 def test_what_may_be_anything_is_left_as_it_is() -> None:

@@ -14,7 +14,7 @@ import attrs
 from lucid_train.description import error_text, short_text
 from lucid_train.events import EpochReport, Event, StepEnd, event_classes, find_event_class
 from lucid_train.history import EpochRecord, EvaluationRecord
-from lucid_train.metrics import NoUpdate, to_metrics
+from lucid_train.metrics import StepResult, to_metrics
 from lucid_train.recording import values
 from lucid_train.training.run import Run
 from lucid_train.validation import one_of
@@ -145,8 +145,10 @@ def pack_event(event: Event) -> dict[str, Any]:
         own = {f.alias: getattr(event, f.name) for f in attrs.fields(cls) if f.init and f.name != "run"}
         return {"module": cls.__module__, "fields": {name: values.pack_value(value) for name, value in own.items()}}
     packed = pack_fields(_FIELDS[cls], event)
-    if isinstance(event, StepEnd) and not event.updated:
-        packed["updated"] = False
+    if isinstance(event, StepEnd) and type(event.output) is StepResult:
+        weight = event.output.weight
+        packed["weight"] = weight if type(weight) is int else values.pack_number(weight)
+        packed["updated"] = event.output.updated
     return packed
 
 
@@ -165,8 +167,13 @@ def read_event(line: Line, run: Run) -> Event | None:
             if not run.history:
                 raise ValueError("no epoch has ended")
             fields["record"] = run.history[-1]
-        if "output" in fields and not line.fields.get("updated", True):
-            fields["output"] = NoUpdate(fields["output"])
+        if cls is StepEnd and "updated" in line.fields:
+            weight = line.fields.get("weight", 1)
+            number, updated = (
+                values.read_number("weight", weight),
+                values.read_json("updated", line.fields["updated"], bool),
+            )
+            fields["output"] = StepResult(fields["output"], weight if type(weight) is int else number, updated)
         return cls(run=run, **fields)
     fields = values.read_json("fields", values.read_value(line.fields.get("fields")), dict)
     try:
@@ -177,7 +184,7 @@ def read_event(line: Line, run: Run) -> Event | None:
 
 def _pack_output(output: Any) -> Any:
     metrics = values.pack_metrics(to_metrics(output))
-    output = output.output if type(output) is NoUpdate else output
+    output = output.metrics if type(output) is StepResult else output
     return metrics if isinstance(output, Mapping) else metrics.get("loss")
 
 

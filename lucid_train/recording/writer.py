@@ -4,21 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from lucid_train.recording.lines import read_log
-
-
-def last_writer(path: Path) -> Any:
-    """Return the process that wrote to a log last, as the log has it, or None if the log does not say."""
-    writer = None
-    with suppress(ValueError):
-        for line in read_log(path):
-            if line.event == "FitStart":
-                writer = line.fields.get("writer")
-    return writer
 
 
 def this_process() -> dict[str, Any]:

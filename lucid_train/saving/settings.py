@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import fields, frozen
+
+from lucid_train.description import plain_settings, short_text
+
+# What the program has set in each group of an optimizer, as plain JSON.
+Options = list[dict[str, Any]]
 
 
 @frozen
@@ -18,6 +23,7 @@ class Setup:
         evaluate_every: How often it is evaluated, or None if never.
         model: The class of the model, or None.
         optimizer: The class of the optimizer, or None.
+        optimizers: The options of each optimizer's groups, by "optimizer" or "extras.<name>", as the program set them.
         callbacks: The settings of each callback, by its label.
     """
 
@@ -26,13 +32,54 @@ class Setup:
     evaluate_every: int | str | None
     model: str | None
     optimizer: str | None
+    optimizers: dict[str, Options]
     callbacks: dict[str, dict[str, Any]]
 
 
-def differences(here: Setup, there: Setup) -> dict[str, str]:
-    """Return what differs between the set-up here and that of a checkpoint: a sentence under each name."""
+def options(optimizer: Any) -> Options:
+    """Return what the program has set in each group of an optimizer, and how many parameters that has, as plain JSON.
+
+    Of a key that a schedule drives this is the base value, which the group holds as "initial_<key>".
+    """
+    return [_options(group) for group in optimizer.param_groups]
+
+
+def groups_in(state: Any) -> list[Mapping[str, Any]]:
+    """Return the groups in the state of an optimizer, as far as it has the usual form; [] if it has another."""
+    groups = state.get("param_groups") if isinstance(state, Mapping) else None
+    return groups if isinstance(groups, list) and all(isinstance(group, Mapping) for group in groups) else []
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: len(value) if name == "params" and hasattr(value, "__len__") else plain_settings(value)
+        for name, value in group.items()
+        if isinstance(name, str) and not name.startswith("initial_")
+    }
+    for name in found:
+        initial = group.get(f"initial_{driven_key(name)}")
+        if initial is not None:
+            base = plain_settings(initial)
+            found[name] = [base, *found[name][1:]] if isinstance(found[name], list) else base
+    return found
+
+
+def driven_key(name: str) -> str:
+    """Return under which name schedules drive an option: the first of the betas is what they call the momentum."""
+    return "momentum" if name == "betas" else name
+
+
+def differences(here: Setup, there: Setup, current: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """Return what differs between the set-up here and that of a checkpoint: a sentence under each name.
+
+    Args:
+        here: The set-up here.
+        there: That of the checkpoint.
+        current: The groups of each optimizer in the checkpoint, as they were when it was written.
+    """
     both = {each.name: (getattr(here, each.name), getattr(there, each.name)) for each in fields(Setup)}
     ours, theirs = both.pop("callbacks")
+    optimizers, known = both.pop("optimizers")
     found = {
         name: f"{name} is {mine!r} here and {other!r} in the checkpoint"
         for name, (mine, other) in both.items()
@@ -40,17 +87,44 @@ def differences(here: Setup, there: Setup) -> dict[str, str]:
     }
     if here.optimizer is None or there.optimizer is None:
         found.pop("optimizer", None)  # it may be a callback's, and be known only when the fit has begun
+    if here.epochs > there.epochs:
+        found.pop("epochs", None)  # to train longer is to go on
+    for name in (name for name in optimizers if name in known):
+        found |= differing_options(name, optimizers[name], known[name], current.get(name, ()))
     found |= {label: f"{label} is in the checkpoint and not here" for label in theirs if label not in ours}
     found |= {label: f"{label} is here and not in the checkpoint" for label in ours if label not in theirs}
     for label in (label for label in ours if label in theirs):
         for name in dict.fromkeys([*ours[label], *theirs[label]]):
             mine, other = ours[label].get(name), theirs[label].get(name)
-            if mine != other and repr(mine) != repr(other):  # the latter for NaN
+            if _differ(mine, other):
                 found[f"{label}.{name}"] = f"{label}.{name} is {mine!r} here and {other!r} in the checkpoint"
+                if name == "length" and "schedule" in ours[label]:
+                    found[f"{label}.{name}"] += f" (its schedule is measured in it: length={other} keeps the curve)"
     if ours.keys() == theirs.keys() and list(ours) != list(theirs):
         order = ", ".join(theirs)
         found["callbacks.order"] = f"callbacks.order is {', '.join(ours)} here and {order} in the checkpoint"
     return found
+
+
+def differing_options(name: str, here: Options, there: Options, current: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return a sentence for each option of an optimizer that differs, under its name."""
+    if len(here) != len(there):
+        return {f"{name}.groups": f"{name}.groups is {len(here)} here and {len(there)} in the checkpoint"}
+    found = {}
+    for key in dict.fromkeys(key for group in [*here, *there] for key in group):
+        mine, other = ([group.get(key) for group in groups] for groups in (here, there))
+        # What the run has come to by itself is no change, and this may be the very optimizer that has trained it.
+        held = [_options(group).get(key) for group in current]
+        usual = [other, held] if len(held) == len(other) else [other]
+        if all(any(not _differ(each, one[index]) for one in usual) for index, each in enumerate(mine)):
+            continue
+        shown = [short_text(each[0] if len(set(map(repr, each))) == 1 else each) for each in (mine, other)]
+        found[f"{name}.{key}"] = f"{name}.{key} is {shown[0]} here and {shown[1]} in the checkpoint"
+    return found
+
+
+def _differ(one: Any, other: Any) -> bool:
+    return bool(one != other) and repr(one) != repr(other)  # the latter for NaN
 
 
 def is_accepted(name: str, accept: Iterable[str]) -> bool:

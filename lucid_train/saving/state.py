@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from attrs import frozen
 
 from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
-from lucid_train.optims.param_groups import read_rates, write_value
+from lucid_train.history import History
+from lucid_train.optims.param_groups import read_value, write_value
 from lucid_train.progress import Progress, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.settings import Setup, differences, is_accepted
-from lucid_train.validation import check_entries
+from lucid_train.saving.settings import (
+    Options,
+    Setup,
+    differences,
+    differing_options,
+    driven_key,
+    groups_in,
+    is_accepted,
+    options,
+)
+from lucid_train.validation import check_entries, real_number
+
+if TYPE_CHECKING:
+    from lucid_train.saving.checkpoint.directory import Loaded
 
 
 @frozen
@@ -44,13 +59,6 @@ class RunState:
 
 
 @frozen
-class _Rates:
-    """The state of an optimizer that has nothing but groups."""
-
-    rates: list[float]
-
-
-@frozen
 class Participants:
     """The objects and the settings whose states are, together with its progress, the state of a run."""
 
@@ -63,16 +71,43 @@ class Participants:
     # The number of epochs, the steps in one if that is known, and how often the run is evaluated, if ever.
     settings: tuple[int, int | None, int | str | None]
 
-    @property
-    def setup(self) -> Setup:
-        """How the run is set up."""
-        model, optimizer = (None if each is None else type(each).__name__ for each in (self.model, self.optimizer))
-        return Setup(*self.settings, model, optimizer, {label: each.settings() for label, each in self._labelled()})
+    def setup(self, optimizers: Mapping[str, Options], *, resumed: bool = False) -> Setup:
+        """Return how the run is set up.
 
-    def state(self, progress: Progress) -> dict[str, Any]:
-        """Return the state of a run, as plain JSON but for arrays, which may be the live ones."""
+        Args:
+            optimizers: The options of the optimizers, as the program has set them.
+            resumed: Whether schedules are measured in the length that the run has now, and not when they were bound.
+        """
+        model, optimizer = (None if each is None else type(each).__name__ for each in (self.model, self.optimizer))
+        callbacks = {label: self._settings_of(each, resumed) for label, each in self._labelled()}
+        return Setup(*self.settings, model, optimizer, dict(optimizers), callbacks)
+
+    def _settings_of(self, callback: Callback, resumed: bool) -> dict[str, Any]:
+        found, unit = callback.settings(), callback.measured_in()
+        if unit is not None and (resumed or found["length"] is None):
+            epochs, steps, _ = self.settings
+            found["length"] = epochs if unit == "epoch" else steps and epochs * steps
+        return found
+
+    def optimizers(self) -> dict[str, Any]:
+        """Return the optimizers by name, those among the extras included."""
+        extras = {f"extras.{name}": each for name, each in self.extras.items() if hasattr(each, "param_groups")}
+        return extras if self.optimizer is None else {"optimizer": self.optimizer, **extras}
+
+    def options(self) -> dict[str, Options]:
+        """Return the options that all optimizers have now."""
+        return {name: options(each) for name, each in self.optimizers().items()}
+
+    def state(self, progress: Progress, optimizers: Mapping[str, Options], *, history: bool = True) -> dict[str, Any]:
+        """Return the state of a run, as plain JSON but for arrays, which may be the live ones.
+
+        Without its history it costs the same after many epochs as after few.
+        """
+        if not history:
+            progress = copy.copy(progress)
+            progress.history = History()
         state = RunState(
-            setup=self.setup,
+            setup=self.setup(optimizers),
             progress=progress,
             model=_state_of("model", self.model),
             optimizer=_optimizer_state(self.optimizer),
@@ -83,21 +118,46 @@ class Participants:
         )
         return dict(unstructure(state))
 
-    def restore(self, state: Any, accept: Iterable[str]) -> Progress:
-        """Load everything but data and generators, which follow when the fit has begun, and return the progress.
+    def restore(
+        self, state: Any, accept: Iterable[str], optimizers: Mapping[str, Options]
+    ) -> tuple[Progress, dict[str, Options]]:
+        """Load everything but data and generators, which follow when the fit has begun.
+
+        Args:
+            state: What `state` returned.
+            accept: What may differ.
+            optimizers: The options of the optimizers, as the program has set them.
+
+        Returns:
+            The progress, and the options of the optimizers with which the run goes on.
 
         Raises:
             ValueError: If it is not the state of such a run, naming what differs.
         """
         read = structure(RunState, state, "state")
-        differing = differences(self.setup, read.setup)
+        states = {"optimizer": read.optimizer, **{f"extras.{name}": each for name, each in read.extras.items()}}
+        here, current = self.setup(optimizers, resumed=True), {name: groups_in(each) for name, each in states.items()}
+        differing = differences(here, read.setup, current)
+        if "segment" in (recorded := state["progress"]["history"]):
+            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r}"
         refused = {name: sentence for name, sentence in differing.items() if not is_accepted(name, accept)}
+        # What belongs to another one that is refused goes without saying.
+        refused = {
+            name: sentence for name, sentence in refused.items() if not is_accepted(name, refused.keys() - {name})
+        }
         if refused:
             raise ValueError(
                 f"the checkpoint is of another set-up: {'; '.join(refused.values())}; "
                 f"to go on with the set-up here, pass accept={sorted(refused)!r}"
             )
         extras = dict(self._stateful_extras())
+        bound = [name for name, each in extras.items() if hasattr(each, "base_lrs")]
+        rebased = [name for name in differing if name.rpartition(".")[0] in optimizers and name.endswith(".lr")]
+        if bound and rebased:
+            raise ValueError(
+                f"{rebased[0]} cannot be accepted, as extras[{bound[0]!r}] has base values of its own; give the "
+                f"scheduler to LRSchedulerCallback, which follows"
+            )
         check_entries("the state of the extras", read.extras, extras)
         for name, value, held in (("model", self.model, read.model), ("optimizer", self.optimizer, read.optimizer)):
             if value is not None and held is None:
@@ -108,13 +168,33 @@ class Participants:
                 attributed(f"{label}.resume", callback.resume, read.callbacks[label], accepted=accepted)
         if self.model is not None:
             attributed("model.load_state_dict", self.model.load_state_dict, read.model)
-        if self.optimizer is not None:
-            load_optimizer(self.optimizer, read.optimizer)
         for name, each in extras.items():
-            attributed(f"extras[{name!r}].load_state_dict", each.load_state_dict, read.extras[name])
+            if not hasattr(each, "param_groups"):
+                attributed(f"extras[{name!r}].load_state_dict", each.load_state_dict, read.extras[name])
+        kept = {**read.setup.optimizers}
+        for name, optimizer in self.optimizers().items():
+            own = {key.removeprefix(f"{name}.") for key in differing if key.startswith(f"{name}.")}
+            what = name if name == "optimizer" else f"extras[{name.removeprefix('extras.')!r}]"
+            load_optimizer(optimizer, states[name], what, own, here.optimizers[name])
+            kept[name] = _merged(here.optimizers[name], kept.get(name, []), own)
         if is_accepted("stopped", accept):
             read.progress.finished_reason = None
-        return read.progress
+        return read.progress, kept
+
+    def meet(self, state: Mapping[str, Any] | None, optimizers: Mapping[str, Options]) -> Options:
+        """Load the state of an optimizer that a callback has brought only now, if there is one, and return its options.
+
+        Raises:
+            ValueError: If they are not those in the checkpoint.
+        """
+        here = options(self.optimizer)
+        if state is None or state["optimizer"] is None:
+            return here
+        found = differing_options("optimizer", here, optimizers["optimizer"], groups_in(state["optimizer"]))
+        if found:
+            raise ValueError(f"{'; '.join(found.values())}; pass Trainer(optimizer=...) to go on with what is here")
+        load_optimizer(self.optimizer, state["optimizer"])
+        return optimizers["optimizer"]
 
     def _labelled(self) -> Iterator[tuple[str, Callback]]:
         return zip(class_labels(self.callbacks), self.callbacks, strict=True)
@@ -123,38 +203,98 @@ class Participants:
         return ((name, each) for name, each in self.extras.items() if not is_generator(each))
 
 
-def load_optimizer(optimizer: Any, state: Any) -> None:
-    """Load the state of an optimizer, which for one that has nothing but groups are its rates.
+def load_optimizer(
+    optimizer: Any,
+    state: Any,
+    name: str = "optimizer",
+    accepted: Iterable[str] = (),
+    own: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Load the state of an optimizer, which for one that has nothing but groups are their options.
 
     Tensors in its groups, such as a rate, stay the objects that they are, on their device: a checkpoint's tensors are
     on the CPU, where an update with them may round differently, and a captured graph would go on with the old ones.
+
+    Args:
+        optimizer: The optimizer.
+        state: Its state.
+        name: Its name, for errors.
+        accepted: Options in which the program differs from the checkpoint: the program's count.
+        own: What the program has set in each group, as `options` returned it.
     """
+    before = [dict(group) for group in optimizer.param_groups]
     if hasattr(optimizer, "load_state_dict"):
-        before = [dict(group) for group in optimizer.param_groups]
-        attributed("optimizer.load_state_dict", optimizer.load_state_dict, state)
-        for held, group in zip(before, optimizer.param_groups, strict=False):
-            group.update({name: _filled(held[name], value) for name, value in group.items() if name in held})
+        attributed(f"{name}.load_state_dict", optimizer.load_state_dict, state)
+        saved: Sequence[dict[str, Any]] = optimizer.param_groups
+    else:
+        saved = _checked_groups(state, before)
+    for held, group, loaded in zip(before, optimizer.param_groups, saved, strict=False):
+        group.update({key: _filled(held.get(key), value) for key, value in loaded.items()})
+    for held, group, chosen in zip(before, optimizer.param_groups, own, strict=False):
+        for key in accepted:
+            _put_back(group, key, held, chosen)
+    if (sync := getattr(optimizer, "_sync_hyperparams", None)) is not None:
+        sync()
+
+
+def _put_back(group: dict[str, Any], name: str, held: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+    """Set an option of a group as the program has it; one that a schedule drives goes in proportion to its base."""
+    key = driven_key(name)
+    initial = f"initial_{key}"
+    if name not in held:
+        group.pop(name, None)
         return
-    rates, groups = structure(_Rates, state, "state.optimizer").rates, optimizer.param_groups
-    if len(rates) != len(groups):
-        raise ValueError(f"'state.optimizer.rates' must have one rate for each of {len(groups)} groups: {rates}")
-    for group, rate in zip(groups, rates, strict=True):
-        write_value(group, "lr", rate)
+    if initial not in group:
+        group[name] = _filled(held[name], chosen[name]) if _is_filled(held[name]) else held[name]
+        return
+    base, now = float(group[initial]), read_value(group, key)
+    new = chosen[name][0] if name == "betas" else chosen[name]
+    group[initial] = _filled(group[initial], new)
+    if name == "betas":
+        group[name] = _filled(held[name], chosen[name])
+    write_value(group, key, now * new / base if base else new)
+
+
+def _checked_groups(state: Any, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the groups in the state of an optimizer that has nothing else, or refuse what does not fit."""
+    saved = groups_in(state)
+    if len(saved) != len(groups):
+        raise ValueError(
+            f"'state.optimizer.param_groups' must have {len(groups)} groups, as the optimizer: {state!r:.80}"
+        )
+    for index, (held, loaded) in enumerate(zip(groups, saved, strict=True)):
+        for name in dict.fromkeys(["lr", *loaded]):
+            where, value = f"state.optimizer.param_groups[{index}][{name!r}]", loaded.get(name)
+            if name == "lr" or _is_filled(held.get(name)):
+                real_number(where, value, least=0 if name == "lr" else None)
+            elif not (isinstance(name, str) and _is_plain(value)):
+                raise ValueError(f"{where!r} must be a plain value: {value!r:.80}")
+    return [dict(loaded) for loaded in saved]
+
+
+def _is_filled(held: Any) -> bool:
+    """Return whether a value is filled in place: a tensor, a 0-d array, or a tuple that has one."""
+    if isinstance(held, tuple):
+        return any(map(_is_filled, held))
+    return hasattr(held, "fill_") or (isinstance(held, np.ndarray) and held.ndim == 0)
 
 
 def _filled(held: Any, loaded: Any) -> Any:
-    """Return a tensor that is held, or a tuple of them, with what was loaded in it; anything else as it was loaded."""
+    """Return what is filled in place with what was loaded in it; anything else as it was loaded."""
     if isinstance(held, tuple) and isinstance(loaded, (tuple, list)):
         return tuple(map(_filled, held, loaded)) if len(held) == len(loaded) else loaded
-    if not hasattr(held, "fill_"):
+    if not _is_filled(held):
         return loaded
-    values = held.detach()
-    values.copy_(loaded) if hasattr(loaded, "copy_") else values.fill_(float(loaded))
+    if hasattr(held, "fill_"):
+        values = held.detach() if hasattr(held, "detach") else held
+        values.copy_(loaded) if hasattr(loaded, "copy_") else values.fill_(float(loaded))
+    else:
+        held[()] = loaded
     return held
 
 
-def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) -> Any:
-    """Return the state to go on from, or None where `resume` is "auto" and there is none.
+def find_checkpoint(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) -> Loaded | None:
+    """Return the checkpoint to go on from, or None where `resume` is "auto" and there is none.
 
     Raises:
         ValueError: If "auto" is asked for and no callback keeps checkpoints, or two do.
@@ -162,23 +302,22 @@ def find_state(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) ->
         CheckpointError: If what is there is damaged.
     """
     # Loaded here: a run that is never saved needs none of it.
-    from lucid_train.saving.checkpoint.directory import Directory
-    from lucid_train.saving.checkpoint.format import read_checkpoint
+    from lucid_train.saving.checkpoint.directory import Directory, load
 
     if resume == "auto":
         places = [place for callback in callbacks if (place := callback.checkpoints()) is not None]
         if len(places) != 1:
             raise ValueError(f"'resume' may be 'auto' with exactly one Checkpoint among the callbacks: {len(places)}")
-        return Directory(places[0]).newest()
+        return Directory(places[0]).last()
     if not isinstance(resume, (str, os.PathLike)):
         raise TypeError(f"'resume' must be a directory, a file or 'auto': {resume!r}")
     path = Path(resume)
     if path.is_file():
-        return read_checkpoint(path)
-    state = Directory(path).newest()
-    if state is None:
+        return load(path)
+    loaded = Directory(path).last()
+    if loaded is None:
         raise FileNotFoundError(f"'resume' must hold a checkpoint; pass 'auto' to start where there is none: {path}")
-    return state
+    return loaded
 
 
 def check_weights(state: Mapping[str, Any]) -> None:
@@ -217,4 +356,26 @@ def _state_of(name: str, value: Any) -> Any:
 def _optimizer_state(optimizer: Any) -> Any:
     if optimizer is None or hasattr(optimizer, "state_dict"):
         return _state_of("optimizer", optimizer)
-    return unstructure(_Rates(read_rates(optimizer)))
+    held = [{name: _plain(value) for name, value in group.items()} for group in optimizer.param_groups]
+    return {"param_groups": [{name: value for name, value in group.items() if _is_plain(value)} for group in held]}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that is filled in place as a number."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return float(value) if _is_filled(value) else value
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether an option is a value that can be saved: parameters, functions and the like are not."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _merged(here: Options, there: Options, accepted: Iterable[str]) -> Options:
+    """Return the options of a checkpoint's groups, but for those accepted, which are those here."""
+    if len(here) != len(there):
+        return here
+    return [{**old, **{name: new.get(name) for name in accepted}} for new, old in zip(here, there, strict=True)]

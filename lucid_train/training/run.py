@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
@@ -18,6 +19,9 @@ from lucid_train.optims.param_groups import read_rates
 from lucid_train.progress import Progress
 from lucid_train.training.dispatch import Dispatcher
 
+if TYPE_CHECKING:
+    from lucid_train.saving.checkpoint.segment import Segment
+
 
 @define(eq=False)
 class Control:
@@ -25,7 +29,7 @@ class Control:
 
     Args:
         dispatcher: The callbacks.
-        state_dict: Returns the state of the run; None if it cannot be saved.
+        state_dict: Returns the state of the run, with or without its history; None if it cannot be saved.
 
     Attributes:
         attention: Whether there is something to do after the current step: a stop, or a call at a safe point.
@@ -38,7 +42,7 @@ class Control:
     """
 
     dispatcher: Dispatcher
-    state_dict: Callable[[], dict[str, Any]] | None
+    state_dict: Callable[[bool], dict[str, Any]] | None
     attention: bool = field(default=False, init=False)
     stopping: bool = field(default=False, init=False)
     interruption: BaseException | None = field(default=None, init=False)
@@ -62,6 +66,7 @@ class Run:
         evaluates: Whether there are evaluations, as far as is known.
         resumed: Whether the run goes on from a checkpoint.
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
+        source: The checkpoint that it goes on from, if `fit` has read it: the file, and the history beside it.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -75,6 +80,7 @@ class Run:
     evaluates: bool = field(default=True, repr=False)
     resumed: bool = field(default=False, repr=False)
     trains: bool = field(default=False, repr=False)
+    source: tuple[Path, Segment | None] | None = field(default=None, init=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
@@ -236,15 +242,18 @@ class Run:
         """
         self._running("end").endings.append(function)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, history: bool = True) -> dict[str, Any]:
         """Return the state of the Trainer, from which a run can go on; call it at a safe point.
+
+        Args:
+            history: Whether the history is in it. Without it, it costs the same after many epochs as after few.
 
         Raises:
             RuntimeError: If no fit is running.
         """
         if self._fit is None or self._fit.state_dict is None:
             raise RuntimeError("no fit is running; ask the Trainer for its state_dict()")
-        return self._fit.state_dict()
+        return self._fit.state_dict(history)
 
     def emit(self, event: Event) -> None:
         """Let every callback receive an event, one of your own for example, in list order.

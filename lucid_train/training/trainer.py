@@ -14,12 +14,13 @@ from attrs import define, field
 from lucid_train.callback import Callback, F, FunctionListener, Subscription, check_state_is_known
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
-from lucid_train.metrics import NoUpdate, detached, evaluation
+from lucid_train.metrics import StepResult, detached, evaluation
 from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, Stateful
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.state import Participants, find_state, load_optimizer
+from lucid_train.saving.settings import Options
+from lucid_train.saving.state import Participants, find_checkpoint
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
 from lucid_train.training.fit import Fit
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from lucid_train.training.plan import Plan
 
 _NO_BATCH, _STEPPED = object(), object()
+# The losses of so many steps are kept before they are added up.
+_STEPS_AT_ONCE = 2048
 
 
 def _data(name: str, value: Any) -> None:
@@ -89,7 +92,7 @@ class Trainer:
     per step.
 
     Args:
-        step: What one step does: takes a batch and returns None, a loss, a mapping of metrics, or a NoUpdate.
+        step: What one step does: takes a batch and returns None, a loss, a mapping of metrics, or a StepResult.
         data: Any iterable of batches; one pass is one epoch. Without it the step function is called with None,
             `steps_per_epoch` times.
         epochs: The epoch to go on to. At least 0.
@@ -133,6 +136,9 @@ class Trainer:
     _feed: Feed = field(init=False, repr=False)
     _progress: Progress = field(factory=Progress, init=False, repr=False)
     _run: Run = field(init=False, repr=False)
+    # The options of the optimizers, as the program had set them when the run began, and as the last fit has left them.
+    _options: dict[str, Options] | None = field(default=None, init=False, repr=False)
+    _left: dict[str, Options] | None = field(default=None, init=False, repr=False)
     # A state that was loaded, until the next fit has brought data and generators to where they stood in it.
     _loaded: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
@@ -186,11 +192,15 @@ class Trainer:
         It is plain JSON but for the arrays of model, optimizer and callbacks, which may be the live ones. Within a fit,
         ask for it with `run.at_safe_point`.
         """
+        return self._state()
+
+    def _state(self, history: bool = True) -> dict[str, Any]:
         if self._loaded is not None:
             return self._loaded
         self._update()
         epochs = self._goal(None) if self._run.status == "ready" else self._run.epochs
-        return self._participants(self._run.optimizer, epochs).state(self._progress)
+        participants = self._participants(epochs)
+        return participants.state(self._progress, self._options or participants.options(), history=history)
 
     def load_state_dict(self, state: Mapping[str, Any], *, accept: str | Iterable[str] = ()) -> None:
         """Take over a state; the next `fit` goes on from there.
@@ -204,12 +214,17 @@ class Trainer:
         Raises:
             ValueError: If the set-up differs, or entries are missing, unknown or of the wrong type, naming them.
         """
+        self._restore(state, _names(accept), self._goal(None))
+
+    def _restore(self, state: Mapping[str, Any], accept: list[str], goal: int) -> None:
+        """Take over a state, to go on to the epoch `goal`."""
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training: a state must not be loaded within fit()")
         self._update()
-        participants = self._participants(self.optimizer, self._goal(None))
-        self._begin_run(participants.restore(state, _names(accept)), resumed=True)
-        self._loaded = dict(state)
+        participants = self._participants(goal)
+        progress, options = participants.restore(state, accept, self._options_here())
+        self._begin_run(progress, resumed=True)
+        self._loaded, self._options = dict(state), options
 
     def fit(
         self,
@@ -227,11 +242,13 @@ class Trainer:
         Args:
             epochs: The epoch to go on to; by default the Trainer's `epochs`.
             restart: Forget what was trained: count from epoch 1 with a new history, callbacks as they were at first.
-                The model and the optimizer's own state are yours to restore.
+                The model and the optimizer's own state are yours to restore. The checkpoints of before are moved to a
+                folder `earlier-1` (or 2 ...) in their directory when the first one of the new run is written.
             resume: Go on from a checkpoint: a file, a directory, of which the newest whole one is taken, or "auto", the
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
-                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run.
+                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run;
+                "history" goes on from a checkpoint whose history is lost, without it.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
@@ -246,37 +263,46 @@ class Trainer:
         if resume is not None:
             if restart:
                 raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
-            if (state := find_state(resume, self.callbacks)) is not None:
-                self.load_state_dict(state, accept=[*_names(accept), *(() if epochs is None else ("epochs",))])
+            if (found := find_checkpoint(resume, self.callbacks)) is not None:
+                self._restore(found.state, [*_names(accept), *(() if epochs is None else ("epochs",))], goal)
+                self._run.source = found.file, found.segment
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
         if restart:
+            self._options = self._options_here()
             self._begin_run(Progress())
             for callback in self.callbacks:
                 callback.reset()
         self._update()
         run, progress, feed = self._run, self._progress, self._feed
         feed.check_epochs(goal - len(progress.history))
+        self._options = self._options or self._options_here()
         finished_reason = None if self._loaded is None else progress.finished_reason
         if (done := _nothing_left(progress, goal, finished_reason)) is not None:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
         feed.note_length(progress)
         run.epochs, progress.finished_reason = goal, None
+        known = self._participants(goal).optimizer
         dispatcher = Dispatcher((*self.callbacks, *self._listeners))
-        with Fit(dispatcher, self.state_dict, run, feed.can_be_saved) as fit:
-            if finished_reason is not None:
-                run.stop(finished_reason, for_good=True)
-            fit.open()
-            if self._loaded is not None:
-                self._resume(self._loaded)
-                self._loaded = None
-            fit.safe_point()
-            fit.began = perf_counter() - progress.seconds
-            # A stop leaves an epoch open, unless all its steps are done.
-            while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done):
-                self._turn(fit)
+        try:
+            with Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
+                if finished_reason is not None:
+                    run.stop(finished_reason, for_good=True)
+                fit.open()
+                if known is None and run.optimizer is not None:
+                    self._options["optimizer"] = self._participants(goal).meet(self._loaded, self._options)
+                if self._loaded is not None:
+                    self._resume(self._loaded)
+                    self._loaded = None
                 fit.safe_point()
-            fit.finish()
+                fit.began = perf_counter() - progress.seconds
+                # A stop leaves an epoch open, unless all its steps are done.
+                while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done):
+                    self._turn(fit)
+                    fit.safe_point()
+                fit.finish()
+        finally:
+            self._left = self._participants(goal).options()
         return run.history
 
     def plan(self, epochs: int | None = None) -> Plan:
@@ -309,15 +335,22 @@ class Trainer:
         own = {name: each for name, each in self.extras.items() if is_generator(each)}
         return RandomState({**self._feed.generators(), **own})
 
-    def _participants(self, optimizer: Any, epochs: int) -> Participants:
+    def _participants(self, epochs: int) -> Participants:
         every = None if self.evaluate is None else self.evaluate_every
         settings = epochs, self._feed.length_of_epoch, every
+        optimizer = self._run.optimizer
+        if optimizer is None:  # that of the first callback which brings one
+            brought = (each.optimizer for callback in self.callbacks for each in callback.schedules())
+            optimizer = next((each for each in brought if each is not None), None)
         return Participants(self.model, optimizer, self.callbacks, self.extras, self._feed, self._random, settings)
+
+    def _options_here(self) -> dict[str, Options]:
+        """Return the options of the optimizers as the program has set them, not as the last fit has left them."""
+        here = self._participants(0).options()
+        return here if self._options is None or here != self._left else self._options
 
     def _resume(self, state: Mapping[str, Any]) -> None:
         """Bring the data and the generators to where they stood, now that callbacks have begun."""
-        if self.optimizer is None and self._run.optimizer is not None and state["optimizer"] is not None:
-            load_optimizer(self._run.optimizer, state["optimizer"])  # one that a callback brought
         random = self._random
         self._feed.resume(state["data"], self._progress, random)
         random.write(state["random"])
@@ -351,22 +384,23 @@ class Trainer:
         listened = bool(starts or ends)
         every = run.evaluate_steps
         evaluate_at = None if every is None else (progress.step // every + 1) * every
-        # What makes up the cost of a step stays in local names: the listeners, and the sum of losses that are floats.
-        total, count, updated, exhausted = means.float_sum, means.float_count, False, False
+        pause_at = progress.step + _STEPS_AT_ONCE
+        # What makes up the cost of a step stays in local names: the listeners, and the losses that are floats.
+        losses: list[float] = []
+        collect, updated, exhausted = losses.append, False, False
         batch: Any = _NO_BATCH
         try:
-            for batch in feed.batches(progress, evaluate_at):
+            for batch in feed.batches(progress, pause_at if evaluate_at is None else min(evaluate_at, pause_at)):
                 if starts:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
                 output = step(batch)
                 progress.step += 1
                 batch = _STEPPED  # before the next one is made, this one's memory is free
                 if isinstance(output, float):
-                    total += output
-                    count += 1
+                    collect(output)
                 elif output is not None:
                     means.add(output)
-                if type(output) is not NoUpdate:
+                if type(output) is not StepResult or output.updated:
                     updated = True
                     if listened and optimizer is not None:
                         progress.rates = snapshot_lrs(optimizer)
@@ -376,7 +410,7 @@ class Trainer:
                     break
                 batch = _NO_BATCH
             else:
-                exhausted = True
+                exhausted = progress.step != pause_at
         except BaseException:
             if batch is _NO_BATCH:
                 feed.give_up_pass(progress, self._random)
@@ -384,7 +418,9 @@ class Trainer:
                 feed.give_back(batch, progress)
             raise
         finally:
-            means.float_sum, means.float_count = float(total), count
+            if losses:
+                means.extend(losses)
+            means.condense()
             # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
             if updated and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)

@@ -45,7 +45,7 @@ def test_training_goes_on_with_a_full_disk_if_asked_to(tmp_path: Path, backgroun
         history = resumed.fit(resume="auto", accept="epochs")
     assert [record.epoch for record in history] == [1, 2, 3, 4]
     assert Directory(tmp_path).files() == good
-    assert Directory(tmp_path).newest()["progress"]["epoch"] == 2
+    assert read_checkpoint(tmp_path)["progress"]["epoch"] == 2
 
 
 def test_once_there_is_room_again_the_next_checkpoint_is_written(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_once_there_is_room_again_the_next_checkpoint_is_written(tmp_path: Path)
     with small_disk(10_000), pytest.warns(UserWarning, match="goes on, there is no checkpoint yet"):
         training.fit(epochs=2)
     training.fit(epochs=3)
-    assert Directory(tmp_path).newest()["progress"]["epoch"] == 3
+    assert read_checkpoint(tmp_path)["progress"]["epoch"] == 3
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -18,7 +18,7 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lucid_train import EpochEnd, EpochReport, Event, FitError, FitStart, NoUpdate, StepEnd, Trainer, replay
+from lucid_train import EpochEnd, EpochReport, Event, FitError, FitStart, StepEnd, StepResult, Trainer, replay
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.description import short_text
 from lucid_train.recording.lines import LONGEST_LINE
@@ -87,7 +87,15 @@ def test_steps_are_not_listened_to_unless_they_are_recorded(tmp_path: Path) -> N
 
 def test_the_steps_that_were_asked_for_are_recorded_with_what_they_returned(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
-    outputs = [0.5, {"loss": 1.0, "accuracy": math.inf}, None, NoUpdate(0.25), NoUpdate(), 2]
+    outputs = [
+        0.5,
+        {"loss": 1.0, "accuracy": math.inf},
+        None,
+        StepResult(0.25, updated=False),
+        StepResult(updated=False),
+        StepResult({"loss": 0.5}, weight=32),
+        2,
+    ]
     Trainer(step=lambda batch: batch, data=outputs, callbacks=[EventLog(path, step_every=1)]).fit()
     received: list[Any] = []
     replay(path, [At(StepEnd, lambda event: received.append((event.step, event.output)))])

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
+from lucid_train import EpochEnd, StepEnd, StepResult, Trainer
 from lucid_train.callbacks import (
     CosineAnnealingLRCallback,
     ExponentialLRCallback,
@@ -204,7 +204,10 @@ def test_steps_without_an_update_do_not_advance_a_schedule_of_steps() -> None:
     optimizer = RateWitness(1.0)
     callback = ExponentialLRCallback(gamma=0.5, interval="step")
     Trainer(
-        lambda n: NoUpdate() if n % 3 else optimizer.step(), range(9), optimizer=optimizer, callbacks=[callback]
+        lambda n: StepResult(updated=False) if n % 3 else optimizer.step(),
+        range(9),
+        optimizer=optimizer,
+        callbacks=[callback],
     ).fit()
     assert optimizer.used == [(1.0,), (0.5,), (0.25,)]
     assert optimizer.param_groups[0]["lr"] == 0.125

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer, nn, optims
+from lucid_train import EpochEnd, StepEnd, StepResult, Trainer, nn, optims
 from lucid_train.callback import Scheduled
 from lucid_train.callbacks import LRSchedulerCallback, StepLRCallback
 from lucid_train.optims.lr_scheduler import (
@@ -102,9 +102,9 @@ def test_a_run_that_is_too_short_for_a_part_is_refused_before_the_first_step() -
 def test_a_step_without_an_update_does_not_advance_the_schedule() -> None:
     optimizer = RateWitness(1.0)
 
-    def accumulate(batch: int) -> NoUpdate | None:
+    def accumulate(batch: int) -> StepResult | None:
         if batch % 2 == 0:
-            return NoUpdate()
+            return StepResult(updated=False)
         optimizer.step()
         return None
 

@@ -20,8 +20,8 @@ from lucid_train import (
     FitError,
     FitStart,
     History,
-    NoUpdate,
     StepEnd,
+    StepResult,
     StepStart,
     Trainer,
 )
@@ -89,7 +89,7 @@ class Training:
             raise RuntimeError(f"call {self.calls} failed")
         error = self.weight - batch
         if self.calls % 5 == 0:
-            return NoUpdate({"loss": error * error})
+            return StepResult({"loss": error * error}, updated=False)
         self.weight -= self.optimizer.param_groups[0]["lr"] * 2 * error
         return {"loss": error * error, "error": abs(error)} if self.calls % 3 == 0 else error * error
 

@@ -15,7 +15,7 @@ from torch.optim import lr_scheduler as theirs
 from torch.utils import data as torch_data
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from lucid_train import NoUpdate, Trainer, schedules
+from lucid_train import StepResult, Trainer, schedules
 from lucid_train.callbacks import (
     Checkpoint,
     CosineAnnealingLRCallback,
@@ -296,7 +296,7 @@ def scaled(parts: Parts) -> Callable[[Any], Any]:
         before = scaler.get_scale()
         scaler.step(parts.optimizer)
         scaler.update()
-        return loss if scaler.get_scale() >= before else NoUpdate(loss)
+        return loss if scaler.get_scale() >= before else StepResult(loss, updated=False)
 
     return step
 
@@ -322,7 +322,7 @@ def accumulating(parts: Parts) -> Callable[[Any], Any]:
         loss = parts.loss(batch)
         loss.backward()
         if number % 3:
-            return NoUpdate(loss)
+            return StepResult(loss, updated=False)
         parts.optimizer.step()
         parts.optimizer.zero_grad()
         return loss

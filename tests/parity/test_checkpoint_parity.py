@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lucid_train import CheckpointError, EpochReport, EpochStart, StepEnd, Trainer, read_checkpoint, write_checkpoint
 from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, EarlyStopping, LRSchedulerCallback
-from lucid_train.saving.checkpoint import Directory
 from lucid_train.testing import assert_resumes_exactly, diff_states
 
 DTYPES = [
@@ -148,7 +147,7 @@ def test_the_best_weights_that_early_stopping_keeps_are_saved(tmp_path: Path) ->
     taken: list[Any] = []
     trainer.on(EpochReport, at=3)(lambda event: taken.append(copy.deepcopy(stopping.state_dict())))
     trainer.fit()
-    found = Directory(tmp_path).newest()["callbacks"]["EarlyStopping"]
+    found = read_checkpoint(tmp_path)["callbacks"]["EarlyStopping"]
     assert diff_states(found, taken[0]) == []
 
 

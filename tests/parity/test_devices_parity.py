@@ -15,9 +15,19 @@ import torch
 from attrs import define, field
 from torch.utils.data import DataLoader, TensorDataset
 
-from lucid_train import Callback, EpochEnd, EpochStart, History, NoUpdate, StepEnd, StepStart, Trainer, schedules
+from lucid_train import (
+    Callback,
+    EpochEnd,
+    EpochStart,
+    History,
+    StepEnd,
+    StepResult,
+    StepStart,
+    Trainer,
+    read_checkpoint,
+    schedules,
+)
 from lucid_train.callbacks import Checkpoint, EarlyStopping, EventLog, LRSchedulerCallback, RichLogger, TerminateOnNaN
-from lucid_train.saving.checkpoint.format import read_checkpoint
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPOCHS, STEPS = 2, 5
@@ -74,7 +84,7 @@ class Setup:
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return NoUpdate(loss) if self.scaler.get_scale() < before else loss
+        return StepResult(loss, updated=False) if self.scaler.get_scale() < before else loss
 
     def evaluate(self) -> dict[str, torch.Tensor]:
         with torch.no_grad():

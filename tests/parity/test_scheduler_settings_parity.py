@@ -10,7 +10,7 @@ import torch
 from torch.optim import lr_scheduler as theirs
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
-from lucid_train import NoUpdate, StepEnd, Trainer
+from lucid_train import StepEnd, StepResult, Trainer
 from lucid_train.callbacks import Checkpoint, LRSchedulerCallback
 
 
@@ -54,10 +54,10 @@ def sequence(optimizer: Any, gamma: float) -> Any:
 
 
 def test_a_save_that_falls_due_while_gradients_accumulate_waits_for_the_update(tmp_path: Path) -> None:
-    def step(batch: int) -> NoUpdate | float:
-        return NoUpdate(1.0) if batch % 2 else 1.0
+    def step(batch: int) -> StepResult | float:
+        return StepResult(1.0, updated=False) if batch % 2 else 1.0
 
     checkpoint = Checkpoint(tmp_path, every=3, interval="step", keep=None, weights=False)
     Trainer(step, [1, 2, 3, 4, 5, 6, 7, 8], callbacks=[checkpoint]).fit()
-    steps = sorted({int(path.stem.rpartition("-")[2]) for path in tmp_path.iterdir()})
+    steps = sorted({int(path.stem.rpartition("-")[2]) for path in tmp_path.glob("checkpoint-*")})
     assert steps == [4, 6, 8]

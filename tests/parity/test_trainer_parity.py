@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lucid_train import EpochEnd, NoUpdate, StepEnd, Trainer
+from lucid_train import EpochEnd, StepEnd, StepResult, Trainer
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, ExponentialLRCallback, LRSchedulerCallback
 from lucid_train.saving.state import load_optimizer
 
@@ -155,7 +155,7 @@ def test_tensor_rates_are_reported_as_the_last_update_read_them(
 
     def step(number: int) -> Any:
         if number % 3 == 2:
-            return NoUpdate()
+            return StepResult(updated=False)
         for parameter in parameters:
             parameter.grad = torch.ones(1)
         optimizer.step()
@@ -228,9 +228,9 @@ def test_a_run_leaves_nothing_in_the_optimizer_but_where_its_rates_start() -> No
 
 
 def test_tensors_in_an_optimizers_groups_stay_the_objects_that_they_are_when_a_run_is_resumed() -> None:
-    def built(rate: float) -> tuple[torch.optim.Adam, tuple[torch.Tensor, ...], Trainer]:
+    def built() -> tuple[torch.optim.Adam, tuple[torch.Tensor, ...], Trainer]:
         model, _optimizer, data, _step = training()
-        held = torch.tensor(rate), torch.tensor(0.9), torch.tensor(0.99)
+        held = torch.tensor(0.5), torch.tensor(0.9), torch.tensor(0.99)
         optimizer = torch.optim.Adam(model.parameters(), lr=held[0], betas=held[1:], foreach=False)
 
         def step(batch: torch.Tensor) -> torch.Tensor:
@@ -243,10 +243,10 @@ def test_tensors_in_an_optimizers_groups_stay_the_objects_that_they_are_when_a_r
         callbacks = [ExponentialLRCallback(gamma=0.5)]
         return optimizer, held, Trainer(step, data, epochs=3, model=model, optimizer=optimizer, callbacks=callbacks)
 
-    _optimizer, _held, trainer = built(0.5)
+    _optimizer, _held, trainer = built()
     trainer.fit(2)
     state = trainer.state_dict()
-    optimizer, held, resumed = built(0.25)
+    optimizer, held, resumed = built()
     resumed.load_state_dict(state, accept="epochs")
     (group,) = optimizer.param_groups
     assert group["lr"] is held[0]

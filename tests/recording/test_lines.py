@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import define
 
-from lucid_train import EpochEnd, Event, NoUpdate, StepEnd, Trainer
+from lucid_train import EpochEnd, Event, StepEnd, StepResult, Trainer
 from lucid_train.callbacks import EarlyStopping, EventLog, ExponentialLRCallback
 from lucid_train.nn import Linear
 from tests.support.optimizers import Bare
@@ -34,7 +34,7 @@ FIRST_FIT = """\
 {"event":"EpochStart","time":0,"epoch":1,"run":{"epoch":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":1,"output":0.5,"run":{"step":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":2,"output":{"loss":1.5,"accuracy":"inf"},"run":{"step":2}}
-{"event":"StepEnd","time":0,"epoch":1,"step":3,"output":null,"updated":false,"run":{"step":3}}
+{"event":"StepEnd","time":0,"epoch":1,"step":3,"output":null,"weight":1,"updated":false,"run":{"step":3}}
 {"event":"EpochEnd","time":0,"epoch":1,"metrics":{"loss":1.0,"accuracy":"inf"},"lr":[0.1,0.02],\
 "run":{"last_lr":[0.05,0.01]}}
 {"event":"WeightSeen","time":0,"module":"test_lines",\
@@ -47,7 +47,7 @@ FIRST_FIT = """\
 """
 SECOND_FIT = """\
 {"event":"StepEnd","time":0,"epoch":2,"step":5,"output":{"loss":1.5,"accuracy":"inf"},"run":{"step":5}}
-{"event":"StepEnd","time":0,"epoch":2,"step":6,"output":null,"updated":false,"run":{"step":6}}
+{"event":"StepEnd","time":0,"epoch":2,"step":6,"output":null,"weight":1,"updated":false,"run":{"step":6}}
 {"event":"EvaluateStart","time":0,"epoch":2,"step":6,"within_epoch":false}
 {"event":"EvaluateEnd","time":0,"epoch":2,"step":6,"metrics":{"val_loss":"nan"},"within_epoch":false}
 {"event":"EpochEnd","time":0,"epoch":2,"metrics":{"loss":1.0,"accuracy":"inf","val_loss":"nan"},"lr":[0.05,0.01],\
@@ -77,7 +77,7 @@ def test_the_lines_of_a_run_are_what_they_always_were(tmp_path: Path, monkeypatc
     log = EventLog("run.jsonl", step_every=1, heartbeat=None)
     trainer = Trainer(
         step=lambda batch: 1 / 0 if trainer._run.epoch == 3 else batch,
-        data=[0.5, {"loss": 1.5, "accuracy": math.inf}, NoUpdate()],
+        data=[0.5, {"loss": 1.5, "accuracy": math.inf}, StepResult(updated=False)],
         epochs=2,
         model=model,
         optimizer=Bare(0.1, 0.02),

@@ -17,8 +17,8 @@ from lucid_train import (
     FitEnd,
     FitError,
     FitStart,
-    NoUpdate,
     StepEnd,
+    StepResult,
     StepStart,
     Trainer,
     replay,
@@ -78,8 +78,8 @@ outputs = st.one_of(
     st.none(),
     st.floats(),
     st.dictionaries(st.text(max_size=3), st.floats(), max_size=2),
-    st.floats().map(NoUpdate),
-    st.just(NoUpdate()),
+    st.builds(StepResult, st.floats(), st.floats(0, 9), st.booleans()),
+    st.just(StepResult(updated=False)),
 )
 
 

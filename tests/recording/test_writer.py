@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lucid_train.recording.writer import is_gone, last_writer, this_process
+from lucid_train.recording.writer import is_gone, this_process
 from tests.support.event_logs import fit, lines
 
 KNOWS_STARTS = Path("/proc/self/stat").exists()  # elsewhere it is not known when a process started
@@ -50,10 +50,8 @@ def test_of_what_does_not_describe_a_process_nothing_is_known(writer: Any) -> No
     assert not is_gone(writer)
 
 
-def test_the_writer_of_the_latest_fit_counts(tmp_path: Path) -> None:
+def test_each_fit_says_in_the_log_which_process_it_is_in(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     fit(path, 1).fit(2)
     first, second = [line["writer"] for line in lines(path) if line["event"] == "FitStart"]
-    assert first == second == last_writer(path) == this_process()
-    path.write_text("something else\n")
-    assert last_writer(path) is None
+    assert first == second == this_process()

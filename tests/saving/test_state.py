@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from attrs import define
 
@@ -100,14 +101,27 @@ def test_one_that_cannot_be_changed_leaves_without_a_note() -> None:
     assert caught.value is error
 
 
-@pytest.mark.parametrize("state", [{"rates": ["x"]}, {"rates": 0.5}, {"lr": [0.5]}, [0.5]])
-def test_rates_that_are_none_are_refused_for_an_optimizer_that_has_nothing_else(state: Any) -> None:
-    trainer = Trainer(optimizer=Bare(0.5))
-    with pytest.raises(ValueError, match=r"'state\.optimizer"):
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"param_groups": ["x"]},
+        {"param_groups": 0.5},
+        {"param_groups": [{"lr": "x"}]},
+        {"param_groups": [{"lr": -1.0}]},
+        {"param_groups": [{"momentum": 0.5}]},
+        {"param_groups": [{"lr": 0.5, "momentum": "x"}]},
+        {"param_groups": [{"lr": 0.5, "name": {1, 2}}]},
+        {"lr": [0.5]},
+        [0.5],
+    ],
+)
+def test_groups_that_are_none_are_refused_for_an_optimizer_that_has_nothing_else(state: Any) -> None:
+    trainer = Trainer(optimizer=Bare(0.5, momentum=np.array(0.9), name="all"))
+    with pytest.raises((ValueError, TypeError), match=r"^['\"]state\.optimizer"):
         trainer.load_state_dict({**trainer.state_dict(), "optimizer": state})
 
 
-def test_each_group_must_have_one() -> None:
+def test_an_optimizer_that_has_nothing_but_groups_must_have_as_many() -> None:
     trainer = Trainer(optimizer=Bare(0.5, 0.25))
-    with pytest.raises(ValueError, match=r"'state.optimizer.rates' must have one rate for each of 2 groups: \[0.5\]"):
-        trainer.load_state_dict({**trainer.state_dict(), "optimizer": {"rates": [0.5]}})
+    with pytest.raises(ValueError, match=r"'state.optimizer.param_groups' must have 2 groups, as the optimizer: \{"):
+        trainer.load_state_dict({**trainer.state_dict(), "optimizer": {"param_groups": [{"lr": 0.5}]}})

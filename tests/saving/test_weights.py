@@ -1,8 +1,10 @@
-"""Weights are not forgotten: a run that trains and saves none is refused when its fit starts."""
+"""Weights are not forgotten: a run that trains and saves none is refused. Those that are saved are found again."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lucid_train import Trainer, nn, optims
+from lucid_train import CheckpointError, EpochReport, Trainer, load_weights, nn, optims, write_checkpoint
 from lucid_train.callbacks import Checkpoint
+from lucid_train.saving.checkpoint import Directory
 
 REFUSED = re.escape(
     "'model' must be given to be saved: this run trains, and resumed it would go on with other weights; pass "
@@ -87,3 +90,88 @@ def test_a_run_that_saves_its_weights_or_has_none_is_not_refused(
     made: Callable[[], dict[str, Any]], tmp_path: Path
 ) -> None:
     assert len(Trainer(**made(), callbacks=[Checkpoint(tmp_path)]).fit(resume="auto")) == 1
+
+
+# The weights in a checkpoint.
+
+
+def trained(directory: Path, **settings: Any) -> dict[int, float]:
+    """Train three epochs, of which the second is the best, and return the bias after each."""
+    model, losses = nn.Linear(1, 1, rng=0), iter([3.0, 1.0, 2.0])
+
+    def step(batch: float) -> None:
+        model.load_state_dict({name: array + batch for name, array in model.state_dict().items()})
+
+    trainer = Trainer(
+        step,
+        [1.0],
+        epochs=3,
+        model=model,
+        evaluate=lambda: {"val_loss": next(losses)},
+        extras={"ema": Held(bias=np.array([7.0])), "noise": np.random.default_rng(0)},
+        callbacks=[Checkpoint(directory, **settings)],
+    )
+    biases: dict[int, float] = {}
+    trainer.on(EpochReport)(lambda event: biases.update({event.epoch: float(model.state_dict()["bias"][0])}))
+    trainer.fit()
+    return biases
+
+
+def test_the_best_and_the_last_weights_are_found_in_a_directory_and_in_its_files(tmp_path: Path) -> None:
+    biases = trained(tmp_path, monitor="val_loss", keep=1)
+    found = load_weights(tmp_path), load_weights(str(tmp_path), "last"), load_weights(Directory(tmp_path).files()[0])
+    assert [each["bias"].tolist() for each in found] == [[biases[2]], [biases[3]], [biases[2]]]
+    assert load_weights(tmp_path, name="ema") == {"bias": np.array([7.0])}
+    model = nn.Linear(1, 1)
+    model.load_state_dict(load_weights(tmp_path))
+    assert model.state_dict()["bias"] == biases[2]
+
+
+def test_a_fresh_process_takes_them_and_writes_nothing(tmp_path: Path) -> None:
+    biases = trained(tmp_path, monitor="val_loss")
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    tmp_path.chmod(0o500)
+    program = (
+        "import sys\nfrom lucid_train import load_weights, nn\nmodel = nn.Linear(1, 1)\n"
+        "model.load_state_dict(load_weights(sys.argv[1]))\nprint(float(model.state_dict()['bias'][0]))\n"
+        "print('lucid_train.callbacks' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=60)
+    tmp_path.chmod(0o700)
+    assert (done.stdout.split(), done.stderr) == ([str(biases[2]), "False"], "")
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_directory_without_a_monitor_has_no_best_and_says_so(tmp_path: Path) -> None:
+    biases = trained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"there is no best .*; Checkpoint\(monitor=...\) keeps the best"):
+        load_weights(tmp_path)
+    assert load_weights(tmp_path, "last")["bias"] == biases[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("noise", "'name' must be one of the run's extras, ['ema'], as it has no extra 'noise': 'noise'"),
+        ("model", "'name' must be one of the run's extras, ['ema'], as it has no extra 'model': 'model'"),
+    ],
+)
+def test_an_extra_that_is_not_there_is_named(name: str, message: str, tmp_path: Path) -> None:
+    trained(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_weights(tmp_path, "last", name=name)
+
+
+def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "mine", {"model": 1})
+    (tmp_path / "damaged").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="mine is not the checkpoint of a run"):
+        load_weights(tmp_path / "mine")
+    with pytest.raises(CheckpointError, match="damaged is not a usable checkpoint"):
+        load_weights(tmp_path / "damaged")
+    with pytest.raises(FileNotFoundError, match="there is no best checkpoint in"):
+        load_weights(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_weights(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="'which' must be one of 'last', 'best': 'newest'"):
+        load_weights(tmp_path, "newest")  # type: ignore[arg-type]  # that it is refused is the claim

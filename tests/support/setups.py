@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from attrs import define, field, frozen
 
-from lucid_train import Callback, EpochEnd, EpochStart, EvaluateEnd, NoUpdate, StepEnd, Trainer, nn, optims, schedules
+from lucid_train import Callback, EpochEnd, EpochStart, EvaluateEnd, StepEnd, StepResult, Trainer, nn, optims, schedules
 from lucid_train.callbacks import (
     Checkpoint,
     CosineAnnealingLRCallback,
@@ -241,14 +241,14 @@ def accumulating(parts: Parts) -> Callable[[Any], Any]:
     def step(batch: Any) -> Any:
         if next(number) % 3 == 0:
             return parts.train(batch)
-        return NoUpdate(parts.train(batch, update=False))
+        return StepResult(parts.train(batch, update=False), updated=False)
 
     return step
 
 
 def skipping(parts: Parts) -> Callable[[Any], Any]:
     """Skip updates at random, as a step whose gradients are not finite does."""
-    return lambda batch: NoUpdate(parts.evaluate()) if random.random() < 0.3 else parts.train(batch)
+    return lambda batch: StepResult(parts.evaluate(), updated=False) if random.random() < 0.3 else parts.train(batch)
 
 
 def setup(

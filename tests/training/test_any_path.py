@@ -40,9 +40,9 @@ from lucid_train import (
     FitEnd,
     FitStart,
     History,
-    NoUpdate,
     Run,
     StepEnd,
+    StepResult,
     StepStart,
     Trainer,
     nn,
@@ -177,7 +177,7 @@ class Training:
             noisy = batch + 0.1 * noise.normal(size=batch.shape) + 0.01 * np.random.rand()
             value = float(loss(model(noisy), batch[:, :1]))
             if random.random() < 0.2:
-                return NoUpdate(value)
+                return StepResult(value, updated=False)
             model.backward(loss.backward())
             optimizer.step()
             return value

@@ -19,11 +19,12 @@ from lucid_train import (
     Event,
     FitStart,
     History,
-    NoUpdate,
     StepEnd,
+    StepResult,
     Trainer,
     nn,
     optims,
+    read_checkpoint,
 )
 from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, EarlyStopping, TerminateOnNaN
 from lucid_train.data import batches
@@ -115,7 +116,7 @@ def test_no_batch_is_lost_or_taken_too_early(make: Callable[[Any], Any], steps_p
 
 def test_names_are_recorded_with_val_before_them() -> None:
     def step(batch: int) -> Any:
-        return NoUpdate({"accuracy": 1.0}) if batch == 1 else 0.5
+        return StepResult({"accuracy": 1.0}, updated=False) if batch == 1 else 0.5
 
     history = Trainer(
         step, [1, 2], evaluate=lambda: {"accuracy": 0.25, "loss": 2, "val_f1": 1}, evaluate_every="2 steps"
@@ -255,7 +256,7 @@ def build(every: Any = "3 steps", *, extra: Callable[[], Callback] | None = None
         optimizer.zero_grad()
         value = float(loss(model(batch + 0.01 * np.random.rand()), batch[:, :1]))
         if np.random.rand() < 0.2:
-            return NoUpdate(value)
+            return StepResult(value, updated=False)
         model.backward(loss.backward())
         optimizer.step()
         return value
@@ -323,7 +324,7 @@ def test_a_run_killed_between_a_step_and_its_evaluation_goes_on_with_that(tmp_pa
     killed.on(EvaluateStart)(kill)
     with pytest.raises(KeyboardInterrupt):
         killed.fit()
-    assert Directory(tmp_path).newest()["progress"]["phase"] == "evaluation"
+    assert read_checkpoint(tmp_path)["progress"]["phase"] == "evaluation"
     again, seen = made()
     assert timeless(again.fit(resume="auto")) == [(1, 3, {"val_loss": 1.0}), (2, 6, {"val_loss": 2.0})]
     assert seen == [0, 3]
@@ -366,7 +367,7 @@ def test_the_best_evaluation_is_kept(tmp_path: Path) -> None:
         "000003-epoch-3-step-12.safetensors",
     ]
     assert checkpoint.best_file == tmp_path / "checkpoint-000002-epoch-2-step-6.safetensors"
-    state = Directory(tmp_path).newest()
+    state = read_checkpoint(tmp_path)
     assert state["callbacks"]["Checkpoint"]["best_file"] == checkpoint.best_file.name
 
 

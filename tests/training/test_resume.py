@@ -20,8 +20,8 @@ from lucid_train import (
     EvaluateStart,
     FitEnd,
     FitStart,
-    NoUpdate,
     StepEnd,
+    StepResult,
     StepStart,
     Trainer,
     nn,
@@ -96,7 +96,7 @@ def build(
         loss = float((model(x) ** 2).sum())
         model.backward(2 * model(x))
         optimizer.step()
-        return loss if random.random() < 0.7 else NoUpdate({"loss": loss, "other": 1.0})
+        return loss if random.random() < 0.7 else StepResult({"loss": loss, "other": 1.0}, updated=False)
 
     return Trainer(
         step,

@@ -13,9 +13,9 @@ from lucid_train import (
     Event,
     FitEnd,
     FitStart,
-    NoUpdate,
     Run,
     StepEnd,
+    StepResult,
     StepStart,
     Trainer,
 )
@@ -226,7 +226,7 @@ def test_an_epoch_reports_the_rate_of_its_last_update_and_the_one_that_stands() 
 
     def step(batch: int) -> Any:
         if batch == 3:
-            return NoUpdate(0.5)
+            return StepResult(0.5, updated=False)
         optimizer.step()
         return 0.5
 

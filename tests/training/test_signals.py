@@ -14,7 +14,19 @@ from typing import Any
 
 import pytest
 
-from lucid_train import Callback, EpochReport, EpochStart, FitEnd, FitError, FitStart, StepEnd, StepStart, Trainer, nn
+from lucid_train import (
+    Callback,
+    EpochReport,
+    EpochStart,
+    FitEnd,
+    FitError,
+    FitStart,
+    StepEnd,
+    StepStart,
+    Trainer,
+    nn,
+    read_checkpoint,
+)
 from lucid_train.callbacks import Checkpoint
 from lucid_train.saving.checkpoint import Directory
 from lucid_train.training.signals import cleanup_at, signal_named
@@ -24,7 +36,7 @@ from tests.support.terminal import Terminal, has
 
 def saved_step(directory: Path) -> int:
     """Return how many steps the newest checkpoint has behind it."""
-    step: int = Directory(directory).newest()["progress"]["step"]
+    step: int = read_checkpoint(directory)["progress"]["step"]
     return step
 
 
@@ -64,7 +76,7 @@ def test_the_step_in_hand_finishes_and_all_is_saved(
     if error is SystemExit:
         assert caught.value.code == 128 + number  # type: ignore[attr-defined]  # a SystemExit
     assert {each: signal.getsignal(each) for each in before} == before
-    state = Directory(tmp_path).newest()
+    state = read_checkpoint(tmp_path)
     progress = state["progress"]
     assert (progress["epoch"], progress["step"], progress["phase"]) == (1, 3, "steps")
     assert (progress["steps_per_epoch"], progress["finished_reason"]) == (10, None)

@@ -15,8 +15,8 @@ from lucid_train import (
     Event,
     FitEnd,
     FitStart,
-    NoUpdate,
     StepEnd,
+    StepResult,
     StepStart,
     Trainer,
 )
@@ -296,7 +296,7 @@ def test_the_rate_reported_is_the_one_that_the_last_update_read(
 
     def step(batch: int) -> Any:
         if next(numbers) in skipped:
-            return NoUpdate(0.5)
+            return StepResult(0.5, updated=False)
         optimizer.step()
         return 0.5
 
@@ -318,7 +318,9 @@ def test_the_rate_reported_is_the_one_that_the_last_update_read(
 def test_an_epoch_without_an_update_reports_the_rate_that_stands() -> None:
     schedule = ExponentialLRCallback(gamma=0.5, interval="step")
     optimizer = RateWitness(1.0)
-    history = Trainer(lambda batch: NoUpdate(), [1, 2], optimizer=optimizer, epochs=2, callbacks=[schedule]).fit()
+    history = Trainer(
+        lambda batch: StepResult(updated=False), [1, 2], optimizer=optimizer, epochs=2, callbacks=[schedule]
+    ).fit()
     assert [(record.lr, record.last_lr, record.metrics) for record in history] == [((1.0,), (1.0,), {})] * 2
 
 

@@ -376,3 +376,25 @@ def test_an_epoch_whose_length_is_set_as_it_starts_is_left_where_it_is_stopped()
     assert steps == [2]
     assert [record.steps for record in trainer.fit()] == [2, 3]
     assert steps == [2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize("count", [2047, 2048, 2049, 4096, 5000])
+@pytest.mark.parametrize("every", [1, "2048 steps", "1000 steps"])
+def test_a_long_epoch_is_one_epoch(count: int, every: Any) -> None:
+    at: list[int] = []
+    seen: list[int] = []
+    data = iter(range(2 * count))
+
+    def step(batch: int) -> float:
+        seen.append(batch)
+        return float(batch % 2)
+
+    trainer = Trainer(
+        step, data, steps_per_epoch=count, epochs=2, evaluate=lambda: at.append(len(seen)) or 0.5, evaluate_every=every
+    )
+    history = trainer.fit()
+    assert seen == list(range(2 * count))
+    assert [record.steps for record in history] == [count, count]
+    assert history.metric("loss") == [sum(batch % 2 for batch in part) / count for part in (seen[:count], seen[count:])]
+    steps = count if every == 1 else int(every.split()[0])
+    assert at == list(range(steps, 2 * count + 1, steps))

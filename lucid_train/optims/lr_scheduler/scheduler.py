@@ -609,6 +609,12 @@ def schedules_sized(schedules: Any, length: int | None) -> Any:
     return schedules
 
 
+def is_sized(schedules: Any) -> bool:
+    """Return whether the lengths of schedules, in the form that they are given in, are all known."""
+    parts = schedules.values() if isinstance(schedules, Mapping) else schedules
+    return all(each.is_sized for each in ([parts] if isinstance(parts, Schedule) else parts))
+
+
 def _base(key: str, schedule: Schedule, group: Group, index: int, done: int) -> float:
     """Return the base value of a group: what its scheduler has left in it, or what it has now."""
     initial = f"initial_{key}"

@@ -1,30 +1,105 @@
-"""A folder of checkpoints: their names, the newest whole one, and the removal of old ones."""
+"""A folder of checkpoints: their names, the newest whole one, the best one, and the removal of old ones."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from lucid_train.files import part_file, whole_file
-from lucid_train.saving.checkpoint.format import CheckpointError, read_checkpoint
-from lucid_train.validation import whole_number
+from lucid_train.files import give_name, part_file, whole_file
+from lucid_train.saving.checkpoint.format import CheckpointError, read_file
+from lucid_train.saving.checkpoint.segment import NAME, Segment, read_history
+from lucid_train.validation import one_of, whole_number
 
-_NAME = re.compile(r"checkpoint-(\d{6,15})-epoch-\d+-step-\d+\.safetensors")
+# Two names that lead to one of the checkpoints, and what the process that writes them has locked.
+LAST, BEST, LOCK = "last.safetensors", "best.safetensors", ".checkpoint.lock"
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]{6,})-epoch-[0-9]+-step-[0-9]+\.safetensors")
+
+
+@frozen
+class Loaded:
+    """What a checkpoint file holds, and where.
+
+    Args:
+        file: The file.
+        state: The state in it, with the history.
+        segment: Where the history is; None if the state has it itself, or if it is lost.
+    """
+
+    file: Path
+    state: Any
+    segment: Segment | None = None
+
+
+def load(file: Path) -> Loaded:
+    """Load a checkpoint, and the history beside it. If that is not there, the state names it still.
+
+    Raises:
+        CheckpointError: If the checkpoint or the history is damaged.
+        OSError: If the checkpoint cannot be read.
+    """
+    state = read_file(file)
+    progress = state.get("progress") if isinstance(state, dict) else None
+    history = progress.get("history") if isinstance(progress, dict) else None
+    if not isinstance(progress, dict) or not isinstance(history, dict) or "segment" not in history:
+        return Loaded(file, state)
+    try:
+        found = read_history(history, file.parent)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, MemoryError, OSError) as error:
+        raise CheckpointError(f"{file} is not a usable checkpoint: {error}") from None
+    if found is None:
+        return Loaded(file, state)
+    segment, progress["history"] = found
+    return Loaded(file, state, segment)
+
+
+def read_checkpoint(path: str | os.PathLike[str], *, which: Literal["last", "best"] = "last") -> Any:
+    """Read a checkpoint: what `write_checkpoint` wrote, or the state of a run, with its history.
+
+    Nothing in the file is ever run, no file is touched but this and the history beside it, and memory use is a small
+    multiple of their size. The digest detects damage; it does not prove who wrote the file.
+
+    Args:
+        path: A file, or the directory of a Checkpoint.
+        which: In a directory, the "last" one that is whole, or the "best" one, which Checkpoint(monitor=...) keeps.
+
+    Returns:
+        The tree. Tensors are PyTorch's again, on the CPU.
+
+    Raises:
+        CheckpointError: If the file is cut short, changed, of another version, or not a checkpoint at all.
+        FileNotFoundError: If the directory holds no such checkpoint.
+        OSError: If the file cannot be read.
+    """
+    one_of("which", which, ("last", "best"))
+    if not os.path.isdir(path):
+        return load(Path(path)).state
+    loaded = Directory(path).best() if which == "best" else Directory(path).last()
+    if loaded is None:
+        cure = "; Checkpoint(monitor=...) keeps the best one" * (which == "best")
+        raise FileNotFoundError(f"there is no {which} checkpoint in '{os.fspath(path)}'{cure}")
+    return loaded.state
 
 
 @define(frozen=True)
 class Directory:
     """A folder with the checkpoints of one run, numbered in the order in which they were written.
 
+    A file with a part of the history has the number of the first checkpoint that names it; so do the following ones, up
+    to that of the next such file. What has the name of either and is no file is left alone.
+
     Args:
         path: The folder. It need not exist yet.
 
-    >>> Directory("/nowhere").newest() is None
+    >>> Directory("/nowhere").last() is None
     True
     """
 
@@ -32,21 +107,33 @@ class Directory:
 
     def files(self) -> list[Path]:
         """Return the checkpoints, oldest first."""
-        try:
-            names = os.listdir(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        numbered = [(int(match[1]), name) for name in names if (match := _NAME.fullmatch(name))]
-        return [self.path / name for _, name in sorted(numbered)]
+        return [file for _, file in self._numbered(_CHECKPOINT)]
 
-    def next_file(self, epoch: int, step: int) -> Path:
-        """Return the name of the next checkpoint, which comes after all existing ones."""
-        files = self.files()
-        number = int(files[-1].name.split("-")[1]) + 1 if files else 1
+    def next_file(self, epoch: int, step: int, *, after: Path | None = None) -> Path:
+        """Return the name of the next checkpoint, which comes after all existing ones.
+
+        Args:
+            epoch: Its epoch.
+            step: Its step.
+            after: The one before it, if that is known: then the folder need not be looked at.
+        """
+        if after is not None:
+            file = self._file(int(after.name.split("-")[1]) + 1, epoch, step)
+            if not os.path.lexists(file):
+                return file
+        names = (whole_file(self.path / name).name for name in self._names())  # those that are being written, too
+        found = (match for name in names if (match := _CHECKPOINT.fullmatch(name) or NAME.fullmatch(name)))
+        return self._file(max((int(match[1]) for match in found), default=0) + 1, epoch, step)
+
+    def _file(self, number: int, epoch: int, step: int) -> Path:
         return self.path / f"checkpoint-{number:06d}-epoch-{epoch}-step-{step}.safetensors"
 
-    def newest(self) -> Any:
-        """Return the state in the newest checkpoint that is whole, or None if there are no checkpoints.
+    def segment(self, file: Path) -> Segment:
+        """Return the beginning of a new part of the history, which a checkpoint is the first to name."""
+        return Segment(self.path / f"history-{file.name.split('-')[1]}.jsonl")
+
+    def last(self) -> Loaded | None:
+        """Return the newest checkpoint that is whole, or None if there are no checkpoints.
 
         Damaged ones are skipped, with a warning that names them.
 
@@ -56,25 +143,79 @@ class Directory:
         damaged: list[str] = []
         for file in reversed(self.files()):
             try:
-                state = read_checkpoint(file)
-            except (CheckpointError, OSError) as error:  # the latter: a folder of that name, an unreadable block
+                loaded = load(file)
+            except (CheckpointError, OSError) as error:  # the latter: an unreadable block
                 damaged.append(str(error))
                 continue
             if damaged:
                 warnings.warn(f"{'; '.join(damaged)}; resuming from the one before, {file}", UserWarning, stacklevel=2)
-            return state
+            return loaded
         if damaged:
             raise CheckpointError(f"no checkpoint in {self.path} is whole: {'; '.join(damaged)}")
         return None
+
+    def best(self) -> Loaded | None:
+        """Return the best checkpoint, or None if none is kept."""
+        file = self.path / BEST
+        return load(file) if file.is_file() else None
+
+    def name(self, name: str, file: str | None) -> None:
+        """Let `best.safetensors` or `last.safetensors` lead to a checkpoint, or to none."""
+        if file is not None:
+            give_name(self.path / file, self.path / name)
+        elif (self.path / name).is_symlink() or (self.path / name).is_file():
+            (self.path / name).unlink(missing_ok=True)
 
     def prune(self, keep: int, *, besides: str | None = None) -> None:
         """Remove all checkpoints except the last `keep`, at least 1, and except the one named `besides`."""
         for file in self.files()[: -whole_number("keep", keep, least=1)]:
             if file.name != besides:
                 file.unlink(missing_ok=True)
+        self._prune_history()
 
     def sweep(self) -> None:
-        """Remove the partial files of processes that were killed while saving."""
-        for part in self.path.glob(part_file(Path("*")).name):
-            if _NAME.fullmatch(whole_file(part).name):
+        """Remove what processes that were killed while saving have left: partial files, a history nobody names."""
+        for name in self._names():
+            part = self.path / name
+            if part == part_file(whole_file(part)) and _CHECKPOINT.fullmatch(whole_file(part).name) and part.is_file():
                 part.unlink(missing_ok=True)
+        self._prune_history()
+
+    def move_aside(self) -> None:
+        """Move the checkpoints and their history to a new folder `earlier-1` (or 2 ...) in this one."""
+        files, segments = self.files(), [file for _, file in self._numbered(NAME)]
+        if not files:
+            return
+        folder = next(each for number in count(1) if not (each := self.path / f"earlier-{number}").exists())
+        folder.mkdir()
+        for segment in segments:  # both folders have them while files are moved: a kill leaves each file its history
+            with suppress(OSError):
+                os.link(segment, folder / segment.name)
+                continue
+            shutil.copyfile(segment, folder / segment.name)
+        names = (self.path / name for name in (LAST, BEST))
+        for file in (*(name for name in names if name.is_symlink() or name.is_file()), *files):
+            os.replace(file, folder / file.name)
+        for segment in segments:
+            segment.unlink()
+
+    def _prune_history(self) -> None:
+        numbers = [number for number, _ in self._numbered(_CHECKPOINT)]
+        segments = self._numbered(NAME)
+        ends = [number for number, _ in segments[1:]] + [max(numbers, default=0) + 1]
+        for (begin, file), end in zip(segments, ends, strict=False):
+            if not any(begin <= number < end for number in numbers):
+                file.unlink(missing_ok=True)
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _numbered(self, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
+        """Return the files whose names are of a pattern, with their numbers, the lowest first."""
+        found: Iterator[tuple[int, Path]] = (
+            (int(match[1]), self.path / name) for name in self._names() if (match := pattern.fullmatch(name))
+        )
+        return sorted((number, file) for number, file in found if file.is_file())

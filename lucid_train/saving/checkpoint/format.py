@@ -83,7 +83,7 @@ def _bytes_leaf(name: str, content: bytes) -> Leaf:
     return Leaf(name, "uint8", (len(content),), np.frombuffer(content, dtype=np.uint8))
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Any:
+def read_file(path: str | os.PathLike[str]) -> Any:
     """Read the tree that `write_checkpoint` wrote, provided that the file is whole.
 
     Nothing in the file is ever run, no other file is touched, and memory use is a small multiple of the file's size.

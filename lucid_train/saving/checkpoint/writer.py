@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Thread
 
 from attrs import define, field
 
@@ -19,23 +19,33 @@ class Writer:
     ['whole']
     """
 
-    _job: Future[object] | None = field(default=None, init=False)
+    _thread: Thread | None = field(default=None, init=False)
+    _error: BaseException | None = field(default=None, init=False)
 
     @property
     def busy(self) -> bool:
         """Whether the last job is still running."""
-        return self._job is not None and not self._job.done()
+        return self._thread is not None and self._thread.is_alive()
 
     def begin(self, job: Callable[[], object]) -> None:
         """Wait for the previous job and start this one.
 
         Raises:
             BaseException: What the previous job raised; this one is not started then.
+            RuntimeError: If the system starts no more threads.
         """
         self.wait()
-        thread = ThreadPoolExecutor(1, thread_name_prefix="lucid-train-checkpoint")
-        self._job = thread.submit(job)
-        thread.shutdown(wait=False)  # the thread ends with its one job
+
+        def run() -> None:
+            try:
+                job()
+            except BaseException as error:
+                self._error = error
+
+        # No executor, which refuses to work in a thread that outlives the main one.
+        thread = Thread(target=run, name="lucid-train-checkpoint")
+        thread.start()
+        self._thread = thread
 
     def wait(self) -> None:
         """Wait for the running job, if there is one.
@@ -43,9 +53,12 @@ class Writer:
         Raises:
             BaseException: What the job raised. It is raised once.
         """
-        if self._job is not None:
-            wait([self._job])
-            try:
-                self._job.result()
-            finally:
-                self._job = None  # a name of its own here would keep the error, and with it the state, in a cycle
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame

@@ -1,0 +1,48 @@
+"""The example with two networks and two optimizers is killed, and goes on to the same numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lucid_train import load_weights, read_checkpoint
+from lucid_train.testing import diff_states
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "gan.py"
+
+
+def run(directory: Path, kill_at: str | None = None) -> str:
+    """Run the example and return its last line, or kill it once a line begins as told."""
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLE), str(directory)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    line = ""
+    for line in process.stdout:
+        if kill_at is not None and line.startswith(kill_at):
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate(timeout=100)
+    assert process.returncode == (0 if kill_at is None else -signal.SIGKILL)
+    return line
+
+
+def test_a_gan_that_is_killed_twice_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+    expected = run(tmp_path / "straight")
+    run(tmp_path / "killed", "epoch  3/15")
+    run(tmp_path / "killed", "epoch 10/15")
+    assert run(tmp_path / "killed") == expected
+    one, other = (read_checkpoint(tmp_path / name) for name in ("straight", "killed"))
+    assert diff_states([one["extras"], one["progress"]], [other["extras"], other["progress"]]) == []
+    assert list(one["extras"]) == ["generator", "critic", "generator_optimizer", "critic_optimizer"]
+    assert diff_states(load_weights(tmp_path / "killed", "last", name="critic"), one["extras"]["critic"]) == []
+    with pytest.raises(ValueError, match=r"one of the run's extras, \['critic', .*\], as it has no model: None"):
+        load_weights(tmp_path / "killed", "last")
