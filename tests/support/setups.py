@@ -116,7 +116,7 @@ class Buffered(Reshuffled):
     """A shuffle buffer: each batch is drawn from the global generator when it is asked for."""
 
     def __iter__(self) -> Iterator[Any]:
-        waiting = [self.rows[index : index + 2] for index in range(0, len(self.rows), 2)]
+        waiting = [factor * self.rows[:2] for factor in range(1, 10)]
         while waiting:
             yield waiting.pop(random.randrange(len(waiting)))
 
@@ -317,7 +317,12 @@ SETUPS: dict[str, SetUp] = {
         f"{name} as data, evaluated within epochs": setup(data, lambda parts: Tally(), evaluate_every="2 steps")
         for name, data in DATA.items()
     },
-    "a shuffle buffer on the generator that the step draws from": setup(Buffered, refused="'data'", cuts=range(1, 9)),
+    "a shuffle buffer on the generator that the step draws from": setup(
+        Buffered,
+        epochs=2,
+        refused="a shuffle buffer that draws from a generator which the steps use too",
+        cuts=range(1, 17),
+    ),
     "an endless iterator": setup(lambda rows: cycle(batches_of(rows)), steps_per_epoch=2),
     "an endless generator with a generator of its own": setup(in_noise, steps_per_epoch=3),
     "a generator for one epoch": setup(lambda rows: (batch for batch in batches_of(rows)), epochs=1),
