@@ -140,7 +140,9 @@ class Checkpoint(Callback):
 
     During a fit, Ctrl-C and SIGTERM let the current step finish and a checkpoint is written. Callbacks receive FitError
     and FitEnd, and KeyboardInterrupt or SystemExit(128 + the signal's number) leaves `fit`. A second Ctrl-C does not
-    wait. Handlers that were installed before are called as well, and put back.
+    wait. Handlers that were installed before are called as well, and put back. If the signal ends the workers of a
+    DataLoader too, the batch that was to come, or the evaluation, is given up and done again when the run goes on; a
+    step is always finished.
 
     Args:
         directory: Where the files go; created if it does not exist, also in mid-run. One run per directory, and one
@@ -170,7 +172,7 @@ class Checkpoint(Callback):
     >>> from lucid_train import Trainer
     >>> directory = tempfile.mkdtemp()
     >>> history = Trainer(epochs=2, callbacks=[Checkpoint(directory)]).fit()
-    >>> history = Trainer(epochs=3, callbacks=[Checkpoint(directory)]).fit(resume="auto", accept="epochs")
+    >>> history = Trainer(epochs=3, callbacks=[Checkpoint(directory)]).fit(resume="auto")
     >>> [record.epoch for record in history]
     [1, 2, 3]
     """
@@ -290,6 +292,10 @@ class Checkpoint(Callback):
         state = run.state_dict(history=False)
         if self.weights and run.trains:
             check_weights(state)
+        if run.unsaved is not None:
+            raise ValueError(
+                f"the optimizer of {run.unsaved} must be saved too: pass it among the extras of the Trainer"
+            )
         flatten(state)
 
     def on_step_end(self, event: StepEnd) -> None:

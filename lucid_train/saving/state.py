@@ -15,7 +15,7 @@ from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
 from lucid_train.history import History
 from lucid_train.optims.param_groups import read_value, write_value
-from lucid_train.progress import Progress, structure, unstructure
+from lucid_train.progress import Progress, check_like, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import (
     Options,
@@ -182,6 +182,18 @@ class Participants:
             read.progress.finished_reason = None
         return read.progress, kept
 
+    def unsaved(self, scheduled: Iterable[tuple[Any, Callback]]) -> str | None:
+        """Return the label of the first callback that schedules an optimizer which is not saved, or None.
+
+        A wrapper of an optimizer, and what is inside it, train the same parameters and are one.
+        """
+        saved = list(self.optimizers().values())
+        for optimizer, callback in scheduled:
+            parameters = _parameters(optimizer)
+            if not any(each is optimizer or parameters & _parameters(each) for each in saved):
+                return next((label for label, each in self._labelled() if each is callback), type(callback).__name__)
+        return None
+
     def meet(self, state: Mapping[str, Any] | None, optimizers: Mapping[str, Options]) -> Options:
         """Load the state of an optimizer that a callback has brought only now, if there is one, and return its options.
 
@@ -231,6 +243,7 @@ def load_optimizer(
         saved = _checked_groups(state, before)
     for held, group, loaded in zip(before, optimizer.param_groups, saved, strict=False):
         group.update({key: _filled(held.get(key), value) for key, value in loaded.items()})
+        check_like(f"{name}.param_groups", {**group, "params": None}, held)
     for held, group, chosen in zip(before, optimizer.param_groups, own, strict=False):
         for key in accepted:
             _put_back(group, key, held, chosen)
@@ -254,6 +267,10 @@ def _put_back(group: dict[str, Any], name: str, held: Mapping[str, Any], chosen:
     if name == "betas":
         group[name] = _filled(held[name], chosen[name])
     write_value(group, key, now * new / base if base else new)
+
+
+def _parameters(optimizer: Any) -> set[int]:
+    return {id(each) for group in optimizer.param_groups for each in group.get("params", ())}
 
 
 def _checked_groups(state: Any, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -353,6 +353,24 @@ def test_what_has_trained_can_resume_in_the_same_process(name: str, setup: str) 
     assert again.state_dict()["progress"]["step"] == 9
 
 
+def test_a_group_that_the_run_has_added_is_none_where_the_program_adds_it_before_it_resumes() -> None:
+    def made(*, resumed: bool, epochs: int = 4) -> Trainer:
+        optimizer = grouped(0.1)
+        added = {"params": [nn.Parameter([2.0])], "lr": 0.5}
+        if resumed:
+            optimizer.add_param_group(added)
+        adds = trainer(optimizer, epochs=epochs)
+        adds.on(EpochEnd, at=1)(lambda event: optimizer.add_param_group(added))
+        return adds
+
+    straight = made(resumed=False)
+    straight.fit()
+    resumed = made(resumed=True)
+    resumed.load_state_dict(state_at(made(resumed=False), 8))
+    resumed.fit()
+    assert diff_states(resumed.state_dict()["optimizer"], straight.state_dict()["optimizer"]) == []
+
+
 # A longer run.
 
 
