@@ -119,9 +119,9 @@ class Batches(Generic[Batch]):
         for name, setting in self._settings().items():
             if state[name] != setting:
                 raise ValueError(f"{name!r} in the state must be {setting}, as it is here: {state[name]!r}")
-        done = whole_number("done", state["done"], least=0)
-        if done > len(self):
-            raise ValueError(f"'done' in the state must be <= {len(self)}, the batches of a pass: {done}")
+        done = state["done"]
+        if type(done) is not int or not 0 <= done <= len(self):
+            raise ValueError(f"'done' in the state must be from 0 to {len(self)}, the batches of a pass: {done!r:.80}")
         rng = deepcopy(self._rng)
         try:
             rng.bit_generator.state = state["generator"]

@@ -22,6 +22,7 @@ _MOST_OF_ONE_HASH = 8
 
 def parsing_cost(content: bytes) -> int:
     """Return how many bytes of memory parsing a JSON text takes at most, its own not counted."""
+    content = content.rstrip(b" ")
     text = (7 if b"\\u" in content else 3) * len(content)  # one character beyond ASCII widens a whole string
     return text + sum(cost * content.count(character) for character, cost in _COSTS.items())
 
