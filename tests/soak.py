@@ -29,6 +29,8 @@ from attrs import define, field
 from tests.support.setups import SETUPS, SetUp, assert_kept
 from tests.support.survival import Death, Process, Survival
 
+# So much wrong in one process is enough.
+MOST_WRONG = 5
 COUNTS = {"kills": 1000, "signals": 200, "table": 1, "fuzz": 30_000}
 
 
@@ -59,7 +61,7 @@ def setups(packages: list[str]) -> dict[str, SetUp]:
 def die(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path, *deaths: Death) -> None:
     """Let runs die until there were so many deaths: a few of each set-up, in random order."""
     table = [(name, setup) for name, setup in setups(packages).items() if setup.refused is None]
-    while table and found.done < count:
+    while table and found.done < count and len(found.wrong) < MOST_WRONG:
         name, setup = table[chance.randrange(len(table))]
         found.setups += 1
         try:

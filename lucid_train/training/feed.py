@@ -134,13 +134,14 @@ class Feed:
             random: The generators.
             until: The step to stop after, if the pass or the epoch does not end before.
         """
-        given_back, self._given_back, self._left = self._given_back, (), None
+        given_back, self._given_back = self._given_back, ()
         progress.batch_taken = progress.pass_left = False
         if self.steps_per_epoch is not None:
             end = progress.first_step + self.steps_per_epoch
             until = end if until is None else min(until, end)
         if until is not None and until <= progress.step:  # the epoch has been made shorter than what is done of it
             return iter(())
+        self._left = None
         # New iterators each time, as an islice is at its end once what it reads has failed.
         batches: Iterator[Any] = chain.from_iterable(self._segments(progress, random, until))
         if self.data is None:
@@ -323,7 +324,7 @@ class Feed:
             self._pass = self._iterate()
             if self.steps_per_epoch is not None and progress.epoch_step >= self.steps_per_epoch:
                 next(self._pass, None)  # what has not begun could be taken for a pass to come
-                self._pass = iter(())
+                self._pass, self._left = iter(()), state
 
     def _check_workers(self, progress: Progress, random: RandomState) -> None:
         """Refuse what workers cannot repeat.

@@ -24,7 +24,7 @@ from lucid_train.callbacks import (
     LRSchedulerCallback,
     TerminateOnNaN,
 )
-from lucid_train.data import batches
+from lucid_train.data import batches, seeded
 from lucid_train.optims.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from tests.support.setups import SetUp, Tally
 
@@ -510,6 +510,10 @@ DATA: dict[str, SetUp] = {
     "a data set that draws in persistent workers": setup(
         loader(Drawing(), num_workers=2, persistent_workers=True), epochs=3, refused="worker", cuts=[4, 5]
     ),
+    "a data set that draws in persistent workers, seeded": setup(
+        loader(seeded(Drawing(), seed=3), num_workers=2, persistent_workers=True), epochs=3, cuts=[2, 3, 4, 6, 8]
+    ),
+    "a data set that draws, seeded, and a step that draws": setup(loader(seeded(Drawing(), seed=3)), step=noisy),
     "a random part of a data set": setup(split, step=noisy),
     "a list": setup(lambda: [(ROWS[:4], TARGETS[:4]), (ROWS[4:], TARGETS[4:])], step=noisy),
     "a generator": setup(lambda: ((x, y) for x, y in [(ROWS, TARGETS)] * 4), step=noisy, steps_per_epoch=2),

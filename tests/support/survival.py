@@ -170,11 +170,12 @@ def outcome(folder: Path) -> dict[str, Any]:
     rows = list(csv.DictReader(StringIO((folder / "table").read_text())))
     for row in rows:
         del row["seconds"]
-    return {"state": read_checkpoint(folder / "result"), "log": events(folder / "log"), "table": rows}
+    # Which checkpoints were written, and under which number, depends on when the process died.
+    log = [event for event in events(folder / "log") if event[0] != "Saved"]
+    return {"state": read_checkpoint(folder / "result"), "log": log, "table": rows}
 
 
 def differences(straight: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    # How many checkpoints were written depends on when the process died, and with it the number in a file's name.
     return [name for name in diff_states(straight, other) if not name.endswith("best_file")]
 
 
