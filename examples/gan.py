@@ -48,7 +48,7 @@ extras = {
 }
 data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(numbers), batch_size=64, shuffle=True)
 callbacks = [Checkpoint(directory, every=50, interval="step"), RichLogger()]
-Trainer(step, data, epochs=15, extras=extras, callbacks=callbacks).fit(resume="auto")
+Trainer(step, data, epochs=8, extras=extras, callbacks=callbacks).fit(resume="auto")
 
 trained = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1))  # as another program would use it
 trained.load_state_dict(load_weights(directory, "last", name="generator"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -27,9 +28,12 @@ def class_labels(objects: Iterable[object]) -> list[str]:
     >>> class_labels([0.5, 2, 1.5])
     ['float', 'int', 'float#2']
     """
-    names = list(map(object_name, objects))
-    places = [names[: index + 1].count(name) for index, name in enumerate(names)]
-    return [name if place == 1 else f"{name}#{place}" for name, place in zip(names, places, strict=True)]
+    places: Counter[str] = Counter()
+    labels = []
+    for name in map(object_name, objects):
+        places[name] += 1
+        labels.append(name if places[name] == 1 else f"{name}#{places[name]}")
+    return labels
 
 
 def hook_name(hook: Any, owner: str | None = None) -> str:

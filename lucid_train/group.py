@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from operator import itemgetter
 from typing import Any
 
 # Set by torchrun, by Open MPI's mpirun, and by the others' (MPICH, Intel MPI, Slurm's PMI-2).
@@ -13,19 +14,19 @@ _LAUNCHERS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 def world_size() -> tuple[int, str]:
     """Return how many processes this program runs as, and who says so; nothing is imported to find out.
 
-    `torch.distributed` and MPI say so once they are set up. Until then the variable of a launcher does: processes that
-    it started do not know of each other yet, and would still write to the same files.
+    `torch.distributed` says so once it is set up. Until then the variables of launchers do: processes that one started
+    do not know of each other yet, and would still write to the same files. MPI may be set up for one process by an
+    import alone, so its number counts only where it is the larger one.
     """
     distributed: Any = sys.modules.get("torch.distributed")
     mpi: Any = sys.modules.get("mpi4py.MPI")
-    found: list[tuple[int, str]] = []
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        found.append((distributed.get_world_size(), "torch.distributed"))
-    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
-        found.append((mpi.COMM_WORLD.Get_size(), "MPI"))
-    if not found:
+        found = [(int(distributed.get_world_size()), "torch.distributed")]
+    else:
         found = [(int(size), name) for name in _LAUNCHERS if (size := os.environ.get(name, "")).isdecimal()]
-    return max(found, default=(1, "nobody"))
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        found.insert(0, (mpi.COMM_WORLD.Get_size(), "MPI"))
+    return max(found, key=itemgetter(0), default=(1, "nobody"))
 
 
 def check_alone(what: str) -> None:

@@ -13,9 +13,11 @@ import attrs
 
 from lucid_train.description import error_text, short_text
 from lucid_train.events import EpochReport, Event, StepEnd, event_classes, find_event_class
+from lucid_train.files import open_file
 from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.metrics import StepResult, to_metrics
 from lucid_train.recording import values
+from lucid_train.saving.bounded_json import affordable_size, parse, parsing_cost
 from lucid_train.training.run import Run
 from lucid_train.validation import one_of
 
@@ -23,6 +25,8 @@ _Read = Callable[[str, Any], Any]
 
 FORMAT = 1
 LONGEST_LINE = 1 << 26
+# What a user's event carries is ten levels of tagged values.
+_DEEPEST = 50
 # Seconds since 1970 in the year 33658.
 _END_OF_TIME = 1e12
 LIBRARY_EVENTS = {cls.__name__: cls for cls in event_classes() if cls.__module__ == Event.__module__}
@@ -67,11 +71,11 @@ class Line:
 def write_line(event: str, time: float, fields: Mapping[str, Any], run: Mapping[str, Any]) -> bytes:
     """Return a line as bytes: strict JSON in ASCII, newline included.
 
-    A user's own event that would make it longer than readers accept is shortened.
+    A user's own event that would make it more than readers accept is shortened.
     """
     entries = {"event": event, "time": round(time, 3), **fields} | ({"run": run} if run else {})
     line = json.dumps(entries, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
-    if len(line) <= LONGEST_LINE or "fields" not in fields:
+    if "fields" not in fields or (len(line) <= LONGEST_LINE and affordable_size(parsing_cost(line)) <= _room(line)):
         return line
     own = {name: {"!repr": short_text(value)} for name, value in fields["fields"].items()}
     return write_line(event, time, {**fields, "fields": own}, run)
@@ -84,7 +88,11 @@ def read_log(path: Path, *, offset: int = 0, number: int = 0) -> Iterator[Line]:
         OSError: If the file cannot be read.
         ValueError: If a line is not one of a log; the error names it.
     """
-    with open(path, "rb") as file:
+    try:
+        opened = open_file(path)
+    except ValueError as error:
+        raise not_a_log(path, str(error)) from None
+    with opened as file:
         file.seek(offset)
         while (raw := file.readline(LONGEST_LINE + 1)).endswith(b"\n"):
             number, begin, offset = number + 1, offset, offset + len(raw)
@@ -99,6 +107,11 @@ def read_log(path: Path, *, offset: int = 0, number: int = 0) -> Iterator[Line]:
             raise not_a_log(path, f"line {number + 1} is longer than {LONGEST_LINE} bytes")
 
 
+def _room(line: bytes) -> int:
+    """Return the length of the file whose parsing may take as much memory as that of a line may."""
+    return 5 * len(line) + (4 << 20)  # a line is short, and the numbers of an epoch have names each time
+
+
 def not_a_log(path: Path, why: str) -> ValueError:
     """Return the error for a file that is not the log of a run."""
     return ValueError(f"'{path}' is not the log of a run: {why}")
@@ -106,10 +119,7 @@ def not_a_log(path: Path, why: str) -> ValueError:
 
 def _read_entries(raw: bytes) -> tuple[str, float, dict[str, Any], dict[str, Any]]:
     """Return the event of a line, its time, what has changed in the run, and what the event carries."""
-    try:
-        entries = json.loads(raw, parse_constant=int)  # which refuses NaN and the infinities
-    except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
+    entries = parse(raw, size=_room(raw), depth=_DEEPEST)
     if not isinstance(entries, dict):
         raise ValueError("it is not a JSON object")
     event, time, run = entries.pop("event", None), entries.pop("time", None), entries.pop("run", {})

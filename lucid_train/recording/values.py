@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeGuard, TypeVar
 
 from lucid_train.description import short_text
+from lucid_train.saving.bounded_json import check_hashes
 
 T = TypeVar("T")
 
@@ -19,8 +20,15 @@ _MOST_COUNT = 2**62 - 1
 _LARGEST_INT = 10**1000
 _DEEPEST = 10
 _JSON_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+
+
+def _checked_dict(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    check_hashes([key for key, _ in pairs])
+    return dict(pairs)
+
+
 # How what JSON lacks is made of the content of an object with one of these tags for its only key.
-_TAGS: dict[str, Callable[[Any], Any]] = {"!float": float, "!repr": str, "!tuple": tuple, "!dict": dict}
+_TAGS: dict[str, Callable[[Any], Any]] = {"!float": float, "!repr": str, "!tuple": tuple, "!dict": _checked_dict}
 
 
 def pack_number(value: Any) -> float | str:
@@ -75,7 +83,7 @@ def read_value(packed: Any) -> Any:
     try:
         [(tag, content)] = entries.items()
         return _TAGS[tag](content)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError(f"{packed!r:.80} is not what a tag of this format has") from None
 
 

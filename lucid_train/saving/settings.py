@@ -108,14 +108,16 @@ def differences(here: Setup, there: Setup, current: Mapping[str, Sequence[Mappin
 
 def differing_options(name: str, here: Options, there: Options, current: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return a sentence for each option of an optimizer that differs, under its name."""
+    come_to = [_options(group) for group in current]
+    if len(here) == len(come_to) != len(there):  # the run has added groups, and so has the program that resumes it
+        there = come_to
     if len(here) != len(there):
         return {f"{name}.groups": f"{name}.groups is {len(here)} here and {len(there)} in the checkpoint"}
     found = {}
     for key in dict.fromkeys(key for group in [*here, *there] for key in group):
         mine, other = ([group.get(key) for group in groups] for groups in (here, there))
         # What the run has come to by itself is no change, and this may be the very optimizer that has trained it.
-        held = [_options(group).get(key) for group in current]
-        usual = [other, held] if len(held) == len(other) else [other]
+        usual = [other, [group.get(key) for group in come_to]] if len(come_to) == len(other) else [other]
         if all(any(not _differ(each, one[index]) for one in usual) for index, each in enumerate(mine)):
             continue
         shown = [short_text(each[0] if len(set(map(repr, each))) == 1 else each) for each in (mine, other)]

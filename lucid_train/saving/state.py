@@ -15,7 +15,7 @@ from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
 from lucid_train.history import History
 from lucid_train.optims.param_groups import read_value, write_value
-from lucid_train.progress import Progress, structure, unstructure
+from lucid_train.progress import Progress, check_like, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import (
     Options,
@@ -91,8 +91,14 @@ class Participants:
 
     def optimizers(self) -> dict[str, Any]:
         """Return the optimizers by name, those among the extras included."""
+        own = {} if self._own_optimizer is None else {"optimizer": self.optimizer}
         extras = {f"extras.{name}": each for name, each in self.extras.items() if hasattr(each, "param_groups")}
-        return extras if self.optimizer is None else {"optimizer": self.optimizer, **extras}
+        return {**own, **extras}
+
+    @property
+    def _own_optimizer(self) -> Any:
+        """The run's optimizer, or None if it is one of the extras, which a callback schedules."""
+        return None if any(self.optimizer is each for each in self.extras.values()) else self.optimizer
 
     def options(self) -> dict[str, Options]:
         """Return the options that all optimizers have now."""
@@ -110,7 +116,7 @@ class Participants:
             setup=self.setup(optimizers),
             progress=progress,
             model=_state_of("model", self.model),
-            optimizer=_optimizer_state(self.optimizer),
+            optimizer=_optimizer_state(self._own_optimizer),
             callbacks={label: attributed(f"{label}.state_dict", each.state_dict) for label, each in self._labelled()},
             data=self.data.state_dict(),
             random=self.random.read(),
@@ -138,13 +144,14 @@ class Participants:
         states = {"optimizer": read.optimizer, **{f"extras.{name}": each for name, each in read.extras.items()}}
         here, current = self.setup(optimizers, resumed=True), {name: groups_in(each) for name, each in states.items()}
         differing = differences(here, read.setup, current)
-        if "segment" in (recorded := state["progress"]["history"]):
-            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r}"
         refused = {name: sentence for name, sentence in differing.items() if not is_accepted(name, accept)}
         # What belongs to another one that is refused goes without saying.
         refused = {
             name: sentence for name, sentence in refused.items() if not is_accepted(name, refused.keys() - {name})
         }
+        # Not by "all": it is lost.
+        if "segment" in (recorded := state["progress"]["history"]) and "history" not in accept:
+            refused["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r:.80}"
         if refused:
             raise ValueError(
                 f"the checkpoint is of another set-up: {'; '.join(refused.values())}; "
@@ -159,7 +166,10 @@ class Participants:
                 f"scheduler to LRSchedulerCallback, which follows"
             )
         check_entries("the state of the extras", read.extras, extras)
-        for name, value, held in (("model", self.model, read.model), ("optimizer", self.optimizer, read.optimizer)):
+        for name, value, held in (
+            ("model", self.model, read.model),
+            ("optimizer", self._own_optimizer, read.optimizer),
+        ):
             if value is not None and held is None:
                 raise ValueError(f"'{name}' must be None as in the checkpoint, which has no state of one: {value!r}")
         for label, callback in self._labelled():
@@ -180,6 +190,18 @@ class Participants:
         if is_accepted("stopped", accept):
             read.progress.finished_reason = None
         return read.progress, kept
+
+    def unsaved(self, scheduled: Iterable[tuple[Any, Callback]]) -> str | None:
+        """Return the label of the first callback that schedules an optimizer which is not saved, or None.
+
+        A wrapper of an optimizer, and what is inside it, train the same parameters and are one.
+        """
+        saved = list(self.optimizers().values())
+        for optimizer, callback in scheduled:
+            parameters = _parameters(optimizer)
+            if not any(each is optimizer or parameters & _parameters(each) for each in saved):
+                return next((label for label, each in self._labelled() if each is callback), type(callback).__name__)
+        return None
 
     def meet(self, state: Mapping[str, Any] | None, optimizers: Mapping[str, Options]) -> Options:
         """Load the state of an optimizer that a callback has brought only now, if there is one, and return its options.
@@ -230,6 +252,7 @@ def load_optimizer(
         saved = _checked_groups(state, before)
     for held, group, loaded in zip(before, optimizer.param_groups, saved, strict=False):
         group.update({key: _filled(held.get(key), value) for key, value in loaded.items()})
+        check_like(f"{name}.param_groups", {**group, "params": None}, held)
     for held, group, chosen in zip(before, optimizer.param_groups, own, strict=False):
         for key in accepted:
             _put_back(group, key, held, chosen)
@@ -253,6 +276,10 @@ def _put_back(group: dict[str, Any], name: str, held: Mapping[str, Any], chosen:
     if name == "betas":
         group[name] = _filled(held[name], chosen[name])
     write_value(group, key, now * new / base if base else new)
+
+
+def _parameters(optimizer: Any) -> set[int]:
+    return {id(each) for group in optimizer.param_groups for each in group.get("params", ())}
 
 
 def _checked_groups(state: Any, groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -361,17 +388,19 @@ def _optimizer_state(optimizer: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that is filled in place as a number."""
+    """Return a number of a library as Python's, but for numpy's scalars, which can be saved as they are."""
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
-    return float(value) if _is_filled(value) else value
+    if isinstance(value, np.generic):
+        return value
+    return float(value) if _is_filled(value) else value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _is_plain(value: Any) -> bool:
     """Return whether an option is a value that can be saved: parameters, functions and the like are not."""
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, int, float, str))
+    return value is None or isinstance(value, (bool, int, float, str, np.generic))
 
 
 def _merged(here: Options, there: Options, accepted: Iterable[str]) -> Options:

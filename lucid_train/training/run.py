@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import define, field
 
@@ -18,9 +18,6 @@ from lucid_train.monitor import Monitor
 from lucid_train.optims.param_groups import read_rates
 from lucid_train.progress import Progress
 from lucid_train.training.dispatch import Dispatcher
-
-if TYPE_CHECKING:
-    from lucid_train.saving.checkpoint.segment import Segment
 
 
 @define(eq=False)
@@ -72,7 +69,8 @@ class Run:
         evaluates: Whether there are evaluations, as far as is known.
         resumed: Whether the run goes on from a checkpoint.
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
-        source: The checkpoint that it goes on from, if `fit` has read it: the file, and the history beside it.
+        unsaved: The first callback that schedules an optimizer which is not part of the run's state, by its label.
+        source: The checkpoint that it goes on from, if `fit` has read it: the file, and where its history is.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
         reason: Why the run was stopped or failed, or None.
     """
@@ -86,7 +84,8 @@ class Run:
     evaluates: bool = field(default=True, repr=False)
     resumed: bool = field(default=False, repr=False)
     trains: bool = field(default=False, repr=False)
-    source: tuple[Path, Segment | None] | None = field(default=None, init=False, repr=False)
+    unsaved: str | None = field(default=None, init=False, repr=False)
+    source: tuple[Path, dict[str, Any] | None] | None = field(default=None, init=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
     status: Status = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
@@ -221,7 +220,12 @@ class Run:
         Args:
             reason: Why, for the log and the history. The first reason given stays.
             for_good: Whether the run is over, so that one which is resumed from here does not go on either.
+
+        Raises:
+            TypeError: If the reason is not a string.
         """
+        if not isinstance(reason, str):
+            raise TypeError(f"'reason' must be a string: {reason!r}")
         if for_good and self._progress.finished_reason is None:
             self._progress.finished_reason = reason
         if self._fit is not None and not self._fit.stopping:

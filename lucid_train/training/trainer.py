@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,13 @@ from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, Stateful
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.settings import Options
+from lucid_train.saving.settings import Options, is_accepted
 from lucid_train.saving.state import Participants, find_checkpoint
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
 from lucid_train.training.fit import Fit
 from lucid_train.training.run import Run
+from lucid_train.training.source import generators, set_epoch
 from lucid_train.validation import checked, function, whole_number
 
 if TYPE_CHECKING:
@@ -225,6 +227,7 @@ class Trainer:
         participants = self._participants(goal)
         progress, options = participants.restore(state, accept, self._options_here())
         self._begin_run(progress, resumed=True)
+        self._feed.accepts_other = is_accepted("data", accept)
         self._loaded, self._options = dict(state), options
 
     def fit(
@@ -248,15 +251,17 @@ class Trainer:
             resume: Go on from a checkpoint: a file, a directory, of which the newest whole one is taken, or "auto", the
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
-                is here counts. `epochs`, if given, is accepted; "stopped" goes on where a callback ended the run;
-                "history" goes on from a checkpoint whose history is lost, without it.
+                is here counts. More epochs than before are no difference, and `epochs` is accepted if given here.
+                "stopped" goes on where a callback ended the run, "data" with data that gives other batches than before,
+                and "history", which "all" does not include, from a checkpoint whose history is lost, without it.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
 
         Raises:
             RuntimeError: If a fit of this Trainer is running already.
-            ValueError: If `epochs` is below 0, the data ends too early, or the checkpoint is of another set-up.
+            ValueError: If `epochs` is below 0, the data has no batch or ends too early, or the checkpoint is of another
+                set-up, or of data that gave other batches.
             FileNotFoundError: If there is no checkpoint to resume from.
             CheckpointError: If it is damaged.
         """
@@ -266,7 +271,7 @@ class Trainer:
                 raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
             if (found := find_checkpoint(resume, self.callbacks)) is not None:
                 self._restore(found.state, [*_names(accept), *(() if epochs is None else ("epochs",))], goal)
-                self._run.source = found.file, found.segment
+                self._run.source = found.file, found.recorded
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
         if restart:
@@ -285,37 +290,45 @@ class Trainer:
         run.epochs, progress.finished_reason = goal, None
         known = self._participants(goal).optimizer
         dispatcher = Dispatcher((*self.callbacks, *self._listeners))
-        try:
-            with Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
-                if finished_reason is not None:
-                    run.stop(finished_reason, for_good=True)
-                fit.open()
-                if known is None and run.optimizer is not None:
-                    self._options["optimizer"] = self._participants(goal).meet(self._loaded, self._options)
-                if self._loaded is not None:
-                    self._resume(self._loaded)
-                    self._loaded = None
+        with ExitStack() as leaving, Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
+            leaving.callback(self._note_options, goal)
+            if finished_reason is not None:
+                run.stop(finished_reason, for_good=True)
+            fit.open()
+            if known is None and run.optimizer is not None:
+                self._options["optimizer"] = self._participants(goal).meet(self._loaded, self._options)
+            run.unsaved = self._participants(goal).unsaved((each, callback) for each, _, callback in fit.claims)
+            if (loaded := self._loaded) is not None:
+                fit.repeat(lambda: self._resume(loaded))
+                self._loaded = loaded if fit.given_up else None
+            fit.safe_point()
+            fit.began = perf_counter() - progress.seconds
+            # A stop leaves an epoch open, unless all its steps are done.
+            while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done) and not fit.given_up:
+                self._turn(fit)
                 fit.safe_point()
-                fit.began = perf_counter() - progress.seconds
-                # A stop leaves an epoch open, unless all its steps are done.
-                while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done):
-                    self._turn(fit)
-                    if fit.given_up:
-                        break
-                    fit.safe_point()
-                fit.finish()
-        finally:
-            self._left = self._participants(goal).options()
+            fit.finish()
         return run.history
 
-    def plan(self, epochs: int | None = None) -> Plan:
-        """Return what `fit(epochs)` would do: who receives which event, and every rate. Nothing is trained."""
+    def plan(self, epochs: int | None = None, *, updates_per_epoch: int | None = None) -> Plan:
+        """Return what `fit(epochs)` would do: who receives which event, and every rate. Nothing is trained.
+
+        Args:
+            epochs: The epoch to go on to; by default the Trainer's `epochs`.
+            updates_per_epoch: How many of an epoch's steps perform an update. By default as many as in the steps done,
+                or as the length of the schedule says if that is less than there are steps, or else all of them. At
+                least 1.
+
+        Raises:
+            ValueError: If there are fewer steps in an epoch, or the schedule does not fit the run.
+        """
         from lucid_train.training.plan import planned
 
         self._update()
-        return planned(
-            self, self._run, [*self.callbacks, *self._listeners], self._goal(epochs), self._feed.length_of_epoch
-        )
+        if updates_per_epoch is not None:
+            whole_number("updates_per_epoch", updates_per_epoch, least=1)
+        listeners = [*self.callbacks, *self._listeners]
+        return planned(self, self._run, listeners, self._goal(epochs), self._feed.length_of_epoch, updates_per_epoch)
 
     def _goal(self, epochs: int | None) -> int:
         return whole_number("epochs", self.epochs if epochs is None else epochs, least=0)
@@ -332,11 +345,12 @@ class Trainer:
     def _begin_run(self, progress: Progress, *, resumed: bool = False) -> None:
         self._progress, self._run, self._loaded = progress, Run(progress=progress, resumed=resumed), None
         self._feed.end_pass()
+        self._feed.accepts_other = False
 
     @property
     def _random(self) -> RandomState:
         own = {name: each for name, each in self.extras.items() if is_generator(each)}
-        return RandomState({**self._feed.generators(), **own})
+        return RandomState({**generators(self.data), **own})
 
     def _participants(self, epochs: int) -> Participants:
         every = None if self.evaluate is None else self.evaluate_every
@@ -347,6 +361,11 @@ class Trainer:
             optimizer = next((each for each in brought if each is not None), None)
         return Participants(self.model, optimizer, self.callbacks, self.extras, self._feed, self._random, settings)
 
+    def _note_options(self, goal: int) -> None:
+        self._left = None
+        with suppress(Exception):  # what is leaving the fit counts, not what a broken optimizer says to this
+            self._left = self._participants(goal).options()
+
     def _options_here(self) -> dict[str, Options]:
         """Return the options of the optimizers as the program has set them, not as the last fit has left them."""
         here = self._participants(0).options()
@@ -354,9 +373,7 @@ class Trainer:
 
     def _resume(self, state: Mapping[str, Any]) -> None:
         """Bring the data and the generators to where they stood, now that callbacks have begun."""
-        random = self._random
-        self._feed.resume(state["data"], self._progress, random)
-        random.write(state["random"])
+        self._feed.resume(state["data"], self._progress, self._random, state["random"])
 
     # The state machine: each turn does what the phase of the progress says comes next, and sets the phase that follows.
 
@@ -375,12 +392,14 @@ class Trainer:
         """Begin an epoch: callbacks may still decide what its pass over the data will be."""
         run, progress = self._run, self._progress
         progress.open_epoch()
+        set_epoch(self.data, progress.epoch)
         self._feed.note_length(progress)
         run.emit(EpochStart(run, epoch=progress.epoch))
 
     def _steps(self, fit: Fit) -> None:
         """Do steps until the pass is over, an evaluation is due, or the fit needs attention."""
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
+        random = self._random
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         listened = bool(starts or ends)
@@ -389,13 +408,13 @@ class Trainer:
         pause_at = progress.step + _STEPS_AT_ONCE
         # What makes up the cost of a step stays in local names: the listeners, and the losses that are floats.
         losses: list[float] = []
-        collect, updated, exhausted = losses.append, False, False
+        collect, began, skipped, exhausted = losses.append, progress.step, 0, False
         batch: Any = _NO_BATCH
         try:
-            feed.open_pass(progress, self._random)
-            batches = feed.batches(progress, pause_at if evaluate_at is None else min(evaluate_at, pause_at))
-            fit.watch_children()
             fit.repeatable = True
+            feed.open_pass(progress, random)
+            batches = feed.batches(progress, random, pause_at if evaluate_at is None else min(evaluate_at, pause_at))
+            fit.watch_children()
             fit.raise_child_error()
             for batch in batches:
                 fit.repeatable = False
@@ -408,10 +427,10 @@ class Trainer:
                     collect(output)
                 elif output is not None:
                     means.add(output)
-                if type(output) is not StepResult or output.updated:
-                    updated = True
-                    if listened and optimizer is not None:
-                        progress.rates = snapshot_lrs(optimizer)
+                if type(output) is StepResult and not output.updated:
+                    skipped += 1
+                elif listened and optimizer is not None:
+                    progress.rates = snapshot_lrs(optimizer)
                 if ends:
                     call(ends, StepEnd(run, epoch, progress.step, detached(output)))
                 if fit.attention:
@@ -423,8 +442,10 @@ class Trainer:
         except BaseException as error:
             fit.repeatable = False
             if batch is _NO_BATCH:
-                feed.give_up_pass(progress, self._random)
+                feed.give_up_pass(progress, random)
                 if fit.gives_up(error):
+                    if progress.epoch_step and feed.draws(progress):
+                        fit.forgo_saving("random numbers may have been drawn for the next batch")
                     return
             elif batch is not _STEPPED:
                 feed.give_back(batch, progress)
@@ -434,8 +455,10 @@ class Trainer:
             if losses:
                 means.extend(losses)
             means.condense()
+            updates = progress.step - began - skipped
+            progress.updates += updates
             # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
-            if updated and not listened and optimizer is not None:
+            if updates and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
             if progress.step == evaluate_at:
                 progress.phase = "evaluation"

@@ -61,3 +61,47 @@ def test_a_save_that_falls_due_while_gradients_accumulate_waits_for_the_update(t
     Trainer(step, [1, 2, 3, 4, 5, 6, 7, 8], callbacks=[checkpoint]).fit()
     steps = sorted({int(path.stem.rpartition("-")[2]) for path in tmp_path.glob("checkpoint-*")})
     assert steps == [4, 6, 8]
+
+
+ENDING: dict[str, Any] = {
+    "OneCycleLR": lambda o: theirs.OneCycleLR(o, 0.5, total_steps=8),
+    "CosineAnnealingLR": lambda o: theirs.CosineAnnealingLR(o, 8),
+    "PolynomialLR": lambda o: theirs.PolynomialLR(o, 8),
+}
+
+
+def accumulated(scheduler: Any, every: int) -> None:
+    """Train for eight steps, each `every`th of which performs an update."""
+
+    def step(batch: int) -> StepResult:
+        if updated := batch % every == 0:
+            scheduler.optimizer.step()
+        return StepResult(updated=updated)
+
+    Trainer(step, range(4), epochs=2, callbacks=[LRSchedulerCallback(scheduler, "step")]).fit()
+
+
+@pytest.mark.parametrize("make", ENDING.values(), ids=ENDING)
+def test_a_scheduler_of_pytorch_that_does_not_come_to_its_end_is_named(make: Any) -> None:
+    def made() -> Any:
+        return make(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9))
+
+    with pytest.warns(
+        UserWarning, match="never reaches its end: 8 updates were planned and 4 were performed"
+    ) as caught:
+        accumulated(made(), 2)
+    assert len(caught) == 1
+    accumulated(made(), 1)
+
+
+def test_a_scheduler_of_pytorch_that_the_step_steps_too_is_named() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = theirs.StepLR(optimizer, 1)
+
+    def step(batch: int) -> None:
+        optimizer.step()
+        scheduler.step()
+
+    with pytest.warns(UserWarning, match="the StepLR of LRSchedulerCallback is stepped by other code too") as caught:
+        Trainer(step, range(2), epochs=3, callbacks=[LRSchedulerCallback(scheduler)]).fit()
+    assert len(caught) == 1

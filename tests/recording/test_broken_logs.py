@@ -65,7 +65,18 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
         ([{**START, "run": {"last_lr": 1}}], "in line 1, 'last_lr' must be a list: 1"),
         ([START, '{"event":"EpochStart","time":NaN}'], "in line 2, it is not JSON"),
         ([START, '{"event":"EpochStart","time":1' + "0" * 5000 + "}"], "in line 2, it"),
-        ([START, "[" * 100_000], "in line 2, it is not JSON"),
+        ([START, "[" * 100_000], "in line 2, it is nested too deep"),
+        ([START, "[" * 60 + "]" * 60], "in line 2, it is nested too deep"),
+        ([START, '{"event":"EpochStart","time":1,"time":2}'], "in line 2, a name occurs twice in one object"),
+        (
+            [START, {"event": "Marked", "time": 1, "fields": {"label": {"!float": 10**400}}}],
+            "in line 2, {'!float': 1000",
+        ),
+        (
+            [START, {"event": "Marked", "time": 1, "fields": {"!dict": [[k * (2**61 - 1), 0] for k in range(9)]}}],
+            "in line 2, {'!dict': [[0, 0], [2305843009213693951, 0]",
+        ),
+        ([START, "[" + "[]," * 10**6 + "1]"], "in line 2, it would take far more memory than a file of its size may"),
         (
             [START, {"event": "EpochStart", "time": 1}],
             "in line 2, 'epoch' must be an int from 0 to 4611686018427387903: None",

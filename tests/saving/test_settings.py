@@ -150,6 +150,32 @@ def test_optimizers_among_the_extras_are_compared_too() -> None:
     assert accepting.extras["critic"].param_groups[0]["lr"] == 0.2
 
 
+def test_optimizers_among_the_extras_are_saved_once_and_their_schedules_follow_what_is_accepted() -> None:
+    def made(lr: float) -> Trainer:
+        one, other = sgd(0.1), sgd(lr)
+        callbacks = [ExponentialLRCallback(0.5, optimizer=each) for each in (one, other)]
+
+        def step(batch: float) -> None:
+            one.step()
+            other.step()
+
+        return Trainer(step, [1.0], epochs=4, extras={"one": one, "other": other}, callbacks=callbacks)
+
+    straight = made(0.1)
+    straight.fit()
+    state = state_at(made(0.1), 2)
+    assert state["optimizer"] is None
+    resumed, changed = made(0.1), made(0.2)
+    resumed.load_state_dict(state)
+    resumed.fit()
+    assert diff_states(resumed.state_dict(), straight.state_dict()) == []
+    with pytest.raises(ValueError, match=r"accept=\['extras\.other\.lr'\]"):
+        changed.load_state_dict(state)
+    changed.load_state_dict(state, accept="extras.other.lr")
+    changed.fit()
+    assert [each.param_groups[0]["lr"] for each in changed.extras.values()] == [0.1 / 16, 0.2 / 16]
+
+
 def test_an_optimizer_that_a_callback_brings_is_compared_before_anything_is_loaded() -> None:
     def made(lr: float) -> Trainer:
         optimizer = sgd(lr)
@@ -310,8 +336,21 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "a rate that is an array": lambda: sgd(np.array(0.1)),
     "nothing but groups": lambda: Bare(0.1, 0.2, momentum=0.9, weight_decay=0.5, name="all", f=len),
     "groups with arrays": lambda: Bare(np.array(0.1), momentum=np.array(0.9), weight_decay=0.5),
+    "numpy's numbers": lambda: Bare(
+        np.float32(0.5), momentum=np.float64(0.9), weight_decay=np.float32(0.3), k=np.int64(3)
+    ),
+    "a rate that is an array of its own kind": lambda: Bare(Immutable(0.1), momentum=0.9, weight_decay=0.5),
     "a rate like a tensor": lambda: Bare(Scalar(0.1), momentum=0.9, weight_decay=0.5),
 }
+
+
+class Immutable(float):
+    """A number as JAX's are: with dimensions, of which it has none, and not filled in place."""
+
+    ndim = 0
+
+    def item(self) -> float:
+        return float(self)
 
 
 def ScheduleOf(optimizer: Any) -> Any:  # noqa: N802  # it stands for a class
@@ -351,6 +390,24 @@ def test_what_has_trained_can_resume_in_the_same_process(name: str, setup: str) 
     fresh = OPTIMIZERS[name]()
     trainer(fresh, *SETUPS[setup](fresh)).load_state_dict(state_at(again, 9))
     assert again.state_dict()["progress"]["step"] == 9
+
+
+def test_a_group_that_the_run_has_added_is_none_where_the_program_adds_it_before_it_resumes() -> None:
+    def made(*, resumed: bool, epochs: int = 4) -> Trainer:
+        optimizer = grouped(0.1)
+        added = {"params": [nn.Parameter([2.0])], "lr": 0.5}
+        if resumed:
+            optimizer.add_param_group(added)
+        adds = trainer(optimizer, epochs=epochs)
+        adds.on(EpochEnd, at=1)(lambda event: optimizer.add_param_group(added))
+        return adds
+
+    straight = made(resumed=False)
+    straight.fit()
+    resumed = made(resumed=True)
+    resumed.load_state_dict(state_at(made(resumed=False), 8))
+    resumed.fit()
+    assert diff_states(resumed.state_dict()["optimizer"], straight.state_dict()["optimizer"]) == []
 
 
 # A longer run.

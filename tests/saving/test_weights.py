@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from lucid_train import CheckpointError, EpochReport, Trainer, load_weights, nn, optims, write_checkpoint
-from lucid_train.callbacks import Checkpoint
+from lucid_train.callbacks import Checkpoint, StepLRCallback
 from lucid_train.saving.checkpoint import Directory
+from tests.test_readme import BLOCKS
 
 REFUSED = re.escape(
     "'model' must be given to be saved: this run trains, and resumed it would go on with other weights; pass "
@@ -78,6 +79,16 @@ def test_a_run_that_trains_and_has_no_weights_to_save_is_refused_before_the_firs
     assert (list(tmp_path.iterdir()), len(trainer.state_dict()["progress"]["history"]["epoch"])) == ([], 0)
 
 
+def test_so_is_the_first_program_of_the_readme_once_it_has_a_checkpoint_and_not_with_its_model(tmp_path: Path) -> None:
+    program = BLOCKS[0][0].replace("callbacks=[", "callbacks=[Checkpoint(directory), ").replace("epochs=20", "epochs=1")
+    names = {"__name__": "__main__", "Checkpoint": Checkpoint, "directory": tmp_path}
+    with pytest.raises(ValueError, match=REFUSED):
+        exec(program, dict(names))
+    exec(program.replace("optimizer=optimizer", "optimizer=optimizer, model=model"), names)
+    model: Any = names["model"]
+    assert load_weights(tmp_path, "last")["0.weight"].tolist() == model.state_dict()["0.weight"].tolist()
+
+
 @pytest.mark.parametrize("made", FORGETFUL.values(), ids=FORGETFUL)
 def test_it_may_be_meant(made: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
     for epochs in (1, 2):
@@ -90,6 +101,25 @@ def test_a_run_that_saves_its_weights_or_has_none_is_not_refused(
     made: Callable[[], dict[str, Any]], tmp_path: Path
 ) -> None:
     assert len(Trainer(**made(), callbacks=[Checkpoint(tmp_path)]).fit(resume="auto")) == 1
+
+
+def test_a_second_optimizer_that_a_callback_schedules_is_not_forgotten(tmp_path: Path) -> None:
+    def made(*, checkpoints: bool = True, **extras: Any) -> Trainer:
+        model, first, second = nn.Linear(1, 1, rng=0), stepped(), stepped()
+        callbacks = [StepLRCallback(1), StepLRCallback(1, optimizer=second)]
+        if checkpoints:
+            callbacks.insert(0, Checkpoint(tmp_path))
+
+        def step(batch: float) -> None:
+            first.step()
+            second.step()
+
+        extras = dict.fromkeys(extras, second)
+        return Trainer(step, [1.0], model=model, optimizer=first, extras=extras, callbacks=callbacks)
+
+    with pytest.raises(ValueError, match=r"optimizer of StepLRCallback#2 must be saved too: pass it among the extras"):
+        made().fit()
+    assert made(checkpoints=False).fit().status == made(second=True).fit().status == "completed"
 
 
 # The weights in a checkpoint.

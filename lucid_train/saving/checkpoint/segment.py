@@ -22,9 +22,10 @@ from attrs import field, frozen
 
 from lucid_train.files import force_folder, open_regular, write_all
 from lucid_train.history import EpochRecord, History
-from lucid_train.validation import whole_number
+from lucid_train.validation import check_entries, whole_number
 
 NAME = re.compile(r"history-([0-9]{6,})\.jsonl")
+_CHUNK = 1 << 20
 
 
 @frozen
@@ -56,10 +57,9 @@ class _Columns:
         for name in ("epoch", "steps", "seconds"):
             state[name] += next(rest)
         for name in self.metrics:
-            found = [(index, value) for index, value in enumerate(next(rest), first) if value is not None]
-            column = state["metrics"].setdefault(name, {"epochs": [], "values": []})
-            column["epochs"] += [index for index, _ in found]
-            column["values"] += [value for _, value in found]
+            values, column = next(rest), state["metrics"].setdefault(name, {"epochs": [], "values": []})
+            column["epochs"] += [index for index, value in enumerate(values, first) if value is not None]
+            column["values"] += [value for value in values if value is not None]
         for name, count in (("lr", self.lr), ("last_lr", self.last_lr)):
             state[name]["groups"] += [count] * len(rows)
             state[name]["values"] += chain.from_iterable(zip(*(next(rest) for _ in range(count)), strict=True))
@@ -132,13 +132,31 @@ class Segment:
             force_folder(self.path.parent)  # before a checkpoint names it
 
 
-def read_history(reference: dict[str, Any], folder: Path) -> tuple[Segment, dict[str, Any]] | None:
-    """Return the state of the history that a checkpoint names, and its place, or None if its file is not there.
+def read_history(reference: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """Return the state of the history that a checkpoint names, or None if its file is not there.
 
     Raises:
         ValueError: If the file is not what the checkpoint says.
         OSError: If it cannot be read.
     """
+    found = find_segment(reference, folder)
+    if found is None:
+        return None
+    segment, content = found
+    state = _unpacked(json.loads(b"[" + content[:-1].replace(b"\n", b",") + b"]"))
+    if (len(state["epoch"]), len(state["evaluations"])) != (segment.epochs, segment.evaluations):
+        raise ValueError(f"its history, {segment.path}, has other numbers of epochs and evaluations than it says")
+    return state
+
+
+def find_segment(reference: dict[str, Any], folder: Path) -> tuple[Segment, bytes] | None:
+    """Return the place in a file of the history that a checkpoint names, and what is before it, or None without a file.
+
+    Raises:
+        ValueError: If the file is not what the checkpoint says.
+        OSError: If it cannot be read.
+    """
+    check_entries("the history", reference, Segment(Path()).reference)
     name, size = reference.get("segment"), whole_number("bytes", reference.get("bytes"), least=0)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"'segment' must be the name of a file such as history-000001.jsonl: {name!r}")
@@ -151,17 +169,18 @@ def read_history(reference: dict[str, Any], folder: Path) -> tuple[Segment, dict
     if len(content) != size or digest.hexdigest() != reference.get("sha256"):
         cure = "move it away and pass accept='history' to go on without"
         raise ValueError(f"its history, {path}, is shorter than it was, or was changed; {cure}")
-    state = _unpacked(json.loads(b"[" + content[:-1].replace(b"\n", b",") + b"]"))
-    segment = Segment(path, size, len(state["epoch"]), len(state["evaluations"]), digest)
-    if segment.reference != reference:
-        raise ValueError(f"its history, {path}, has other numbers of epochs and evaluations than it says")
-    return segment, state
+    return Segment(path, size, reference["epochs"], reference["evaluations"], digest), content
 
 
 def _content(path: Path, size: int) -> bytes:
+    chunks: list[bytes] = []
     with open(open_regular(path, os.O_RDONLY), "rb") as file:
-        # No more than there is, whatever the checkpoint says.
-        return file.read(min(size, os.fstat(file.fileno()).st_size))
+        while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+            if b"\0" in chunk:  # a file with holes may claim any size, and JSON has no such byte
+                break
+            chunks.append(chunk)
+            size -= len(chunk)
+    return b"".join(chunks)
 
 
 def _unpacked(lines: Iterable[Any]) -> dict[str, Any]:

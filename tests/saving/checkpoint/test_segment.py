@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train import EpochRecord, EvaluationRecord, History
-from lucid_train.saving.checkpoint.segment import Segment, read_history
+from lucid_train.saving.checkpoint.segment import Segment, find_segment, read_history
 
 
 def history_of(*records: EpochRecord, evaluations: list[EvaluationRecord] | None = None) -> History:
@@ -37,7 +37,7 @@ def read(segment: Segment) -> History:
     found = read_history(segment.reference, segment.path.parent)
     assert found is not None
     history = History()
-    history.load_state_dict(found[1])
+    history.load_state_dict(found)
     return history
 
 
@@ -126,7 +126,7 @@ def test_what_follows_the_place_is_cut_off_by_the_next_save_and_not_by_reading(t
 
 def test_a_history_that_is_read_is_gone_on_with(tmp_path: Path) -> None:
     segment = written(tmp_path / "history-000001.jsonl", epochs(2))
-    found = read_history(segment.reference, tmp_path)
+    found = find_segment(segment.reference, tmp_path)
     assert found is not None
     following, lines = found[0].extended(epochs(4))
     found[0].write(lines)
@@ -179,6 +179,15 @@ def test_a_reference_that_is_not_of_the_file_is_refused(tmp_path: Path, changes:
         read_history(reference, tmp_path)
 
 
+def test_a_file_with_holes_is_refused_without_reading_them(tmp_path: Path) -> None:
+    path = tmp_path / "history-000001.jsonl"
+    reference = written(path, epochs(1)).reference
+    os.truncate(path, 1 << 40)
+    assert read_history(reference, tmp_path) == epochs(1).state_dict()
+    with pytest.raises(ValueError, match="is shorter than it was, or was changed"):
+        read_history({**reference, "bytes": 1 << 40}, tmp_path)
+
+
 LINES = [
     "1",
     '"step"',
@@ -199,9 +208,7 @@ def test_lines_that_no_run_has_written_are_refused(tmp_path: Path, line: str) ->
     content = path.read_bytes()
     reference = {"segment": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     with pytest.raises((ValueError, TypeError, KeyError, RecursionError)):
-        History().load_state_dict(
-            (read_history({**reference, "epochs": 1, "evaluations": 0}, tmp_path) or [None, {}])[1]
-        )
+        History().load_state_dict(read_history({**reference, "epochs": 1, "evaluations": 0}, tmp_path) or {})
 
 
 def test_saving_every_epoch_writes_each_epoch_once(tmp_path: Path) -> None:
