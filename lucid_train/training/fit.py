@@ -135,7 +135,9 @@ class Fit(Control):
             while self.endings and self.interruption is None and monotonic() < latest:
                 sleep(0.01)
         interruption = self.interruption
-        if interruption is None or not (error is interruption or isinstance(error, Exception)):
+        # Workers hand a KeyboardInterrupt of their own on: Ctrl-C has reached them too.
+        expected = error is interruption or isinstance(error, (Exception, KeyboardInterrupt))
+        if interruption is None or self.insisted or not expected:
             return False
         if error is not interruption:
             interruption.__context__ = error

@@ -32,6 +32,7 @@ class Control:
         attention: Whether there is something to do after the current step: a stop, or a call at a safe point.
         stopping: Whether the fit is to end.
         interruption: What is to leave the fit when all else is done, or None.
+        insisted: Whether the fit is to end at once, without being saved.
         repeatable: Whether what runs now can be done again: a batch is being taken, or the run evaluated.
         deferred: What to call at the next safe point.
         endings: What to call when the fit is about to end.
@@ -45,6 +46,7 @@ class Control:
     attention: bool = field(default=False, init=False)
     stopping: bool = field(default=False, init=False)
     interruption: BaseException | None = field(default=None, init=False)
+    insisted: bool = field(default=False, init=False)
     repeatable: bool = field(default=False, init=False)
     deferred: list[Callable[[], object]] = field(factory=list, init=False)
     endings: list[Callable[[], object]] = field(factory=list, init=False)
@@ -242,6 +244,11 @@ class Run:
             self._fit.interruption = error
             for alert in self._fit.alerts:
                 alert()
+
+    def insist(self) -> None:
+        """Let the next KeyboardInterrupt end the fit without saving it, as the second Ctrl-C does."""
+        if self._fit is not None:
+            self._fit.insisted = True
 
     def at_interruption(self, function: Callable[[], object]) -> None:
         """Call a function as soon as a signal interrupts this fit, while the current step still runs.

@@ -15,8 +15,8 @@ from attrs import define, field
 
 from lucid_train.training.run import Run
 
-# Seconds between two signals of which the second is no copy of the first, which a launcher may have forwarded.
-_APART = 1.0
+# Seconds between two signals of which the second is no copy of the first.
+_APART = 0.5
 
 
 def signal_named(name: str, value: Any) -> signal.Signals:
@@ -37,8 +37,9 @@ class SignalCatcher:
 
     Ctrl-C leaves `fit` as a KeyboardInterrupt, another signal as SystemExit(128 + its number), the exit code that a
     shell reports for a process that the signal ended. A second Ctrl-C does not wait for the step. Another second
-    signal, a second later or more, waits neither for a batch nor for an evaluation, but lets a step finish. A handler
-    that was installed before is called as well; a signal that is ignored stays ignored.
+    signal waits neither for a batch nor for an evaluation, but lets a step finish. One that follows within half a
+    second is taken for a copy of the first, which a launcher has forwarded. A handler that was installed before is
+    called as well; a signal that is ignored stays ignored.
 
     Args:
         run: The run to interrupt.
@@ -70,9 +71,12 @@ class SignalCatcher:
             self.caught, self._caught_at = KeyboardInterrupt() if keyboard else SystemExit(128 + number), monotonic()
             by = "the keyboard" if keyboard else signal.Signals(number).name
             self.run.interrupt(self.caught, f"interrupted by {by}")
+        elif monotonic() - self._caught_at < _APART:
+            return
         elif keyboard:
+            self.run.insist()
             raise KeyboardInterrupt
-        elif self.run.is_repeatable and monotonic() - self._caught_at >= _APART:
+        elif self.run.is_repeatable:
             raise self.caught
 
 
