@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -17,7 +17,7 @@ from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
 from lucid_train.group import check_alone
 from lucid_train.monitor import Mode, Monitor
-from lucid_train.saving.checkpoint.directory import BEST, LAST, LOCK, Directory
+from lucid_train.saving.checkpoint.directory import LOCK, Directory
 from lucid_train.saving.checkpoint.format import write_flat
 from lucid_train.saving.checkpoint.segment import Segment
 from lucid_train.saving.checkpoint.tree import flatten
@@ -46,6 +46,10 @@ def _as_names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"'signals' must be a list of names: {value!r}")
     return tuple(signal_named("signals", name).name for name in value)
+
+
+# A metric's monitor, its value and its epoch, if that may be the best so far.
+_Request = tuple[Monitor, float, int] | None
 
 
 @frozen
@@ -95,6 +99,7 @@ class _Attempt:
     """A checkpoint on its way to the disk.
 
     Args:
+        requests: Who has asked for it: of each the monitor, the value and the epoch that may be the best, or None.
         before: What was known of the run before, and is to be known again if this fails.
 
     Attributes:
@@ -103,6 +108,7 @@ class _Attempt:
         durable: Whether it is on the disk; what fails after that does not undo it.
     """
 
+    requests: list[_Request]
     before: _Known
     saved: Saved | None = field(default=None, init=False)
     end: Segment | None = field(default=None, init=False)
@@ -117,20 +123,25 @@ class Checkpoint(Callback):
     `Trainer.fit(resume="auto")` continues from the newest complete checkpoint, to the same numbers, bit for bit. A
     checkpoint is the Trainer's `state_dict()`: model, optimizer, all callbacks, the place in the data, the random
     generators; and the history, which is in a file beside it, `history-000001.jsonl`, so that a save costs the same
-    after many epochs as after few. A checkpoint without that file can be resumed with `accept="history"`. In the
-    directory `last.safetensors` leads to the newest checkpoint and `best.safetensors` to the best one (links, or copies
-    where there are none), and `lucid_train.read_checkpoint` reads them. `Saved` is emitted for each. `save` asks for
-    one in any hook. It is written at the next safe point, when all callbacks have received the same events, so this
-    callback's place in the list does not matter; see `Run.at_safe_point`. A fit that fails writes none, because the
-    state may be half of one step and half of the next. The last one of a fit is written before FitEnd, at which
-    callbacks such as EarlyStopping may change the model.
+    after many epochs as after few. A checkpoint without that file can be resumed with `accept="history"`.
+
+    In the directory `last.safetensors` leads to the newest checkpoint and `best.safetensors` to the best one (links, or
+    copies where there are none); `lucid_train.read_checkpoint` reads either by the directory. `Saved` is emitted for
+    each.
+
+    `save` asks for one in any hook. It is written at the next safe point, when all callbacks have received the same
+    events, so this callback's place in the list does not matter; see `Run.at_safe_point`. A fit that fails writes none,
+    because the state may be half of one step and half of the next. The last one of a fit is written before FitEnd, at
+    which callbacks such as EarlyStopping may change the model.
 
     Accumulated gradients are not part of the state. A checkpoint that is due after a step without an update
     therefore waits for the next one; an interruption in between loses those gradients.
 
     During a fit, Ctrl-C and SIGTERM let the current step finish and a checkpoint is written. Callbacks receive FitError
     and FitEnd, and KeyboardInterrupt or SystemExit(128 + the signal's number) leaves `fit`. A second Ctrl-C does not
-    wait. Handlers that were installed before are called as well, and put back.
+    wait. Handlers that were installed before are called as well, and put back. If the signal ends the workers of a
+    DataLoader too, the batch that was to come, or the evaluation, is given up and done again when the run goes on; a
+    step is always finished.
 
     Args:
         directory: Where the files go; created if it does not exist, also in mid-run. One run per directory, and one
@@ -181,8 +192,7 @@ class Checkpoint(Callback):
     last_file: Path | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     # When a checkpoint is due, who asks for one at the next safe point, and what is being written.
     _timetable: _Timetable = field(factory=_Timetable, init=False, repr=False, metadata=TRANSIENT)
-    # Of each request the metric's value and its epoch, if it may be the best so far.
-    _requests: list[tuple[Monitor, float, int] | None] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
+    _requests: list[_Request] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
     _writer: Writer = field(factory=Writer, init=False, repr=False, metadata=TRANSIENT)
     _current: _Attempt | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     # Whether the loop is over, so that nothing is written in the background any more.
@@ -259,9 +269,13 @@ class Checkpoint(Callback):
                 f"else pass another directory: {self.directory}"
             )
         directory.sweep()
-        if self.last_file is not None:  # a process that was killed may not have come to this
-            directory.name(LAST, self.last_file.name)
-            directory.name(BEST, self._best_file)
+        if self.last_file is not None:
+            try:
+                directory.tidy(
+                    self.last_file.name, self._best_file, self.keep
+                )  # if a killed process has not come to it
+            except OSError as error:
+                self._failed(error)
         self._catcher.catch()
         run.before_end(self._save_last)
         run.at_safe_point(lambda: self._check(run))
@@ -308,13 +322,13 @@ class Checkpoint(Callback):
         if self._catcher.caught is not None and event.status in ("completed", "stopped"):
             raise self._catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
 
-    def _ask(self, best: tuple[Monitor, float, int] | None = None) -> None:
+    def _ask(self, request: _Request = None) -> None:
         run = self._catcher.run
         if not run.callbacks:
             raise RuntimeError("no fit is running that could be saved; ask the Trainer for its state_dict()")
         if not self._requests:
             run.at_safe_point(self._save)
-        self._requests.append(best)
+        self._requests.append(request)
 
     def _save_last(self) -> None:
         self._ending = True
@@ -325,13 +339,11 @@ class Checkpoint(Callback):
     def _save(self) -> None:
         run, requests, self._requests = self._catcher.run, self._requests, []
         self._finish()
-        before = self._known
-        best = [each for each in requests if each is not None and each[0].is_better(each[1], than=self.best)]
-        if not best and None not in requests:
+        if not any(request is None or request[0].is_better(request[1], than=self.best) for request in requests):
             return
-        self._current = attempt = _Attempt(before)
+        self._current = attempt = _Attempt(requests, self._known)
         try:
-            write = self._prepared(attempt, best)
+            write = self._prepared(attempt)
             if self.background and not self._ending:
                 self._writer.begin(lambda: self._write_behind(attempt, write))
             else:
@@ -345,7 +357,7 @@ class Checkpoint(Callback):
         if not self._writer.busy:
             self._finish()
 
-    def _prepared(self, attempt: _Attempt, best: Sequence[tuple[Monitor, float, int]]) -> Callable[[], None]:
+    def _prepared(self, attempt: _Attempt) -> Callable[[], None]:
         """Take the state, and return what writes it."""
         run, directory = self._catcher.run, self._claimed()
         if self._saved == ():
@@ -356,7 +368,7 @@ class Checkpoint(Callback):
             begin = directory.segment(file)
         else:
             file = directory.next_file(run.epoch, run.step, after=self.last_file)
-        for monitor, value, epoch in best:
+        for monitor, value, epoch in filter(None, attempt.requests):
             if monitor.is_better(value, than=self.best):
                 self.best, self.best_epoch, self._best_file = value, epoch, file.name
         state = run.state_dict(history=False)
@@ -372,10 +384,7 @@ class Checkpoint(Callback):
             begin.write(lines)  # before there is a checkpoint that names them
             write_flat(file, flat)
             attempt.durable = True
-            directory.name(LAST, file.name)
-            directory.name(BEST, best_file)
-            if self.keep is not None:
-                directory.prune(self.keep, besides=best_file)
+            directory.tidy(file.name, best_file, self.keep)
 
         return write
 
@@ -393,8 +402,8 @@ class Checkpoint(Callback):
             files = directory.files()
             if self.last_file is None or not files or self.last_file.resolve() != files[-1].resolve():
                 self.last_file = self._segment = None  # what follows in the history may be that of newer checkpoints
-            if self._best_file not in [file.name for file in files]:
-                self._best_file = None
+        if self._best_file is not None and not (self.directory / self._best_file).is_file():
+            self._best_file = None
         return directory
 
     def _finish(self, error: Exception | None = None) -> None:
@@ -407,6 +416,10 @@ class Checkpoint(Callback):
                 error = failure
             if attempt is not None and not attempt.durable:
                 self._known = attempt.before
+                if isinstance(error, FileNotFoundError) and not self.directory.exists():
+                    error = None  # it was removed just now
+                    for request in attempt.requests:
+                        self._ask(request)
             elif attempt is not None and attempt.saved is not None:
                 self.last_file, self._segment = attempt.saved.file, attempt.end
                 self._catcher.run.emit(attempt.saved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -14,7 +15,7 @@ from lucid_train.callback import TRANSIENT, Callback
 from lucid_train.events import EpochReport, FitStart
 from lucid_train.files import as_path, rotate, writable_path
 from lucid_train.group import check_alone
-from lucid_train.history import History, csv_cells, csv_line, number_text
+from lucid_train.history import csv_cells, csv_line, number_text
 from lucid_train.training.run import Run
 
 _FIRST = "epoch,steps,seconds"
@@ -26,10 +27,10 @@ class CSVLogger(Callback):
     """Write one row per epoch to a file, as `History.to_csv` does, each as soon as its epoch is finished.
 
     A metric that first appears in a later epoch adds a column: the file is replaced by one with the wider header, in
-    which the cells of earlier epochs are empty. If the file is removed, it is written again as a whole. A run that
-    continues, in this process or another, continues the same file; rows beyond the epoch from which it is resumed are
-    dropped. A file that holds something else, another run's epochs for example, is first renamed, with ".1" (or ".2"
-    ...) added.
+    which the cells of earlier epochs are empty. If the file is removed or replaced while the run goes on, it is written
+    again as a whole. A run that continues, in this process or another, continues the same file; rows beyond the epoch
+    from which it is resumed are dropped. A file that holds something else, another run's epochs for example, is first
+    renamed, with ".1" (or ".2" ...) added.
 
     Args:
         path: The file; its folder is created if necessary.
@@ -41,29 +42,39 @@ class CSVLogger(Callback):
 
     path: Path = field(converter=as_path, validator=writable_path)
     _columns: list[str] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
+    _left: tuple[int, int] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
     def settings(self) -> dict[str, Any]:
         return {}  # nothing here changes the training: a run may be resumed with another table, or none
 
     def on_fit_start(self, event: FitStart) -> None:
         check_alone("CSVLogger")
-        if self.path.exists() and not self._continues(event.run):
-            rotate(self.path)
-        self._write_all(event.run.history)
+        self._write_all(event.run)
 
     def on_epoch_report(self, event: EpochReport) -> None:
         history = event.run.history
         row = history.row(-1)
-        if row.keys() <= set(self._columns) and self.path.exists():  # it may have been removed
+        if row.keys() <= set(self._columns) and self._mark() == self._left:
             with open(self.path, "a", encoding="utf-8", newline="") as file:
                 file.write(csv_line(csv_cells(self._columns, row)))
+            self._left = self._mark()
         else:
-            self._write_all(history)
+            self._write_all(event.run)
 
-    def _write_all(self, history: History) -> None:
+    def _write_all(self, run: Run) -> None:
+        if self.path.exists() and not self._continues(run):
+            rotate(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        history.to_csv(self.path)
-        self._columns = history.columns()
+        run.history.to_csv(self.path)
+        self._columns, self._left = run.history.columns(), self._mark()
+
+    def _mark(self) -> tuple[int, int] | None:
+        """Return what tells whether the file is still as it was left: nobody has removed, replaced or changed it."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size
 
     def _continues(self, run: Run) -> bool:
         """Return whether the file holds nothing but epochs of this run, so that replacing it loses nothing."""

@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, final
 
-from attrs import define, evolve, field, setters
+from attrs import define, evolve, field, frozen, setters
 
 from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
-from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitStart, StepEnd
+from lucid_train.description import error_text
+from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Monitor
 from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, is_sized, schedules_sized
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
 from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
+from lucid_train.progress import check_like, structure
 from lucid_train.schedules.cosine import After, Cosine, check_after
 from lucid_train.schedules.decay import Exponential, Step
 from lucid_train.schedules.schedule import Schedule, check_is_value
@@ -45,6 +47,23 @@ def _schedule_or_scheduler(instance: object, attribute: Any, value: Any) -> None
         check_is_value(part, attribute.name)
 
 
+@frozen
+class _Place:
+    """The state of a callback whose schedule is built again."""
+
+    last_epoch: int | None
+    base_lrs: list[float]
+
+
+@contextmanager
+def _of_state(name: str) -> Iterator[None]:
+    """Let an error of what a state is loaded into say so."""
+    try:
+        yield
+    except (TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"the state of {name} does not fit: {error_text(error)}") from error
+
+
 @define(eq=False)
 class _ScheduleCallback(Callback):
     """The base of the callbacks here: it binds a schedule when the fit starts, and from then on advances it."""
@@ -61,14 +80,19 @@ class _ScheduleCallback(Callback):
     _bases: list[float] | None = field(default=None, init=False, repr=False)
     # The length of the run when a schedule was bound that is measured in it.
     _run_length: int | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    # Where the scheduler stood when this callback had stepped it, and whether it has stood elsewhere since.
+    _stands_at: Any = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _moved: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
+    # The updates that the fit would perform if each of its steps performed one.
+    _updates: int = field(default=0, init=False, repr=False, metadata=TRANSIENT)
 
     def _schedule(self) -> Any:
         """Return the schedule, or one per group."""
         raise NotImplementedError
 
     def hooks(self, event: type[Event]) -> list[Hook]:
-        # The event of the other interval is not listened to, so that it costs nothing.
-        return [] if event is (StepEnd if self.interval == "epoch" else EpochEnd) else super().hooks(event)
+        # The events of the other interval are not listened to, so that they cost nothing.
+        return [] if event in ((StepEnd, FitEnd) if self.interval == "epoch" else (EpochEnd,)) else super().hooks(event)
 
     def schedules(self) -> tuple[Scheduled, ...]:
         if (scheduler := self.scheduler) is not None:
@@ -81,7 +105,13 @@ class _ScheduleCallback(Callback):
         return (Scheduled(self._schedule(), self.optimizer, self.interval, at=at, bases=bases or None),)
 
     def on_fit_start(self, event: FitStart) -> None:
-        run, name = event.run, type(self).__name__
+        self._bind(event.run)
+        self._stands_at, self._moved = getattr(self.scheduler, "last_epoch", None), False
+        self._updates = run_length(event.run, "step") or 0
+
+    def _bind(self, run: Run) -> None:
+        """Bind the schedule to the optimizer, or go on with what is bound."""
+        name = type(self).__name__
         optimizer = run.optimizer if self.optimizer is None else self.optimizer
         if optimizer is None:
             raise ValueError(f"{name} needs an optimizer: pass Trainer(optimizer=...) or {name}(..., optimizer=...)")
@@ -97,7 +127,8 @@ class _ScheduleCallback(Callback):
         else:
             done = whole_number("last_epoch", saved["last_epoch"], least=0) - 1
             bases = _resumed(saved, optimizer.param_groups)["base_lrs"]
-            self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=bases)
+            with _of_state(name):
+                self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=bases)
         self._bases, self._run_length = None, None if self.measured_in() is None else length
 
     def on_epoch_end(self, event: EpochEnd) -> None:
@@ -106,6 +137,24 @@ class _ScheduleCallback(Callback):
     def on_step_end(self, event: StepEnd) -> None:
         if event.updated:
             self._advance()
+
+    def on_fit_end(self, event: FitEnd) -> None:
+        """Warn of a schedule that the steps would have brought to its end, had all of them performed an update."""
+        scheduler = self.scheduler
+        if event.status != "completed" or not isinstance(scheduler, LRScheduler) or scheduler.follows_metric:
+            return
+        schedules = [
+            each for every in scheduler.schedules.values() for each in (every if isinstance(every, tuple) else (every,))
+        ]
+        ends, done = [each.ends_at for each in schedules], scheduler.last_epoch
+        end = max((each for each in ends if each is not None), default=0)
+        if done < end <= max(self._updates, event.run.step):
+            warnings.warn(
+                f"{self!r} never reaches its end: {end} updates were planned and {done} were performed; make it "
+                f"{done} long, with LRSchedulerCallback(..., length={done}) where it is as long as the run",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         if self._saved is not None:
@@ -122,7 +171,12 @@ class _ScheduleCallback(Callback):
         self.scheduler = None  # it is built again when the fit starts, on an optimizer that is restored by then
 
     def _load(self, state: dict[str, Any], *entries: str) -> None:
-        check_entries(f"the state of {type(self).__name__}", state, entries)
+        name = f"the state of {type(self).__name__}"
+        check_entries(name, state, entries)
+        if "last_epoch" in entries:
+            structure(_Place, state, name)
+        elif not isinstance(self.scheduler, LRScheduler) and hasattr(self.scheduler, "state_dict"):
+            check_like(name, state["scheduler"], self.scheduler.state_dict())
         self._saved, self._resumed = copy.deepcopy(state), True
 
     def reset(self) -> None:
@@ -134,12 +188,23 @@ class _ScheduleCallback(Callback):
         self.scheduler = None
 
     def _advance(self, *metric: float) -> None:
-        if not self._resumed:
-            self.scheduler.step(*metric)
-            return
-        self._resumed = False
-        with _without_order_warning():
-            self.scheduler.step(*metric)
+        scheduler = self.scheduler
+        stood, stands = self._stands_at, getattr(scheduler, "last_epoch", None)
+        if self._resumed:
+            self._resumed = False
+            with _without_order_warning():
+                scheduler.step(*metric)
+        else:
+            scheduler.step(*metric)
+        self._stands_at = getattr(scheduler, "last_epoch", None)
+        if stood != stands and not self._moved:
+            self._moved = True
+            warnings.warn(
+                f"the {type(scheduler).__name__} of {type(self).__name__} is stepped by other code too: it has gone "
+                f"from epoch {stood} to {stands} since the callback's last step; leave it to one of them",
+                UserWarning,
+                stacklevel=2,
+            )
 
 
 @final
@@ -227,27 +292,31 @@ class LRSchedulerCallback(_ScheduleCallback):
         return None if self.monitor is None or mode not in ("min", "max") else Monitor(self.monitor, mode)
 
     def on_fit_start(self, event: FitStart) -> None:
-        if not self._is_given:
-            super().on_fit_start(event)
-            return
         if self.monitor is not None:
             event.run.check_metric(self.monitor, event)
+        super().on_fit_start(event)
+
+    def _bind(self, run: Run) -> None:
+        if not self._is_given:
+            super()._bind(run)
+            return
         scheduler, saved, self._saved = self.scheduler, self._saved, None
         if getattr(scheduler, "optimizer", None) is not None:
             keys = scheduler.schedules if isinstance(scheduler, LRScheduler) else ()
-            event.run.claim(scheduler.optimizer, self, keys or ("lr",))
+            run.claim(scheduler.optimizer, self, keys or ("lr",))
         self._remember_first()
         if saved is None:
             return
         state = saved["scheduler"]
+        if isinstance(scheduler, LRScheduler):
+            with _of_state(type(self).__name__):
+                state = _resumed(state, scheduler.optimizer.param_groups)
+                scheduler.load_state_dict(state, prefer="constructor" if self._accepted else None)
+            return
         if getattr(scheduler, "optimizer", None) is not None:
             state = _resumed(state, scheduler.optimizer.param_groups)
-        if not self._accepted:
-            scheduler.load_state_dict(state)
-        elif isinstance(scheduler, LRScheduler):
-            scheduler.load_state_dict(state, prefer="constructor")
-        else:  # PyTorch's take over every setting that is in the state
-            scheduler.load_state_dict(progress(state))
+        # PyTorch's take over every setting that is in the state.
+        scheduler.load_state_dict(progress(state) if self._accepted else state)
 
     def on_epoch_end(self, event: EpochEnd | EvaluateEnd) -> None:
         if self.monitor is None:

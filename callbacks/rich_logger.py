@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from logging import ERROR, INFO, Logger, getLogger
+from pathlib import Path
 from time import monotonic
 from typing import Any, final
 
@@ -19,14 +21,22 @@ from lucid_train.callback import TRANSIENT, Callback
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
 from lucid_train.callbacks.display.outputs import NotebookOutput, Output, current_console
-from lucid_train.callbacks.display.summary import Entry, as_line, as_lines, header_entries, summary_entries
+from lucid_train.callbacks.display.summary import (
+    Entry,
+    as_line,
+    as_lines,
+    awaited_entry,
+    header_entries,
+    saved_entries,
+    summary_entries,
+)
 from lucid_train.callbacks.display.table import Record, Table, line, records
 from lucid_train.callbacks.display.terminal.screen import Screen
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import error_text
-from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart
+from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart, Saved
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, flag, metric_name, one_of, real_number
@@ -101,6 +111,7 @@ class RichLogger(Callback):
         if self.monitor is not None:
             event.run.check_metric(self.monitor, event)
         self._session = _Session(self, event.run)
+        event.run.at_interruption(self._session.alert)
         if self.timings:
             event.run.measure_hooks()
         self._session.open()
@@ -112,6 +123,8 @@ class RichLogger(Callback):
     def on_evaluate_start(self, event: EvaluateStart) -> None:
         self._session.introduce()
         self._session.throughput.start_evaluation()
+        if event.run.interruption is not None:  # it does not end with the step, as was said
+            self._session.say_what_is_awaited()
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
         self._session.throughput.end_evaluation()
@@ -121,6 +134,9 @@ class RichLogger(Callback):
     def on_epoch_report(self, event: EpochReport) -> None:
         self._session.throughput.end_epoch(event.record)
         self._session.show(event.record)
+
+    def on_saved(self, event: Saved) -> None:
+        self._session.saved = event.file
 
     def on_fit_end(self, event: FitEnd) -> None:
         if hasattr(self, "_session"):  # it is not where FitStart failed
@@ -154,8 +170,10 @@ class _Session:
         self._table = Table(self._theme)
         self._output = self._new_output()
         self._heart = Ticker(min(1.0, (logger.heartbeat or 0) / 4), self._beat)
+        self._alert = Ticker(0.0, self.say_what_is_awaited)
         self._shown_at = monotonic()
         self._introduced = False
+        self.saved: Path | None = None
         # The metric whose best value is marked; by default "val_loss" once there is one, until then "loss".
         self._monitor = logger.monitored() or run.monitored
         self._by_default = self._monitor is None
@@ -186,15 +204,29 @@ class _Session:
             text = line(record, epochs, best)
             self._output.put(self._rendered(text, lambda: self._table.lines(record, epochs, best, width)))
 
+    def alert(self) -> None:
+        """Say that the run is interrupted; in a thread, as the handler of a signal calls this."""
+        self._alert.start()
+
+    def say_what_is_awaited(self) -> bool:
+        """Say what the interruption of the run waits for; return True."""
+        self._output.put(self._entries([awaited_entry(self._run, self.throughput)]))
+        return True
+
     def close(self, event: FitEnd) -> None:
         """Show how the fit has ended, and restore everything that was changed."""
         last: list[Text] = []
         try:
             self._heart.stop()
+            self._alert.stop()
             if self._logger.summary:
                 level = ERROR if event.status == "failed" else INFO
                 entries = summary_entries(event, self.throughput, self._monitor, self._best)
-                last = [*([] if self._plain else [Text("")]), *self._entries(entries, level)]
+                saved = saved_entries(event, self.saved)
+                styled = partial(as_lines, [*entries, *saved], self._theme, self._console.width)
+                last = [*([] if self._plain else [Text("")]), *self._rendered(as_line(entries), styled, level)]
+                for entry in saved:
+                    last += self._rendered(as_line([entry]), list, level)
         finally:
             self._output.close(last)
         if (error := self._output.error) is not None:

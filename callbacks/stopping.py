@@ -13,6 +13,7 @@ from attrs import define, field
 from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Mode, Monitor
+from lucid_train.progress import check_like
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, choice, flag, metric_name, one_of, real_number, whole_number
 
@@ -57,6 +58,8 @@ class EarlyStopping(Callback):
         event.run.check_metric(self.monitor, event)
         if self.restore_best and self._model(event) is None:
             raise ValueError("EarlyStopping(restore_best=True) needs a model: pass Trainer(model=...) or model=...")
+        if self.restore_best and self._best_weights is not None:
+            check_like("the best weights", self._best_weights, self._model(event).state_dict())
         if self._waited >= self.patience and event.run.reason is None:
             self._waited = 0  # this ended the last fit; a call of fit after it grants the patience again
 
@@ -81,7 +84,7 @@ class EarlyStopping(Callback):
             event.run.stop(f"{self.monitor} has not improved for {waited} ({best})", for_good=True)
 
     def on_fit_end(self, event: FitEnd) -> None:
-        if self._best_weights is not None and event.status in ("completed", "stopped"):
+        if self.restore_best and self._best_weights is not None and event.status in ("completed", "stopped"):
             self._model(event).load_state_dict(copy.deepcopy(self._best_weights))
 
     def monitored(self) -> Monitor:

@@ -38,7 +38,9 @@ def step(batch: tuple[NDArray[Any], NDArray[Any]]) -> float | StepResult:
 # A share of the run is counted in updates, of which there are fewer than steps, so their number must be given.
 updates = EPOCHS * len(batches) // ACCUMULATE
 schedule = LRSchedulerCallback(Cosine().warmup("10%"), interval="step", length=updates)
-history = Trainer(step, batches, optimizer=optimizer, epochs=EPOCHS, callbacks=[schedule]).fit()
+trainer = Trainer(step, batches, optimizer=optimizer, epochs=EPOCHS, callbacks=[schedule])
+print(trainer.plan())  # by the length it knows how many updates an epoch has; else plan(updates_per_epoch=10) says so
+history = trainer.fit()
 
 for record in history:
     print(f"epoch {record.epoch}  loss {record.metrics['loss']:.2e}  lr {record.lr[0]:.5f}")

@@ -7,15 +7,17 @@ import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import attrs
 from attrs import define, field
 
 from lucid_train import events
-from lucid_train.description import hook_name, plain_settings
+from lucid_train.description import attributed, hook_name, plain_settings
 from lucid_train.events import BASES, Event, hook_names
 from lucid_train.monitor import Monitor
+from lucid_train.progress import is_of_kind
 from lucid_train.validation import check_entries, checked, flag, function, unknown_values, whole_number
 
 # What receives an event: a bound method or a function of one argument.
@@ -239,18 +241,30 @@ class Callback:
         values = {
             f.name: getattr(self, f.name) if hasattr(self, f.name) else _first_value(self, f) for f in _state(self)
         }
-        return {name.lstrip("_"): copy.deepcopy(value) for name, value in values.items()}
+        cure = "a field that is no state has metadata=lucid_train.TRANSIENT"
+        return {
+            name.lstrip("_"): attributed(f"copying {type(self).__name__}.{name}; {cure}", copy.deepcopy, value)
+            for name, value in values.items()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a state that `state_dict` returned.
 
         Raises:
-            ValueError: If entries are missing or unknown; nothing has changed then.
+            ValueError: If entries are missing, unknown or not of their field's type; nothing has changed then.
         """
-        names = {f.name.lstrip("_"): f.name for f in _state(self)}
-        check_entries(f"the state of {type(self).__name__}", state, names)
+        cls, named = type(self), {f.name.lstrip("_"): f for f in _state(self)}
+        check_entries(f"the state of {cls.__name__}", state, named)
+        with suppress(Exception):  # annotations may name what is imported for type checkers only
+            attrs.resolve_types(cls)
+            named = {f.name.lstrip("_"): f for f in _state(self)}
         for name, value in state.items():
-            setattr(self, names[name], copy.deepcopy(value))
+            kind = named[name].type
+            if not (value is None and named[name].default is None) and not is_of_kind(kind, value):
+                wanted = kind.__name__ if isinstance(kind, type) else kind
+                raise ValueError(f"'{cls.__name__}.{named[name].name}' must be of its type, {wanted}: {value!r:.80}")
+        for name, value in state.items():
+            setattr(self, named[name].name, copy.deepcopy(value))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings as plain JSON, to be saved in a checkpoint and compared by a run that resumes from it.

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from hashlib import sha256
 from importlib.resources import files
 from io import BytesIO
-from typing import Any, Generic, NamedTuple, TypeVar, cast, final, overload
+from multiprocessing.sharedctypes import RawValue
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lucid_train.validation import check_entries, flag, real_number, whole_number
 
-__all__ = ["Batches", "Digits", "batches", "digits"]
+__all__ = ["Batches", "Digits", "Seeded", "batches", "digits", "seeded"]
 
 Batch = TypeVar("Batch")
+Sample = TypeVar("Sample", covariant=True)
 
 
 @overload
@@ -117,7 +122,7 @@ class Batches(Generic[Batch]):
         done = whole_number("done", state["done"], least=0)
         if done > len(self):
             raise ValueError(f"'done' in the state must be <= {len(self)}, the batches of a pass: {done}")
-        rng = np.random.default_rng(0)
+        rng = deepcopy(self._rng)
         try:
             rng.bit_generator.state = state["generator"]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -135,6 +140,94 @@ class Batches(Generic[Batch]):
 
     def _settings(self) -> dict[str, Any]:
         return {"rows": self._rows, "batch_size": self.batch_size, "shuffle": self.shuffle, "drop_last": self.drop_last}
+
+
+class Samples(Protocol[Sample]):
+    """A data set whose samples have indices, as a list or one of PyTorch's map-style data sets."""
+
+    def __getitem__(self, index: Any, /) -> Sample:
+        """Return the sample at an index."""
+
+
+def seeded(dataset: Samples[Sample], seed: int) -> Seeded[Sample]:
+    """Let the random numbers that a data set draws for a sample follow from a seed, the epoch and the sample's index.
+
+    Around each sample the generators of Python, numpy and, if it has been imported, PyTorch (on the CPU) are seeded by
+    these three, and put back. So a sample is the same in whichever process and order it is read, a resumed run reads
+    the samples that the uninterrupted one would have, and the steps may draw from the same generators. The Trainer sets
+    the epoch, in workers that outlive a pass too; by hand, `set_epoch` does. Generators of the data set's own are not
+    seeded; have it draw from the global ones.
+
+    Args:
+        dataset: The data set, before it is given to a DataLoader. A stream (PyTorch's IterableDataset) has no indices;
+            let it seed itself by its epoch and its position.
+        seed: Seed of the random numbers. At least 0.
+
+    >>> import random
+    >>> class Noisy(list):
+    ...     def __getitem__(self, index):
+    ...         return super().__getitem__(index) + random.random()
+    >>> noisy = seeded(Noisy([1, 2, 3]), seed=0)
+    >>> noisy[1] == noisy[1]
+    True
+    >>> first = noisy[1]
+    >>> noisy.set_epoch(1)
+    >>> noisy[1] == first
+    False
+    """
+    return Seeded(dataset, seed)
+
+
+@final
+class Seeded(Generic[Sample]):
+    """What `seeded` returns.
+
+    Attributes:
+        dataset: The data set.
+    """
+
+    def __init__(self, dataset: Samples[Sample], seed: int) -> None:
+        torch = sys.modules.get("torch")
+        is_stream = torch is not None and isinstance(dataset, torch.utils.data.IterableDataset)
+        if is_stream or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+            raise TypeError(f"'dataset' must have __getitem__ and __len__, a stream must seed itself: {dataset!r}")
+        self.dataset = dataset
+        self.seed = whole_number("seed", seed, least=0)
+        # Shared with the worker processes of a DataLoader, which may outlive an epoch.
+        self._epoch = RawValue("q", 0)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 0."""
+        return int(self._epoch.value)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, from 0."""
+        self._epoch.value = whole_number("epoch", epoch, least=0)
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(cast(Any, self.dataset))
+
+    def __getitem__(self, index: Any) -> Sample:
+        place = f"{self.seed} {self.epoch} {index if hasattr(index, '__index__') else repr(index)}"
+        words = list(memoryview(sha256(place.encode()).digest()).cast("I"))
+        torch = sys.modules.get("torch")
+        states = random.getstate(), np.random.get_state(), torch and torch.get_rng_state()
+        random.seed(sum(word << 32 * number for number, word in enumerate(words)))
+        np.random.seed(words)
+        if torch is not None:
+            torch.default_generator.manual_seed(words[0] << 32 | words[1])  # those of devices stay as they are
+        try:
+            return self.dataset[index]
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            if torch is not None:
+                torch.set_rng_state(states[2])
+
+    def __repr__(self) -> str:
+        return f"Seeded({self.dataset!r}, seed={self.seed})"
 
 
 class Digits(NamedTuple):

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import IO, Any
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
@@ -41,6 +41,22 @@ def check_replaceable(name: str, path: Path) -> None:
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{name!r} must be a file, not a folder or a device: '{path}'")
+
+
+def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a file to read its bytes, without waiting for anything.
+
+    Raises:
+        ValueError: If it is a folder, a device or a pipe, or a file of more than a gigabyte with next to nothing in it.
+        OSError: If it cannot be opened.
+    """
+    found = os.stat(path)  # before it is opened, which may do something to a device
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is not a file")
+    # Compression makes no file so much smaller than it is.
+    if found.st_size > 1 << 30 and getattr(found, "st_blocks", found.st_size) << 19 < found.st_size:
+        raise ValueError(f"it claims {found.st_size} bytes, of which the disk holds next to none")
+    return open(open_regular(Path(path), os.O_RDONLY), "rb")
 
 
 def rotate(path: Path) -> Path:
@@ -115,6 +131,8 @@ def give_name(path: Path, name: Path) -> None:
             os.symlink(path.name, part)
         except (OSError, NotImplementedError):  # a file system without links; Windows, which reserves them
             shutil.copyfile(path, part)
+            with open(part, "rb+") as copied:
+                os.fsync(copied.fileno())
         os.replace(part, name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, final
 
 from attrs import define, evolve, field
 
@@ -27,6 +27,7 @@ def _weight(name: str, value: Any) -> None:
         raise TypeError(f"{name!r} must be {_TENSOR_OR_NUMBER}: {value!r}")
 
 
+@final
 @define(frozen=True)
 class StepResult:
     """Returned by a step function that says more than its metrics.

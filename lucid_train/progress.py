@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from attrs import define, field, fields, has, resolve_types
 
@@ -14,7 +14,45 @@ from lucid_train.metrics import Means
 from lucid_train.validation import check_entries, one_of
 
 T = TypeVar("T")
+# Floats are made of counts, and sums of counts; up to here they are exact.
+_MOST = 2**53
+# And up to here they are floats at all.
+_LARGEST = 2**1000
 Phase = Literal["between", "start", "steps", "evaluation", "end"]
+
+
+@define
+class DrawnBatch:
+    """What is known of a batch after its step.
+
+    Args:
+        fingerprint: Its digest, or None if it had no content to take one of.
+        random: The random generators that drawing it changed, as they were before.
+    """
+
+    fingerprint: str | None
+    random: dict[str, Any] = field(factory=dict)
+
+
+@define(eq=False)
+class DataPass:
+    """A pass over the data: what it began with, and what it gave.
+
+    Args:
+        epoch: The epoch that it began with.
+        first_step: Steps done when it began.
+        random: The random generators before it; None where the data does not depend on them.
+        data: The data's own state before it, or None if it has none.
+        left: Whether the pass before had been left before its end.
+        batches: Its batches number 1, 2, 4, 8, ...
+    """
+
+    epoch: int
+    first_step: int
+    random: dict[str, Any] | None = None
+    data: Any = None
+    left: bool = False
+    batches: list[DrawnBatch] = field(factory=list)
 
 
 @define(eq=False)
@@ -24,6 +62,7 @@ class Progress:
     Args:
         epoch: The number of the current epoch, or of the last one, from 1; 0 before the first.
         step: Steps done, counted through the whole run.
+        updates: Those of them that performed an update.
         phase: What comes next: "between" two epochs one is opened; at its "start" the pass over the data begins; then
             come more "steps", or an "evaluation" that is due after a number of steps; at its "end" all steps are done,
             and it is evaluated, if that is due, and closed.
@@ -32,8 +71,8 @@ class Progress:
         seconds: How long it has taken.
         rates: The rates that its last update used, one per group. While training, a tensor's rate is a copy, not a
             float, so that no device waits.
-        random_before: The random generators before the pass over the data began; None where the data does not depend
-            on them.
+        latest_pass: The pass over the data that began last; also after its end, as a resume compares it. None before
+            the first.
         pass_left: Whether the data's last pass was left before its end.
         batch_taken: Whether a batch has been taken whose step has failed: it is the first one to be tried again.
         steps_per_epoch: Steps in an epoch, or None while that is unknown.
@@ -46,12 +85,13 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
+    updates: int = 0
     phase: Phase = "between"
     first_step: int = 0
     means: Means = field(factory=Means)
     seconds: float = 0.0
     rates: list[float] | None = None
-    random_before: dict[str, Any] | None = None
+    latest_pass: DataPass | None = None
     pass_left: bool = False
     batch_taken: bool = False
     steps_per_epoch: int | None = None
@@ -59,10 +99,22 @@ class Progress:
     history: History = field(factory=History)
 
     def __attrs_post_init__(self) -> None:
+        for each in (self.epoch, self.step, self.steps_per_epoch or 0):
+            if each > _MOST:
+                raise ValueError(f"'epoch', 'step' and 'steps_per_epoch' must be <= {_MOST}: {each}")
         if not 0 <= self.first_step <= self.step:
             raise ValueError(f"'first_step' must be from 0 to the {self.step} steps done: {self.first_step}")
+        if not 0 <= self.updates <= self.step:
+            raise ValueError(f"'updates' must be from 0 to the {self.step} steps done: {self.updates}")
         if self.steps_per_epoch is not None and self.steps_per_epoch < 0:
             raise ValueError(f"'steps_per_epoch' must be >= 0: {self.steps_per_epoch}")
+        latest = self.latest_pass
+        if latest is not None and not 0 <= latest.first_step <= self.step:
+            raise ValueError(
+                f"'latest_pass.first_step' must be from 0 to the {self.step} steps done: {latest.first_step}"
+            )
+        if latest is not None and not 1 <= latest.epoch <= self.epoch:
+            raise ValueError(f"'latest_pass.epoch' must be from 1 to {self.epoch}: {latest.epoch}")
         if self.epoch != len(self.history) + (self.phase != "between"):
             raise ValueError(f"'epoch' must come after the {len(self.history)} epochs in the history: {self.epoch}")
 
@@ -84,7 +136,7 @@ class Progress:
         """Close the open epoch, and forget what belongs to it alone."""
         self.history.append(record)
         self.phase = "between"
-        self.means, self.seconds, self.rates, self.random_before = Means(), 0.0, None, None
+        self.means, self.seconds, self.rates = Means(), 0.0, None
 
 
 def unstructure(value: Any) -> Any:
@@ -157,3 +209,63 @@ def _structured(kind: Any, value: Any, name: str) -> Any:
     if has(kind):
         return structure(kind, value, name)
     raise ValueError(f"{name!r} must be {kind.__name__ if origin is None else kind}: {value!r:.80}")
+
+
+def is_of_kind(kind: Any, value: Any) -> bool:
+    """Return whether a value may be one of a declared type.
+
+    A number may be of any library, and what a type does not say, or says of a class that cannot be asked, is not known
+    to be wrong.
+
+    >>> is_of_kind(list[float] | None, [1, 0.5]), is_of_kind(dict[str, int], {"a": "b"})
+    (True, False)
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return any(type(each) is type(value) and each == value for each in arguments)
+    if origin in (Union, UnionType):
+        return any(is_of_kind(each, value) for each in arguments)
+    if kind in (int, float, bool):
+        return is_number(value) and (kind is not float or not isinstance(value, int) or abs(value) < _LARGEST)
+    cls = kind if origin is None else origin
+    try:
+        if isinstance(cls, type) and not isinstance(value, cls):
+            return False
+    except TypeError:  # a protocol
+        return True
+    if isinstance(value, Mapping) and len(arguments) == 2:
+        return all(is_of_kind(arguments[0], key) and is_of_kind(arguments[1], each) for key, each in value.items())
+    if origin is tuple and arguments[-1:] != (...,):
+        return len(value) == len(arguments) and all(map(is_of_kind, arguments, value))
+    if isinstance(value, (list, tuple, set, frozenset)) and arguments:
+        return all(is_of_kind(arguments[0], each) for each in value)
+    return True
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number, or an array or a tensor that holds one."""
+    return isinstance(value, Real) or getattr(value, "ndim", None) == 0
+
+
+def check_like(name: str, value: Any, known: Any) -> None:
+    """Check that a value of a state is of the kind of what it replaces, and so are its entries that both have.
+
+    Raises:
+        ValueError: If it is not, naming the place.
+    """
+    if known is None or (value is None and (isinstance(known, bool) or not is_number(known))):
+        return
+    if is_number(known):
+        if not is_number(value) or (isinstance(value, int) and abs(value) >= _LARGEST):
+            raise ValueError(f"{name!r} must be a number: {value!r:.80}")
+    elif isinstance(known, Mapping) and isinstance(value, Mapping):
+        kinds = {type(key) for key in known}
+        for key, each in value.items():
+            if kinds and type(key) not in kinds:
+                raise ValueError(f"{name!r} must not have the entry {key!r:.80}")
+            check_like(f"{name}.{key}", each, known.get(key))
+    elif isinstance(known, (list, tuple)) and isinstance(value, (list, tuple)):
+        for index, (each, other) in enumerate(zip(value, known, strict=False)):
+            check_like(f"{name}[{index}]", each, other)
+    elif not isinstance(value, type(known)) and not isinstance(known, type(value)):
+        raise ValueError(f"{name!r} must be of {type(known).__name__}: {value!r:.80}")

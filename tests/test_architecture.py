@@ -25,8 +25,8 @@ HOUSE = (
     ("saving",),
     ("training",),
     ("recording",),
-    ("testing",),
     ("callbacks",),
+    ("testing",),
     ("cli", "__main__"),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(HOUSE) for room in rooms}

@@ -3,6 +3,7 @@ import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Final, Generic, TypeVar, get_type_hints
 
@@ -21,6 +22,7 @@ from lucid_train import (
     Trainer,
     on,
 )
+from lucid_train.callbacks import Checkpoint
 from lucid_train.events import event_classes
 from tests.support.copies import pickled
 
@@ -516,3 +518,19 @@ def test_a_hook_that_is_no_method_is_refused() -> None:
 def test_a_state_that_is_no_dict_is_refused() -> None:
     with pytest.raises(ValueError, match="the state of Callback must be a dict: None"):
         Callback().load_state_dict(None)  # type: ignore[arg-type]  # that it is refused is the claim
+
+
+def test_a_state_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
+    @define(eq=False)
+    class Holder(Callback):
+        lock: Any = field(factory=Lock, init=False)
+
+    for use in (
+        lambda: Holder().state_dict(),
+        lambda: Trainer(callbacks=[Holder()]).state_dict(),
+        lambda: Trainer(callbacks=[Holder(), Checkpoint(tmp_path, weights=False)]).fit(),
+    ):
+        with pytest.raises(TypeError, match=r"cannot pickle '_thread\.lock' object") as caught:
+            use()
+        note = "raised by copying Holder.lock; a field that is no state has metadata=lucid_train.TRANSIENT"
+        assert note in caught.value.__notes__

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 from importlib.resources import files
 from typing import Any
 
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lucid_train import nn
-from lucid_train.data import Batches, batches, digits
+from lucid_train import Trainer, nn
+from lucid_train.data import Batches, batches, digits, seeded
 from lucid_train.optims import SGD
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR
 
@@ -299,3 +300,61 @@ def test_a_perceptron_learns_the_digits_to_the_same_last_bit_each_time() -> None
     again, same = train_on_digits(0)
     assert accuracy == again >= 0.96
     assert all(map(np.array_equal, values, same))
+
+
+class Noisy(list[float]):
+    """Draws for each sample."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(index) + random.random() + np.random.rand()
+
+
+def test_seeded_samples_are_the_same_in_any_order_and_differ_between_seeds_epochs_and_indices() -> None:
+    data = seeded(Noisy([0.0] * 4), 3)
+    samples = [data[index] for index in range(4)]
+    assert [data[index] for index in (3, 1, 2, 0)] == [samples[index] for index in (3, 1, 2, 0)]
+    assert data[np.int64(2)] == samples[2]
+    data.set_epoch(1)
+    later = [data[index] for index in range(4)]
+    other = [seeded(Noisy([0.0] * 4), 4)[index] for index in range(4)]
+    assert len({*samples, *later, *other}) == 12
+    data.set_epoch(0)
+    assert [data[index] for index in range(4)] == samples
+    assert (len(data), data.epoch, data.dataset) == (4, 0, [0.0] * 4)
+
+
+def test_a_seeded_sample_leaves_the_generators_as_they_were() -> None:
+    data = seeded(Noisy([0.0]), 0)
+    before = random.getstate(), np.random.get_state(legacy=False)
+    data[0]
+    with pytest.raises(IndexError):
+        data[1]
+    assert repr((random.getstate(), np.random.get_state(legacy=False))) == repr(before)
+
+
+def test_the_keys_of_a_seeded_mapping_are_its_indices() -> None:
+    class Drawing(dict[str, float]):
+        def __getitem__(self, key: str) -> float:
+            return super().__getitem__(key) + random.random()
+
+    data = seeded(Drawing(a=0.0, b=0.0), 0)
+    assert data["a"] == data["a"] != data["b"]
+
+
+def test_seeded_is_data_of_a_trainer_which_sets_its_epoch() -> None:
+    seen: list[float] = []
+    Trainer(seen.append, seeded(Noisy([0.0] * 2), 0), epochs=2).fit()
+    data = seeded(Noisy([0.0] * 2), 0)
+    expected = [data[0], data[1]]
+    data.set_epoch(1)
+    assert seen == [*expected, data[0], data[1]]
+
+
+@pytest.mark.parametrize("dataset", [iter([1]), (number for number in [1]), {1}, 5])
+def test_what_has_no_indices_cannot_be_seeded(dataset: Any) -> None:
+    with pytest.raises(TypeError, match="'dataset' must have __getitem__ and __len__, a stream must seed itself: "):
+        seeded(dataset, 0)
+    with pytest.raises(ValueError, match="'seed' must be >= 0: -1"):
+        seeded([1], -1)
+    with pytest.raises(ValueError, match="'epoch' must be >= 0: -1"):
+        seeded([1], 0).set_epoch(-1)

@@ -13,10 +13,21 @@ from hypothesis import strategies as st
 
 from lucid_train import EpochRecord, History
 from lucid_train.metrics import Mean, Means, Sum
-from lucid_train.progress import Phase, Progress, structure, unstructure
+from lucid_train.progress import DataPass, DrawnBatch, Phase, Progress, structure, unstructure
 
 numbers = st.floats(allow_nan=False)
 names = st.text(min_size=1, max_size=3)
+
+
+passes = st.builds(
+    DataPass,
+    epoch=st.just(1),
+    first_step=st.just(0),
+    random=st.none() | st.dictionaries(names, st.integers()),
+    data=st.none() | st.dictionaries(names, st.integers()),
+    left=st.booleans(),
+    batches=st.lists(st.builds(DrawnBatch, st.none() | names, st.dictionaries(names, st.integers())), max_size=2),
+)
 
 
 @st.composite
@@ -35,7 +46,7 @@ def progresses(draw: Any) -> Progress:
         ),
         seconds=draw(numbers),
         rates=draw(st.none() | st.lists(numbers, max_size=3)),
-        random_before=draw(st.none() | st.dictionaries(names, st.integers())),
+        latest_pass=draw(st.none() | passes) if finished else None,
         pass_left=draw(st.booleans()),
         batch_taken=draw(st.booleans()),
         steps_per_epoch=draw(st.none() | st.integers(0, 9)),
@@ -70,12 +81,13 @@ def test_a_number_of_any_kind_is_a_plain_one_in_the_state() -> None:
 WRONG: dict[str, list[Any]] = {
     "epoch": ["1", 0.0, None, True],
     "step": ["1", 0.0, None, True],
+    "updates": ["1", 0.0, None, True],
     "phase": ["asleep", None, 1],
     "first_step": ["1", 0.0, None],
     "means": [None, []],
     "seconds": ["1", None, 1],
     "rates": [0.5, ["x"], [1]],
-    "random_before": [[], 1],
+    "latest_pass": [[], 1, {"epoch": 1}],
     "pass_left": [0, None],
     "batch_taken": [0, None],
     "steps_per_epoch": ["1", 1.5, True],
@@ -104,7 +116,16 @@ def test_every_entry_must_be_there_and_of_its_type(name: str) -> None:
         ({"epoch": "x"}, "'progress.epoch' must be int: 'x'"),
         ({"rates": [0.5, "x"]}, "'progress.rates[1]' must be float: 'x'"),
         ({"rates": 1}, "'progress.rates' must be list[float]: 1"),
-        ({"random_before": 1}, "'progress.random_before' must be dict[str, typing.Any]: 1"),
+        ({"latest_pass": 1}, "'progress.latest_pass' must be a dict: 1"),
+        (
+            {"latest_pass": {**unstructure(DataPass(1, 0)), "batches": [{"fingerprint": 1, "random": {}}]}},
+            "'progress.latest_pass.batches[0].fingerprint' must be str: 1",
+        ),
+        (
+            {"latest_pass": unstructure(DataPass(1, 1))},
+            "'latest_pass.first_step' must be from 0 to the 0 steps done: 1",
+        ),
+        ({"latest_pass": unstructure(DataPass(2, 0))}, "'latest_pass.epoch' must be from 1 to 0: 2"),
         ({"phase": "x"}, "'progress.phase' must be one of 'between', 'start', 'steps', 'evaluation', 'end': 'x'"),
         ({"seconds": "y" * 100}, f"'progress.seconds' must be float: '{'y' * 79}"),
         ({"means": 1}, "'progress.means' must be a dict: 1"),
@@ -116,6 +137,7 @@ def test_every_entry_must_be_there_and_of_its_type(name: str) -> None:
         ({"steps_per_epoch": -1}, "'steps_per_epoch' must be >= 0: -1"),
         ({"first_step": 1}, "'first_step' must be from 0 to the 0 steps done: 1"),
         ({"first_step": -1}, "'first_step' must be from 0 to the 0 steps done: -1"),
+        ({"updates": 1}, "'updates' must be from 0 to the 0 steps done: 1"),
         ({"epoch": 2}, "'epoch' must come after the 0 epochs in the history: 2"),
         ({"phase": "end"}, "'epoch' must come after the 0 epochs in the history: 0"),
     ],
@@ -137,11 +159,11 @@ def test_what_may_be_anything_is_left_as_it_is() -> None:
     assert structure(Holder, state, "holder") == Holder(held, {"a": held})
 
 
-def test_an_epoch_that_is_closed_leaves_nothing_behind() -> None:
+def test_an_epoch_that_is_closed_leaves_nothing_behind_but_what_its_data_were() -> None:
     progress = Progress()
     before = unstructure(copy.deepcopy(progress))
     progress.open_epoch()
-    progress.random_before = {"python": 1}
+    progress.latest_pass = DataPass(1, 0)
     progress.means.add(0.5)
     progress.step, progress.seconds, progress.rates = 3, 1.0, [0.1]
     assert (progress.epoch_step, progress.steps_are_done) == (3, False)
@@ -150,4 +172,4 @@ def test_an_epoch_that_is_closed_leaves_nothing_behind() -> None:
     progress.close_epoch(EpochRecord(epoch=1))
     assert (progress.epoch_step, progress.steps_are_done) == (0, False)
     changed = {name for name, value in unstructure(progress).items() if value != before[name]}
-    assert changed == {"epoch", "step", "steps_per_epoch", "history"}
+    assert changed == {"epoch", "step", "steps_per_epoch", "history", "latest_pass"}

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from attrs import define, field
+from attrs import define, field, frozen
 
-from lucid_train import Callback, EpochEnd, StepEnd, Trainer, nn, optims
+from lucid_train import Callback, EpochEnd, FitStart, StepEnd, Trainer, nn, optims
 from lucid_train.callback import TRANSIENT
 from lucid_train.callbacks import (
     CosineAnnealingLRCallback,
@@ -87,11 +87,92 @@ def test_a_callback_that_keeps_its_state_resumes_exactly() -> None:
     assert_resumes_exactly(building(Halve), cuts=range(1, 9))
 
 
-def test_a_callback_that_forgets_is_found_out_and_what_differs_is_named() -> None:
+def test_a_callback_that_forgets_is_found_out_and_what_differs_first_is_named() -> None:
     with pytest.raises(
-        AssertionError, match=r"a run that is stopped after step 3 and resumed ends with another state: .*model.weight"
+        AssertionError,
+        match=r"a run that dies after step 3 and is resumed goes on differently: "
+        r"step 4 has the rates \[0.125\] and not \[0.0625\]",
     ):
         assert_resumes_exactly(building(Forgetful), cuts=[3])
+    with pytest.raises(AssertionError, match="dies after step 1 "):
+        assert_resumes_exactly(building(Forgetful), cuts="all")
+
+
+def test_all_cuts_are_all_moments_at_which_a_run_can_be_saved() -> None:
+    found: list[int] = []
+
+    def build() -> Trainer:
+        trainer = Trainer(float, [1, 2, 3], epochs=2, evaluate=lambda: 0.5, evaluate_every="2 steps")
+        trainer.on(FitStart)(lambda event: found.append(event.run.step))
+        return trainer
+
+    assert_resumes_exactly(build, cuts="all")
+    # The straight run; then, from pairs of processes: the beginning of the run and of epoch 1, steps 1 and 2, the
+    # evaluation, step 3, epochs 1 and 2, step 4, its evaluation, steps 5 and 6, the evaluation at step 6.
+    assert found == [0] + [each for step in (0, 0, 1, 2, 2, 3, 3, 3, 4, 4, 5, 6, 6) for each in (0, step)]
+
+
+@frozen
+class Sample:
+    values: Any
+    name: str
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        lambda x: x,
+        lambda x: {"x": np.array([x]), "y": [1]},
+        lambda x: [("a", x), None],
+        lambda x: Sample(np.array([x]), "a"),
+        lambda x: Sample([1], str(x)),
+    ],
+)
+def test_another_batch_of_any_kind_is_found_out(batch: Any) -> None:
+    def build() -> Trainer:
+        noise = random.Random(0)
+
+        class Drawn:
+            def __iter__(self) -> Any:
+                return (batch(noise.random()) for _ in range(3))
+
+        def step(batch: Any) -> None:
+            noise.random()
+
+        return Trainer(step, Drawn())
+
+    with pytest.raises(AssertionError, match=r"dies after step 1 .* differently: step 2 receives another batch"):
+        assert_resumes_exactly(build, cuts=[1])
+
+
+@define(eq=False)
+class Enough(Callback):
+    """Ends the run after four steps of a process."""
+
+    steps: int = field(default=0, init=False, repr=False, metadata=TRANSIENT)
+
+    def on_step_end(self, event: StepEnd) -> None:
+        self.steps += 1
+        if self.steps == 4:
+            event.run.stop("enough", for_good=True)
+
+
+def test_a_run_that_ends_elsewhere_is_found_out() -> None:
+    with pytest.raises(AssertionError, match="differently: step 5 is done after the last one"):
+        assert_resumes_exactly(building(Enough), cuts=[3])
+
+
+def test_a_build_that_draws_is_not_the_same_each_time() -> None:
+    noise = np.random.default_rng(0)
+    with pytest.raises(AssertionError, match="'build' must return the same run each time: step 1 has the metrics"):
+        assert_resumes_exactly(lambda: Trainer(lambda batch: batch + noise.random(), [1.0, 2.0]))
+    with pytest.raises(AssertionError, match="'build' must return the same run each time: step 1 receives another b"):
+        assert_resumes_exactly(lambda: Trainer(lambda batch: None, [noise.random(), 2.0]))
+    lengths = iter([5, 2])
+    with pytest.raises(
+        AssertionError, match="the same run each time: another one does not come to a moment after step 4"
+    ):
+        assert_resumes_exactly(lambda: Trainer(lambda batch: None, range(next(lengths))), cuts=[4])
 
 
 def test_a_cut_beyond_the_end_is_refused() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from attrs import define
 from rich.text import Text
@@ -16,6 +18,7 @@ from lucid_train.description import object_name, parameter_count, text_without_a
 from lucid_train.events import FitEnd
 from lucid_train.history import EvaluationRecord
 from lucid_train.monitor import Monitor
+from lucid_train.saving.checkpoint.directory import Directory
 from lucid_train.training.plan import schedule_text
 from lucid_train.training.run import Run
 
@@ -31,12 +34,14 @@ class Entry:
         parts: Texts, each of which stays whole if a line can hold it.
         style: The style of the label.
         curve: Numbers to draw behind the texts.
+        broken: Whether a line that is too long is broken; a path that is cannot be copied.
     """
 
     label: str
     parts: Sequence[str]
     style: str = "label"
     curve: Sequence[float] = ()
+    broken: bool = True
 
 
 def as_line(entries: Sequence[Entry]) -> str:
@@ -56,7 +61,8 @@ def as_lines(entries: Sequence[Entry], theme: Theme, width: int) -> list[Text]:
             curve = formatting.curve(entry.curve, min(_WIDEST_CURVE, space), ascii_only=theme.ascii_only)
             parts.append(Text(curve, style=theme.styles["lucid.curve"], end=""))
         indent = room + 2 if space >= 20 else 2
-        lines += [Text(" " * margin, end="") + line for line in formatting.flow(parts, width - margin, indent)]
+        longest = width - margin if entry.broken else sys.maxsize
+        lines += [Text(" " * margin, end="") + line for line in formatting.flow(parts, longest, indent)]
     return lines
 
 
@@ -81,6 +87,34 @@ def header_entries(run: Run) -> list[Entry]:
     if run.callbacks:
         entries.append(Entry("callbacks", [", ".join(map(object_name, run.callbacks))]))
     return entries
+
+
+def awaited_entry(run: Run, throughput: Throughput) -> Entry:
+    """Return what a run that was interrupted waits for."""
+    saves = any(callback.checkpoints() is not None for callback in run.callbacks)
+    text = f"after this {'step' if throughput.evaluating is None else 'evaluation'}"
+    text += ", then saving" * saves
+    if isinstance(run.interruption, KeyboardInterrupt):
+        text += "; Ctrl-C again to stop now" + " without saving" * saves
+    return Entry("stopping", [text], "interrupted")
+
+
+def saved_entries(event: FitEnd, saved: Path | None) -> list[Entry]:
+    """Return from which checkpoint a run that is not completed can go on, and how; nothing if there is none.
+
+    Args:
+        event: The end of the fit.
+        saved: The last one that this fit has written, or None.
+    """
+    run = event.run
+    places = [Path(place) for callback in run.callbacks if (place := callback.checkpoints()) is not None]
+    if saved is None and run.epoch and places:
+        saved = next(reversed(Directory(places[0]).files()), None)
+    if saved is None or event.status == "completed":
+        return []
+    resume = '"auto"' if len(places) < 2 else f'"{saved.parent}"'
+    accept = "" if run.finished_reason is None else ', accept="stopped"'
+    return [Entry("saved", [f"{saved}; go on with fit(resume={resume}{accept})"], broken=False)]
 
 
 def summary_entries(event: FitEnd, throughput: Throughput, monitor: Monitor | None, best: Record | None) -> list[Entry]:

@@ -12,8 +12,8 @@ class Ticker:
     """Calls a function once per interval, in a thread of its own.
 
     Args:
-        interval: Seconds between two calls.
-        tick: The function; it must not raise.
+        interval: Seconds between two calls, and before the first.
+        tick: The function; it must not raise. True is its last call.
     """
 
     def __init__(self, interval: float, tick: Callable[[], object]) -> None:
@@ -47,7 +47,8 @@ class Ticker:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._interval):
-            self._tick()
+            if self._tick() is True:
+                return
 
 
 @cache

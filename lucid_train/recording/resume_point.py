@@ -13,6 +13,7 @@ from lucid_train.recording.lines import Line, pack_records, read_log
 from lucid_train.training.run import Run
 
 _AFTER_THE_STEPS = ("EvaluateStart", "EvaluateEnd", "EpochEnd")
+_AFTER_THE_LAST_SAVE = ("FitError", "FitEnd")
 _FIRST_BYTES = b'{"event":"FitStart","time":'
 
 
@@ -58,7 +59,9 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
             if [*islice(evaluations, len(more_evaluations))] != more_evaluations:
                 return None
             latest = ResumePoint(line.end, latest.epochs + len(more_epochs), latest.evaluations + len(more_evaluations))
-            if line.event != "FitStart":  # a fit that was killed before it did anything leaves nothing to keep
+            # A fit that was killed before it did anything leaves nothing to keep, and what a resumed run goes on from
+            # was saved before its fit ended.
+            if line.event != "FitStart" and not (run.resumed and line.event in _AFTER_THE_LAST_SAVE):
                 found = latest
     except (ValueError, TypeError, KeyError, AttributeError):  # not a log, or one with fields of other kinds
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,43 @@ class RandomState:
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
             raise ValueError(f"the random state does not fit: {type(error).__name__}: {error}") from error
 
+    def reseed(self, names: Iterable[str], seed: int) -> None:
+        """Let some generators, by names that `changed` returns, begin at a seed."""
+        generators = {**_global(), **{f"own.{name}": generator for name, generator in self.own.items()}}
+        for name in names:
+            if name == "cuda":
+                sys.modules["torch"].cuda.manual_seed_all(seed)
+                continue
+            generator = generators[name]
+            if isinstance(generator, np.random.Generator):
+                generator.bit_generator.state = type(generator.bit_generator)(seed).state
+            elif isinstance(generator, (random.Random, np.random.RandomState)):
+                generator.seed(seed)
+            elif not has_epoch(generator):
+                generator.manual_seed(seed)
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of the generators whose state is another one later, as they were before.
+
+    >>> changed({"python": 1, "numpy": 2, "own": {"mine": 3}}, {"python": 1, "numpy": 5, "own": {"mine": 4}})
+    {'numpy': 2, 'own.mine': 3}
+    """
+    later = _flat(after)
+    return {name: state for name, state in _flat(before).items() if state != later.get(name)}
+
+
+def replaced(states: Mapping[str, Any], some: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states of all generators, those of some of them, as `changed` returns them, in their places."""
+    both = {**_flat(states), **some}
+    own = {name.removeprefix("own."): state for name, state in both.items() if name.startswith("own.")}
+    return {**{name: state for name, state in both.items() if not name.startswith("own.")}, "own": own}
+
+
+def _flat(states: Mapping[str, Any]) -> dict[str, Any]:
+    own = {f"own.{name}": state for name, state in states["own"].items()}
+    return {**{name: state for name, state in states.items() if name != "own"}, **own}
+
 
 def _global() -> dict[str, Any]:
     """Return the generators behind `random.random()`, `np.random.rand()` and, once it is imported, `torch.rand()`."""
@@ -88,7 +125,9 @@ def _read(generator: Any) -> Any:
         version, numbers, gauss = generator.getstate()
         return [version, list(numbers), gauss]
     if isinstance(generator, np.random.Generator):
-        return _plain(generator.bit_generator.state)
+        bits: Any = generator.bit_generator
+        seeds = {"seeds": _plain(bits.seed_seq.state)} if isinstance(bits.seed_seq, np.random.SeedSequence) else {}
+        return {**_plain(bits.state), **seeds}
     if isinstance(generator, np.random.RandomState):
         return _plain(generator.get_state(legacy=False))
     if has_epoch(generator):
@@ -102,6 +141,10 @@ def _write(generator: Any, state: Any) -> None:
         generator.setstate((version, tuple(numbers), gauss))
     elif isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
+        if "seeds" in state:  # which `spawn` makes generators of
+            bits: Any = generator.bit_generator
+            size = bits.seed_seq.state["pool_size"]  # its own: mixing takes the square of it
+            bits.__setstate__((bits.state, np.random.SeedSequence(**{**state["seeds"], "pool_size": size})))
     elif isinstance(generator, np.random.RandomState):
         generator.set_state(state)
     elif has_epoch(generator):

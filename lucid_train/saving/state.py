@@ -15,7 +15,7 @@ from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
 from lucid_train.history import History
 from lucid_train.optims.param_groups import read_value, write_value
-from lucid_train.progress import Progress, structure, unstructure
+from lucid_train.progress import Progress, check_like, structure, unstructure
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import (
     Options,
@@ -145,7 +145,7 @@ class Participants:
         here, current = self.setup(optimizers, resumed=True), {name: groups_in(each) for name, each in states.items()}
         differing = differences(here, read.setup, current)
         if "segment" in (recorded := state["progress"]["history"]):
-            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r}"
+            differing["history"] = f"history is not beside the checkpoint, in {recorded['segment']!r:.80}"
         refused = {name: sentence for name, sentence in differing.items() if not is_accepted(name, accept)}
         # What belongs to another one that is refused goes without saying.
         refused = {
@@ -263,6 +263,7 @@ def load_optimizer(
         saved = _checked_groups(state, before)
     for held, group, loaded in zip(before, optimizer.param_groups, saved, strict=False):
         group.update({key: _filled(held.get(key), value) for key, value in loaded.items()})
+        check_like(f"{name}.param_groups", {**group, "params": None}, held)
     for held, group, chosen in zip(before, optimizer.param_groups, own, strict=False):
         for key in accepted:
             _put_back(group, key, held, chosen)

@@ -255,6 +255,20 @@ class Schedule(ABC):
         """
         return tuple(sorted({t for part in self._parts() for t in part.restarts(length)}))
 
+    @property
+    def ends_at(self) -> int | None:
+        """The time at which it has come to its end, with all of its parts; None if it goes on, or is not sized.
+
+        >>> from lucid_train.schedules import Cosine, Exponential
+        >>> Cosine(T_max=4).warmup(2).ends_at, Cosine().sized(9).ends_at, Exponential(0.5).ends_at
+        (6, 9, None)
+        """
+        if not self.is_sized:
+            return None
+        own = None if self.duration is None else getattr(self, f"_{self.duration}", getattr(self, self.duration))
+        ends = [own, *(part.ends_at for part in self._parts())]
+        return max((end for end in ends if end is not None and isfinite(end)), default=None)
+
     def check_base(self, name: str, base: float) -> None:
         """Refuse a base value that the settings do not fit; a binder asks this once for each of its bases.
 
@@ -507,6 +521,12 @@ class Sequence(Schedule):
         spans = zip(self.parts, self._starts, (*self._milestones, length), strict=True)
         found = [(start, part.restarts(min(end, length) - start)) for part, start, end in spans if part is not None]
         return tuple(start + t for start, times in found for t in times)
+
+    @property
+    def ends_at(self) -> int | None:
+        last = self.parts[-1]
+        end = None if last is None or not self.is_sized else last.ends_at
+        return None if end is None else self._starts[-1] + end
 
     @property
     def absolute(self) -> bool:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from itertools import chain, islice, repeat
-from types import GeneratorType
+from types import FunctionType, GeneratorType
 from typing import Any
 
 from attrs import define, field
 
 from lucid_train.description import attributed
-from lucid_train.progress import Progress
-from lucid_train.saving.random_state import RandomState, has_epoch, is_generator
+from lucid_train.progress import DataPass, DrawnBatch, Progress
+from lucid_train.saving.fingerprint import fingerprint
+from lucid_train.saving.random_state import RandomState, changed, has_epoch, is_generator, replaced
 
 # Iterating these consumes no randomness.
 _FIXED = (list, tuple, range, str, type(None))
+_END = object()
+_CAUSES = (
+    "usual causes are a random generator that is not saved (pass it in 'extras'), random numbers that a data set draws "
+    "in persistent workers (wrap it with lucid_train.data.seeded), a shuffle buffer that draws from a generator which "
+    "the steps use too (give it one of its own), files in another order (sort them), and other files, transforms or "
+    "batch sizes; to go on with the batches that are here, pass accept='data'"
+)
+# So many batches are drawn to find out whether what the data draws at random decides what comes later.
+_TRIAL = 200
+# So many samples of a stream are read to find out whether they are drawn at random.
+_SAMPLES = 8
 
 
 @define(eq=False)
@@ -34,6 +47,8 @@ class Feed:
     _given_back: tuple[Any, ...] = field(default=(), init=False)
     # A state of a pass that was left, which is the data's until a new pass begins.
     _left: Any = field(default=None, init=False)
+    # Whether data that gives other batches than before a resume is accepted.
+    accepts_other: bool = field(default=False, init=False)
 
     @property
     def length(self) -> int | None:
@@ -57,24 +72,54 @@ class Feed:
     @property
     def is_stateful(self) -> bool:
         """Whether the data itself says where a pass stands and can go on from there."""
-        return all(callable(getattr(self.data, name, None)) for name in ("state_dict", "load_state_dict"))
+        owner = getattr(self.data, "base_dataloader", self.data)  # accelerate's wrapper has the methods in any case
+        names = "state_dict", "load_state_dict"
+        return all(callable(getattr(owner, name, None)) for name in names) and self._order_is_in_its_state()
+
+    def _order_is_in_its_state(self) -> bool:
+        """Return whether the state of data that has one says in which order the samples come.
+
+        That of torchdata's StatefulDataLoader does not if its sampler has no state and draws the order at random.
+        """
+        owners = self._owners()
+        sampler, batches = owners.get("data.sampler"), owners.get("data.batch_sampler")
+        if type(batches).__module__.startswith("torch.") and not hasattr(sampler, "state_dict"):
+            sampler = owners["data.batch_sampler.sampler"]
+        elif batches is not None and not hasattr(batches, "state_dict") and not _is_torchdatas(batches):
+            sampler = batches
+        return (
+            sampler is None
+            or hasattr(sampler, "state_dict")
+            or has_epoch(sampler)
+            or _is_torchdatas(sampler)
+            or type(sampler).__name__ in ("SequentialSampler", "_InfiniteConstantSampler")
+        )
 
     @property
-    def is_repeated(self) -> bool:
-        """Whether a pass is resumed by repeating it, so that the random generators before it matter."""
-        return not (self.is_stateful or isinstance(self.data, _FIXED))
+    def _is_iterator(self) -> bool:
+        """Whether the data is its own iterator, so that a pass may go on through several epochs."""
+        return isinstance(self.data, Iterator)
+
+    def _owners(self) -> dict[str, Any]:
+        """Return the objects that make the data what it is: those of a DataLoader, and the data sets in a data set."""
+        data, batches = self.data, getattr(self.data, "batch_sampler", None)
+        found = {"data": data, "data.sampler": getattr(data, "sampler", None), "data.batch_sampler": batches}
+        found["data.batch_sampler.sampler"] = getattr(batches, "sampler", None)
+        place, owner = "data.dataset", getattr(data, "dataset", None)
+        while owner is not None and not any(owner is other for other in found.values()):
+            found[place] = owner
+            place, owner = f"{place}.dataset", getattr(owner, "dataset", None)
+        return {place: owner for place, owner in found.items() if owner is not None}
 
     def generators(self) -> dict[str, Any]:
         """Return what the order of the data depends on.
 
-        These are the random generators that the data, or a DataLoader's sampler, holds in an attribute, and what of
-        them has a `set_epoch`, as PyTorch's DistributedSampler has.
+        These are the random generators that the data, or a DataLoader's sampler or data set, holds in an attribute, and
+        what of them has a `set_epoch`, as PyTorch's DistributedSampler has.
         """
         found: dict[str, Any] = {}
-        sampler, batches, dataset = (getattr(self.data, name, None) for name in ("sampler", "batch_sampler", "dataset"))
-        owners = {"data": self.data, "data.sampler": sampler, "data.batch_sampler": batches}
-        owners["data.batch_sampler.sampler"] = getattr(batches, "sampler", None)
-        for place, owner in {**owners, "data.dataset": dataset}.items():
+        owners = self._owners()
+        for place, owner in owners.items():
             if has_epoch(owner) and not any(owner is other for other in found.values()):
                 found[place] = owner
         for place, owner in owners.items():
@@ -83,13 +128,25 @@ class Feed:
                     found[f"{place}.{name}"] = held
         return found
 
+    def set_epoch(self, epoch: int) -> None:
+        """Hand the number of the epoch, from 0, to what has a `set_epoch`: the loader, its samplers, its data set."""
+        done: list[Any] = []
+        for owner in self._owners().values():
+            if callable(getattr(owner, "set_epoch", None)) and not any(owner is other for other in done):
+                done.append(owner)
+                owner.set_epoch(epoch - 1)
+        if hasattr(self.data, "_num_iter_calls"):  # Lightning Fabric's loader calls its sampler's `set_epoch` with this
+            self.data._num_iter_calls = epoch - 1
+
     def check_epochs(self, count: int) -> None:
         """Refuse data that cannot serve so many epochs.
 
         Raises:
-            ValueError: If a pass is too short, or there will be none.
+            ValueError: If a pass is too short or empty, or there will be none.
         """
         length = self.length
+        if self.data is not None and length == 0 and count > 0:
+            raise ValueError(f"'data' must have at least one batch: {self.data!r:.200}")
         if self.steps_per_epoch is not None and length is not None and self.steps_per_epoch > length:
             raise ValueError(f"'steps_per_epoch' must be <= the {length} batches of data: {self.steps_per_epoch}")
         if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and count > 1:
@@ -102,44 +159,99 @@ class Feed:
         """
         if progress.phase == "start":
             self.note_length(progress)  # what it was when the epoch began may have changed since
-            progress.random_before = random.read() if self.is_repeated else None
+            if progress.latest_pass is None or not (self._is_iterator and progress.pass_left):
+                # torchdata's loader draws a number when it is first asked for its state.
+                data = self._state_before_pass()
+                states = None if isinstance(self.data, _FIXED) else random.read()
+                progress.latest_pass = DataPass(progress.epoch, progress.step, states, data, progress.pass_left)
             self._pass, progress.phase = self._iterate(), "steps"
         elif self._pass is None:
             now = random.read()
-            self.resume(self.state_dict(), progress, random)
-            random.write(now)
+            try:
+                self._resume_pass(self.state_dict(), progress, random, now)
+            except BaseException:
+                random.write(now)
+                raise
+
+    def _state_before_pass(self) -> Any:
+        if not self.is_stateful:
+            return None
+        try:
+            return deepcopy(self.data.state_dict() if self._left is None else self._left)
+        except Exception:  # it matters to a resume alone, and whoever saves asks for a state as well
+            return None
 
     def end_pass(self) -> None:
         """Drop the pass, whether or not it has ended."""
         self._pass, self._given_back = None, ()
 
-    def batches(self, progress: Progress, until: int | None) -> Iterator[Any]:
+    def batches(self, progress: Progress, random: RandomState, until: int | None) -> Iterator[Any]:
         """Return the batches of the next steps, one that was given back first.
 
         Args:
             progress: Where the run stands.
+            random: The generators.
             until: The step to stop after, if the pass or the epoch does not end before.
         """
         given_back, self._given_back, self._left = self._given_back, (), None
         progress.batch_taken = progress.pass_left = False
-        limits = [] if until is None else [until - progress.step]
         if self.steps_per_epoch is not None:
-            limits.append(self.steps_per_epoch - progress.epoch_step)
-        if limits and min(limits) <= 0:  # the epoch has been made shorter than what is done of it
+            end = progress.first_step + self.steps_per_epoch
+            until = end if until is None else min(until, end)
+        if until is not None and until <= progress.step:  # the epoch has been made shorter than what is done of it
             return iter(())
-        # A new islice each time, as one is at its end once what it reads has failed.
-        batches = islice(self._pass, min(limits) - len(given_back)) if limits else self._pass
+        # New iterators each time, as an islice is at its end once what it reads has failed.
+        batches: Iterator[Any] = chain.from_iterable(self._segments(progress, random, until))
+        if self.data is None:
+            batches = islice(self._pass, None if until is None else until - progress.step - len(given_back))
         return chain(given_back, batches) if given_back else batches
+
+    def _segments(self, progress: Progress, random: RandomState, until: int | None) -> Iterator[Iterable[Any]]:
+        """Yield the pass in parts: number 1, 2, 4, 8, ... of its batches, each of which is noted, and those between."""
+        latest = progress.latest_pass
+        assert latest is not None  # the pass is open
+        while progress.step != until:
+            done = progress.step - latest.first_step
+            noted = 1 << done.bit_length()
+            between = noted - 1 - done
+            yield islice(self._pass, between if until is None else min(between, until - progress.step))
+            # Each step is counted before the next batch is asked for; if some are missing, the pass is over.
+            if progress.step != until and progress.step - latest.first_step == noted - 1:
+                yield self._noted(latest, random)
+            if progress.step - latest.first_step != noted:
+                return
+
+    def _noted(self, latest: DataPass, random: RandomState) -> tuple[Any, ...]:
+        """Return the next batch, if there is one, and note what it is before its step can change it."""
+        # What the first one draws follows from the generators before the pass.
+        is_random = latest.random is not None and latest.batches and not self.is_stateful
+        before = random.read() if is_random else None
+        for batch in self._pass:
+            drawn = {} if before is None else changed(before, random.read())
+            latest.batches.append(DrawnBatch(fingerprint(batch), drawn))
+            return (batch,)
+        return ()
 
     def give_up_pass(self, progress: Progress, random: RandomState) -> None:
         """Note that no batch could be taken: a generator is dead then, and other iterators may have lost the batch."""
-        if self._pass is self.data:  # an iterator that is the data itself cannot be iterated over again
+        if self._is_iterator:  # what is its own iterator cannot be iterated over again
             return
-        self._pass = None
-        if progress.epoch_step == 0 and progress.random_before is not None:
+        self._pass, latest = None, progress.latest_pass
+        if latest is None or latest.epoch != progress.epoch:  # its own pass has not begun
+            return
+        del latest.batches[(progress.step - latest.first_step).bit_length() :]  # what was noted and not trained on
+        if progress.epoch_step == 0 and not self.is_stateful and latest.random is not None:
             # Many data draw their order only now: the next attempt draws the same one, and is resumed in that.
-            random.write(progress.random_before)
+            random.write(latest.random)
             progress.phase = "start"
+
+    def draws(self, progress: Progress) -> bool:
+        """Return whether random numbers may be drawn, in this process, while a batch is taken that is not the first."""
+        noted = [] if progress.latest_pass is None else progress.latest_pass.batches
+        if len(noted) > 1 and not self.is_stateful:
+            return any(batch.random for batch in noted)
+        in_workers = getattr(self._loader, "num_workers", 0) > 0
+        return not (in_workers or isinstance(self.data, _FIXED))
 
     def complete_pass(self, progress: Progress) -> None:
         """Record that the pass, or the part of it that makes an epoch, has ended.
@@ -147,7 +259,12 @@ class Feed:
         Raises:
             ValueError: If it has ended too early.
         """
-        done, is_iterator = progress.epoch_step, self._pass is self.data
+        done, is_iterator = progress.epoch_step, self._is_iterator
+        if done == 0 and not (is_iterator and progress.step) and self.steps_per_epoch is None:
+            self._pass, progress.phase = None, "start"  # other data may be set
+            raise ValueError(
+                f"'data' must have at least one batch, epoch {progress.epoch} had none: {self.data!r:.200}"
+            )
         if is_iterator and done == 0 and progress.step:
             raise ValueError(
                 f"'data' must be iterable more than once: it had no batch left in epoch {progress.epoch}; pass a list, "
@@ -182,52 +299,267 @@ class Feed:
             raise RuntimeError("a batch has been taken whose step has failed; the run can be saved after the next step")
         return attributed("data.state_dict", self.data.state_dict) if self._left is None else self._left
 
-    def resume(self, state: Any, progress: Progress, random: RandomState) -> None:
-        """Bring the data to where it stood, before a new pass or in the middle of one.
+    def resume(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
+        """Bring the data to where it stood, before a new pass or in the middle of one, and check that it is the same.
 
         Data that does not say where it stands is iterated over from the beginning of its pass, with all generators as
-        they were then, so that its order is the same.
+        they were then, so that its order is the same, and all its batches that were noted are compared. Where no pass
+        is to go on, or the data says where it stands, the first batch of the latest pass is drawn and compared.
 
         Args:
             state: What `state_dict` returned.
             progress: Where the run stands.
             random: The generators.
+            now: Their states where the run stands, in which they are left.
 
         Raises:
-            ValueError: If the state is one of data that says where it stands and this does not, or the reverse, or
-                there are fewer batches than were done.
+            ValueError: If the state is one of data that says where it stands and this does not, or the reverse, if
+                there are fewer batches than were done, or other ones.
         """
         if self.is_stateful is not (state is not None):
             which = "with" if self.is_stateful else "without"
             raise ValueError(f"'data' is one {which} state_dict here, and was not when the checkpoint was written")
+        random.write(now)  # checked before the data is touched
+        latest = progress.latest_pass
+        self._check_workers(progress, random)
+        if self.is_stateful and latest is not None and latest.batches and latest.data is not None:
+            self._repeat_first(latest, random)
+        self._resume_pass(state, progress, random, now)
+        if latest is not None and latest.batches and not self.accepts_other:
+            unknown = self.is_stateful and latest.data is None
+            if unknown or any(noted.fingerprint is None for noted in latest.batches):
+                reason = "its state before the pass is unknown" if unknown else "no array, number or string is in them"
+                warnings.warn(
+                    f"'data' may give other batches than before the checkpoint, those of epoch {latest.epoch} cannot "
+                    f"be compared: {reason}",
+                    UserWarning,
+                    stacklevel=4,
+                )
+        if progress.phase == "start":
+            self.set_epoch(progress.epoch)
+
+    def _resume_pass(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
+        """Bring the data to where it stood; the generators are as they were `now` then."""
+        latest, done, inside = progress.latest_pass, progress.epoch_step, progress.phase in ("steps", "evaluation")
         if self.is_stateful:
-            attributed("data.load_state_dict", self.data.load_state_dict, state)
-            if progress.pass_left:
-                next(iter(self.data), None)  # begin that pass, to leave it again: the next one is then a new one
-                self._left = state
-        elif isinstance(self.data, Iterator):
-            _skip(self.data, progress.step)
-        if progress.phase not in ("steps", "evaluation"):
+            self._resume_from(state, progress, random, now)
+        elif self.data is None:
+            self._pass = repeat(None, max(0, (self.steps_per_epoch or 1) - done)) if inside else None
+        elif latest is not None and (inside or latest.batches):
+            if inside or self._is_iterator:
+                count = progress.step - latest.first_step + progress.batch_taken
+                last = self._repeat_pass(count, latest, random, now)
+                if inside and progress.batch_taken:
+                    self.give_back(last, progress)
+            else:
+                self._repeat_first(latest, random)
+            if not inside:
+                self.end_pass()
+            random.write(now)
+
+    def _resume_from(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
+        """Bring data that has a state to where that says."""
+        latest, inside = progress.latest_pass, progress.phase in ("steps", "evaluation")
+        if latest is not None:
+            self.set_epoch(latest.epoch)
+        random.write(now)
+        if inside and latest is not None and latest.data is not None and self._draws(random):
+            self._begin(latest, random)
+            self._repeat(progress.epoch_step, latest, random)
+            random.write(now)
             return
-        if progress.random_before is not None:
-            random.write(progress.random_before)
+        self._load(state, left=progress.pass_left)
+        self._left = state if progress.pass_left else None
+        self._pass = None
+        if inside:
+            self._pass = self._iterate()
+            if self.steps_per_epoch is not None and progress.epoch_step >= self.steps_per_epoch:
+                next(self._pass, None)  # what has not begun could be taken for a pass to come
+                self._pass = iter(())
+        if self._loader is not None:
+            random.write(now)
+        else:  # its own generators are as its state says, from which it may draw its order only with the next batch
+            states = random.read()
+            own = {name: each for name, each in changed(states, now).items() if name.startswith("own.data")}
+            random.write(replaced(now, own))
+
+    @property
+    def _loader(self) -> Any:
+        """PyTorch's DataLoader, if the data is one or wraps one; else None."""
+        loader = getattr(self.data, "_dataloader", self.data)  # Lightning Fabric's
+        return loader if hasattr(loader, "dataset") and hasattr(loader, "collate_fn") else None
+
+    def _check_workers(self, progress: Progress, random: RandomState) -> None:
+        """Refuse what workers cannot repeat.
+
+        Raises:
+            ValueError: If they give batches in no fixed order, or if they outlive a pass and draw random numbers, whose
+                generators cannot be saved, and the first pass is over.
+        """
+        latest, inside = progress.latest_pass, progress.phase in ("steps", "evaluation")
+        if latest is None or self.accepts_other:
+            return
+        if getattr(self._loader, "num_workers", 0) > 1 and not getattr(self._loader, "in_order", True):
+            raise ValueError(
+                "'data' must have in_order=True to be resumed: its workers give their batches in no fixed order; to go "
+                "on with another order, pass accept='data'"
+            )
+        if inside and latest.epoch == 1:
+            return
+        if getattr(self._loader, "persistent_workers", False) and self._draws(random):
+            raise ValueError(
+                "'data' must not draw random numbers in persistent workers, whose generators cannot be saved, to be "
+                "resumed after its first pass; wrap the data set with lucid_train.data.seeded, or set "
+                "persistent_workers=False; to go on with other random numbers, pass accept='data'"
+            )
+
+    def _draws(self, random: RandomState) -> bool:
+        """Return whether the samples of a DataLoader depend on generators that its own state lacks.
+
+        Some are read twice in this process, with the generators as before. Those in workers are others than these.
+        """
+        loader = self._loader
+        if loader is None:
+            return False
+        found, before = [], random.read()
+        try:
+            has_indices = type(loader.sampler).__name__ != "_InfiniteConstantSampler"
+            indices: Any = next(iter(loader.batch_sampler or loader.sampler)) if has_indices else None
+            before = random.read()
+            for _ in range(2):
+                random.write(before)
+                if not has_indices:
+                    samples = list(islice(deepcopy(loader.dataset), _SAMPLES))
+                elif loader.batch_sampler is None:
+                    samples = loader.dataset[indices]
+                else:
+                    samples = [loader.dataset[index] for index in indices]
+                is_single = loader.batch_sampler is None and not has_indices
+                found.append(fingerprint(samples if is_single else loader.collate_fn(samples)))
+        except Exception:  # what can be read in workers alone
+            return True
+        return found[0] != found[1] or (loader.num_workers > 0 and bool(changed(before, random.read())))
+
+    def _load(self, state: Any, *, left: bool) -> None:
+        """Load a state of the data; if it is of a pass that was left, the next pass is a new one."""
+        attributed("data.load_state_dict", self.data.load_state_dict, state)
+        if left:
+            next(iter(self.data), None)  # begin that pass, to leave it again
+        else:
+            # torchdata's loader acts on what was loaded when it is used: let it be now, not when generators matter.
+            attributed("data.state_dict", self.data.state_dict)
+
+    def _begin(self, latest: DataPass, random: RandomState) -> None:
+        """Begin a pass as it was begun before, with all generators as they were then."""
+
+        def restore() -> None:
+            self.set_epoch(latest.epoch)
+            if latest.random is not None:
+                random.write(latest.random)
+
+        restore()
+        if self.is_stateful:
+            self._load(latest.data, left=latest.left)
+        elif getattr(self._loader, "persistent_workers", False):
+            # PyTorch draws a seed for the workers in the pass that starts them, and in no later one.
+            if latest.epoch == 1:
+                self._loader._iterator = None
+            else:
+                self.set_epoch(1)  # workers copy their data set when they start
+                next(iter(self.data), None)
+        restore()
         self._pass = self._iterate()
-        done = progress.epoch_step
-        repeated = 0 if self.is_stateful or isinstance(self.data, Iterator) else done
-        last = _skip(self._pass, repeated + progress.batch_taken)
-        if progress.batch_taken:
-            self.give_back(last, progress)
-        if self.is_stateful and self.steps_per_epoch is not None and done >= self.steps_per_epoch:
-            next(self._pass, None)  # what has not begun could be taken for a pass to come
-            self._pass = iter(())
+
+    def _repeat_first(self, latest: DataPass, random: RandomState) -> None:
+        """Take the first batch of a pass again and compare it: twice, as a generator that is not saved gives two."""
+        for _ in range(2):
+            self._begin(latest, random)
+            self._repeat(1, latest, random)
+
+    def _repeat_pass(self, count: int, latest: DataPass, random: RandomState, now: dict[str, Any]) -> Any:
+        """Take the batches of a pass that were taken before, from its beginning, and return the last one.
+
+        Raises:
+            ValueError: If they are others, or the rest of the pass may be another one.
+        """
+        self._begin(latest, random)
+        last, shared = self._repeat(count, latest, random, now)
+        if not shared or self.accepts_other:
+            return last
+        # In between others drew from a generator that the batches come from: their own numbers may be other ones, but
+        # none may decide what comes later.
+        if self._is_iterator or self._trial(shared, latest, random, 1) != self._trial(shared, latest, random, 2):
+            raise ValueError(
+                f"'data' must not draw from a random generator that the steps draw from too: what it draws for a batch "
+                f"decides which batches come later, so that the pass of epoch {latest.epoch} cannot be repeated; "
+                f"{_CAUSES}"
+            )
+        self._begin(latest, random)
+        return self._repeat(count, latest, random)[0]
+
+    def _repeat(
+        self, count: int, latest: DataPass, random: RandomState, now: dict[str, Any] | None = None
+    ) -> tuple[Any, set[str]]:
+        """Take as many batches of a pass as were taken before, and compare those that were noted.
+
+        Returns:
+            The last one, and the names of the generators that batches after the first one draw from, and others in
+            between did so too, as far as `now` says where they stood at last.
+        """
+        batch: Any = None
+        shared: set[str] = set()
+        first: dict[str, Any] | None = None
+        for number in range(1, count + 1):
+            index = number.bit_length() - 1
+            noted = latest.batches[index] if number == 1 << index and index < len(latest.batches) else None
+            if noted is not None and noted.random:
+                states = random.read()
+                wanted = replaced(states, noted.random)
+                shared |= changed(states, wanted).keys()
+                random.write(wanted)
+            batch = next(self._pass, _END)
+            if batch is _END:
+                raise ValueError(f"'data' must have the {count} batches that were taken before: {number - 1}")
+            if noted is not None:
+                self._compare(batch, noted, number, latest)
+            if number == 1 and now is not None and latest.random is not None:
+                first = random.read()
+        if first is not None and now is not None:
+            after = random.read()
+            shared |= changed(first, after).keys() & changed(after, now).keys()
+        return batch, shared
+
+    def _compare(self, batch: Any, noted: DrawnBatch, number: int, latest: DataPass) -> None:
+        found = fingerprint(batch)
+        if self.accepts_other:
+            noted.fingerprint = found
+        elif found != noted.fingerprint:
+            raise ValueError(
+                f"'data' must give the batches that it gave before the checkpoint, batch {number} of epoch "
+                f"{latest.epoch} is another one; {_CAUSES}"
+            )
+
+    def _trial(self, shared: set[str], latest: DataPass, random: RandomState, seed: int) -> list[str | None]:
+        """Return the fingerprints of every second batch of the pass; what those between draw depends on the seed."""
+        self._begin(latest, random)
+        found = []
+        for number in range(1, _TRIAL + 1):
+            if number > 1:
+                random.reseed(shared, number if number % 2 == 0 else number + seed * _TRIAL)
+            batch = next(self._pass, _END)
+            if batch is _END:
+                break
+            if number % 2 == 0:
+                found.append(fingerprint(batch))
+        return found
 
     def _iterate(self) -> Iterator[Any]:
-        return repeat(None, self.steps_per_epoch or 1) if self.data is None else iter(self.data)
+        if self.data is None:
+            return repeat(None, self.steps_per_epoch or 1)
+        batches = iter(self.data)
+        # One that is written in Python may begin again whenever it is asked for an iterator.
+        return chain(batches) if isinstance(type(batches).__iter__, FunctionType) else batches
 
 
-def _skip(source: Iterator[Any], count: int) -> Any:
-    """Take the batches that were taken before, and return the last one."""
-    found, last = next(iter(deque(enumerate(islice(source, count), 1), maxlen=1)), (0, None))
-    if found < count:
-        raise ValueError(f"'data' must have the {count} batches that were taken before: {found}")
-    return last
+def _is_torchdatas(value: Any) -> bool:
+    return type(value).__module__.startswith("torchdata.")

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from time import monotonic, sleep
 from types import TracebackType
+from typing import TypeVar
 
 from attrs import define, field
 
 from lucid_train.description import add_note, error_text
 from lucid_train.events import FitEnd, FitError, FitStart, Status
 from lucid_train.training.run import Control, Run
+from lucid_train.training.signals import hold_child_errors
+
+T = TypeVar("T")
+# Seconds within which a signal that has ended a worker is expected to reach this process too.
+_GRACE = 1.0
 
 
 @define(eq=False)
@@ -25,11 +33,15 @@ class Fit(Control):
 
     Attributes:
         began: perf_counter() when the open epoch would have begun, had it been trained without a break.
+        given_up: Whether the interruption has ended what can be done again, so that the fit ends at once.
     """
 
     run: Run
     can_be_saved: Callable[[], bool] = lambda: True
     began: float = field(default=0.0, init=False)
+    given_up: bool = field(default=False, init=False)
+    _child_error: BaseException | None = field(default=None, init=False)
+    _registrations: ExitStack = field(factory=ExitStack, init=False)
 
     def __enter__(self) -> Fit:
         self.run._fit = self
@@ -68,16 +80,73 @@ class Fit(Control):
         self.attention = False
         if self.stopping:
             self.attention = True
+            self._call_endings()  # what comes next may take long: the end of the epoch is still evaluated
         while self.deferred:
             self.deferred.pop(0)()
 
     def finish(self) -> None:
         """Call what was deferred until the loop is over, and raise what interrupted it."""
-        for function in self.endings:
-            function()
+        self._call_endings()
         self.safe_point()
         if self.interruption is not None:
             raise self.interruption
+
+    def _call_endings(self) -> None:
+        for function in self.endings:
+            function()
+
+    # A worker of the data that is killed ends in an error that PyTorch raises in its handler of SIGCHLD: anywhere, in
+    # the middle of a step too. It is held back until a batch is taken or the run is evaluated, which can be done again.
+
+    def watch_children(self) -> None:
+        """Hold back such errors from now on, if something raises them by now."""
+        hold_child_errors(self._hold, self._registrations)
+
+    def raise_child_error(self) -> None:
+        """Raise one that was held back."""
+        if self._child_error is not None:
+            raise self._child_error
+
+    def _hold(self, error: BaseException) -> bool:
+        self._child_error, self.attention = error, True
+        return not self.repeatable
+
+    def repeat(self, function: Callable[[], T]) -> T | None:
+        """Call what can be done again; return None if the interruption of the fit has ended it, see `gives_up`."""
+        try:
+            self.repeatable = True
+            result = function()
+            self.repeatable = False
+        except BaseException as error:
+            self.repeatable = False
+            if not self.gives_up(error):
+                raise
+            return None
+        return result
+
+    def gives_up(self, error: BaseException) -> bool:
+        """Return whether the fit ends in good order though an error has left what can be done again.
+
+        It does if it is being interrupted. A signal to a group of processes may reach the workers first: then it is
+        waited for.
+        """
+        if self._child_error is not None:
+            latest = monotonic() + _GRACE
+            while self.endings and self.interruption is None and monotonic() < latest:
+                sleep(0.01)
+        interruption = self.interruption
+        if interruption is None or not (error is interruption or isinstance(error, Exception)):
+            return False
+        if error is not interruption:
+            interruption.__context__ = error
+        self.given_up = True
+        return True
+
+    def forgo_saving(self, reason: str) -> None:
+        """Let the run be saved no more: it would not go on exactly."""
+        if self.can_be_saved():
+            self.run.reason = f"{self.run.reason}, and not saved: {reason}"
+        self.can_be_saved = lambda: False
 
     def close(self, error: BaseException | None = None) -> BaseException | None:
         """Let callbacks receive the last events; return an exception of theirs if there has been none before."""
@@ -106,4 +175,5 @@ class Fit(Control):
 
     def leave(self) -> None:
         """Separate the run from this fit."""
-        self.run._fit = self.interruption = None
+        self._registrations.close()
+        self.run._fit = self.interruption = self._child_error = None

@@ -2,50 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count, groupby
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from itertools import groupby
+from math import floor
+from typing import Any, TypeAlias
 
-from attrs import define
+from attrs import Factory, define, evolve, field
 
 from lucid_train.callback import Callback, Scheduled
 from lucid_train.description import hook_name
 from lucid_train.events import EvaluateEnd, EvaluateStart, FitEnd, FitError, event_classes
 from lucid_train.optims.lr_scheduler.scheduler import Binding, schedules_sized
 from lucid_train.optims.param_groups import read_rates
-from lucid_train.progress import Progress
 from lucid_train.schedules.schedule import Schedule
 from lucid_train.training.run import Run
 
 _REVERSED = (FitError, FitEnd)
+# In how many places of a run its schedule is asked for a peak.
+_MOST_POINTS = 20_000
+Rates: TypeAlias = tuple[float, ...]
+
+
+def _highest(planned: PlannedEpoch) -> Rates | None:
+    return None if planned.first_lr is None or planned.lr is None else tuple(map(max, planned.first_lr, planned.lr))
+
+
+def _lowest(planned: PlannedEpoch) -> Rates | None:
+    return None if planned.first_lr is None or planned.lr is None else tuple(map(min, planned.first_lr, planned.lr))
 
 
 @define(frozen=True)
 class PlannedEpoch:
-    """The rates of one epoch.
+    """The rates of one epoch, one per group; None where they are not known beforehand.
 
     Args:
         epoch: Its number, from 1.
-        first_lr: The rates of its first update, one per group; None if they are not known beforehand.
-        lr: The rates of its last update, as `EpochRecord.lr` will have them; None if they are not known beforehand.
+        first_lr: The rates of its first update.
+        lr: The rates of its last update, as `EpochRecord.lr` will have them.
+        highest: The highest rates of any of its updates.
+        lowest: The lowest ones.
     """
 
     epoch: int
-    first_lr: tuple[float, ...] | None
-    lr: tuple[float, ...] | None
+    first_lr: Rates | None
+    lr: Rates | None
+    highest: Rates | None = field(default=Factory(_highest, takes_self=True))
+    lowest: Rates | None = field(default=Factory(_lowest, takes_self=True))
+
+    def __str__(self) -> str:
+        if self.first_lr is None or self.lr is None or self.highest is None or self.lowest is None:
+            return "not known beforehand"
+        text = " to ".join(map(_shown, dict.fromkeys([self.first_lr, self.lr])))
+        ends = PlannedEpoch(self.epoch, self.first_lr, self.lr)
+        text += "" if self.highest == ends.highest else f", at most {_shown(self.highest)}"
+        return text + ("" if self.lowest == ends.lowest else f", at least {_shown(self.lowest)}")
 
 
 @define(frozen=True, repr=False)
 class Plan:
     """What a fit will do, as far as it can be known: text for `print`, and data.
 
-    Steps are taken to perform an update each. What follows a metric, and PyTorch's and Lucid's own schedulers, are not
-    known beforehand.
+    What follows a metric, and PyTorch's and Lucid's own schedulers, are not known beforehand.
 
     Args:
         listeners: For every event that has listeners, in the order of a fit, these in the order in which they run.
         epochs: The epochs that are still to be trained.
         schedule: What sets the rates, in words.
+        note: What is assumed of the updates, if the rates depend on their number, or why there are no epochs; or "".
 
     >>> from lucid_train import Trainer, nn, optims
     >>> from lucid_train.callbacks import StepLRCallback
@@ -62,12 +87,14 @@ class Plan:
     listeners: dict[str, tuple[str, ...]]
     epochs: tuple[PlannedEpoch, ...]
     schedule: str
+    note: str = ""
 
     def __str__(self) -> str:
         width = max((len(event) for event in self.listeners), default=0)
         lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.listeners.items()]
         lines = lines or ["no listeners"]
-        return "\n".join([*lines, "", f"rates: {self.schedule}", *self._rate_lines()])
+        notes = [f"  {self.note}"] if self.note else []
+        return "\n".join([*lines, "", f"rates: {self.schedule}", *notes, *self._rate_lines()])
 
     __repr__ = __str__
 
@@ -79,13 +106,39 @@ class Plan:
     def _rate_lines(self) -> Iterator[str]:
         """Return a line for each stretch of epochs with one rate, so that a long run is not a long text."""
         digits = len(str(self.epochs[-1].epoch)) if self.epochs else 1
-        for _, stretch in groupby(self.epochs, lambda each: each.lr if each.first_lr == each.lr else each.epoch):
+        for _, stretch in groupby(self.epochs, lambda each: each.lr if each.highest == each.lowest else each.epoch):
             first, *others = stretch
             name = f"epochs {first.epoch} to {others[-1].epoch}" if others else f"epoch {first.epoch:>{digits}}"
-            yield f"  {name}: {_shown(first)}"
+            yield f"  {name}: {first}"
 
 
-def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int, length: int | None) -> Plan:
+@define
+class _Pace:
+    """How many updates the epochs to come perform.
+
+    Args:
+        share: Updates per step.
+        steps: Steps in an epoch.
+        done: Steps done in the run.
+        ahead: Steps that are left of the epoch that is open, or else those of an epoch.
+        note: Where this is known from, in words.
+    """
+
+    share: Fraction
+    steps: int
+    done: int
+    ahead: int
+    note: str
+
+    def updates(self, epochs: int) -> int:
+        """Return the updates to come before the end of so many epochs."""
+        steps = self.done + (self.ahead + (epochs - 1) * self.steps if epochs else 0)
+        return floor(self.share * steps) - floor(self.share * self.done)
+
+
+def planned(
+    trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int, length: int | None, updates: int | None = None
+) -> Plan:
     """Return the plan of a fit.
 
     Args:
@@ -94,35 +147,70 @@ def planned(trainer: Any, done: Run, listeners: Iterable[Callback], epochs: int,
         listeners: The callbacks and functions that listen, in their order.
         epochs: The last epoch.
         length: Batches in a pass of the data, or None if that is unknown.
+        updates: Updates in an epoch, or None if that is unknown.
     """
     optimizer = done.optimizer if trainer.optimizer is None else trainer.optimizer
     steps = trainer.steps_per_epoch or length or done.steps_per_epoch
-    progress = Progress(steps_per_epoch=steps)
-    run = Run(model=trainer.model, optimizer=optimizer, epochs=epochs, progress=progress)
-    callbacks = list(listeners)
-    found = {}
+    if updates is not None and steps is not None and updates > steps:
+        raise ValueError(f"'updates_per_epoch' must be <= the {steps} steps of an epoch: {updates}")
+    callbacks, found = list(listeners), {}
     for event in event_classes():
         if trainer.evaluate is None and event in (EvaluateStart, EvaluateEnd):
             continue
         names = [hook_name(hook) for callback in callbacks for hook in callback.hooks(event)]
         if names:
             found[event.__name__] = tuple(reversed(names) if event in _REVERSED else names)
-    schedule, rates = _rates(run, callbacks, range(len(done.history) + 1, epochs + 1))
-    return Plan(found, tuple(rates), schedule)
+    run = Run(
+        model=trainer.model, optimizer=optimizer, epochs=epochs, progress=evolve(done._progress, steps_per_epoch=steps)
+    )
+    to_come = range(len(done.history) + 1, epochs + 1)
+    schedule, rates, note = _rates(run, callbacks, to_come, updates)
+    if not to_come and done.history:
+        note = f"nothing left to train: {len(done.history)} epochs are done; ask for the plan of more, plan(epochs)"
+    return Plan(found, tuple(rates), schedule, note)
 
 
-def _rates(run: Run, callbacks: Sequence[Callback], epochs: range) -> tuple[str, list[PlannedEpoch]]:
-    """Return what sets the rates of the run's optimizer, and the rates of the epochs."""
+def _rates(
+    run: Run, callbacks: Sequence[Callback], epochs: range, updates: int | None
+) -> tuple[str, list[PlannedEpoch], str]:
+    """Return what sets the rates of the run's optimizer, the rates of the epochs, and what is assumed of updates."""
     optimizer = run.optimizer
     for callback in callbacks:
         for scheduled in callback.schedules():
             optimizer = scheduled.optimizer if optimizer is None else optimizer
             if optimizer is not None and (scheduled.optimizer is None or scheduled.optimizer is optimizer):
-                return schedule_text(callback, run), list(_scheduled(scheduled, optimizer, run, epochs))
+                pace = _pace(scheduled, run, updates)
+                rates = list(_scheduled(scheduled, optimizer, run, epochs, pace))
+                return schedule_text(callback, run), rates, pace.note if pace is not None else ""
     if optimizer is None:
-        return "there is no optimizer", [PlannedEpoch(epoch, None, None) for epoch in epochs]
-    rates = tuple(read_rates(optimizer))
-    return "no schedule", [PlannedEpoch(epoch, rates, rates) for epoch in epochs]
+        return "there is no optimizer", [PlannedEpoch(epoch, None, None) for epoch in epochs], ""
+    standing = tuple(read_rates(optimizer))
+    return "no schedule", [PlannedEpoch(epoch, standing, standing) for epoch in epochs], ""
+
+
+def _pace(scheduled: Scheduled, run: Run, updates: int | None) -> _Pace | None:
+    """Return how often a schedule is advanced, or None where that is unknown."""
+    if scheduled.interval == "epoch":
+        return _Pace(Fraction(1), 1, len(run.history), 1, "")
+    steps = run.steps_per_epoch or updates
+    if not steps:
+        return None
+    total, length = steps * run.epochs, scheduled.length or 0
+    share, note = Fraction(1), f"if each of the {steps} steps of an epoch performs an update"
+    if updates is not None:
+        share, note = Fraction(updates, steps), f"with {updates} updates in each epoch"
+    elif run.step:
+        share, note = (
+            Fraction(run.updates, run.step),
+            f"as {run.updates} of the {run.step} steps done performed an update",
+        )
+    elif 0 < length < total:
+        every = total // length
+        share = Fraction(1, every) if total // every == length else Fraction(length, total)
+        note = f"with {length} updates in {run.epochs} epochs, which is the length of the schedule"
+    if share == 1 and run.step:
+        note = ""
+    return _Pace(share, steps, run.step, max(0, steps - run.epoch_step), note)
 
 
 def schedule_text(callback: Callback, run: Run) -> str:
@@ -153,21 +241,49 @@ def _lengths(scheduled: Scheduled, run: Run) -> tuple[int | None, int | None]:
     return steps, scheduled.length or (None if steps is None else steps * run.epochs)
 
 
-def _scheduled(scheduled: Scheduled, optimizer: Any, run: Run, epochs: range) -> Iterator[PlannedEpoch]:
+def _scheduled(
+    scheduled: Scheduled, optimizer: Any, run: Run, epochs: range, pace: _Pace | None
+) -> Iterator[PlannedEpoch]:
     """Return the rates of the epochs under a schedule."""
-    steps, length = _lengths(scheduled, run)
+    _, length = _lengths(scheduled, run)
     schedule = scheduled.schedule
     if schedule is not None and epochs:
         schedule = schedules_sized(schedule, length)
-    if schedule is None or steps is None:
+    if schedule is None or pace is None:
         yield from (PlannedEpoch(epoch, None, None) for epoch in epochs)
         return
     binding = Binding.of("lr", schedule, optimizer.param_groups, scheduled.bases or ())  # which writes nothing
-    for epoch, first in zip(epochs, count(scheduled.at, steps), strict=False):
-        rates = [tuple(binding.checked_values(t, scheduled.schedule)) for t in (first, first + steps - 1)]
-        yield PlannedEpoch(epoch, *rates)
+    points = max(8, _MOST_POINTS // max(1, len(epochs)))
+
+    @lru_cache(1000)
+    def at(t: int) -> Rates:
+        return tuple(binding.checked_values(t, scheduled.schedule))
+
+    for index, epoch in enumerate(epochs):
+        first, end = (scheduled.at + pace.updates(count) for count in (index, index + 1))
+        last = max(first, end - 1)  # an epoch without an update has the rates that stand
+        highest, lowest = zip(
+            *(_peaks(first, last, points, at, group) for group in range(len(binding.bases))), strict=True
+        )
+        yield PlannedEpoch(epoch, at(first), at(last), highest, lowest)
 
 
-def _shown(planned: PlannedEpoch) -> str:
-    ends = dict.fromkeys(rates for rates in (planned.first_lr, planned.lr) if rates is not None)
-    return " to ".join(", ".join(f"{rate:.6g}" for rate in rates) for rates in ends) or "not known beforehand"
+def _peaks(first: int, last: int, points: int, rates: Callable[[int], Rates], group: int) -> tuple[float, float]:
+    """Return the highest and the lowest rate of a group, of the times from `first` to `last`."""
+    highest = _highest_of(first, last, points, lambda t: rates(t)[group])
+    return highest, -_highest_of(first, last, points, lambda t: -rates(t)[group])
+
+
+def _highest_of(first: int, last: int, points: int, value: Callable[[int], float]) -> float:
+    """Return the largest value of a time from `first` to `last`, exactly if it has one peak between two of `points`."""
+    step = max(1, (last - first) // points)
+    best = max([*range(first, last, step), last], key=value)
+    low, high = max(first, best - step), min(last, best + step)
+    while high - low > 2:
+        left, right = low + (high - low) // 3, high - (high - low) // 3
+        low, high = (left, high) if value(left) < value(right) else (low, right)
+    return max(value(best), *map(value, range(low, high + 1)))
+
+
+def _shown(rates: Rates) -> str:
+    return ", ".join(f"{rate:.6g}" for rate in rates)

@@ -35,8 +35,10 @@ class Control:
         attention: Whether there is something to do after the current step: a stop, or a call at a safe point.
         stopping: Whether the fit is to end.
         interruption: What is to leave the fit when all else is done, or None.
+        repeatable: Whether what runs now can be done again: a batch is being taken, or the run evaluated.
         deferred: What to call at the next safe point.
-        endings: What to call when the loop is over.
+        endings: What to call when the fit is about to end.
+        alerts: What to call when the run is interrupted.
         claims: The keys of optimizers' groups that callbacks schedule, each with its callback.
         namesakes: The metrics of the steps that a callback follows, of which a warning has been given.
     """
@@ -46,8 +48,10 @@ class Control:
     attention: bool = field(default=False, init=False)
     stopping: bool = field(default=False, init=False)
     interruption: BaseException | None = field(default=None, init=False)
+    repeatable: bool = field(default=False, init=False)
     deferred: list[Callable[[], object]] = field(factory=list, init=False)
     endings: list[Callable[[], object]] = field(factory=list, init=False)
+    alerts: list[Callable[[], object]] = field(factory=list, init=False)
     claims: list[tuple[Any, str, Callback]] = field(factory=list, init=False)
     namesakes: set[str] = field(factory=set, init=False)
 
@@ -99,6 +103,11 @@ class Run:
         return self._progress.step
 
     @property
+    def updates(self) -> int:
+        """The steps done that performed an update, up to the latest safe point."""
+        return self._progress.updates
+
+    @property
     def epoch_step(self) -> int:
         """Steps done in the current epoch."""
         return self._progress.epoch_step
@@ -112,6 +121,11 @@ class Run:
     def history(self) -> History:
         """The finished epochs."""
         return self._progress.history
+
+    @property
+    def finished_reason(self) -> str | None:
+        """Why a callback has ended the run for good, so that it does not go on when it is resumed; or None."""
+        return self._progress.finished_reason
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
@@ -130,6 +144,16 @@ class Run:
     def last_lr(self) -> list[float]:
         """The rates that the optimizer has now, for the next update: a fresh list, one per group; [] without one."""
         return [] if self.optimizer is None else read_rates(self.optimizer)
+
+    @property
+    def interruption(self) -> BaseException | None:
+        """What is going to leave `fit` because of a signal, or None if none has arrived."""
+        return None if self._fit is None else self._fit.interruption
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether what runs now can be given up and done again: a batch is being taken, or the run evaluated."""
+        return self._fit is not None and self._fit.repeatable
 
     def clock(self) -> float:
         """Return the seconds of a clock that goes as the run goes: this process's, or a replay's, by recorded times."""
@@ -202,7 +226,12 @@ class Run:
         Args:
             reason: Why, for the log and the history. The first reason given stays.
             for_good: Whether the run is over, so that one which is resumed from here does not go on either.
+
+        Raises:
+            TypeError: If the reason is not a string.
         """
+        if not isinstance(reason, str):
+            raise TypeError(f"'reason' must be a string: {reason!r}")
         if for_good and self._progress.finished_reason is None:
             self._progress.finished_reason = reason
         if self._fit is not None and not self._fit.stopping:
@@ -219,6 +248,19 @@ class Run:
         self.stop(reason)
         if self._fit is not None and self._fit.interruption is None:
             self._fit.interruption = error
+            for alert in self._fit.alerts:
+                alert()
+
+    def at_interruption(self, function: Callable[[], object]) -> None:
+        """Call a function as soon as a signal interrupts this fit, while the current step still runs.
+
+        It is called within the handler of the signal, between any two instructions of the program: it must not print,
+        wait, or take a lock. It may start a thread that does.
+
+        Raises:
+            RuntimeError: If no fit is running.
+        """
+        self._running("be interrupted").alerts.append(function)
 
     def at_safe_point(self, function: Callable[[], object]) -> None:
         """Call a function at the next moment at which the run can be saved, once.
@@ -235,9 +277,10 @@ class Run:
         fit.attention = True
 
     def before_end(self, function: Callable[[], object]) -> None:
-        """Call a function when the loop of this fit is over in good order, before any callback receives FitEnd.
+        """Call a function when this fit is about to end in good order, before any callback receives FitEnd.
 
-        The run can be saved then: what the function asks for with `at_safe_point` is called next.
+        The run can be saved then: what the function asks for with `at_safe_point` is called next. It is called at each
+        safe point at which the fit has been stopped or interrupted: the last epoch may still be evaluated after that.
 
         Raises:
             RuntimeError: If no fit is running.

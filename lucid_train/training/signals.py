@@ -7,12 +7,16 @@ import signal
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from time import monotonic
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from attrs import define, field
 
 from lucid_train.training.run import Run
+
+# Seconds between two signals of which the second is no copy of the first, which a launcher may have forwarded.
+_APART = 1.0
 
 
 def signal_named(name: str, value: Any) -> signal.Signals:
@@ -32,8 +36,9 @@ class SignalCatcher:
     """Interrupts a run after the current step when a signal arrives.
 
     Ctrl-C leaves `fit` as a KeyboardInterrupt, another signal as SystemExit(128 + its number), the exit code that a
-    shell reports for a process that the signal ended. A second Ctrl-C does not wait for the step. A handler that was
-    installed before is called as well; a signal that is ignored stays ignored.
+    shell reports for a process that the signal ended. A second Ctrl-C does not wait for the step. Another second
+    signal, a second later or more, waits neither for a batch nor for an evaluation, but lets a step finish. A handler
+    that was installed before is called as well; a signal that is ignored stays ignored.
 
     Args:
         run: The run to interrupt.
@@ -47,6 +52,7 @@ class SignalCatcher:
     signals: Iterable[signal.Signals]
     _registrations: ExitStack = field(factory=ExitStack, init=False)
     caught: BaseException | None = field(default=None, init=False)
+    _caught_at: float = field(default=0.0, init=False)
 
     def catch(self) -> None:
         """Begin to catch the signals; outside the main thread, where Python sets no handlers, do nothing."""
@@ -61,11 +67,13 @@ class SignalCatcher:
         """Interrupt the run; the handler of the signal calls this."""
         keyboard = number == signal.SIGINT
         if self.caught is None:
-            self.caught = KeyboardInterrupt() if keyboard else SystemExit(128 + number)
+            self.caught, self._caught_at = KeyboardInterrupt() if keyboard else SystemExit(128 + number), monotonic()
             by = "the keyboard" if keyboard else signal.Signals(number).name
             self.run.interrupt(self.caught, f"interrupted by {by}")
         elif keyboard:
             raise KeyboardInterrupt
+        elif self.run.is_repeatable and monotonic() - self._caught_at >= _APART:
+            raise self.caught
 
 
 def cleanup_at(name: Literal["SIGTERM", "SIGTSTP"], cleanup: Callable[[], None]) -> ExitStack:
@@ -75,6 +83,48 @@ def cleanup_at(name: Literal["SIGTERM", "SIGTSTP"], cleanup: Callable[[], None])
     """
     number = getattr(signal, name, None)
     return ExitStack() if number is None else _registered(number, cleanup)
+
+
+def hold_child_errors(hold: Callable[[BaseException], bool], stack: ExitStack) -> None:
+    """Let a function decide on each error of the present handler of SIGCHLD, until the stack is closed.
+
+    Args:
+        hold: Returns whether it holds the error back; otherwise it is raised, wherever the program is.
+        stack: Puts the handler back.
+    """
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        return
+    current: Any = signal.getsignal(number)
+    if callable(current) and not (isinstance(current, _ChildHandler) and current.hold == hold):
+        handler = _ChildHandler(current, hold)
+        signal.signal(number, handler)
+        stack.callback(handler.remove)
+
+
+@define(eq=False)
+class _ChildHandler:
+    """A handler of SIGCHLD that calls the one before, whose errors may be held back.
+
+    Other code may go on to call it after it was removed; then it is the one before.
+    """
+
+    previous: Callable[[int, FrameType | None], object]
+    hold: Callable[[BaseException], bool] | None
+    process: int = field(factory=os.getpid, init=False)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self.previous(number, frame)
+        except Exception as error:
+            if self.hold is None or self.process != os.getpid() or not self.hold(error):
+                raise
+
+    def remove(self) -> None:
+        """Give the signal back to the handler before, unless other code has set one since."""
+        self.hold = None
+        if cast("object", signal.getsignal(signal.SIGCHLD)) is self:
+            signal.signal(signal.SIGCHLD, self.previous)
 
 
 @define(eq=False)

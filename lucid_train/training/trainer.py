@@ -20,7 +20,7 @@ from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, Stateful
 from lucid_train.saving.random_state import RandomState, is_generator
-from lucid_train.saving.settings import Options
+from lucid_train.saving.settings import Options, is_accepted
 from lucid_train.saving.state import Participants, find_checkpoint
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
@@ -227,6 +227,7 @@ class Trainer:
         participants = self._participants(goal)
         progress, options = participants.restore(state, accept, self._options_here())
         self._begin_run(progress, resumed=True)
+        self._feed.accepts_other = is_accepted("data", accept)
         self._loaded, self._options, self._accepted = dict(state), options, accept
 
     def fit(
@@ -251,15 +252,16 @@ class Trainer:
                 directory of the Checkpoint callback, where a first run starts from the beginning.
             accept: What may differ from the set-up in the checkpoint, by the names that the error gives, or "all"; what
                 is here counts. More epochs than before are no difference, and `epochs` is accepted if given here.
-                "stopped" goes on where a callback ended the run; "history" goes on from a checkpoint whose history is
-                lost, without it.
+                "stopped" goes on where a callback ended the run, "history" from a checkpoint whose history is lost,
+                without it, and "data" with data that gives other batches than before.
 
         Returns:
             The history of all epochs since the start, whichever fit trained them.
 
         Raises:
             RuntimeError: If a fit of this Trainer is running already.
-            ValueError: If `epochs` is below 0, the data ends too early, or the checkpoint is of another set-up.
+            ValueError: If `epochs` is below 0, the data has no batch or ends too early, or the checkpoint is of another
+                set-up, or of data that gave other batches.
             FileNotFoundError: If there is no checkpoint to resume from.
             CheckpointError: If it is damaged.
         """
@@ -296,26 +298,37 @@ class Trainer:
             if known is None:
                 self._options |= self._participants(goal).meet(self._loaded, self._options, self._accepted)
             run.unsaved = self._participants(goal).unsaved((each, callback) for each, _, callback in fit.claims)
-            if self._loaded is not None:
-                self._resume(self._loaded)
-                self._loaded = None
+            if (loaded := self._loaded) is not None:
+                fit.repeat(lambda: self._resume(loaded))
+                self._loaded = loaded if fit.given_up else None
             fit.safe_point()
             fit.began = perf_counter() - progress.seconds
             # A stop leaves an epoch open, unless all its steps are done.
-            while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done):
+            while len(progress.history) < goal and (not fit.stopping or progress.steps_are_done) and not fit.given_up:
                 self._turn(fit)
                 fit.safe_point()
             fit.finish()
         return run.history
 
-    def plan(self, epochs: int | None = None) -> Plan:
-        """Return what `fit(epochs)` would do: who receives which event, and every rate. Nothing is trained."""
+    def plan(self, epochs: int | None = None, *, updates_per_epoch: int | None = None) -> Plan:
+        """Return what `fit(epochs)` would do: who receives which event, and every rate. Nothing is trained.
+
+        Args:
+            epochs: The epoch to go on to; by default the Trainer's `epochs`.
+            updates_per_epoch: How many of an epoch's steps perform an update. By default as many as in the steps done,
+                or as the length of the schedule says if that is less than there are steps, or else all of them. At
+                least 1.
+
+        Raises:
+            ValueError: If there are fewer steps in an epoch, or the schedule does not fit the run.
+        """
         from lucid_train.training.plan import planned
 
         self._update()
-        return planned(
-            self, self._run, [*self.callbacks, *self._listeners], self._goal(epochs), self._feed.length_of_epoch
-        )
+        if updates_per_epoch is not None:
+            whole_number("updates_per_epoch", updates_per_epoch, least=1)
+        listeners = [*self.callbacks, *self._listeners]
+        return planned(self, self._run, listeners, self._goal(epochs), self._feed.length_of_epoch, updates_per_epoch)
 
     def _goal(self, epochs: int | None) -> int:
         return whole_number("epochs", self.epochs if epochs is None else epochs, least=0)
@@ -332,6 +345,7 @@ class Trainer:
     def _begin_run(self, progress: Progress, *, resumed: bool = False) -> None:
         self._progress, self._run, self._loaded = progress, Run(progress=progress, resumed=resumed), None
         self._feed.end_pass()
+        self._feed.accepts_other = False
 
     @property
     def _random(self) -> RandomState:
@@ -359,9 +373,7 @@ class Trainer:
 
     def _resume(self, state: Mapping[str, Any]) -> None:
         """Bring the data and the generators to where they stood, now that callbacks have begun."""
-        random = self._random
-        self._feed.resume(state["data"], self._progress, random)
-        random.write(state["random"])
+        self._feed.resume(state["data"], self._progress, self._random, state["random"])
 
     # The state machine: each turn does what the phase of the progress says comes next, and sets the phase that follows.
 
@@ -380,13 +392,14 @@ class Trainer:
         """Begin an epoch: callbacks may still decide what its pass over the data will be."""
         run, progress = self._run, self._progress
         progress.open_epoch()
+        self._feed.set_epoch(progress.epoch)
         self._feed.note_length(progress)
         run.emit(EpochStart(run, epoch=progress.epoch))
 
     def _steps(self, fit: Fit) -> None:
         """Do steps until the pass is over, an evaluation is due, or the fit needs attention."""
         run, progress, feed, means = self._run, self._progress, self._feed, self._progress.means
-        feed.open_pass(progress, self._random)
+        random = self._random
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
         listened = bool(starts or ends)
@@ -395,10 +408,16 @@ class Trainer:
         pause_at = progress.step + _STEPS_AT_ONCE
         # What makes up the cost of a step stays in local names: the listeners, and the losses that are floats.
         losses: list[float] = []
-        collect, updated, exhausted = losses.append, False, False
+        collect, began, skipped, exhausted = losses.append, progress.step, 0, False
         batch: Any = _NO_BATCH
         try:
-            for batch in feed.batches(progress, pause_at if evaluate_at is None else min(evaluate_at, pause_at)):
+            fit.repeatable = True
+            feed.open_pass(progress, random)
+            batches = feed.batches(progress, random, pause_at if evaluate_at is None else min(evaluate_at, pause_at))
+            fit.watch_children()
+            fit.raise_child_error()
+            for batch in batches:
+                fit.repeatable = False
                 if starts:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
                 output = step(batch)
@@ -408,29 +427,38 @@ class Trainer:
                     collect(output)
                 elif output is not None:
                     means.add(output)
-                if type(output) is not StepResult or output.updated:
-                    updated = True
-                    if listened and optimizer is not None:
-                        progress.rates = snapshot_lrs(optimizer)
+                if type(output) is StepResult and not output.updated:
+                    skipped += 1
+                elif listened and optimizer is not None:
+                    progress.rates = snapshot_lrs(optimizer)
                 if ends:
                     call(ends, StepEnd(run, epoch, progress.step, detached(output)))
                 if fit.attention:
                     break
                 batch = _NO_BATCH
+                fit.repeatable = True
             else:
                 exhausted = progress.step != pause_at
-        except BaseException:
+        except BaseException as error:
+            fit.repeatable = False
             if batch is _NO_BATCH:
-                feed.give_up_pass(progress, self._random)
+                feed.give_up_pass(progress, random)
+                if fit.gives_up(error):
+                    if progress.epoch_step and feed.draws(progress):
+                        fit.forgo_saving("random numbers may have been drawn for the next batch")
+                    return
             elif batch is not _STEPPED:
                 feed.give_back(batch, progress)
             raise
         finally:
+            fit.repeatable = False
             if losses:
                 means.extend(losses)
             means.condense()
+            updates = progress.step - began - skipped
+            progress.updates += updates
             # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
-            if updated and not listened and optimizer is not None:
+            if updates and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
             if progress.step == evaluate_at:
                 progress.phase = "evaluation"
@@ -447,12 +475,31 @@ class Trainer:
             return
         began = perf_counter()
         run.emit(EvaluateStart(run, epoch=epoch, step=step, within_epoch=True))
-        found = evaluation(self.evaluate(), self.evaluate_prefix, progress.means.names)
+        output = self._evaluated(fit, self.evaluate)
+        if fit.given_up:
+            return
+        found = evaluation(output, self.evaluate_prefix, progress.means.names)
         seconds = perf_counter() - began
         progress.history.evaluations.append(EvaluationRecord(epoch=epoch, step=step, seconds=seconds, metrics=found))
         progress.phase = "steps"
         # Callbacks change the run here: if one fails, the evaluation is over all the same.
         run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found, within_epoch=True))
+
+    def _evaluated(self, fit: Fit, evaluate: Callable[[], Any]) -> Any:
+        """Call `evaluate`. One that fails or is given up is done again when the run goes on, with the same numbers."""
+        random, output, done = self._random, None, False
+        before = random.read()
+        fit.watch_children()
+        try:
+            output = fit.repeat(evaluate)
+            done = not fit.given_up
+        finally:
+            if not done:
+                random.write(before)
+        if fit.given_up:
+            for callback in filter(_changes_with_evaluations, fit.run.callbacks):
+                fit.forgo_saving(f"{callback!r} may have changed the run for the evaluation")
+        return output
 
     def _close(self, fit: Fit) -> None:
         """Evaluate the epoch, if that is due, and end it."""
@@ -460,7 +507,10 @@ class Trainer:
         epoch, step, metrics = progress.epoch, progress.step, progress.means.read()
         if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch):
             run.emit(EvaluateStart(run, epoch=epoch, step=step))
-            found = evaluation(self.evaluate(), self.evaluate_prefix, metrics)
+            output = self._evaluated(fit, self.evaluate)
+            if fit.given_up:
+                return
+            found = evaluation(output, self.evaluate_prefix, metrics)
             run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found))
             metrics |= found
         lr = tuple(run.last_lr if progress.rates is None else map(float, progress.rates))
@@ -484,6 +534,12 @@ def _rehearsal(optimizer: Any) -> Callable[[Any], None]:
         step()
 
     return rehearse
+
+
+def _changes_with_evaluations(callback: Callback) -> bool:
+    """Return whether a callback may change the run when an evaluation starts: it has not said that it never does."""
+    passive = type(callback).settings is not Callback.settings and not callback.settings()
+    return not passive and bool(callback.hooks(EvaluateStart))
 
 
 def _nothing_left(progress: Progress, goal: int, finished_reason: str | None) -> str | None:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from measure import Row, best_of
 
-from lucid_train import StepEnd, Trainer, read_checkpoint, write_checkpoint
+from lucid_train import EpochStart, StepEnd, Trainer, read_checkpoint, write_checkpoint
 from lucid_train.callbacks import Checkpoint
 
 PARAMETERS = 100_000_000
+EPOCHS = 100_000
 REPEATS = 5
 
 # The peak of a process that holds the model and saves it, or does not.
@@ -78,8 +79,38 @@ def blocked(folder: Path, model: Model) -> float:
     return min(waits)
 
 
+def with_epochs_behind(folder: Path, epochs: int) -> tuple[float, float, float]:
+    """Return how long a save takes after so many epochs, and a resume until its first epoch; and a file's bytes."""
+    began: list[float] = []
+    saves: list[float] = []
+
+    def trainer(goal: int) -> Trainer:
+        def step(batch: object) -> float:
+            return 0.5
+
+        checkpoint = Checkpoint(folder, every=None, signals=(), weights=False)
+        made = Trainer(step, [1], epochs=goal, evaluate=lambda: {"val_loss": 0.5}, callbacks=[checkpoint])
+
+        @made.on(EpochStart)
+        def note(event: EpochStart) -> None:
+            began.append(perf_counter())
+            if event.epoch > epochs:
+                checkpoint.save()
+                event.run.at_safe_point(lambda: saves.append(perf_counter() - began[-1]))
+
+        return made
+
+    trainer(epochs).fit()
+    began.clear()
+    resumed = perf_counter()
+    trainer(epochs + REPEATS).fit(epochs + REPEATS, resume="auto")
+    return min(saves), began[0] - resumed, (folder / "last.safetensors").stat().st_size
+
+
 def rows() -> list[Row]:
     """Measure everything."""
+    with tempfile.TemporaryDirectory(dir=".") as name:
+        few, many = with_epochs_behind(Path(name) / "few", 1), with_epochs_behind(Path(name) / "many", EPOCHS)
     model = Model()
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
@@ -99,6 +130,9 @@ def rows() -> list[Row]:
         Row(f"a checkpoint {what}", ours, theirs, "numpy.save and fsync", budget=2),
         Row(f"reading one {what}, verified", read, loaded, "numpy.load"),
         Row("what a step waits, in the background", wait, copy, "a copy of the array", budget=1.5),
+        Row(f"a save after {EPOCHS:,} epochs", many[0], few[0], "one after the first", budget=2),
+        Row(f"its file after {EPOCHS:,} epochs", many[2], few[2], "that after the first", budget=1.1, unit="B"),
+        Row(f"resuming after {EPOCHS:,} epochs", many[1], 1.0, "a second", budget=1),
         Row("peak memory of a save", needed, held, "the process with its model", budget=1.2, unit="B"),
     ]
 

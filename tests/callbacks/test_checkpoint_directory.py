@@ -34,6 +34,7 @@ from lucid_train import (
 )
 from lucid_train.callbacks import Checkpoint, CSVLogger, EventLog
 from lucid_train.saving.checkpoint import Directory
+from lucid_train.saving.lock import Lock
 from tests.support.waiting import until
 
 LOSSES = [5.0, 3.0, 4.0, 2.0, 6.0, 7.0]
@@ -167,8 +168,8 @@ trainer = Trainer(lambda batch: 0.5, range(2), epochs=99, callbacks=[saving])
 @trainer.on(StepStart, at=4)
 def wait(event):
     child = os.fork() if sys.argv[2:] else 0
-    if child or not sys.argv[2:]:
-        print(child, flush=True)
+    if child == 0:
+        print(os.getpid(), flush=True)
     time.sleep(60)
     os._exit(0)
 trainer.fit()
@@ -196,7 +197,7 @@ def test_a_second_process_is_refused_by_name_and_touches_nothing(tmp_path: Path,
         (tmp_path / f".{checkpoint_name(2, 2)}.part").write_bytes(b"half")
         (tmp_path / "history-000009.jsonl").write_bytes(b"half")
         before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
-        message = rf"^'{tmp_path}' is in use by process {process.pid} on '.+' since .+: two runs must not share it"
+        message = rf"^'{tmp_path}' is in use by process {process.pid} on .+ since .+: two runs must not share it"
         with pytest.raises(RuntimeError, match=message):
             Trainer(epochs=99, callbacks=[Checkpoint(tmp_path, failure="warn")]).fit(accept="steps_per_epoch", **how)
         assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
@@ -323,6 +324,51 @@ def test_a_directory_that_is_removed_in_mid_run_is_made_again(tmp_path: Path) ->
     assert read_checkpoint(directory)["progress"]["history"] == history.state_dict()
     assert checkpoint.best_file == directory / checkpoint_name(2, 6)
     assert read_checkpoint(directory, which="best")["progress"]["epoch"] == 6
+
+
+def test_a_directory_that_is_removed_while_a_checkpoint_is_being_written_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, real, removed = tmp_path / "run", os.replace, list[Path]()
+
+    def replace(source: Path, target: Path) -> None:
+        if "epoch-2" in Path(target).name and not removed:
+            removed.append(directory)
+            shutil.rmtree(directory)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    checkpoint = Checkpoint(directory, every=None, monitor="val_loss")
+    history = trainer(checkpoint, epochs=3).fit()
+    assert removed
+    assert (checkpoint.best, checkpoint.best_epoch, epochs_of(directory)) == (3.0, 2, [2, 3])
+    assert read_checkpoint(directory)["progress"]["history"] == history.state_dict()
+
+
+@pytest.mark.parametrize("failure", ["raise", "warn"])
+def test_a_directory_that_another_run_holds_by_now_is_not_written_to(tmp_path: Path, failure: Any) -> None:
+    directory = tmp_path / "run"
+    training, lock = trainer(Checkpoint(directory, failure=failure), epochs=3), Lock(directory / ".checkpoint.lock")
+
+    @training.on(EpochStart, at=2)
+    def take(event: EpochStart) -> None:
+        shutil.rmtree(directory)
+        directory.mkdir()
+        lock.acquire()
+
+    try:
+        if failure == "raise":
+            with pytest.raises(RuntimeError, match=f"^'{directory}' is in use by process"):
+                training.fit()
+        else:
+            with pytest.warns(
+                UserWarning, match=f"RuntimeError: '{directory}' is in use by process .*; training goes on"
+            ):
+                training.fit()
+        assert names(directory) == [".checkpoint.lock"]
+        assert not lock.acquire()
+    finally:
+        lock.release()
 
 
 def test_a_directory_that_another_run_has_taken_in_the_meantime_is_not_written_to(tmp_path: Path) -> None:
@@ -604,6 +650,21 @@ def test_a_table_that_is_removed_in_mid_run_is_written_again(tmp_path: Path) -> 
     table = tmp_path / "folder" / "run.csv"
     run = trainer(CSVLogger(table), epochs=4)
     run.on(EpochStart, at=3)(lambda event: shutil.rmtree(table.parent))
+    history = run.fit()
+    history.to_csv(tmp_path / "expected.csv")
+    assert table.read_bytes() == (tmp_path / "expected.csv").read_bytes()
+
+
+def test_a_table_that_a_refused_run_has_touched_is_whole_again(tmp_path: Path) -> None:
+    table = tmp_path / "run.csv"
+    run = trainer(CSVLogger(table), Checkpoint(tmp_path / "saved"), epochs=4)
+
+    @run.on(StepEnd, at=[5, 7])
+    def refused(event: StepEnd) -> None:
+        other = trainer(CSVLogger(table), Checkpoint(tmp_path / "saved"), epochs=4)
+        with pytest.raises(RuntimeError, match="is in use by"):
+            other.fit(resume="auto" if event.step == 7 else None)
+
     history = run.fit()
     history.to_csv(tmp_path / "expected.csv")
     assert table.read_bytes() == (tmp_path / "expected.csv").read_bytes()

@@ -1,4 +1,5 @@
 import copy
+import fcntl
 import gc
 import json
 import math
@@ -225,6 +226,16 @@ def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"'.*run.jsonl' is being written by another run"):
         Trainer(step=step, data=[1], callbacks=[EventLog(path)]).fit()
     assert replay(path).status == "failed"
+
+
+def test_a_file_that_is_being_written_is_one_error(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with open(path, "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(RuntimeError, match="is being written by another run") as caught:
+            Trainer(callbacks=[EventLog(path)]).fit()
+    assert caught.value.__notes__ == ["raised by EventLog.on_fit_start on FitStart"]  # and none for the later events
+    assert path.read_bytes() == b""
 
 
 @pytest.mark.parametrize("value", [None, 3, "", b"run.jsonl"])

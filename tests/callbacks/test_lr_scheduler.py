@@ -13,10 +13,11 @@ from lucid_train.callbacks import (
 from lucid_train.optims.lr_scheduler import (
     CosineAnnealingLR,
     ExponentialLR,
+    OneCycleLR,
     ReduceLROnPlateau,
     StepLR,
 )
-from lucid_train.schedules import Cosine
+from lucid_train.schedules import Constant, Cosine, Exponential, Linear, Step
 from tests.support.optimizers import Bare, RateWitness
 
 BUILT: list[tuple[Any, Any]] = [
@@ -296,3 +297,108 @@ def test_a_group_added_after_the_last_step_is_in_the_state() -> None:
     Trainer(step=lambda batch: 0.0, data=[0], optimizer=optimizer, epochs=2, callbacks=[callback]).fit()
     optimizer.param_groups.append({"params": [], "lr": 0.25})
     assert callback.state_dict() == {"last_epoch": 2, "base_lrs": [0.5, 0.25]}
+
+
+def test_a_scheduler_that_the_step_steps_too_is_named_once() -> None:
+    optimizer = RateWitness(1.0)
+    scheduler = StepLR(optimizer, 1, 0.5)
+
+    def step(batch: int) -> None:
+        optimizer.step()
+        scheduler.step()
+
+    callback = LRSchedulerCallback(scheduler)
+    with pytest.warns(UserWarning, match="the StepLR of LRSchedulerCallback is stepped by other code too") as caught:
+        Trainer(step, range(2), epochs=3, callbacks=[callback]).fit()
+    assert [str(each.message) for each in caught] == [
+        "the StepLR of LRSchedulerCallback is stepped by other code too: it has gone from epoch 0 to 2 since the "
+        "callback's last step; leave it to one of them"
+    ]
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_so_is_one_that_the_callback_has_bound(interval: Any) -> None:
+    optimizer = RateWitness(1.0)
+    callback = ExponentialLRCallback(0.5, interval=interval)
+    trainer = Trainer(lambda batch: optimizer.step(), range(2), optimizer=optimizer, epochs=3, callbacks=[callback])
+    trainer.on(EpochEnd)(lambda event: callback.scheduler.step())
+    with pytest.warns(
+        UserWarning, match="the LRScheduler of ExponentialLRCallback is stepped by other code too"
+    ) as caught:
+        trainer.fit()
+    assert len(caught) == 1
+
+
+def test_between_two_fits_a_scheduler_may_be_stepped() -> None:
+    optimizer = RateWitness(1.0)
+    scheduler = StepLR(optimizer, 1, 0.5)
+    trainer = Trainer(lambda batch: optimizer.step(), [1], callbacks=[LRSchedulerCallback(scheduler)])
+    trainer.fit()
+    optimizer.step()
+    scheduler.step()
+    trainer.fit(2)
+    assert optimizer.used == [(1.0,), (0.5,), (0.25,)]
+
+
+NEVER_ENDING: dict[str, Any] = {
+    "as long as the run": lambda opt: LRSchedulerCallback(Cosine(), "step"),
+    "joined": lambda opt: LRSchedulerCallback(Cosine().warmup("10%"), "step"),
+    "one of two groups": lambda opt: LRSchedulerCallback([Cosine(), Exponential(0.9)], "step"),
+    "multiplied": lambda opt: LRSchedulerCallback(Linear(1.0, 0.0) * Exponential(0.9), "step"),
+    "built": lambda opt: LRSchedulerCallback(OneCycleLR(opt, 1.0, 8, cycle_momentum=False), "step"),
+    "a count": lambda opt: CosineAnnealingLRCallback(8, interval="step"),
+}
+
+
+@pytest.mark.parametrize("make", NEVER_ENDING.values(), ids=NEVER_ENDING)
+def test_a_schedule_that_does_not_come_to_its_end_for_want_of_updates_is_named_once(make: Any) -> None:
+    optimizer = RateWitness(1.0, 1.0)
+    callback = make(optimizer)
+    skipped = StepResult(updated=False)
+    trainer = Trainer(
+        lambda batch: skipped if batch else optimizer.step(),
+        range(4),
+        optimizer=optimizer,
+        epochs=2,
+        callbacks=[callback],
+    )
+    with pytest.warns(
+        UserWarning, match="never reaches its end: 8 updates were planned and 2 were performed"
+    ) as caught:
+        trainer.fit()
+    assert [str(each.message).startswith(repr(callback)) for each in caught] == [True]
+
+
+def test_so_it_is_where_the_data_ends_early() -> None:
+    class Short(list[int]):
+        def __len__(self) -> int:
+            return 5
+
+    callback = LRSchedulerCallback(Cosine(), "step")
+    trainer = Trainer(lambda batch: None, Short([1, 2, 3]), optimizer=Bare(1.0), epochs=2, callbacks=[callback])
+    with pytest.warns(UserWarning, match="never reaches its end: 10 updates were planned and 6 were performed"):
+        trainer.fit()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Cosine(),
+        Cosine(T_max=3),
+        Cosine(T_max=9),
+        Constant(),
+        Step("50%", 0.5),
+        Linear(1.0, 0.0, 2).then(Exponential(0.5)),
+    ],
+    ids=str,
+)
+def test_a_schedule_that_ends_in_time_or_was_made_longer_than_the_run_is_not(schedule: Any) -> None:
+    callback = LRSchedulerCallback(schedule, "step")
+    Trainer(lambda batch: None, range(4), optimizer=Bare(1.0), epochs=2, callbacks=[callback]).fit()
+
+
+def test_nor_is_that_of_a_fit_which_does_not_complete() -> None:
+    trainer = Trainer(optimizer=Bare(1.0), steps_per_epoch=4, callbacks=[LRSchedulerCallback(Cosine(), "step")])
+    trainer.on(StepEnd, at=2)(lambda event: event.run.stop())
+    assert trainer.fit().status == "stopped"
+    assert trainer.fit().status == "completed"

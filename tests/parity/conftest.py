@@ -1,8 +1,10 @@
-"""Everything here compares with the installed PyTorch; where there is none, the folder is left out."""
+"""Everything here compares with the installed PyTorch or JAX; where one is missing, its tests are left out."""
 
 from importlib.util import find_spec
 
 collect_ignore_glob = [] if find_spec("torch") else ["test_*.py"]
+if not find_spec("jax"):
+    collect_ignore_glob += ["test_jax_parity.py"]
 
 if find_spec("torch"):
     import torch

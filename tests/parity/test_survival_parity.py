@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.support.processes import assert_survives
+from tests.support.survival import assert_other_processes_go_on, assert_survives_soaking
 
 PROGRAM = """
 import random, sys, time
@@ -66,3 +67,27 @@ write_checkpoint(result, trainer.state_dict())
 def test_a_run_that_is_killed_twelve_times_ends_as_one_that_is_not(tmp_path: Path) -> None:
     assert torch.__version__
     assert_survives(PROGRAM, tmp_path, kills=12, longest=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_runs_of_the_table_are_killed_at_random_moments_and_end_as_those_that_are_not() -> None:
+    assert_survives_soaking("kills", 40, "torch")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_runs_of_the_table_that_are_asked_to_end_lose_no_step_and_go_on() -> None:
+    assert_survives_soaking("signals", 20, "torch")
+
+
+def test_a_process_that_has_just_begun_goes_on_exactly(tmp_path: Path) -> None:
+    names = (
+        "shuffled, noise in the step, dropout",
+        "2 workers",
+        "AdamW, amsgrad, two groups",
+        "a GradScaler that skips",
+        "two models and two optimizers",
+        "callbacks of one family each",
+    )
+    assert_other_processes_go_on("tests.parity.setups", names, tmp_path)

@@ -1,5 +1,7 @@
 """Where a run continues in a log, given what it has behind it."""
 
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from lucid_train import (
     Trainer,
     replay,
 )
+from lucid_train.callbacks import Checkpoint
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point
 from lucid_train.testing import diff_states
@@ -142,3 +145,37 @@ def test_a_run_that_begins_does_not_cut_off_the_epochs_of_another(tmp_path: Path
     path.write_bytes(b"")
     trainer.fit(restart=True)
     assert runs == [ResumePoint(whole), None, None, ResumePoint()]
+
+
+ENDED = """
+import os, sys
+from lucid_train import Callback, EpochEnd, Trainer
+from lucid_train.callbacks import Checkpoint, EventLog
+
+class Killed(Callback):  # the first in the list is the last to receive FitEnd
+    def on_fit_end(self, event):
+        os._exit(9)
+
+directory, log, epochs, reason = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+callbacks = [Checkpoint(directory, weights=False), EventLog(log, heartbeat=None)]
+trainer = Trainer(lambda batch: 0.5, [1, 2], epochs=epochs, callbacks=[Killed(), *callbacks])
+if reason == "stopped":
+    trainer.on(EpochEnd)(lambda event: event.run.stop("enough"))
+trainer.fit()
+"""
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+@pytest.mark.parametrize("status", ["completed", "stopped"])
+@pytest.mark.filterwarnings("ignore:nothing left to train")
+def test_a_run_that_was_killed_between_its_end_and_its_exit_ends_once(tmp_path: Path, status: str, epochs: int) -> None:
+    path, checkpoint = tmp_path / "run.jsonl", Checkpoint(tmp_path / "run", weights=False)
+    arguments = [str(tmp_path / "run"), str(path), "2", status]
+    assert subprocess.run([sys.executable, "-c", ENDED, *arguments], timeout=60).returncode == 9
+    assert lines(path)[-1]["event"] == "FitEnd"
+    for _ in range(2):  # the second time nothing is left to train
+        trainer = Trainer(lambda batch: 0.5, [1, 2], callbacks=[checkpoint, EventLog(path, heartbeat=None)])
+        history = trainer.fit(epochs, resume="auto", accept="Killed")
+        found = [line["event"] for line in lines(path)]
+        assert (len(history), found.count("FitEnd"), found[-1]) == (epochs, 1, "FitEnd")
+    assert replay(path) == history

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +15,7 @@ import pytest
 
 from lucid_train.saving.lock import Lock, try_lock
 
-# Locks the file, forks a child that outlives it, and says so.
+# Locks the file, and forks a child that outlives it, which says so.
 HOLDER = """
 import os, sys, time
 from pathlib import Path
@@ -24,9 +24,7 @@ lock = Lock(Path(sys.argv[1]))
 lock.acquire()
 child = os.fork()
 if child == 0:
-    time.sleep(60)
-    os._exit(0)
-print(child, flush=True)
+    print(os.getpid(), flush=True)
 time.sleep(60)
 """
 
@@ -35,9 +33,9 @@ def test_a_lock_is_held_once_and_says_by_whom(tmp_path: Path) -> None:
     lock, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
     assert lock.acquire()
     assert not lock.acquire()  # it is held already
-    entries = json.loads((tmp_path / "lock").read_text())
-    assert (entries["pid"], entries["host"]) == (os.getpid(), socket.gethostname())
-    holder = rf"process {os.getpid()} on '{socket.gethostname()}' since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d"
+    holder = (tmp_path / "lock").read_text()
+    since = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.fullmatch(f"process {os.getpid()} on {socket.gethostname()} since {since}", holder)
     with pytest.raises(RuntimeError, match=f"^'{tmp_path}' is in use by {holder}: two runs must not share it$"):
         other.acquire()
     other.release()
@@ -48,7 +46,7 @@ def test_a_lock_is_held_once_and_says_by_whom(tmp_path: Path) -> None:
     other.release()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1, "host": "a", "since": 1e400}', "[" * 4096])
+@pytest.mark.parametrize("text", ["", "{", "process 1\x1b[2J", "process\n"])
 def test_a_holder_that_does_not_say_who_it_is_is_another_process(tmp_path: Path, text: str) -> None:
     with FileIO(tmp_path / "lock", "w+") as file:
         assert try_lock(file)

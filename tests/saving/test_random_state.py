@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lucid_train.saving.random_state import RandomState, is_generator
+from lucid_train.saving.random_state import RandomState, changed, is_generator, replaced
 
 GENERATORS: dict[str, Any] = {
     "python": random.Random(1),
@@ -68,3 +68,56 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
 def test_what_is_no_generator_is_not_taken_for_one() -> None:
     assert not is_generator(1)
     assert not is_generator(random)
+
+
+def test_what_has_changed_is_named_and_put_in_its_place() -> None:
+    chance = RandomState({"mine": random.Random(0), "other": np.random.default_rng(0)})
+    before = chance.read()
+    chance.own["mine"].random()
+    np.random.rand()
+    after = chance.read()
+    part = changed(before, after)
+    assert list(part) == ["numpy", "own.mine"]
+    assert replaced(after, part) == before
+    assert changed(before, before) == {}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_generator_begins_at_a_seed_and_no_other_does(name: str) -> None:
+    chance = RandomState({name: GENERATORS[name], "still": random.Random(0)})
+    before = chance.read()
+    drawn_at = []
+    for seed in (1, 2, 1):
+        chance.reseed([f"own.{name}"], seed)
+        assert changed(before, chance.read()).keys() <= {f"own.{name}"}
+        drawn_at.append(drawn(GENERATORS[name]))
+    assert drawn_at[0] == drawn_at[2] != drawn_at[1]
+
+
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.MT19937, np.random.Philox])
+def test_the_children_of_a_generator_go_on_where_they_were(bits: Any) -> None:
+    first, second = np.random.Generator(bits([1, 2])), np.random.Generator(bits())
+    first.spawn(3)
+    second.spawn(5)
+    state = json.loads(json.dumps(RandomState({"mine": first}).read()))
+    RandomState({"mine": second}).write(state)
+    [ours], [theirs] = first.spawn(1), second.spawn(1)
+    assert (theirs.bit_generator.seed_seq.spawn_key, theirs.random()) == ((3,), ours.random())  # type: ignore[attr-defined]
+    assert second.random() == first.random()
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [{"entropy": "x"}, {"n_children_spawned": -1}, {"n_children_spawned": 10**30}, {"spawn_key": 1.5}, {"a": 1}],
+)
+def test_seeds_that_do_not_fit_are_refused(seeds: Any) -> None:
+    state = RandomState({"mine": np.random.default_rng(1)}).read()
+    state["own"]["mine"]["seeds"] |= seeds
+    with pytest.raises(ValueError, match="the random state does not fit: "):
+        RandomState({"mine": np.random.default_rng(2)}).write(state)
+
+
+def test_a_pool_of_a_billion_costs_nothing() -> None:
+    state = RandomState({"mine": np.random.default_rng(1)}).read()
+    state["own"]["mine"]["seeds"]["pool_size"] = 10**9
+    RandomState({"mine": np.random.default_rng(2)}).write(state)

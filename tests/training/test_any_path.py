@@ -16,7 +16,7 @@ import copy
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,13 @@ from lucid_train import (
     write_checkpoint,
 )
 from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping
-from lucid_train.data import batches
 from lucid_train.testing import diff_states
+from tests.support.setups import DATA, Tally
 
 EPOCHS = 4
+
+# Makes data of rows, whose batches are arrays of rows or lists with one.
+Data = Callable[[Any], Any]
 
 # An event, how many times it has come in the fit, and whether the first or the last callback acts on it.
 Place = tuple[Any, int, str]
@@ -151,51 +154,13 @@ class Intruder(Callback):
         self._meet(event)
 
 
-@define(eq=False)
-class Tally(Callback):
-    """A callback of the user's, with numbers, a list, a dict and an array as its state."""
-
-    losses: float = field(default=0.0, init=False)
-    begun: list[float] = field(factory=list, init=False)
-    evaluated: dict[str, float] = field(factory=dict, init=False)
-    rates: Any = field(factory=lambda: np.zeros(1), init=False)
-
-    def on_epoch_start(self, event: EpochStart) -> None:
-        self.begun.append(event.epoch + np.random.rand())
-
-    def on_step_end(self, event: StepEnd) -> None:
-        self.losses = 0.9 * self.losses + event.loss
-
-    def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        self.evaluated[str(event.epoch)] = self.evaluated.get(str(event.epoch), 0.0) + event.metrics["val_loss"]
-
-    def on_epoch_end(self, event: EpochEnd) -> None:
-        self.rates = np.append(self.rates, event.lr)
-
-
-class Reshuffled:
-    """Data that does not say where a pass stands, and draws its order when it begins."""
-
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.rows[np.random.permutation(len(self.rows)).reshape(-1, 2)])
-
-
-DATA: dict[str, Callable[[Any], Any]] = {
-    "batches": lambda rows: batches(rows, batch_size=2, seed=3),
-    "reshuffled": Reshuffled,
-}
-
-
 EVERY: list[int | str] = [2, "2 steps"]
 
 
 class Training:
     """What a program builds: a regression with momentum, noise and steps without an update."""
 
-    def __init__(self, data: str, every: int | str) -> None:
+    def __init__(self, data: Data, every: int | str) -> None:
         np.random.seed(1)
         random.seed(2)
         self.plan = Plan()
@@ -208,6 +173,7 @@ class Training:
         def step(batch: Any) -> Any:
             self.plan.meet("step", "first")
             optimizer.zero_grad()
+            batch = np.asarray(batch[0] if isinstance(batch, list) else batch)
             noisy = batch + 0.1 * noise.normal(size=batch.shape) + 0.01 * np.random.rand()
             value = float(loss(model(noisy), batch[:, :1]))
             if random.random() < 0.2:
@@ -222,7 +188,7 @@ class Training:
 
         self.trainer = Trainer(
             step,
-            DATA[data](rows),
+            data(rows),
             epochs=EPOCHS,
             model=model,
             optimizer=optimizer,
@@ -255,7 +221,7 @@ failures = st.sampled_from(places_in(TRIED_AGAIN | FUNCTIONS, "first") + places_
 class AnyPath(RuleBasedStateMachine):
     """Takes one way to the last epoch, and compares the outcome with that of the straight way."""
 
-    def __init__(self, data: str, every: int | str, folder: Path, expected: dict[str, Any], history: Any) -> None:
+    def __init__(self, data: Data, every: int | str, folder: Path, expected: dict[str, Any], history: Any) -> None:
         super().__init__()
         self.data, self.every, self.folder, self.expected, self.history = data, every, folder, expected, history
         self.saved: Any = None  # the last state
@@ -273,6 +239,7 @@ class AnyPath(RuleBasedStateMachine):
         resume, self.resume = self.resume, None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "nothing left to train", UserWarning)
+            warnings.filterwarnings("ignore", ".* never reaches its end", UserWarning)  # of updates left out
             with suppress(Failure, Interrupt):
                 assert self.trainer.fit(goal, resume=resume).status in ("completed", "stopped")
         self.saved = plan.saved or self.saved
@@ -322,7 +289,7 @@ class AnyPath(RuleBasedStateMachine):
         self.has_arrived = True
 
 
-def take(data: str, every: int | str, folder: Path, examples: int, rules: int) -> int:
+def take(data: Data, every: int | str, folder: Path, examples: int, rules: int) -> int:
     """Take many ways, each of up to so many rules; return how many came to the last epoch."""
     straight = Training(data, every)
     history = known(straight.trainer.fit())
@@ -338,14 +305,14 @@ def take(data: str, every: int | str, folder: Path, examples: int, rules: int) -
 
 
 @pytest.mark.parametrize("every", EVERY)
-@pytest.mark.parametrize("data", DATA)
-def test_every_way_to_the_last_epoch_comes_to_the_same(data: str, every: int | str, tmp_path: Path) -> None:
-    assert take(data, every, tmp_path, examples=30, rules=10) >= 30
+@pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+def test_every_way_to_the_last_epoch_comes_to_the_same(data: Data, every: int | str, tmp_path: Path) -> None:
+    assert take(data, every, tmp_path, examples=15, rules=10) >= 15
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("every", EVERY)
-@pytest.mark.parametrize("data", DATA)
-def test_every_one_of_very_many_ways_comes_to_the_same(data: str, every: int | str, tmp_path: Path) -> None:
-    assert take(data, every, tmp_path, examples=1000, rules=15) >= 1000
+@pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+def test_every_one_of_very_many_ways_comes_to_the_same(data: Data, every: int | str, tmp_path: Path) -> None:
+    assert take(data, every, tmp_path, examples=400, rules=15) >= 400

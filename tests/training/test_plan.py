@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from lucid_train import (
     Event,
     FitEnd,
     FitStart,
+    History,
     StepEnd,
+    StepResult,
     Trainer,
     on,
     replay,
@@ -40,8 +43,8 @@ from lucid_train.optims.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-from lucid_train.schedules import Cosine, Exponential, OneCycle, Step
-from lucid_train.training.plan import PlannedEpoch
+from lucid_train.schedules import Cosine, Cyclic, Exponential, Linear, OneCycle, Step
+from lucid_train.training.plan import Plan, PlannedEpoch
 from tests.support.data import Unsized
 from tests.support.optimizers import Bare, RateWitness
 
@@ -271,3 +274,132 @@ def test_plan_header_and_replay_say_when_a_cosine_begins_again(
     replay(tmp_path / "log", [loggers[1]])
     for screen in screens:
         assert text in " ".join(screen.getvalue().split())
+
+
+PEAKS: dict[str, Any] = {
+    "one cycle": OneCycle(0.5),
+    "one cycle, linear": OneCycle(0.5, pct_start=0.45, anneal_strategy="linear"),
+    "warm-up": Cosine().warmup("13%"),
+    "restart": Cosine(T_max=37),
+    "a dip": Cosine(T_max=33, after="mirror"),
+    "up and down": Cyclic(0.1, 0.5, 11),
+    "one per group": [OneCycle(0.5), Cosine().warmup(7)],
+}
+
+
+@pytest.mark.parametrize("schedule", PEAKS.values(), ids=PEAKS)
+def test_the_highest_and_the_lowest_rate_within_an_epoch_come_true(schedule: Any) -> None:
+    optimizer = RateWitness(1.0, 0.5)
+    callback = LRSchedulerCallback(schedule, "step")
+    trainer = Trainer(lambda batch: optimizer.step(), range(50), optimizer=optimizer, epochs=3, callbacks=[callback])
+    planned = trainer.plan().epochs
+    trainer.fit()
+    used = [list(zip(*optimizer.used[start : start + 50], strict=True)) for start in (0, 50, 100)]
+    assert [each.highest for each in planned] == [tuple(map(max, groups)) for groups in used]
+    assert [each.lowest for each in planned] == [tuple(map(min, groups)) for groups in used]
+
+
+@pytest.mark.parametrize("schedule", [OneCycle(0.5), Linear(0.1, 1.0, 1_234_567).then(Cosine())], ids=str)
+def test_a_peak_in_a_long_epoch_is_found_to_the_step(schedule: Any) -> None:
+    callback = LRSchedulerCallback(schedule, "step")
+    trainer = Trainer(optimizer=Bare(0.5), steps_per_epoch=3_000_000, epochs=2, callbacks=[callback])
+    assert trainer.plan().epochs[0].highest == (0.5,)
+
+
+def test_a_peak_between_two_ends_is_shown() -> None:
+    callbacks = [LRSchedulerCallback(OneCycle(0.5), "step")]
+    trainer = Trainer(optimizer=Bare(0.1), steps_per_epoch=10, epochs=3, callbacks=callbacks)
+    text = str(trainer.plan()).splitlines()[-4:]
+    assert text == [
+        "  if each of the 10 steps of an epoch performs an update",
+        "  epoch 1: 0.02 to 0.497208, at most 0.5",
+        "  epoch 2: 0.488893 to 0.231319",
+        "  epoch 3: 0.194371 to 2e-06",
+    ]
+    callbacks = [LRSchedulerCallback(Cosine(T_max=4), "step")]
+    trainer = Trainer(optimizer=Bare(0.5), steps_per_epoch=9, callbacks=callbacks)
+    assert str(trainer.plan()).endswith("  epoch 1: 0.5 to 0.0732233, at least 0")
+
+
+def accumulating(*, length: int | None = None, epochs: int = 5, every: int = 4) -> Trainer:
+    """Ten steps per epoch, of which each `every`th, counted through the run, performs an update."""
+    optimizer, steps = RateWitness(0.5), itertools.count(1)
+
+    def step(batch: int) -> StepResult:
+        updated = next(steps) % every == 0
+        if updated:
+            optimizer.step()
+        return StepResult(1.0, updated=updated)
+
+    callbacks = [LRSchedulerCallback(Cosine().warmup("10%"), "step", length=length)]
+    return Trainer(step, range(10), optimizer=optimizer, epochs=epochs, callbacks=callbacks)
+
+
+def rates_of(plan: Plan) -> list[Any]:
+    return [(each.epoch, each.lr) for each in plan.epochs]
+
+
+def done(history: History, since: int = 0) -> list[Any]:
+    return [(record.epoch, record.lr) for record in history[since:]]
+
+
+@pytest.mark.parametrize(("every", "updates"), [(5, 2), (10, 1), (2, 5)])
+def test_under_accumulation_the_rates_come_true_where_the_updates_are_given(every: int, updates: int) -> None:
+    trainer = accumulating(every=every)
+    planned = trainer.plan(updates_per_epoch=updates)
+    assert planned.note == f"with {updates} updates in each epoch"
+    assert planned.epochs[-1].lr != accumulating().plan().epochs[-1].lr
+    with pytest.warns(UserWarning, match="never reaches its end"):
+        assert rates_of(planned) == done(trainer.fit())
+
+
+@pytest.mark.parametrize("every", [2, 4, 5, 10])
+def test_so_they_do_where_the_schedule_has_their_number_as_its_length(every: int) -> None:
+    trainer = accumulating(every=every, length=50 // every)
+    planned = trainer.plan()
+    text = f"with {50 // every} updates in 5 epochs, which is the length of the schedule"
+    assert planned.note == text
+    assert f"\n  {text}\n  epoch 1: " in str(planned)
+    assert rates_of(planned) == done(trainer.fit())
+
+
+@pytest.mark.parametrize("already", [10, 20, 13, 27])
+def test_and_where_the_steps_done_have_shown_how_many_update(already: int) -> None:
+    trainer = accumulating(every=5)
+    trainer.on(StepEnd, at=already)(lambda event: event.run.stop())
+    trainer.fit()
+    planned = trainer.plan()
+    assert planned.note == f"as {already // 5} of the {already} steps done performed an update"
+    if already % 5 == 0:
+        with pytest.warns(UserWarning, match="never reaches its end"):
+            assert rates_of(planned) == done(trainer.fit(), already // 10)
+
+
+@pytest.mark.parametrize("already", [3, 10, 13])
+def test_what_is_left_of_an_open_epoch_is_planned(already: int) -> None:
+    optimizer = RateWitness(1.0)
+    callbacks = [LRSchedulerCallback(Cosine(), "step")]
+    trainer = Trainer(lambda batch: 1.0, range(10), optimizer=optimizer, epochs=4, callbacks=callbacks)
+    trainer.on(StepEnd, at=already)(lambda event: event.run.stop())
+    trainer.fit()
+    planned = trainer.plan()
+    assert (planned.note, rates_of(planned)) == ("", done(trainer.fit(), already // 10))
+
+
+def test_after_a_fit_there_is_nothing_left_and_more_can_be_planned() -> None:
+    trainer = Trainer(optimizer=Bare(0.5), epochs=4, callbacks=[StepLRCallback(2, 0.5)])
+    trainer.fit()
+    text = "nothing left to train: 4 epochs are done; ask for the plan of more, plan(epochs)"
+    assert str(trainer.plan()).endswith(f"gamma=0.5)\n  {text}")
+    planned = trainer.plan(6)
+    assert (planned.note, rates_of(planned)) == ("", done(trainer.fit(6), 4))
+
+
+def test_a_number_of_updates_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="'updates_per_epoch' must be <= the 10 steps of an epoch: 11"):
+        accumulating().plan(updates_per_epoch=11)
+    with pytest.raises(ValueError, match="'updates_per_epoch' must be >= 1: 0"):
+        accumulating().plan(updates_per_epoch=0)
+    callback = LRSchedulerCallback(Step(3, 0.5), "step")
+    trainer = Trainer(lambda batch: 1.0, Unsized(), optimizer=Bare(1.0), epochs=2, callbacks=[callback])
+    assert [each.lr for each in trainer.plan(updates_per_epoch=3).epochs] == [(1.0,), (0.5,)]

@@ -113,7 +113,11 @@ def build(
 
 def without_given_up(state: dict[str, Any]) -> dict[str, Any]:
     """A state without the place in a pass that was given up: how far that one came makes no difference to the next."""
-    return {**state, "data": None} if state["progress"]["pass_left"] else state
+    progress = state["progress"]
+    latest = progress["latest_pass"]
+    if latest["left"]:
+        state = {**state, "progress": {**progress, "latest_pass": {**latest, "data": None}}}
+    return {**state, "data": None} if progress["pass_left"] else state
 
 
 @pytest.mark.slow

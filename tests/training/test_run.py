@@ -252,3 +252,9 @@ def test_an_exception_that_cannot_be_printed_still_ends_in_order() -> None:
     assert [(event.status, event.reason) for event in record.seen] == [
         ("failed", "UnprintableError: <UnprintableError, whose str raises RuntimeError>")
     ]
+
+
+@pytest.mark.parametrize("reason", [3, None, b"enough", ValueError("enough")])
+def test_a_reason_is_a_string(reason: Any) -> None:
+    with pytest.raises(TypeError, match="'reason' must be a string: "):
+        Trainer(callbacks=[At(EpochEnd, lambda event: event.run.stop(reason))]).fit()

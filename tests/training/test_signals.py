@@ -40,6 +40,10 @@ def saved_step(directory: Path) -> int:
     return step
 
 
+def states(directory: Path) -> list[Any]:
+    return [read_checkpoint(file) for file in Directory(directory).files()]
+
+
 def sending(number: int, checkpoint: Checkpoint, received: list[Any], *, at: int = 3, times: int = 1) -> Trainer:
     def step(batch: int) -> float:
         if batch == at:
@@ -196,6 +200,78 @@ def test_the_exit_code_says_what_happened(tmp_path: Path, number: int, codes: tu
     _, errors = process.communicate(timeout=60)
     assert process.returncode in codes, errors
     assert len(Directory(tmp_path).files()) == 1
+
+
+BLOCKED = """
+import sys, time
+from lucid_train import Trainer
+from lucid_train.callbacks import Checkpoint, RichLogger
+
+def block(at):
+    if at == sys.argv[2]:
+        print("blocked", flush=True)
+        time.sleep(600)
+
+class Data:
+    def __iter__(self):
+        yield from (1, 2)
+        block("data")
+
+Trainer(
+    lambda batch: 0.5, Data(), evaluate=lambda: block("evaluate") or 0.25,
+    callbacks=[RichLogger(), Checkpoint(sys.argv[1], every=None, weights=False)],
+).fit()
+"""
+
+
+@pytest.mark.parametrize("place", ["data", "evaluate"])
+@pytest.mark.parametrize(
+    ("number", "codes", "steps"), [(signal.SIGTERM, (143,), [2]), (signal.SIGINT, (-signal.SIGINT, 130), [])]
+)
+def test_a_second_signal_ends_what_is_blocked(
+    tmp_path: Path, place: str, number: int, codes: tuple[int, ...], steps: list[int]
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", BLOCKED, str(tmp_path), place], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while process.stdout.readline() != "blocked\n":
+        pass
+    process.send_signal(number)
+    if number == signal.SIGTERM:
+        process.send_signal(number)  # a launcher may forward one that has arrived already
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode in codes, errors
+    assert [state["progress"]["step"] for state in states(tmp_path)] == steps
+
+
+ORPHAN = """
+import sys, threading, time
+from lucid_train import Trainer
+from lucid_train.callbacks import Checkpoint, EventLog, RichLogger
+
+def fit():
+    threading.main_thread().join()
+    history = Trainer(
+        lambda batch: 0.5, [1, 2], epochs=3,
+        callbacks=[RichLogger(heartbeat=0.1), Checkpoint(sys.argv[1], weights=False), EventLog(sys.argv[2])],
+    ).fit()
+    print(history.status, len(history), flush=True)
+
+threading.Thread(target=fit).start()
+"""
+
+
+def test_a_fit_in_a_thread_whose_main_thread_has_ended_works(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", ORPHAN, str(tmp_path / "run"), str(tmp_path / "log")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("completed 3\n")
+    assert saved_step(tmp_path / "run") == 6
+    assert '"event":"FitEnd"' in (tmp_path / "log").read_text().splitlines()[-1]
 
 
 def orders() -> Iterator[Any]:
@@ -397,3 +473,44 @@ def test_a_signal_must_have_a_name() -> None:
         ValueError, match="'signals' must name signals that can be caught here, such as 'SIGTERM': 'TERM'"
     ):
         signal_named("signals", "TERM")
+
+
+@pytest.mark.parametrize("stopped_by", ["signal", "stop"])
+def test_a_run_that_is_about_to_end_is_saved_before_it_is_evaluated(tmp_path: Path, stopped_by: str) -> None:
+    saved: list[Any] = []
+
+    def step(batch: int) -> float:
+        if batch == 3:
+            os.kill(os.getpid(), signal.SIGTERM) if stopped_by == "signal" else None
+        return 0.5
+
+    def evaluate() -> float:
+        saved.append([(each["progress"]["step"], each["progress"]["phase"]) for each in states(tmp_path)])
+        return 0.25
+
+    trainer = Trainer(
+        step, [1, 2, 3], evaluate=evaluate, epochs=2, callbacks=[Checkpoint(tmp_path, every=None, weights=False)]
+    )
+    if stopped_by == "stop":
+        trainer.on(StepEnd, at=3)(lambda event: event.run.stop("enough"))
+        trainer.fit()
+    else:
+        with pytest.raises(SystemExit, match="143"):
+            trainer.fit()
+    assert saved == [[(3, "steps")]]
+    assert [(each["progress"]["step"], each["progress"]["phase"]) for each in states(tmp_path)] == [
+        (3, "steps"),
+        (3, "between"),
+    ]
+
+
+def test_a_checkpoint_that_is_due_at_the_last_step_is_written_before_the_evaluation(tmp_path: Path) -> None:
+    found: list[int] = []
+    checkpoint = Checkpoint(tmp_path, every=3, interval="step", weights=False)
+
+    def evaluate() -> float:
+        found.append(saved_step(tmp_path))
+        return 0.5
+
+    Trainer(lambda batch: 0.5, [1, 2, 3], evaluate=evaluate, callbacks=[checkpoint]).fit()
+    assert found == [3]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import assert_survives
+from tests.support.survival import assert_other_processes_go_on, assert_survives_soaking
 
 # The numpy layers on the digits, in a shuffled order; the step draws from numpy's own generator and from Python's.
 PROGRAM = """
@@ -56,3 +57,16 @@ write_checkpoint(result, trainer.state_dict())
 @pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_at_random_moments_ends_as_one_that_is_not(tmp_path: Path, kills: int) -> None:
     assert_survives(PROGRAM, tmp_path, kills=kills, longest=0.12)
+
+
+def test_twenty_runs_of_the_table_are_killed_at_random_moments_and_end_as_those_that_are_not() -> None:
+    assert_survives_soaking("kills", 20, "numpy")
+
+
+def test_runs_of_the_table_that_are_asked_to_end_lose_no_step_and_go_on() -> None:
+    assert_survives_soaking("signals", 10, "numpy")
+
+
+def test_a_process_that_has_just_begun_goes_on_exactly(tmp_path: Path) -> None:
+    names = ("callbacks of one family each", "own generator as data, evaluated within epochs", "one cycle")
+    assert_other_processes_go_on("tests.support.setups", names, tmp_path)

@@ -7,7 +7,6 @@ import pytest
 
 from lucid_train import EpochStart, StepEnd, StepStart, Trainer
 from tests.support.callbacks import Recorder
-from tests.support.optimizers import RateWitness
 
 
 class Unsized:
@@ -108,10 +107,32 @@ def test_the_length_of_a_pass_may_change() -> None:
     assert [record.steps for record in trainer.fit(4)] == [2, 4, 3, 3]
 
 
-@pytest.mark.parametrize("data", [[], Unsized(0), Loader(0), iter(())], ids=lambda it: type(it).__name__)
-def test_empty_data_makes_empty_epochs(data: Any) -> None:
-    history = Trainer(lambda batch: 0.5, data, optimizer=RateWitness(0.1)).fit()
-    assert [(record.steps, record.metrics, record.lr) for record in history] == [(0, {}, (0.1,))]
+def test_data_that_is_known_to_be_empty_is_refused_before_the_fit_starts() -> None:
+    recorder = Recorder()
+    with pytest.raises(ValueError, match=r"'data' must have at least one batch: \[\]"):
+        Trainer(lambda batch: 0.5, [], callbacks=[recorder]).fit()
+    assert recorder.seen == []
+    assert len(Trainer(lambda batch: 0.5, [], epochs=0).fit()) == 0
+
+
+@pytest.mark.parametrize(
+    "data", [Unsized(0), Loader(0), iter(()), (n for n in range(0))], ids=lambda it: type(it).__name__
+)
+def test_data_that_turns_out_to_be_empty_is_an_error_and_other_data_goes_on(data: Any) -> None:
+    batches: list[int] = []
+    trainer = Trainer(batches.append, data)
+    with pytest.raises(ValueError, match="'data' must have at least one batch, epoch 1 had none: <"):
+        trainer.fit()
+    trainer.data = [1, 2]
+    assert [record.steps for record in trainer.fit()] == [2]
+    assert batches == [1, 2]
+
+
+def test_a_later_pass_that_is_empty_is_an_error() -> None:
+    trainer = Trainer(lambda batch: 0.5, Unsized(2, 0), epochs=2)
+    with pytest.raises(ValueError, match="'data' must have at least one batch, epoch 2 had none: <"):
+        trainer.fit()
+    assert [record.steps for record in trainer._run.history] == [2]
 
 
 def test_a_generator_lasts_one_epoch() -> None:

@@ -141,7 +141,8 @@ class ReduceLROnPlateau(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the progress, and the rates that all reductions so far have led to."""
         counts = {name: getattr(self, name) for name in _COUNTS}
-        return {**self.settings(), "best": self.best, **counts, "current_lrs": self.last_lr}
+        best = self.best if self.best is None or math.isfinite(self.best) else str(self.best)  # which JSON lacks
+        return {**self.settings(), "best": best, **counts, "current_lrs": self.last_lr}
 
     def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
         """Go on from a state, ours or PyTorch's, and write its rates; see LRScheduler."""

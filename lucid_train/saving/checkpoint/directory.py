@@ -52,7 +52,7 @@ def load(file: Path) -> Loaded:
     if not isinstance(progress, dict) or not isinstance(history, dict) or "segment" not in history:
         return Loaded(file, state)
     try:
-        found = read_history(history, file.parent)
+        found = read_history(history, file.parent) or read_history(history, file.resolve().parent)  # it may be a link
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError, MemoryError, OSError) as error:
         raise CheckpointError(f"{file} is not a usable checkpoint: {error}") from None
     if found is None:
@@ -72,7 +72,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, which: Literal["last", "bes
         which: In a directory, the "last" one that is whole, or the "best" one, which Checkpoint(monitor=...) keeps.
 
     Returns:
-        The tree. Tensors are PyTorch's again, on the CPU.
+        The tree. Tensors are PyTorch's again, on the CPU. A history that is not there is left as it is named.
 
     Raises:
         CheckpointError: If the file is cut short, changed, of another version, or not a checkpoint at all.
@@ -159,12 +159,21 @@ class Directory:
         file = self.path / BEST
         return load(file) if file.is_file() else None
 
-    def name(self, name: str, file: str | None) -> None:
-        """Let `best.safetensors` or `last.safetensors` lead to a checkpoint, or to none."""
-        if file is not None:
-            give_name(self.path / file, self.path / name)
-        elif (self.path / name).is_symlink() or (self.path / name).is_file():
-            (self.path / name).unlink(missing_ok=True)
+    def tidy(self, last: str, best: str | None, keep: int | None) -> None:
+        """Let the two stable names lead to checkpoints, and remove those that are not to be kept any more.
+
+        Args:
+            last: The name of the last checkpoint.
+            best: That of the best one, or None if there is none.
+            keep: At least 1, or None to remove none.
+        """
+        give_name(self.path / last, self.path / LAST)
+        if best is not None:
+            give_name(self.path / best, self.path / BEST)
+        elif _is_file(self.path / BEST):
+            (self.path / BEST).unlink(missing_ok=True)
+        if keep is not None:
+            self.prune(keep, besides=best)
 
     def prune(self, keep: int, *, besides: str | None = None) -> None:
         """Remove all checkpoints except the last `keep`, at least 1, and except the one named `besides`."""
@@ -193,8 +202,7 @@ class Directory:
                 os.link(segment, folder / segment.name)
                 continue
             shutil.copyfile(segment, folder / segment.name)
-        names = (self.path / name for name in (LAST, BEST))
-        for file in (*(name for name in names if name.is_symlink() or name.is_file()), *files):
+        for file in (*filter(_is_file, (self.path / LAST, self.path / BEST)), *files):
             os.replace(file, folder / file.name)
         for segment in segments:
             segment.unlink()
@@ -219,3 +227,7 @@ class Directory:
             (int(match[1]), self.path / name) for name in self._names() if (match := pattern.fullmatch(name))
         )
         return sorted((number, file) for number, file in found if file.is_file())
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_symlink() or path.is_file()

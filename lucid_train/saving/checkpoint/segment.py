@@ -56,10 +56,9 @@ class _Columns:
         for name in ("epoch", "steps", "seconds"):
             state[name] += next(rest)
         for name in self.metrics:
-            found = [(index, value) for index, value in enumerate(next(rest), first) if value is not None]
-            column = state["metrics"].setdefault(name, {"epochs": [], "values": []})
-            column["epochs"] += [index for index, _ in found]
-            column["values"] += [value for _, value in found]
+            values, column = next(rest), state["metrics"].setdefault(name, {"epochs": [], "values": []})
+            column["epochs"] += [index for index, value in enumerate(values, first) if value is not None]
+            column["values"] += [value for value in values if value is not None]
         for name, count in (("lr", self.lr), ("last_lr", self.last_lr)):
             state[name]["groups"] += [count] * len(rows)
             state[name]["values"] += chain.from_iterable(zip(*(next(rest) for _ in range(count)), strict=True))

@@ -2,16 +2,20 @@ import io
 import re
 import subprocess
 import sys
+import threading
 import time
-from typing import cast
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
-from lucid_train import EpochReport, Trainer
-from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger, StepLRCallback
+from lucid_train import Callback, EpochEnd, EpochReport, StepEnd, Trainer
+from lucid_train.callbacks import Checkpoint, EarlyStopping, ExponentialLRCallback, RichLogger, StepLRCallback
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
+from tests.support.callbacks import At
 from tests.support.console import SECONDS, Sink, optimizer, permanent, pipe, shown, terminal, train
 from tests.support.data import Unsized
 
@@ -209,3 +213,65 @@ def test_an_evaluation_is_announced() -> None:
     console = terminal()
     train(RichLogger(console), evaluate=lambda: time.sleep(0.25) or 0.5, epochs=1)
     assert "evaluating 0:00" in shown(console)
+
+
+def last_line(directory: Path, *others: Callback, epochs: int = 2, **settings: Any) -> str:
+    """Return the last line that a run of two steps per epoch shows in a pipe."""
+    console = pipe()
+    settings = {"step": lambda batch: 0.5, **settings}
+    trainer = Trainer(
+        data=[1, 2],
+        epochs=epochs,
+        callbacks=[RichLogger(console), Checkpoint(directory, weights=False), *others],
+        **settings,
+    )
+    with suppress(ZeroDivisionError):
+        trainer.fit()
+    return shown(console).splitlines()[-1]
+
+
+def failing(batch: int) -> float:
+    return 1 / (batch - 2)
+
+
+def test_the_last_line_of_a_run_that_is_not_completed_says_how_to_go_on(tmp_path: Path) -> None:
+    stop = At(EpochEnd, lambda event: event.run.stop("enough"))
+    saved = tmp_path / "stopped" / "checkpoint-000001-epoch-1-step-2.safetensors"
+    assert last_line(tmp_path / "stopped", stop) == f'saved {saved}; go on with fit(resume="auto")'
+    again = At(EpochEnd, lambda event: event.run.stop("no better", for_good=True))
+    saved = tmp_path / "finished" / saved.name
+    assert last_line(tmp_path / "finished", again) == f'saved {saved}; go on with fit(resume="auto", accept="stopped")'
+    two = Checkpoint(tmp_path / "other", weights=False)
+    saved = tmp_path / "other" / saved.name
+    assert last_line(tmp_path / "two", stop, two) == f'saved {saved}; go on with fit(resume="{saved.parent}")'
+
+
+def test_a_run_that_fails_names_the_newest_checkpoint_there_is_of_it(tmp_path: Path) -> None:
+    assert last_line(tmp_path / "none", step=failing).startswith("failed")
+    calls = []
+
+    def step(batch: int) -> float:
+        calls.append(batch)
+        return 1 / (len(calls) - 3)
+
+    saved = tmp_path / "run" / "checkpoint-000001-epoch-1-step-2.safetensors"
+    assert last_line(tmp_path / "run", step=step) == f'saved {saved}; go on with fit(resume="auto")'
+
+
+def test_a_run_that_is_completed_needs_no_such_line(tmp_path: Path) -> None:
+    assert last_line(tmp_path).startswith("completed")
+
+
+def test_without_a_checkpoint_an_interruption_does_not_speak_of_saving() -> None:
+    console = pipe()
+    error = SystemExit(3)
+
+    def interrupt(event: StepEnd) -> None:
+        event.run.interrupt(error, "interrupted by a friend")
+        while "stopping" not in shown(console):
+            time.sleep(0.01)
+
+    with pytest.raises(SystemExit):
+        Trainer(lambda batch: 0.5, [1], callbacks=[RichLogger(console, header=False), At(StepEnd, interrupt)]).fit()
+    assert shown(console).splitlines()[0] == "stopping after this step"
+    assert "lucid_train ticker" not in [thread.name for thread in threading.enumerate()]

@@ -2,7 +2,9 @@
 
 import re
 import shlex
+import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -293,3 +295,55 @@ def test_while_it_is_suspended_the_terminal_is_the_shell_s() -> None:
     lines = terminal.end()
     assert (terminal.code, terminal.sane) == (0, True)
     assert has("completed")(lines)
+
+
+def interrupted(directory: Path, body: str, order: str = "logger, checkpoint") -> Terminal:
+    """Return a run of two epochs of three steps with an evaluation, in which `body` says what takes long."""
+    return Terminal(
+        f"""
+from lucid_train.callbacks import Checkpoint
+def step(number): return 0.5
+def evaluate(): return 0.25
+{body}
+logger, checkpoint = RichLogger(), Checkpoint({str(directory)!r}, every=None, weights=False)
+Trainer(step, [1, 2, 3], evaluate=evaluate, epochs=2, callbacks=[{order}]).fit()
+""",
+        columns=120,
+    )
+
+
+LONG = {
+    "step": "def step(number):\n    print('going')\n    time.sleep(600 if number == 2 else 0)\n    return 0.5",
+    "evaluation": "def evaluate():\n    print('going')\n    time.sleep(600)\n    return 0.25",
+}
+
+
+@pytest.mark.parametrize("order", ["logger, checkpoint", "checkpoint, logger"])
+@pytest.mark.parametrize("awaited", ["step", "evaluation"])
+def test_the_first_ctrl_c_is_answered_at_once_above_the_bars(tmp_path: Path, awaited: str, order: str) -> None:
+    terminal = interrupted(tmp_path, LONG[awaited], order)
+    terminal.until(has("going", "eta"))
+    terminal.child.sendintr()
+    answer = f"stopping after this {awaited}, then saving; Ctrl-C again to stop now without saving"
+    lines = [" ".join(line.split()) for line in terminal.until(has(answer, "eta"))]
+    assert lines.index(answer) < max(n for n, line in enumerate(lines) if "eta" in line)
+    terminal.child.sendintr()
+    lines = terminal.end()
+    assert (terminal.code, terminal.sane) == (130, True)
+    assert has("interrupted by the keyboard")(lines)
+    assert not has("saved")(lines)
+    assert list(tmp_path.glob("checkpoint*")) == []
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_the_last_line_says_what_was_saved_and_how_to_go_on(tmp_path: Path, name: str) -> None:
+    body = "def step(number):\n    print('going')\n    time.sleep(0.8 if number == 2 else 0)\n    return 0.5"
+    terminal = interrupted(tmp_path, body)
+    terminal.until(has("going", "eta"))
+    terminal.child.kill(signal.Signals[name])
+    lines = [" ".join(line.split()) for line in terminal.end() if line]
+    again = "; Ctrl-C again to stop now without saving"
+    assert f"stopping after this step, then saving{again if name == 'SIGINT' else ''}" in lines
+    saved = tmp_path / "checkpoint-000001-epoch-1-step-2.safetensors"
+    assert f'{saved}; go on with fit(resume="auto")\r\n' in terminal.raw
+    assert (terminal.code, terminal.sane) == (130 if name == "SIGINT" else 143, True)

@@ -211,3 +211,15 @@ def test_it_has_no_schedule() -> None:
     assert scheduler.schedules == {}
     with pytest.raises(AttributeError, match=r"ReduceLROnPlateau\(.*\) has no schedule for 'lr'"):
         _ = scheduler.schedule
+
+
+@pytest.mark.parametrize(("mode", "value"), [("max", math.inf), ("min", -math.inf)])
+def test_a_state_with_an_infinite_best_is_strict_json(mode: Any, value: float) -> None:
+    scheduler = ReduceLROnPlateau(Bare(1.0), mode, patience=0, factor=0.5)
+    scheduler.step(value)
+    state = json.loads(json.dumps(scheduler.state_dict(), allow_nan=False))
+    again = ReduceLROnPlateau(Bare(1.0), mode, patience=0, factor=0.5)
+    again.load_state_dict(state)
+    assert (again.best, again.last_lr) == (value, [1.0])
+    again.step(0.0)  # nothing is better
+    assert (again.best, again.last_lr) == (value, [0.5])

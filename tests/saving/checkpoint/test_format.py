@@ -96,17 +96,8 @@ def test_a_file_has_the_layout_of_safetensors(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_of_a_tree_that_cannot_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"'a\.1' cannot be saved.*a set"):
-        write_checkpoint(tmp_path / "x", {"a": [np.zeros(2), {1}]})
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_state_that_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="must take at most 12 MB as JSON"):
-        write_checkpoint(tmp_path / "x", "x" * (13 << 20))
-    monkeypatch.setattr("lucid_train.saving.checkpoint.format._LARGEST_HEADER", 1_000)
-    with pytest.raises(ValueError, match="must hold fewer arrays, 20 need too long a header"):
-        write_checkpoint(tmp_path / "x", [np.zeros(1)] * 20)
+    with pytest.raises(TypeError, match=r"'a\.1' cannot be saved.*: object"):
+        write_checkpoint(tmp_path / "x", {"a": [np.zeros(2), object()]})
     assert os.listdir(tmp_path) == []
 
 
@@ -139,18 +130,25 @@ BOMB = [2**40, 2**20]
 HOSTILE = {
     "empty": (b"", "cut short"),
     "no header": (b"\xff" * 100, "header is damaged"),
-    "a header that is no JSON": (file_of(b"{]", b""), "header is not JSON"),
-    "a header that is no ASCII": (file_of(b"\xff", b""), "header is not JSON"),
+    "a header that is no JSON": (file_of(b"{]", b""), "its header is not what it should be"),
+    "a header that is no ASCII": (file_of(b"\xff", b""), "its header is not what it should be"),
     "a header that is a list": (file_of([], b""), "not written by lucid_train"),
     "another program's": (file_of({"__metadata__": {"format": "pt"}}, b""), "not written by lucid_train"),
     "another version": (file_of(header_of(b"1", about={**ABOUT, "version": "2"}), b"1"), "version '2'.*version '1'"),
-    "deep header": (file_of(b"[" * 200_000, b""), "nested too deep"),
-    "deep tree": (with_tree(b"[" * 200_000 + b"]" * 200_000), "nested too deep"),
+    "deep header": (file_of(b"[" * 5000, b""), "nested too deep"),
+    "deep tree": (with_tree(b"[" * 5000 + b"]" * 5000), "nested too deep"),
     "rather deep tree": (with_tree(b"[" * 400 + b"]" * 400), "nested too deep"),
-    "a number without end": (with_tree(b"1" * 10_000), "tree is not JSON"),
+    "a number without end": (with_tree(b"1" * 10_000), "its tree is not what it should be"),
     "no tree": (file_of({"__metadata__": ABOUT, "__sha256__": {"data_offsets": [0, 32]}}, b""), "lacks its tree"),
     "no digest": (file_of({"__metadata__": ABOUT, "__tree__": {"data_offsets": [0, 33]}}, b"1"), "lacks its tree"),
-    "a large tree": (with_tree(b" " * (13 << 20)), "its tree is larger than 12 MB"),
+    "a bomb of lists": (with_tree(b"[" + b"[]," * 400_000 + b"1]"), "far more memory than a file of its size may"),
+    "a bomb of dicts": (with_tree(b"[" + b"{}," * 400_000 + b"1]"), "far more memory than a file of its size may"),
+    "a header full of lists": (file_of(b"[" + b"[]," * 400_000 + b"1]", b""), "far more memory than"),
+    "a name that occurs twice": (with_tree(b'{"a":1,"a":2}'), "a name occurs twice"),
+    "an array that occurs twice": (
+        file_of(json.dumps(header_of(b"1")).encode().replace(b'"__sha256__"', b'"__tree__"'), b"1"),
+        "a name occurs twice",
+    ),
     "no places": (file_of({"__metadata__": ABOUT, "x": {}}, b""), "no place"),
     "overlapping": (
         file_of({"__metadata__": ABOUT, "a": {"data_offsets": [0, 4]}, "b": {"data_offsets": [2, 6]}}, b"1" * 6),
@@ -188,6 +186,7 @@ HOSTILE = {
     "text": (with_tree(b'{"array":["x","U2",[1]]}', ("x", 8)), "unknown type"),
     "another type's size": (with_tree(b'{"array":["x","float64",[1]]}', ("x", 4)), "4 bytes, not those of shape .1,"),
     "a scalar with a shape": (with_tree(b'{"scalar":["x","uint8",[2]]}', ("x", 2)), "marks what it cannot"),
+    "a type of another module": (with_tree(b'{"array":["x","ml_dtypes.finfo",[1]]}', ("x", 8)), "ml_dtypes"),
     "a tensor's type that is a function": (with_tree(b'{"array":["x","torch.load",[1]]}', ("x", 8)), "torch"),
     "an unknown mark": (with_tree(b'{"pickle":"x"}'), "'pickle' is not a known mark"),
 }

@@ -1,0 +1,107 @@
+"""SIGTERM with the worker processes of a DataLoader: to all at once, to them first, to the training process first."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lucid_train import read_checkpoint
+from lucid_train.saving.checkpoint import Directory
+from tests.support.ends import MOMENTS, ORDERS
+
+
+def table(methods: Sequence[str], workers: Sequence[int], persistent: Sequence[bool]) -> list[dict[str, Any]]:
+    """Return runs that are ended at each moment and in each order, with callbacks in this order or the other."""
+    rows = product(methods, workers, persistent, MOMENTS, ORDERS)
+    names = ("method", "workers", "persistent", "moment", "order")
+    return [dict(zip(names, row, strict=True)) | {"reverse": bool(n % 2)} for n, row in enumerate(rows)]
+
+
+def ended(rows: list[dict[str, Any]]) -> list[Any]:
+    command = [sys.executable, "-m", "tests.support.ends", json.dumps(rows)]
+    # In a group of its own, which is what the signals are sent to.
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=600)
+    found = [json.loads(line.removeprefix("RESULT ")) for line in done.stdout.splitlines() if "RESULT" in line]
+    assert len(found) == len(rows), done.stderr
+    return [result for result in found if result[1] != [143, True, 0, True]]
+
+
+def test_sigterm_ends_in_good_order_and_the_run_goes_on_exactly() -> None:
+    assert ended(table(["fork"], [2], [False])) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_sigterm_ends_in_good_order_however_workers_are_started(method: str, workers: int, persistent: bool) -> None:
+    assert ended(table([method], [workers], [persistent])) == []
+
+
+HANGING = """
+import sys, time
+import torch
+from torch.utils.data import DataLoader, Dataset
+from lucid_train import Trainer
+from lucid_train.callbacks import Checkpoint, RichLogger
+
+class Data(Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == 5:
+            print("blocked", flush=True)
+            time.sleep(600)
+        return index
+
+def step(batch):
+    if batch.tolist() == [2, 3]:
+        print("stepped", flush=True)
+    return 0.5
+
+if __name__ == "__main__":
+    loader = DataLoader(Data(), batch_size=2, num_workers=int(sys.argv[2]))
+    callbacks = [Checkpoint(sys.argv[1], every=None, weights=False), RichLogger()]
+    Trainer(step, loader, callbacks=callbacks).fit()
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("number", "codes"), [(signal.SIGTERM, (143,)), (signal.SIGINT, (-signal.SIGINT, 130))])
+def test_a_second_signal_ends_a_loader_that_hangs(
+    tmp_path: Path, workers: int, number: int, codes: tuple[int, ...]
+) -> None:
+    command = [sys.executable, "-c", HANGING, str(tmp_path), str(workers)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    awaited = {"blocked\n", "stepped\n"}
+    while awaited:
+        awaited.discard(process.stdout.readline())
+    time.sleep(0.2)  # until the step has been counted
+    process.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)  # PyTorch waits five seconds for each worker that hangs
+    assert process.returncode in codes, errors
+    files = Directory(tmp_path).files()
+    assert [read_checkpoint(file)["progress"]["step"] for file in files] == ([2] if number == signal.SIGTERM else [])
+
+
+def test_the_exit_code_is_that_of_sigterm(tmp_path: Path) -> None:
+    row = {"method": "fork", "workers": 2, "persistent": True, "moment": "evaluation", "order": "group"}
+    command = [sys.executable, "-m", "tests.support.ends", json.dumps([row]), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=100)
+    assert (done.returncode, done.stderr) == (143, "")
+    assert done.stdout.splitlines()[-2].startswith("interrupted by SIGTERM")

@@ -1,0 +1,168 @@
+"""The long tests: runs that die thousands of times, and files that are damaged, on all cores.
+
+    python -m tests.soak kills --count 1000
+    python -m tests.soak kills signals table fuzz
+
+Each section prints one line. The exit code is 1 if anything was found, which is printed with the seed that repeats it
+as far as a moment can be repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from attrs import define, field
+
+from tests.support.setups import SETUPS, SetUp, assert_kept
+from tests.support.survival import Death, Process, Survival
+
+COUNTS = {"kills": 1000, "signals": 200, "table": 1, "fuzz": 30_000}
+
+
+@define
+class Found:
+    """What a part of a section has done and found."""
+
+    done: int = 0
+    runs: int = 0
+    setups: int = 0
+    wrong: list[str] = field(factory=list)
+
+    def add(self, other: Found) -> None:
+        self.done, self.runs, self.setups = self.done + other.done, self.runs + other.runs, self.setups + other.setups
+        self.wrong += other.wrong
+
+
+def setups(packages: list[str]) -> dict[str, SetUp]:
+    """Return the tables' set-ups."""
+    found = dict(SETUPS) if "numpy" in packages else {}
+    if "torch" in packages:
+        from tests.parity import setups as with_torch
+
+        found |= {f"{name} (PyTorch)": each for name, each in with_torch.SETUPS.items()}
+    return found
+
+
+def die(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path, *deaths: Death) -> None:
+    """Let runs die until there were so many deaths: a few of each set-up, in random order."""
+    table = [(name, setup) for name, setup in setups(packages).items() if setup.refused is None]
+    while table and found.done < count:
+        name, setup = table[chance.randrange(len(table))]
+        found.setups += 1
+        try:
+            survival = Survival(setup, folder / str(found.setups), chance, deaths)
+            for number in range(8):
+                left = count - found.done - survival.died.total()
+                if left <= 0:
+                    break
+                found.runs += 1
+                if wrong := survival.run(number, min(chance.randint(1, 6), left)):
+                    raise AssertionError(", ".join(wrong))
+            found.done += survival.died.total()
+        except Exception:
+            found.wrong.append(f"{name}: {traceback.format_exc(limit=-1)}")
+            table.remove((name, setup))  # once is enough
+
+
+def kills(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Kill runs."""
+    die(found, count, chance, packages, folder, Death())
+
+
+def signals(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Ask runs to end, alone or with their workers."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    die(
+        found, count, chance, packages, folder, *(Death(number, group) for number in numbers for group in (False, True))
+    )
+
+
+def table(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Cut every set-up everywhere; `chance` says which of them are this process's."""
+    for name, setup in setups(packages).items():
+        if random.Random(name).random() * count >= 1:
+            continue
+        found.done += 1
+        try:
+            assert_kept(setup)
+        except AssertionError as error:
+            found.wrong.append(f"{name}: {error}")
+
+
+Section = Callable[[Found, int, random.Random, list[str], Path], None]
+SECTIONS: dict[str, Section] = {"kills": kills, "signals": signals, "table": table}
+
+
+def run(name: str, count: int, seed: int, jobs: int, packages: list[str], folder: Path) -> Found:
+    """Run a section in several processes, and return what all have done and found."""
+
+    def part(job: int, results: Path) -> None:
+        found = Found()
+        share = count // jobs + (job < count % jobs)
+        try:
+            SECTIONS[name](found, share, random.Random(f"{seed} {job}"), packages, folder / str(job))
+        finally:
+            results.write_text(json.dumps([found.done, found.runs, found.setups, found.wrong]))
+
+    total, running = Found(), []
+    for job in range(jobs):
+        (folder / str(job)).mkdir(parents=True)
+        results = folder / f"results-{job}"
+        process = Process(partial(part, job, results), folder / f"errors-{job}", patience=None)
+        running.append((results, process))
+    for results, process in running:
+        if code := process.wait():
+            total.wrong.append(f"exit code {code}: {process.errors.read_text()}")
+        if results.exists():
+            total.add(Found(*json.loads(results.read_text())))
+    return total
+
+
+def main() -> int:
+    summary, _, _ = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=summary)
+    parser.add_argument("sections", nargs="+", choices=SECTIONS, help="what to do, one after the other")
+    parser.add_argument("--count", type=int, help=f"how often; by default {COUNTS}")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="seed of all that is random")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at the same time")
+    parser.add_argument(
+        "--packages",
+        nargs="+",
+        choices=("numpy", "torch"),
+        default=["numpy", *(["torch"] if find_spec("torch") else [])],
+    )
+    chosen = parser.parse_args()
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
+    wrong = False
+    for name in chosen.sections:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            count = COUNTS[name] if chosen.count is None else chosen.count
+            found = run(name, count, chosen.seed, chosen.jobs, chosen.packages, Path(folder))
+        print(
+            f"{name}: {found.done} in {found.runs} runs of {found.setups} set-ups, {len(found.wrong)} wrong, "
+            f"{time.perf_counter() - began:.0f} s, seed {chosen.seed}",
+            *found.wrong,
+            sep="\n  ",
+            flush=True,
+        )
+        wrong |= bool(found.wrong)
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""Set-ups of runs on numpy arrays, each with what is promised of it when it is killed and resumed."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count, cycle
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from attrs import define, field, frozen
+
+from lucid_train import Callback, EpochEnd, EpochStart, EvaluateEnd, StepEnd, StepResult, Trainer, nn, optims, schedules
+from lucid_train.callbacks import (
+    Checkpoint,
+    CosineAnnealingLRCallback,
+    CSVLogger,
+    EarlyStopping,
+    ExponentialLRCallback,
+    LRSchedulerCallback,
+    RichLogger,
+    StepLRCallback,
+    TerminateOnNaN,
+    TimeLimit,
+)
+from lucid_train.data import batches
+from lucid_train.optims.lr_scheduler import OneCycleLR, ParamScheduler, ReduceLROnPlateau
+from lucid_train.testing import assert_resumes_exactly
+
+ROWS = np.random.default_rng(0).normal(size=(6, 2))
+EPOCHS = 3
+
+
+@frozen
+class SetUp:
+    """A set-up and what is promised of it.
+
+    Args:
+        build: Returns a new Trainer, the same each time.
+        refused: What the resume is refused with where it cannot be exact; None if it always is.
+        cuts: Where the run is cut, as `assert_resumes_exactly` takes it.
+        slow: Whether it takes seconds.
+    """
+
+    build: Callable[[], Trainer]
+    refused: str | None = None
+    cuts: Iterable[int] | Literal["all"] = "all"
+    slow: bool = False
+
+
+def each_of(setups: dict[str, SetUp]) -> Any:
+    """Return the parameters of a test of every set-up."""
+    cases = [
+        pytest.param(setup, id=name, marks=[pytest.mark.slow] if setup.slow else []) for name, setup in setups.items()
+    ]
+    return pytest.mark.parametrize("setup", cases)
+
+
+def assert_kept(setup: SetUp) -> None:
+    """Kill and resume a run at every cut: it is exact, or refused as promised."""
+    if setup.refused is None:
+        assert_resumes_exactly(setup.build, cuts=setup.cuts)
+        return
+    assert setup.cuts != "all"
+    refusals = [refusal for cut in setup.cuts if (refusal := refusal_at(setup, int(cut))) is not None]
+    assert refusals
+    assert [refusal for refusal in refusals if not re.search(setup.refused, refusal)] == []
+
+
+def refusal_at(setup: SetUp, cut: int) -> str | None:
+    """Return what the resume is refused with after a step, or None if it goes on exactly."""
+    try:
+        assert_resumes_exactly(setup.build, cuts=[cut])
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+class Reshuffled:
+    """Data that does not say where a pass stands, and draws its order from numpy's own generator when it begins."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows[np.random.permutation(len(self.rows)).reshape(-1, 2)])
+
+
+class OwnGenerator(Reshuffled):
+    """The same with a generator of its own, in an attribute."""
+
+    def __init__(self, rows: Any) -> None:
+        super().__init__(rows)
+        self.rng = np.random.default_rng(7)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows[self.rng.permutation(len(self.rows)).reshape(-1, 2)])
+
+
+class ByEpoch(Reshuffled):
+    """The same, seeded by the number of the epoch, which it is given."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        order = np.random.default_rng(self.epoch).permutation(len(self.rows))
+        return iter(self.rows[order.reshape(-1, 2)])
+
+
+class Buffered(Reshuffled):
+    """A shuffle buffer: each batch is drawn from the global generator when it is asked for."""
+
+    def __iter__(self) -> Iterator[Any]:
+        waiting = [self.rows[index : index + 2] for index in range(0, len(self.rows), 2)]
+        while waiting:
+            yield waiting.pop(random.randrange(len(waiting)))
+
+
+DATA: dict[str, Callable[[Any], Any]] = {
+    "batches": lambda rows: batches(rows, batch_size=2, seed=3),
+    "reshuffled": Reshuffled,
+    "own generator": OwnGenerator,
+    "by epoch": ByEpoch,
+    "list": lambda rows: list(rows.reshape(-1, 2, 2)),
+}
+
+
+class Bare:
+    """An optimizer with nothing but groups."""
+
+    def __init__(self, parameters: Any, lr: float = 0.1) -> None:
+        self.param_groups = [{"params": list(parameters), "lr": lr}]
+
+    def zero_grad(self) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            parameter.grad = None
+
+    def step(self) -> None:
+        for parameter in self.param_groups[0]["params"]:
+            parameter.data -= self.param_groups[0]["lr"] * parameter.grad
+
+
+@define(eq=False)
+class Tally(Callback):
+    """A callback of the user's, with numbers, a list, a dict and an array as its state."""
+
+    losses: float = field(default=0.0, init=False)
+    begun: list[float] = field(factory=list, init=False)
+    evaluated: dict[str, float] = field(factory=dict, init=False)
+    rates: Any = field(factory=lambda: np.zeros(1), init=False)
+
+    def on_epoch_start(self, event: EpochStart) -> None:
+        self.begun.append(event.epoch + np.random.rand())
+
+    def on_step_end(self, event: StepEnd) -> None:
+        self.losses = 0.9 * self.losses + event.loss
+
+    def on_evaluate_end(self, event: EvaluateEnd) -> None:
+        self.evaluated[str(event.epoch)] = self.evaluated.get(str(event.epoch), 0.0) + event.metrics["val_loss"]
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        self.rates = np.append(self.rates, event.lr)
+
+
+@define
+class Average:
+    """A moving average of the weights, as programs keep one beside the model."""
+
+    model: Any
+    weights: Any = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.weights = self.model.state_dict()
+
+    def update(self) -> None:
+        self.weights = {name: 0.9 * self.weights[name] + 0.1 * x for name, x in self.model.state_dict().items()}
+
+    def state_dict(self) -> Any:
+        return {"weights": self.weights}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.weights = state["weights"]
+
+
+@define
+class Parts:
+    """What a run is made of, for those who make the rest of it."""
+
+    model: Any
+    optimizer: Any
+    noise: Any
+    average: Average = field(init=False)
+    loss: Any = field(factory=nn.MSELoss, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.average = Average(self.model)
+
+    def train(self, batch: Any, *, update: bool = True) -> float:
+        noisy = batch + 0.1 * self.noise.normal(size=batch.shape) + 0.01 * np.random.rand() + 0.01 * random.random()
+        value = float(self.loss(self.model(noisy), batch[:, :1]))
+        self.model.backward(self.loss.backward())
+        if update:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return value
+
+    def evaluate(self) -> float:
+        return float(self.loss(self.model(ROWS), ROWS[:, :1]))
+
+
+def momentum(parameters: Any) -> Any:
+    return optims.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+def plain(parts: Parts) -> Callable[[Any], Any]:
+    return parts.train
+
+
+def several_metrics(parts: Parts) -> Callable[[Any], Any]:
+    return lambda batch: {"loss": parts.train(batch), "size": len(batch)}
+
+
+def averaging(parts: Parts) -> Callable[[Any], Any]:
+    def step(batch: Any) -> float:
+        loss = parts.train(batch)
+        parts.average.update()
+        return loss
+
+    return step
+
+
+def accumulating(parts: Parts) -> Callable[[Any], Any]:
+    """Update after every third step; what is accumulated in between is no part of the state."""
+    number = count(1)
+
+    def step(batch: Any) -> Any:
+        if next(number) % 3 == 0:
+            return parts.train(batch)
+        return StepResult(parts.train(batch, update=False), updated=False)
+
+    return step
+
+
+def skipping(parts: Parts) -> Callable[[Any], Any]:
+    """Skip updates at random, as a step whose gradients are not finite does."""
+    return lambda batch: StepResult(parts.evaluate(), updated=False) if random.random() < 0.3 else parts.train(batch)
+
+
+def setup(
+    data: Callable[[Any], Any] = DATA["batches"],
+    *callbacks: Callable[[Parts], Callback],
+    optimizer: Callable[[Any], Any] = momentum,
+    step: Callable[[Parts], Any] = plain,
+    evaluate_every: int | str | None = None,
+    extras: Callable[[Parts], dict[str, Any]] = lambda parts: {},
+    refused: str | None = None,
+    cuts: Iterable[int] | Literal["all"] = "all",
+    **settings: Any,
+) -> SetUp:
+    """Return a set-up: a regression with noise, from Python's and numpy's generators and one of the program's own."""
+
+    def build() -> Trainer:
+        np.random.seed(1)
+        random.seed(2)
+        model = nn.Sequential(nn.Linear(2, 3, rng=1), nn.Tanh(), nn.Linear(3, 1, rng=2))
+        parts = Parts(model, optimizer(model.parameters()), np.random.default_rng(5))
+        return Trainer(
+            step(parts),
+            data(ROWS),
+            model=model,
+            optimizer=parts.optimizer,
+            evaluate=None if evaluate_every is None else parts.evaluate,
+            evaluate_every=evaluate_every or 1,
+            extras={"noise": parts.noise, **extras(parts)},
+            callbacks=[make(parts) for make in callbacks],
+            **{"epochs": EPOCHS, **settings},
+        )
+
+    return SetUp(build, refused, cuts)
+
+
+def scheduled(schedule: Any, interval: Any = "step", **settings: Any) -> Callable[[Parts], Callback]:
+    """Return what makes a callback of a schedule, or of what builds a scheduler on an optimizer."""
+    return lambda parts: LRSchedulerCallback(
+        schedule(parts.optimizer) if callable(schedule) and not isinstance(schedule, schedules.Schedule) else schedule,
+        interval,
+        **settings,
+    )
+
+
+def rehearsal() -> Trainer:
+    """Neither a step nor data: the optimizer is stepped."""
+    optimizer = optims.SGD(nn.Linear(2, 1, rng=0).parameters(), lr=0.1)
+    callbacks = [ExponentialLRCallback(0.5), TerminateOnNaN()]
+    return Trainer(optimizer=optimizer, epochs=4, steps_per_epoch=2, callbacks=callbacks)
+
+
+def batches_of(rows: Any) -> Any:
+    return rows.reshape(-1, 2, 2)
+
+
+def in_noise(rows: Any) -> Iterator[Any]:
+    """A generator that draws each batch, for ever."""
+    own = np.random.default_rng(9)
+    while True:
+        yield rows[own.integers(len(rows), size=2)]
+
+
+SETUPS: dict[str, SetUp] = {
+    **{f"{name} as data": setup(data) for name, data in DATA.items()},
+    **{
+        f"{name} as data, evaluated within epochs": setup(data, lambda parts: Tally(), evaluate_every="2 steps")
+        for name, data in DATA.items()
+    },
+    "a shuffle buffer on the generator that the step draws from": setup(Buffered, refused="'data'", cuts=range(1, 9)),
+    "an endless iterator": setup(lambda rows: cycle(batches_of(rows)), steps_per_epoch=2),
+    "an endless generator with a generator of its own": setup(in_noise, steps_per_epoch=3),
+    "a generator for one epoch": setup(lambda rows: (batch for batch in batches_of(rows)), epochs=1),
+    "a part of each pass": setup(OwnGenerator, steps_per_epoch=2),
+    "a part of each pass of batches": setup(steps_per_epoch=2),
+    "a dict of arrays": setup(
+        lambda rows: [{"x": rows[:3], "y": [rows[:1]]}, {"x": rows[3:], "y": [rows[1:]]}],
+        step=lambda parts: lambda batch: parts.train(batch["x"]),
+    ),
+    "Adam": setup(optimizer=lambda parameters: optims.Adam(parameters, lr=0.05)),
+    "AdamW, several metrics": setup(
+        optimizer=lambda parameters: optims.AdamW(parameters, lr=0.05, weight_decay=0.1), step=several_metrics
+    ),
+    "an optimizer with nothing but groups": setup(DATA["list"], scheduled(schedules.Cosine()), optimizer=Bare),
+    "a rate in an array": setup(
+        DATA["list"],
+        scheduled(schedules.Exponential(0.9)),
+        optimizer=lambda parameters: optims.SGD(parameters, lr=np.array(0.1)),
+    ),
+    "an average of the weights": setup(step=averaging, extras=lambda parts: {"average": parts.average}),
+    "accumulated gradients": setup(step=accumulating, cuts=[3, 6]),
+    "updates skipped at random": setup(
+        DATA["reshuffled"], scheduled(schedules.Exponential(0.9)), step=skipping, evaluate_every="2 steps"
+    ),
+    "a cosine after a warm-up": setup(DATA["list"], scheduled(schedules.Cosine().warmup("20%", start=0.0))),
+    "one cycle": setup(DATA["own generator"], scheduled(lambda optimizer: OneCycleLR(optimizer, 0.2, total_steps=9))),
+    "a plateau": setup(
+        DATA["reshuffled"],
+        scheduled(lambda optimizer: ReduceLROnPlateau(optimizer, patience=0), "epoch", monitor="val_loss"),
+        evaluate_every=1,
+    ),
+    "a schedule of the momentum": setup(
+        DATA["list"],
+        scheduled(
+            lambda optimizer: ParamScheduler(
+                optimizer, lr=schedules.Linear(1.0, 0.1, 9), momentum=schedules.Exponential(0.9)
+            )
+        ),
+    ),
+    "two schedules in a sequence": setup(
+        DATA["batches"], scheduled(schedules.Linear(0.1, 1.0, 4).then(schedules.Exponential(0.8)))
+    ),
+    "callbacks of one family each": setup(
+        DATA["batches"],
+        lambda parts: CosineAnnealingLRCallback(5, 0.001, interval="step"),
+        lambda parts: EarlyStopping("val_loss", mode="min", patience=20, min_delta=0.01, restore_best=True),
+        lambda parts: Tally(),
+        lambda parts: TerminateOnNaN(),
+        lambda parts: TimeLimit(3600.0),
+        lambda parts: CSVLogger("table.csv"),
+        lambda parts: RichLogger(),
+        lambda parts: Checkpoint("checkpoints", monitor="val_loss", mode="min", every=2, interval="step", keep=2),
+        evaluate_every=1,
+    ),
+    "a stop for want of improvement": setup(
+        DATA["batches"],
+        lambda parts: EarlyStopping("val_loss", mode="max", patience=3),
+        lambda parts: StepLRCallback(1, 0.5),
+        evaluate_every="1 step",
+    ),
+    "saved in the background": setup(
+        DATA["own generator"],
+        lambda parts: Checkpoint("checkpoints", every=1, interval="step", keep=1, background=True),
+    ),
+    "a rehearsal": SetUp(rehearsal),
+}
