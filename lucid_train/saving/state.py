@@ -203,20 +203,32 @@ class Participants:
                 return next((label for label, each in self._labelled() if each is callback), type(callback).__name__)
         return None
 
-    def meet(self, state: Mapping[str, Any] | None, optimizers: Mapping[str, Options]) -> Options:
-        """Load the state of an optimizer that a callback has brought only now, if there is one, and return its options.
+    def meet(
+        self, state: Mapping[str, Any] | None, optimizers: Mapping[str, Options], accept: Iterable[str]
+    ) -> dict[str, Options]:
+        """Load the state of an optimizer that is known only now, as a callback has brought it when the fit started.
+
+        Returns:
+            Its options under its name, if there is one.
 
         Raises:
-            ValueError: If they are not those in the checkpoint.
+            ValueError: If the checkpoint has one and there is none, or one with other options.
         """
-        here = options(self.optimizer)
+        here = {} if self._own_optimizer is None else {"optimizer": options(self.optimizer)}
         if state is None or state["optimizer"] is None:
             return here
-        found = differing_options("optimizer", here, optimizers["optimizer"], groups_in(state["optimizer"]))
+        if not here:
+            if not is_accepted("optimizer", accept):
+                there = state["setup"]["optimizer"]
+                raise ValueError(f"optimizer is None here and {there!r} in the checkpoint; pass Trainer(optimizer=...)")
+            return {}
+        found = differing_options(
+            "optimizer", here["optimizer"], optimizers["optimizer"], groups_in(state["optimizer"])
+        )
         if found:
             raise ValueError(f"{'; '.join(found.values())}; pass Trainer(optimizer=...) to go on with what is here")
         load_optimizer(self.optimizer, state["optimizer"])
-        return optimizers["optimizer"]
+        return {}
 
     def _labelled(self) -> Iterator[tuple[str, Callback]]:
         return zip(class_labels(self.callbacks), self.callbacks, strict=True)

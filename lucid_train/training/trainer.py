@@ -144,6 +144,8 @@ class Trainer:
     _left: dict[str, Options] | None = field(default=None, init=False, repr=False)
     # A state that was loaded, until the next fit has brought data and generators to where they stood in it.
     _loaded: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    # What may differ from it.
+    _accepted: list[str] = field(factory=list, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.data is not None and self.step is None:
@@ -228,7 +230,7 @@ class Trainer:
         progress, options = participants.restore(state, accept, self._options_here())
         self._begin_run(progress, resumed=True)
         self._feed.accepts_other = is_accepted("data", accept)
-        self._loaded, self._options = dict(state), options
+        self._loaded, self._options, self._accepted = dict(state), options, accept
 
     def fit(
         self,
@@ -295,8 +297,8 @@ class Trainer:
             if finished_reason is not None:
                 run.stop(finished_reason, for_good=True)
             fit.open()
-            if known is None and run.optimizer is not None:
-                self._options["optimizer"] = self._participants(goal).meet(self._loaded, self._options)
+            if known is None:
+                self._options |= self._participants(goal).meet(self._loaded, self._options, self._accepted)
             run.unsaved = self._participants(goal).unsaved((each, callback) for each, _, callback in fit.claims)
             if (loaded := self._loaded) is not None:
                 fit.repeat(lambda: self._resume(loaded))

@@ -220,6 +220,19 @@ def test_an_optimizer_that_is_known_only_when_the_fit_has_started_is_loaded_and_
         other.fit()
 
 
+def test_an_optimizer_that_is_not_there_any_more_is_missed_when_the_fit_starts() -> None:
+    state = state_at(trainer(sgd()), 2)
+    forgetful = trainer(sgd(), optimizer=None)
+    forgetful.load_state_dict(state)
+    with pytest.raises(
+        ValueError, match=r"^optimizer is None here and 'SGD' in the checkpoint; pass Trainer\(optimizer="
+    ):
+        forgetful.fit()
+    meant = trainer(sgd(), optimizer=None)
+    meant.load_state_dict(state, accept="optimizer")
+    assert len(meant.fit()) == 4
+
+
 # What is accepted counts.
 
 
