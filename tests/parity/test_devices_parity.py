@@ -28,6 +28,8 @@ from lucid_train import (
     schedules,
 )
 from lucid_train.callbacks import Checkpoint, EarlyStopping, EventLog, LRSchedulerCallback, RichLogger, TerminateOnNaN
+from lucid_train.saving.fingerprint import fingerprint
+from lucid_train.training import feed
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPOCHS, STEPS = 2, 5
@@ -201,7 +203,7 @@ def test_a_checkpoint_of_tensors_on_a_device_is_read_without_it(tmp_path: Path) 
 class NothingWaits(Callback):
     """Refuses, from an epoch's first event to its last step, what reads a tensor or, on CUDA, waits for the device.
 
-    What the step function itself does is not looked at, but on CUDA.
+    What the step function itself does is not looked at, but on CUDA; nor are the fingerprints of batches 1, 2, 4, ...
     """
 
     steps: int = field(default=0, init=False)
@@ -232,6 +234,15 @@ class NothingWaits(Callback):
                 return method(*args, **options)
 
             monkeypatch.setattr(torch.Tensor, name, read)
+        monkeypatch.setattr(feed, "fingerprint", self.fingerprint)
+
+    def fingerprint(self, batch: Any) -> str | None:
+        watching = self.watching
+        self.watch(False)
+        try:
+            return fingerprint(batch)
+        finally:
+            self.watch(watching)
 
     def around(self, step: Callable[[Any], Any], batch: Any) -> Any:
         """Do a step, after which reading is refused again."""

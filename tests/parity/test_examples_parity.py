@@ -41,6 +41,8 @@ def test_a_gan_that_is_killed_twice_goes_on_to_the_same_numbers(tmp_path: Path) 
     run(tmp_path / "killed", "epoch 6/8")
     assert run(tmp_path / "killed") == expected
     one, other = (read_checkpoint(tmp_path / name) for name in ("straight", "killed"))
+    for each in (one, other):
+        del each["progress"]["latest_pass"]["random"]  # the program does not seed Python's and numpy's generators
     assert diff_states([one["extras"], one["progress"]], [other["extras"], other["progress"]]) == []
     assert list(one["extras"]) == ["generator", "critic", "generator_optimizer", "critic_optimizer"]
     assert diff_states(load_weights(tmp_path / "killed", "last", name="critic"), one["extras"]["critic"]) == []
