@@ -106,7 +106,7 @@ def hold_child_errors(hold: Callable[[BaseException], bool], stack: ExitStack) -
         stack.callback(handler.remove)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)  # `signal.getsignal` takes the repr of each handler
 class _ChildHandler:
     """A handler of SIGCHLD that calls the one before, whose errors may be held back.
 
@@ -131,7 +131,7 @@ class _ChildHandler:
             signal.signal(signal.SIGCHLD, self.previous)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Handler:
     """The handler of one signal for all who register, so that the order in which they do so does not matter.
 

@@ -390,7 +390,7 @@ def setup(
     epochs: int = 2,
     refused: str | None = None,
     cuts: Iterable[int] | Literal["all"] = "all",
-    slow: bool = False,
+    quick: Iterable[int] | None = None,
     **settings: Any,
 ) -> SetUp:
     """Return a set-up: a regression whose generators are seeded."""
@@ -417,7 +417,7 @@ def setup(
             **settings,
         )
 
-    return SetUp(build, refused, cuts, slow)
+    return SetUp(build, refused, cuts, quick)
 
 
 def scheduled(schedule: Any, interval: Any = "step", **settings: Any) -> Callable[[Parts], Any]:
@@ -465,13 +465,13 @@ OPTIMIZERS: dict[str, SetUp] = {
 
 DATA: dict[str, SetUp] = {
     "shuffled, noise in the step, dropout": setup(step=noisy, model=mlp, evaluate_every="2 steps", epochs=3),
-    "1 worker": setup(loader(num_workers=1), step=noisy, cuts=[1, 3, 4]),
-    "2 workers": setup(loader(num_workers=2), step=noisy, cuts=[2, 3, 5]),
+    "1 worker": setup(loader(num_workers=1), step=noisy, quick=[1, 3, 4]),
+    "2 workers": setup(loader(num_workers=2), step=noisy, quick=[2, 3, 5]),
     "persistent workers": setup(
-        loader(num_workers=2, persistent_workers=True), step=noisy, epochs=3, cuts=[2, 3, 4, 6, 8]
+        loader(num_workers=2, persistent_workers=True), step=noisy, epochs=3, quick=[2, 3, 4, 6, 8]
     ),
     "1 persistent worker": setup(
-        loader(num_workers=1, persistent_workers=True), step=noisy, epochs=3, cuts=[2, 3, 4, 6, 8]
+        loader(num_workers=1, persistent_workers=True), step=noisy, epochs=3, quick=[2, 3, 4, 6, 8]
     ),
     "a generator of its own": setup(loader(generator=own_generator), step=noisy),
     "weighted": setup(
@@ -493,7 +493,7 @@ DATA: dict[str, SetUp] = {
         step=noisy,
     ),
     "an iterable data set": setup(loader(Stream()), step=noisy),
-    "an iterable data set in 2 workers": setup(loader(Stream(), num_workers=2), step=noisy, cuts=[1, 3, 4]),
+    "an iterable data set in 2 workers": setup(loader(Stream(), num_workers=2), step=noisy, quick=[1, 3, 4]),
     "a shuffle buffer on the generator that the step draws from": setup(
         loader(Buffered()),
         step=noisy,
@@ -501,17 +501,17 @@ DATA: dict[str, SetUp] = {
         cuts=range(1, 15),
     ),
     "torchdata's stateful loader": setup(stateful(), step=noisy, epochs=3),
-    "torchdata's stateful loader with 1 worker": setup(stateful(num_workers=1), step=noisy, cuts=[1, 2, 3, 5]),
+    "torchdata's stateful loader with 1 worker": setup(stateful(num_workers=1), step=noisy, quick=[1, 2, 3, 5]),
     "Fabric's loader": setup(of_fabric, step=noisy, epochs=3),
     "accelerate's loader": setup(of_accelerate, step=noisy, epochs=3),
     "dicts": setup(loader(Named()), step=of_dicts, epochs=3),
     "a data set that draws": setup(loader(Drawing())),
-    "a data set that draws in 2 workers": setup(loader(Drawing(), num_workers=2), cuts=[1, 3, 4]),
+    "a data set that draws in 2 workers": setup(loader(Drawing(), num_workers=2), quick=[1, 3, 4]),
     "a data set that draws in persistent workers": setup(
         loader(Drawing(), num_workers=2, persistent_workers=True), epochs=3, refused="worker", cuts=[4, 5]
     ),
     "a data set that draws in persistent workers, seeded": setup(
-        loader(seeded(Drawing(), seed=3), num_workers=2, persistent_workers=True), epochs=3, cuts=[2, 3, 4, 6, 8]
+        loader(seeded(Drawing(), seed=3), num_workers=2, persistent_workers=True), epochs=3, quick=[2, 3, 4, 6, 8]
     ),
     "a data set that draws, seeded, and a step that draws": setup(loader(seeded(Drawing(), seed=3)), step=noisy),
     "a random part of a data set": setup(split, step=noisy),

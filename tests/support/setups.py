@@ -41,27 +41,24 @@ class SetUp:
         build: Returns a new Trainer, the same each time.
         refused: What the resume is refused with where it cannot be exact; None if it always is.
         cuts: Where the run is cut, as `assert_resumes_exactly` takes it.
-        slow: Whether it takes seconds.
+        quick: Fewer steps after which it is cut in tests that are to be quick; None if all cuts are quick.
     """
 
     build: Callable[[], Trainer]
     refused: str | None = None
     cuts: Iterable[int] | Literal["all"] = "all"
-    slow: bool = False
+    quick: Iterable[int] | None = None
 
 
 def each_of(setups: dict[str, SetUp]) -> Any:
     """Return the parameters of a test of every set-up."""
-    cases = [
-        pytest.param(setup, id=name, marks=[pytest.mark.slow] if setup.slow else []) for name, setup in setups.items()
-    ]
-    return pytest.mark.parametrize("setup", cases)
+    return pytest.mark.parametrize("setup", [pytest.param(setup, id=name) for name, setup in setups.items()])
 
 
-def assert_kept(setup: SetUp) -> None:
-    """Kill and resume a run at every cut: it is exact, or refused as promised."""
+def assert_kept(setup: SetUp, *, quick: bool = False) -> None:
+    """Kill and resume a run at every cut, or at a few: it is exact, or refused as promised."""
     if setup.refused is None:
-        assert_resumes_exactly(setup.build, cuts=setup.cuts)
+        assert_resumes_exactly(setup.build, cuts=setup.quick if quick and setup.quick is not None else setup.cuts)
         return
     assert setup.cuts != "all"
     refusals = [refusal for cut in setup.cuts if (refusal := refusal_at(setup, int(cut))) is not None]
