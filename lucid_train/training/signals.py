@@ -15,8 +15,8 @@ from attrs import define, field
 
 from lucid_train.training.run import Run
 
-# Seconds between two signals of which the second is no copy of the first.
-_APART = 0.5
+# Seconds between two signals of which the second is no copy of the first: two Ctrl-C of one person, and others.
+_APART_KEYS, _APART = 0.1, 0.5
 
 
 def signal_named(name: str, value: Any) -> signal.Signals:
@@ -38,8 +38,8 @@ class SignalCatcher:
     Ctrl-C leaves `fit` as a KeyboardInterrupt, another signal as SystemExit(128 + its number), the exit code that a
     shell reports for a process that the signal ended. A second Ctrl-C does not wait for the step. Another second
     signal waits neither for a batch nor for an evaluation, but lets a step finish. One that follows within half a
-    second is taken for a copy of the first, which a launcher has forwarded. A handler that was installed before is
-    called as well; a signal that is ignored stays ignored.
+    second, or a tenth for Ctrl-C, is taken for a copy of the first, which a launcher has forwarded. A
+    handler that was installed before is called as well; a signal that is ignored stays ignored.
 
     Args:
         run: The run to interrupt.
@@ -71,7 +71,7 @@ class SignalCatcher:
             self.caught, self._caught_at = KeyboardInterrupt() if keyboard else SystemExit(128 + number), monotonic()
             by = "the keyboard" if keyboard else signal.Signals(number).name
             self.run.interrupt(self.caught, f"interrupted by {by}")
-        elif monotonic() - self._caught_at < _APART:
+        elif monotonic() - self._caught_at < (_APART_KEYS if keyboard else _APART):
             return
         elif keyboard:
             self.run.insist()
