@@ -14,6 +14,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -93,19 +95,34 @@ def signals(found: Found, count: int, chance: random.Random, packages: list[str]
 
 
 def table(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
-    """Cut every set-up everywhere; `chance` says which of them are this process's."""
+    """Cut set-ups everywhere: each process takes those that no other has taken."""
     for name, setup in setups(packages).items():
-        if random.Random(name).random() * count >= 1:
+        try:
+            (folder.parent / sha256(name.encode()).hexdigest()).touch(exist_ok=False)
+        except FileExistsError:
             continue
-        found.done += 1
+        found.done, found.runs, found.setups = found.done + 1, found.runs + 1, found.setups + 1
         try:
             assert_kept(setup)
         except AssertionError as error:
             found.wrong.append(f"{name}: {error}")
 
 
+def fuzz(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Read damaged and hostile files: checkpoints, and as many event logs."""
+    for module in ("hostile_checkpoints", "hostile_logs"):
+        place = folder / module
+        place.mkdir()
+        arguments = [str(place), str(count), str(chance.randrange(1_000_000))]
+        command = [sys.executable, "-m", f"tests.support.{module}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found.done, found.runs = found.done + count, found.runs + 1
+        if done.returncode:
+            found.wrong.append(f"{' '.join(command)}: {done.stderr}")
+
+
 Section = Callable[[Found, int, random.Random, list[str], Path], None]
-SECTIONS: dict[str, Section] = {"kills": kills, "signals": signals, "table": table}
+SECTIONS: dict[str, Section] = {"kills": kills, "signals": signals, "table": table, "fuzz": fuzz}
 
 
 def run(name: str, count: int, seed: int, jobs: int, packages: list[str], folder: Path) -> Found:

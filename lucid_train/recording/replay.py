@@ -13,7 +13,7 @@ from typing import Any
 from attrs import define, field
 
 from lucid_train.callback import Callback
-from lucid_train.events import EpochStart, Event, FitEnd, FitError, FitStart, Status, StepEnd, StepStart
+from lucid_train.events import EpochStart, EvaluateEnd, Event, FitEnd, FitError, FitStart, Status, StepEnd, StepStart
 from lucid_train.history import History
 from lucid_train.recording.lines import LIBRARY_EVENTS, Line, not_a_log, pack_event, read_event, read_log
 from lucid_train.recording.placeholders import RecordedRun
@@ -211,6 +211,8 @@ class Player:
         event = read_event(line, run)
         if isinstance(event, EpochStart):
             run.open_epoch()
+        if isinstance(event, EvaluateEnd) and event.within_epoch and not run.history.evaluations:
+            raise ValueError("an evaluation within an epoch ends, of which there is no record")
         return event
 
 
