@@ -172,6 +172,7 @@ def structure(cls: type[T], state: Any, name: str) -> T:
     Raises:
         ValueError: If an entry is missing, unknown or not of its field's type, naming it.
 
+    >>> from lucid_train.metrics import Sum
     >>> structure(Sum, {"parts": [], "scaled": 1, "tensor": None}, "sum")
     Traceback (most recent call last):
     ...
