@@ -1,7 +1,7 @@
 """The long tests: runs that die thousands of times, and files that are damaged, on all cores.
 
     python -m tests.soak kills --count 1000
-    python -m tests.soak kills signals table fuzz
+    python -m tests.soak kills signals table fuzz ends
 
 Each section prints one line. The exit code is 1 if anything was found, which is printed with the seed that repeats it
 as far as a moment can be repeated.
@@ -24,6 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 from attrs import define, field
@@ -33,7 +34,7 @@ from tests.support.survival import Death, Process, Survival
 
 # So much wrong in one process is enough.
 MOST_WRONG = 5
-COUNTS = {"kills": 1000, "signals": 200, "table": 1, "fuzz": 30_000}
+COUNTS = {"kills": 1000, "signals": 200, "table": 1, "fuzz": 30_000, "ends": 1}
 
 
 @define
@@ -121,8 +122,24 @@ def fuzz(found: Found, count: int, chance: random.Random, packages: list[str], f
             found.wrong.append(f"{' '.join(command)}: {done.stderr}")
 
 
+def ends(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """End runs whose DataLoader has workers, however these are started, by SIGTERM to some before others."""
+    if "torch" not in packages:
+        return
+    from tests.support.ends import ended, table
+
+    for number, kind in enumerate(product(("fork", "spawn", "forkserver"), (1, 2), (False, True))):
+        try:
+            (folder.parent / f"ends-{number}").touch(exist_ok=False)
+        except FileExistsError:  # another process has taken them
+            continue
+        rows = table(*([each] for each in kind))
+        found.done, found.runs, found.setups = found.done + len(rows), found.runs + 2 * len(rows), found.setups + 1
+        found.wrong += map(str, ended(rows))
+
+
 Section = Callable[[Found, int, random.Random, list[str], Path], None]
-SECTIONS: dict[str, Section] = {"kills": kills, "signals": signals, "table": table, "fuzz": fuzz}
+SECTIONS: dict[str, Section] = {"kills": kills, "signals": signals, "table": table, "fuzz": fuzz, "ends": ends}
 
 
 def run(name: str, count: int, seed: int, jobs: int, packages: list[str], folder: Path) -> Found:

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import product
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,23 @@ MOMENTS = ("step", "fetch", "evaluation", "report")
 ORDERS = ("group", "workers first", "main first")
 # Seconds between the first signal and the others.
 LATER = 0.3
+
+
+def table(methods: Sequence[str], workers: Sequence[int], persistent: Sequence[bool]) -> list[dict[str, Any]]:
+    """Return runs that are ended at each moment and in each order, with callbacks in this order or the other."""
+    rows = product(methods, workers, persistent, MOMENTS, ORDERS)
+    names = ("method", "workers", "persistent", "moment", "order")
+    return [dict(zip(names, row, strict=True)) | {"reverse": bool(n % 2)} for n, row in enumerate(rows)]
+
+
+def ended(rows: list[dict[str, Any]]) -> list[Any]:
+    """End runs in a process of their own; return those that did not end in good order, saved, and go on exactly."""
+    command = [sys.executable, "-m", "tests.support.ends", json.dumps(rows)]
+    # In a group of its own, which is what the signals are sent to.
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=600)
+    found = [json.loads(line.removeprefix("RESULT ")) for line in done.stdout.splitlines() if "RESULT" in line]
+    assert len(found) == len(rows), done.stderr
+    return [result for result in found if result[1] != [143, True, 0, True]]
 
 
 def kill(first: Iterable[Any], *others: Iterable[Any]) -> None:
