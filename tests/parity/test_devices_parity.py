@@ -172,6 +172,7 @@ def die(event: StepEnd) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:LRSchedulerCallback.*never reaches its end:UserWarning")  # with a GradScaler
 @pytest.mark.parametrize("build", SETUPS, ids=lambda build: build.__name__)
 def test_a_run_that_is_resumed_after_any_step_ends_in_the_same_bits(build: Callable[[], Setup], tmp_path: Path) -> None:
     setup = seeded(build, 3)

@@ -121,6 +121,7 @@ def without_given_up(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:CosineAnnealingLRCallback.*never reaches its end:UserWarning")
 @given(
     data=st.sampled_from(sorted(DATA)),
     schedule=st.sampled_from(sorted(CALLBACKS)),
