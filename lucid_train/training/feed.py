@@ -46,6 +46,10 @@ class Feed:
     _given_back: tuple[Any, ...] = field(default=(), init=False)
     # A state of a pass that was left, which is the data's until a new pass begins.
     _left: Any = field(default=None, init=False)
+    # The latest pass that was opened here, and the one before it.
+    _opened: tuple[DataPass | None, DataPass | None] = field(default=(None, None), init=False)
+    # Whether the data is to load that state first, as a pass had begun that counts for nothing.
+    _is_to_load: bool = field(default=False, init=False)
     # Whether data that gives other batches than before a resume is accepted.
     accepts_other: bool = field(default=False, init=False)
 
@@ -99,12 +103,25 @@ class Feed:
         """
         if progress.phase == "start":
             self.note_length(progress)  # what it was when the epoch began may have changed since
-            if progress.latest_pass is None or not (self._is_iterator and progress.pass_left):
-                # torchdata's loader draws a number when it is first asked for its state.
-                data = self._state_before_pass()
-                states = None if isinstance(self.data, _FIXED) else random.read()
-                progress.latest_pass = DataPass(progress.epoch, progress.step, states, data, progress.pass_left)
-            self._pass, progress.phase = self._iterate(), "steps"
+            before, states = progress.latest_pass, None if isinstance(self.data, _FIXED) else random.read()
+            if self._is_to_load and states is not None:
+                self._load(self._left, left=progress.pass_left)
+                random.write(states)
+            self._is_to_load = False
+            try:
+                if before is None or not (self._is_iterator and progress.pass_left):
+                    # torchdata's loader draws a number when it is first asked for its state.
+                    data = self._state_before_pass()
+                    states = random.read() if self.is_stateful else states
+                    progress.latest_pass = DataPass(progress.epoch, progress.step, states, data, progress.pass_left)
+                    self._opened = progress.latest_pass, before
+                self._pass = self._iterate()
+            except BaseException:
+                if states is not None and not self._is_iterator:
+                    random.write(states)
+                    self._forget_pass(progress)
+                raise
+            progress.phase = "steps"
         elif self._pass is None:
             now = random.read()
             try:
@@ -121,6 +138,14 @@ class Feed:
             return deepcopy(self.data.state_dict() if self._left is None else self._left)
         except Exception:  # it matters to a resume alone, and whoever saves asks for a state as well
             return None
+
+    def _forget_pass(self, progress: Progress) -> None:
+        """Let the pass be one that has not begun, so that the latest one is the one before it."""
+        opened, before = self._opened
+        if opened is not None and opened is progress.latest_pass:
+            progress.latest_pass, progress.pass_left = before, opened.left
+            self._left, self._is_to_load = opened.data, opened.data is not None
+        progress.phase = "start"
 
     def end_pass(self) -> None:
         """Drop the pass, whether or not it has ended."""
@@ -182,10 +207,11 @@ class Feed:
         if latest is None or latest.epoch != progress.epoch:  # its own pass has not begun
             return
         del latest.batches[(progress.step - latest.first_step).bit_length() :]  # what was noted and not trained on
-        if progress.epoch_step == 0 and not self.is_stateful and latest.random is not None:
+        can_begin = not self.is_stateful or (latest is self._opened[0] and latest.data is not None)
+        if progress.epoch_step == 0 and can_begin and latest.random is not None:
             # Many data draw their order only now: the next attempt draws the same one, and is resumed in that.
             random.write(latest.random)
-            progress.phase = "start"
+            self._forget_pass(progress)
 
     def draws(self, progress: Progress) -> bool:
         """Return whether random numbers may be drawn, in this process, while a batch is taken that is not the first."""

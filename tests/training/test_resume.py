@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import copy
 import random
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +306,75 @@ def test_resuming_without_training_leaves_the_place_in_the_data_alone() -> None:
         trainer.load_state_dict(state)
         trainer.fit()
     assert diff_states(straight.state_dict()["progress"]["history"], trainer.state_dict()["progress"]["history"]) == []
+
+
+class Beginning:
+    """Data whose pass begins with random numbers, and fails then in one epoch, as workers do that a signal ends.
+
+    Args:
+        fails_in: The epoch.
+    """
+
+    def __init__(self, fails_in: int | None) -> None:
+        self.fails_in, self.begun = fails_in, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.fails_now = epoch + 1 == self.fails_in
+
+    def __iter__(self) -> Iterator[Any]:
+        order = np.random.permutation(3)
+        if self.fails_now:
+            signal.raise_signal(signal.SIGINT)
+            raise RuntimeError("a worker is gone")
+        return iter(order.tolist())
+
+
+class BeginningWithState(Beginning):
+    """The same, which says where it stands."""
+
+    def state_dict(self) -> dict[str, int]:
+        return {"begun": self.begun}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.begun = state["begun"]
+
+    def __iter__(self) -> Iterator[Any]:
+        self.begun += 1
+        yield from [*super().__iter__(), self.begun]
+
+
+@pytest.mark.parametrize("data", [Beginning, BeginningWithState])
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_run_that_is_interrupted_while_a_pass_begins_goes_on_with_the_same_batches(
+    data: type[Beginning], epoch: int, tmp_path: Path
+) -> None:
+    def noted(fails_in: int | None, directory: Path, seed: int = 5) -> list[Any]:
+        np.random.seed(seed)
+        batches: list[Any] = []
+        checkpoint = Checkpoint(directory, weights=False)
+        with suppress(KeyboardInterrupt):
+            Trainer(batches.append, data(fails_in), epochs=3, callbacks=[checkpoint]).fit(resume="auto")
+        return batches
+
+    straight = noted(None, tmp_path / "straight")
+    found = noted(epoch, tmp_path / "other")
+    assert len(found) == len(straight) * (epoch - 1) // 3
+    assert found + noted(None, tmp_path / "other", seed=99) == straight
+
+
+@pytest.mark.parametrize("data", [Beginning, BeginningWithState])
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_so_does_the_next_fit(data: type[Beginning], epoch: int) -> None:
+    def noted(fails_in: int | None) -> list[Any]:
+        np.random.seed(5)
+        batches: list[Any] = []
+        trainer = Trainer(batches.append, data(fails_in), epochs=3)
+        if fails_in is not None:
+            with pytest.raises(KeyboardInterrupt):
+                trainer.fit()
+            trainer.data.fails_now = False  # type: ignore
+            trainer.data.fails_in = None  # type: ignore
+        trainer.fit()
+        return batches
+
+    assert noted(epoch) == noted(None)
