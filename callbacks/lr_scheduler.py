@@ -251,11 +251,11 @@ class LRSchedulerCallback(_ScheduleCallback):
             except TypeError as error:
                 cure = "" if self.monitor else "; if it follows a metric, name it: monitor='val_loss'"
                 raise TypeError(f"'schedule' cannot be stepped, {error}{cure}: {self.schedule!r}") from None
-            monitored, told = self.monitored(), Monitor.mode_of(self.monitor or "")
-            if monitored is not None and told not in (None, monitored.mode):
+            monitored, implied = self.monitored(), Monitor.mode_of(self.monitor or "")
+            if monitored is not None and implied not in (None, monitored.mode):
                 kind = type(self.schedule).__name__
                 raise ValueError(
-                    f"'monitor' contradicts {kind}(mode={monitored.mode!r}), pass mode={told!r}: {self.monitor!r}"
+                    f"'monitor' contradicts {kind}(mode={monitored.mode!r}), pass mode={implied!r}: {self.monitor!r}"
                 )
             self.scheduler = self.schedule
         elif self.monitor is not None:

@@ -87,7 +87,7 @@ def _tensor_parts(tensor: Any) -> Iterator[bytes | tuple[bytes]]:
     yield (f"{tensor.dtype} {tuple(tensor.shape)}".encode(),)
     if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
         return
-    # In the order of its memory, whatever that is, so that a large one is not copied to be read.
+    # In the order in which they lie in memory, so that a large one is not copied to be read.
     order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
     flat = tensor.detach().resolve_conj().resolve_neg().permute(order).reshape(-1)
     for start, stop in _blocks(flat.numel(), tensor.element_size()):

@@ -147,6 +147,11 @@ class Feed:
             self._left, self._is_to_load = opened.data, opened.data is not None
         progress.phase = "start"
 
+    def begin_run(self) -> None:
+        """Forget the passes of the run before."""
+        self.end_pass()
+        self._left, self._is_to_load, self._opened, self.accepts_other = None, False, (None, None), False
+
     def end_pass(self) -> None:
         """Drop the pass, whether or not it has ended."""
         self._pass, self._given_back = None, ()

@@ -346,8 +346,7 @@ class Trainer:
 
     def _begin_run(self, progress: Progress, *, resumed: bool = False) -> None:
         self._progress, self._run, self._loaded = progress, Run(progress=progress, resumed=resumed), None
-        self._feed.end_pass()
-        self._feed.accepts_other = False
+        self._feed.begin_run()
 
     @property
     def _random(self) -> RandomState:

@@ -395,6 +395,7 @@ def test_so_it_is_where_the_data_ends_early() -> None:
 def test_a_schedule_that_ends_in_time_or_was_made_longer_than_the_run_is_not(schedule: Any) -> None:
     callback = LRSchedulerCallback(schedule, "step")
     Trainer(lambda batch: None, range(4), optimizer=Bare(1.0), epochs=2, callbacks=[callback]).fit()
+    assert callback.scheduler.last_epoch == 8  # without a warning, which would be an error
 
 
 def test_nor_is_that_of_a_fit_which_does_not_complete() -> None:

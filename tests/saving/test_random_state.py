@@ -120,4 +120,6 @@ def test_seeds_that_do_not_fit_are_refused(seeds: Any) -> None:
 def test_a_pool_of_a_billion_costs_nothing() -> None:
     state = RandomState({"mine": np.random.default_rng(1)}).read()
     state["own"]["mine"]["seeds"]["pool_size"] = 10**9
-    RandomState({"mine": np.random.default_rng(2)}).write(state)
+    mine = np.random.default_rng(2)
+    RandomState({"mine": mine}).write(state)
+    assert mine.random() == np.random.default_rng(1).random()

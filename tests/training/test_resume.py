@@ -364,17 +364,19 @@ def test_a_run_that_is_interrupted_while_a_pass_begins_goes_on_with_the_same_bat
 
 @pytest.mark.parametrize("data", [Beginning, BeginningWithState])
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_so_does_the_next_fit(data: type[Beginning], epoch: int) -> None:
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_so_does_the_next_fit(data: type[Beginning], epoch: int, resume: str | None, tmp_path: Path) -> None:
     def noted(fails_in: int | None) -> list[Any]:
         np.random.seed(5)
         batches: list[Any] = []
-        trainer = Trainer(batches.append, data(fails_in), epochs=3)
+        callbacks = [Checkpoint(tmp_path / str(fails_in), weights=False)] if resume else []
+        trainer = Trainer(batches.append, data(fails_in), epochs=3, callbacks=callbacks)
         if fails_in is not None:
             with pytest.raises(KeyboardInterrupt):
                 trainer.fit()
             trainer.data.fails_now = False  # type: ignore
             trainer.data.fails_in = None  # type: ignore
-        trainer.fit()
+        trainer.fit(resume=resume)
         return batches
 
     assert noted(epoch) == noted(None)

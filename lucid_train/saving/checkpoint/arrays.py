@@ -27,7 +27,7 @@ class Packed:
             where it is big-endian, and with "jax.weak." where it is weakly typed.
         shape: Its shape.
         strides: How many elements lie between two neighbours along each axis; None in the usual order.
-        data: The elements in the usual order, whatever the strides, as little-endian bytes.
+        data: The elements in the usual order, for any strides, as little-endian bytes.
     """
 
     dtype: str
