@@ -418,7 +418,7 @@ class Trainer:
             batches = feed.batches(progress, random, pause_at if evaluate_at is None else min(evaluate_at, pause_at))
             fit.watch_children()
             fit.raise_child_error()
-            for batch in batches:
+            for batch in batches if fit.waits is None else fit.waits.timed(batches, progress.step):
                 fit.repeatable = False
                 if starts:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
