@@ -24,7 +24,6 @@ def fit(callback_for):
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.005)
 
     def train_step(batch):
-        model.train()  # evaluate() has left it in the other mode, with dropout off
         inputs, targets = batch
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(inputs), targets)
@@ -34,7 +33,6 @@ def fit(callback_for):
 
     @torch.no_grad()
     def evaluate():
-        model.eval()
         scores = model(test_x)
         return {
             "loss": nn.functional.cross_entropy(scores, test_y),

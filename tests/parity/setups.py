@@ -124,7 +124,7 @@ def split() -> Any:
 # Models.
 
 
-def mlp() -> nn.Module:
+def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.2), nn.Linear(4, 1))
 
 
@@ -136,6 +136,13 @@ def cnn() -> nn.Module:
     """Return one for images whose channels come last in memory."""
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 1))
     return model.to(memory_format=torch.channels_last)
+
+
+def partly_frozen() -> nn.Module:
+    """Return one whose batch norm stays in eval mode."""
+    model = mlp()
+    model[1].eval().requires_grad_(False)
+    return model
 
 
 class Recurrent(nn.Module):
@@ -219,7 +226,7 @@ class Parts:
 
     def loss(self, batch: Any) -> Any:
         x, y = batch
-        return nn.functional.mse_loss(self.model.train()(x), y)
+        return nn.functional.mse_loss(self.model(x), y)
 
     def update(self, loss: Any) -> Any:
         self.optimizer.zero_grad()
@@ -230,7 +237,7 @@ class Parts:
     def evaluate(self) -> Any:
         with torch.no_grad():
             x = IMAGES if isinstance(self.model[0] if hasattr(self.model, "__getitem__") else None, nn.Conv2d) else ROWS
-            return nn.functional.mse_loss(self.model.eval()(x), TARGETS)
+            return nn.functional.mse_loss(self.model(x), TARGETS)
 
 
 def plain(parts: Parts) -> Callable[[Any], Any]:
@@ -351,7 +358,7 @@ def adversarial(parts: Parts) -> Callable[[Any], Any]:
     def step(batch: Any) -> Any:
         x, y = batch
         of_critic.zero_grad()
-        critic_loss = (critic(parts.model.train()(x).detach()) - critic(y)).mean() ** 2
+        critic_loss = (critic(parts.model(x).detach()) - critic(y)).mean() ** 2
         critic_loss.backward()
         of_critic.step()
         loss = parts.update(critic(parts.model(x)).mean() ** 2 + parts.loss(batch))
@@ -529,6 +536,8 @@ REST: dict[str, SetUp] = {
     ),
     "an average of the weights": setup(step=averaging, model=mlp),
     "a recurrent network": setup(model=Recurrent, step=noisy),
+    "a frozen batch norm, evaluated within epochs": setup(model=partly_frozen, step=noisy, evaluate_every="2 steps"),
+    "a frozen batch norm, evaluated after epochs": setup(model=partly_frozen, step=noisy, evaluate_every=1),
     "PyTorch's plateau": setup(
         loader(),
         scheduled(lambda optimizer: theirs.ReduceLROnPlateau(optimizer, patience=0), "epoch", monitor="val_loss"),
