@@ -24,7 +24,7 @@ from lucid_train.callbacks import (
     LRSchedulerCallback,
     TerminateOnNaN,
 )
-from lucid_train.data import batches, seeded
+from lucid_train.data import batches, grouped, seeded
 from lucid_train.optims.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from tests.support.setups import SetUp, Tally
 
@@ -337,6 +337,28 @@ def accumulating(parts: Parts) -> Callable[[Any], Any]:
     return step
 
 
+def in_groups(parts: Parts) -> Callable[[Any], Any]:
+    """Update once for the micro-batches of a list, each loss counting by its share of the samples."""
+
+    def step(group: list[Any]) -> Any:
+        samples, total = sum(len(x) for x, _ in group), torch.zeros(())
+        parts.optimizer.zero_grad()
+        for x, y in group:
+            noise = 0.1 * torch.randn_like(x) + np.random.rand() + random.random()
+            loss = parts.loss((x + noise, y)) * (len(x) / samples)
+            loss.backward()
+            total += loss.detach()
+        parts.optimizer.step()
+        return StepResult(total, weight=samples)
+
+    return step
+
+
+def in_twos(data: Callable[[], Any]) -> Callable[[], Any]:
+    """Return what makes lists of two batches each; with three in a pass the last list is short."""
+    return lambda: grouped(data(), 2)
+
+
 def averaging(parts: Parts) -> Callable[[Any], Any]:
     average = parts.extras["average"] = torch.optim.swa_utils.AveragedModel(
         parts.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
@@ -528,6 +550,28 @@ DATA: dict[str, SetUp] = {
     "a part of each pass": setup(loader(generator=own_generator), step=noisy, steps_per_epoch=2),
 }
 
+GROUPS: dict[str, SetUp] = {
+    f"{name}, in groups": setup(in_twos(data), step=in_groups, model=linear, **settings)
+    for name, (data, settings) in {
+        "shuffled": (loader(), {"evaluate_every": "2 steps"}),
+        "distributed": (
+            loader(sampler=lambda: torch_data.DistributedSampler(EXAMPLES, 2, 0), batch_size=1),
+            {"evaluate_every": 1},
+        ),
+        "2 workers": (loader(num_workers=2), {"quick": [1, 2]}),
+        "persistent workers, seeded": (
+            loader(seeded(Drawing(), seed=3), num_workers=2, persistent_workers=True),
+            {"epochs": 3, "quick": [3, 5]},
+        ),
+        "an iterable data set": (loader(Stream()), {}),
+        "torchdata's stateful loader": (stateful(), {}),
+        "torchdata's stateful loader with 1 worker": (stateful(num_workers=1), {"quick": [1, 2]}),
+        "Fabric's loader": (of_fabric, {}),
+        "accelerate's loader": (of_accelerate, {}),
+        "a part of each pass": (loader(batch_size=1, generator=own_generator), {"steps_per_epoch": 3}),
+    }.items()
+}
+
 REST: dict[str, SetUp] = {
     "autocast to bfloat16": setup(step=in_bfloat16, model=mlp),
     "a GradScaler that skips": setup(loader(), scheduled(schedules.Exponential(0.9)), step=scaled, epochs=3),
@@ -589,4 +633,4 @@ REST: dict[str, SetUp] = {
     ),
 }
 
-SETUPS: dict[str, SetUp] = {**OPTIMIZERS, **DATA, **REST}
+SETUPS: dict[str, SetUp] = {**OPTIMIZERS, **DATA, **GROUPS, **REST}
