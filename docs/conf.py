@@ -22,8 +22,9 @@ html_show_copyright = False
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-# The pages run the `lucid-train` that is installed beside Sphinx.
+# The pages run the `lucid-train` that is installed beside Sphinx, and find shell.py.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+os.environ["PYTHONPATH"] = str(Path(__file__).parent)
 nb_execution_mode = "force"
 nb_execution_timeout = 60
 nb_execution_raise_on_error = True
