@@ -21,7 +21,7 @@ from lucid_train.data import digits, grouped
 from lucid_train.schedules import Cosine, Linear
 
 Batch = list[Tensor]
-Step = Callable[[Any], object]
+Step = Callable[[Any], Any]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 images, labels = (torch.from_numpy(array) for array in digits()[:2])
 DATA = TensorDataset(images.float().view(-1, 1, 8, 8), labels)
