@@ -101,7 +101,8 @@ class Trainer:
             `steps_per_epoch` times.
         epochs: The epoch to go on to. At least 0.
         steps_per_epoch: Steps in an epoch, where it is not a whole pass; needed for endless data. At least 1.
-        model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`.
+        model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`. It is trained in the
+            training mode that it is in.
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
         evaluate: Called without arguments; returns a mapping of metrics, or one number, which is the "loss". The
             training mode of every module of the model, and of extras, is put back afterwards.
