@@ -38,11 +38,21 @@ def _optimizer(instance: object, attribute: Any, value: object) -> None:
 
 
 def _schedule_or_scheduler(instance: object, attribute: Any, value: Any) -> None:
-    if _is_steppable(value):
-        return
+    cure = None
     if isinstance(value, type):
         cure = "pass an instance, a schedule such as Cosine() or a scheduler that is built on its optimizer"
-        raise TypeError(f"{attribute.name!r} must be a schedule or a scheduler, {cure}: {value!r}")
+    elif hasattr(value, "param_groups"):
+        cure = "no optimizer, which is that of the Trainer or given as optimizer=..."
+    elif inspect.isroutine(value):
+        cure = "pass schedules.Function(f) of a function f"
+    elif isinstance(value, str):
+        cure = "such as Cosine() of lucid_train.schedules"
+    if cure is not None:
+        raise TypeError(
+            f"{attribute.name!r} must be a schedule or a scheduler, {cure}: {' '.join(repr(value).split()):.200}"
+        )
+    if _is_steppable(value):
+        return
     parts = value.values() if isinstance(value, Mapping) else value
     for part in [value] if isinstance(value, Schedule) or not isinstance(parts, Iterable) else parts:
         check_is_value(part, attribute.name)
