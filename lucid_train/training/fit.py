@@ -14,6 +14,7 @@ from attrs import define, field
 from lucid_train.description import add_note, error_text, object_name
 from lucid_train.events import FitEnd, FitError, FitStart, Status
 from lucid_train.optims.param_groups import versions
+from lucid_train.schedules.length import counted
 from lucid_train.training.run import Control, Run
 from lucid_train.training.signals import hold_child_errors
 from lucid_train.training.track import Tracked, current
@@ -93,8 +94,9 @@ class Fit(Control):
         watched, self.unchanged = self.unchanged, []
         for optimizer, before in watched:
             if versions(optimizer) == before:
+                steps = counted(self.run.step, "step")
                 warnings.warn(
-                    f"no parameter of the {object_name(optimizer)} has changed in {self.run.step} steps: a step calls "
+                    f"no parameter of the {object_name(optimizer)} has changed in {steps}: a step calls "
                     "loss.backward() and then the step() of this optimizer, which is built on model.parameters()",
                     UserWarning,
                     stacklevel=5,

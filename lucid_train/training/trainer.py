@@ -21,7 +21,7 @@ from lucid_train.metrics import Metrics, Output, StepResult, detached, evaluatio
 from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, Stateful
-from lucid_train.saving.random_state import RandomState, is_generator
+from lucid_train.saving.random_state import Generator, RandomState, is_generator
 from lucid_train.saving.settings import Options, is_accepted
 from lucid_train.saving.state import Participants, find_checkpoint
 from lucid_train.training.dispatch import Dispatcher, call
@@ -179,7 +179,9 @@ class Trainer:
     evaluate: Callable[[], Metrics] | None = field(default=None, kw_only=True, validator=checked(_evaluate))
     evaluate_every: int | str = field(default=1, kw_only=True, validator=checked(_evaluate_every))
     evaluate_prefix: str = field(default="val_", kw_only=True, validator=checked(_prefix))
-    extras: Mapping[str, Any] = field(factory=dict, kw_only=True, validator=checked(_extras), repr=False)
+    extras: Mapping[str, Stateful | Generator] = field(
+        factory=dict, kw_only=True, validator=checked(_extras), repr=False
+    )
     callbacks: tuple[Callback, ...] = field(
         default=(), kw_only=True, converter=_as_tuple, validator=checked(_callbacks)
     )
