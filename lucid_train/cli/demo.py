@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentDefaultsHelpFormatter, Namespace
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, Namespace
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,14 +42,15 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--hidden", type=int, default=128, help="units of the hidden layer")
     parser.add_argument("--momentum", type=float, default=0.9, help="momentum of the gradient descent")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split, the weights and the order of the data")
-    parser.add_argument("--log", metavar="FILE", help="record the run, for lucid-train watch, show and replay")
+    record = "record the run, for lucid-train watch, show and replay (default: no record)"
+    parser.add_argument("--log", metavar="FILE", default=SUPPRESS, help=record)
     parser.set_defaults(command=run)
 
 
 def run(arguments: Namespace) -> int:
     """Train as the command line asks; return the exit code."""
     settings = {name: value for name, value in vars(arguments).items() if name not in ("command", "log")}
-    logs = [] if arguments.log is None else [EventLog(arguments.log)]
+    logs = [EventLog(arguments.log)] if "log" in arguments else []
     history = train(**settings, callbacks=[RichLogger(monitor="val_accuracy"), *logs])
     if history:
         best = history.best("val_accuracy")

@@ -393,7 +393,7 @@ def test_so_it_is_where_the_data_ends_early() -> None:
     ids=str,
 )
 def test_a_schedule_that_ends_in_time_or_was_made_longer_than_the_run_is_not(schedule: Any) -> None:
-    callback = LRSchedulerCallback(schedule, "step")
+    callback = LRSchedulerCallback(schedule, interval="step")
     Trainer(lambda batch: None, range(4), optimizer=Bare(1.0), epochs=2, callbacks=[callback]).fit()
 
 

@@ -76,8 +76,8 @@ def test_an_unknown_length_is_a_clear_error_when_the_fit_starts() -> None:
     message = "the length of the run must be known for Linear(0.1, total_iters='25%').then(Cosine()); "
     with pytest.raises(ValueError, match=re.escape(f"{message}pass LRSchedulerCallback(..., length=...)")):
         run(callback, data=Unsized())
-    assert run(LRSchedulerCallback(callback.schedule, "step", length=12), data=Unsized()) == run(
-        LRSchedulerCallback(callback.schedule, "step")
+    assert run(LRSchedulerCallback(callback.schedule, interval="step", length=12), data=Unsized()) == run(
+        LRSchedulerCallback(callback.schedule, interval="step")
     )
 
 
@@ -108,7 +108,7 @@ def test_a_step_without_an_update_does_not_advance_the_schedule() -> None:
         optimizer.step()
         return None
 
-    callback = LRSchedulerCallback(HALVED, "step")
+    callback = LRSchedulerCallback(HALVED, interval="step")
     Trainer(accumulate, range(8), optimizer=optimizer, callbacks=[callback]).fit()
     assert used(optimizer) == [1.0, 0.5, 0.25, 0.125]
 
@@ -363,7 +363,7 @@ def test_a_value_that_another_callback_has_written_is_named_once() -> None:
 
 
 def test_the_repr_shows_the_schedule_before_and_after() -> None:
-    callback = LRSchedulerCallback(HALVED, "step", length=9)
+    callback = LRSchedulerCallback(HALVED, interval="step", length=9)
     shown = "LRSchedulerCallback(schedule=Step(1, gamma=0.5), interval='step', monitor=None, length=9)"
     assert repr(callback) == shown
     run(callback)
@@ -376,7 +376,7 @@ def test_the_repr_shows_the_schedule_before_and_after() -> None:
 
 def test_it_says_what_it_schedules() -> None:
     optimizer, own = RateWitness(1.0), RateWitness(0.5)
-    value = LRSchedulerCallback(HALVED, "step", optimizer=own, length=9)
+    value = LRSchedulerCallback(HALVED, interval="step", optimizer=own, length=9)
     assert value.schedules() == (Scheduled(HALVED, own, "step", length=9),)
     value.load_state_dict({"last_epoch": 3, "base_lrs": [0.25]})
     assert value.schedules() == (Scheduled(HALVED, own, "step", length=9, at=3, bases=(0.25,)),)

@@ -299,7 +299,7 @@ def scheduled(schedule: Any, interval: Any = "step", **settings: Any) -> Callabl
     """Return what makes a callback of a schedule, or of what builds a scheduler on an optimizer."""
     return lambda parts: LRSchedulerCallback(
         schedule(parts.optimizer) if callable(schedule) and not isinstance(schedule, schedules.Schedule) else schedule,
-        interval,
+        interval=interval,
         **settings,
     )
 

@@ -307,7 +307,7 @@ PEAKS: dict[str, Any] = {
 @pytest.mark.parametrize("schedule", PEAKS.values(), ids=PEAKS)
 def test_the_highest_and_the_lowest_rate_within_an_epoch_come_true(schedule: Any) -> None:
     optimizer = RateWitness(1.0, 0.5)
-    callback = LRSchedulerCallback(schedule, "step")
+    callback = LRSchedulerCallback(schedule, interval="step")
     trainer = Trainer(lambda batch: optimizer.step(), range(50), optimizer=optimizer, epochs=3, callbacks=[callback])
     planned = trainer.plan().epochs
     trainer.fit()
@@ -318,7 +318,7 @@ def test_the_highest_and_the_lowest_rate_within_an_epoch_come_true(schedule: Any
 
 @pytest.mark.parametrize("schedule", [OneCycle(0.5), Linear(0.1, 1.0, 1_234_567).then(Cosine())], ids=str)
 def test_a_peak_in_a_long_epoch_is_found_to_the_step(schedule: Any) -> None:
-    callback = LRSchedulerCallback(schedule, "step")
+    callback = LRSchedulerCallback(schedule, interval="step")
     trainer = Trainer(optimizer=Bare(0.5), steps_per_epoch=3_000_000, epochs=2, callbacks=[callback])
     assert trainer.plan().epochs[0].highest == (0.5,)
 
