@@ -280,6 +280,8 @@ class _Session:
                 last = [*([] if self._plain else [Text("")]), *self._entries(entries, level)]
         finally:
             self._output.close(last)
+        if self._logger.rows and isinstance(self._output, NotebookOutput):
+            event.history.rows_are_shown()
         if (error := self._output.error) is not None:
             warning = RuntimeWarning(f"RichLogger could not show everything, {error_text(error)}")
             warning.__cause__ = error  # for whoever makes it an error, as the command line does

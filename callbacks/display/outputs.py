@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import get_console
 from rich.console import Console, RenderableType
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from lucid_train.callbacks.display.formatting import stack
@@ -21,6 +22,17 @@ from lucid_train.callbacks.display.ticker import Ticker
 _ROWS_DURING_RUN = 30
 # A browser is slower than a terminal.
 _NOTEBOOK_INTERVAL = 0.5
+# Colors that can be read on white and on black: those of terminals cannot.
+_MIDDLE = [
+    (128, 128, 128),
+    (214, 69, 65),
+    (46, 157, 82),
+    (193, 128, 20),
+    (59, 130, 196),
+    (165, 102, 201),
+    (32, 153, 160),
+]
+_COLORS = TerminalTheme((255, 255, 255), (0, 0, 0), [*_MIDDLE, (128, 128, 128)])
 _PRE = '<pre style="white-space:pre;overflow-x:auto;line-height:1.3;font-family:Menlo,Consolas,monospace">{code}</pre>'
 
 
@@ -113,7 +125,7 @@ class NotebookOutput(Output):
                 page.print(self._moving)
             data = {
                 "text/plain": page.export_text(clear=False).rstrip("\n"),
-                "text/html": page.export_html(inline_styles=True, code_format=_PRE),
+                "text/html": page.export_html(theme=_COLORS, inline_styles=True, code_format=_PRE),
             }
             if self._handle is None:
                 self._handle = self._display(data, raw=True, display_id=True)
