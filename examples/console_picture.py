@@ -5,30 +5,37 @@ holds only what is printed permanently: for live.svg a callback prints the movin
 """
 
 import io
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 from attrs import define
 from rich.console import Console
 
 from lucid_train import Callback, StepEnd, on
-from lucid_train.callbacks import RichLogger
+from lucid_train.callbacks import Checkpoint, EarlyStopping, RichLogger
 from lucid_train.cli.demo import train
+
+STEP = 7 * 1348 + 861  # in epoch 8
 
 
 @define(eq=False)
 class Still(Callback):
-    """Print the moving lines as they are at one step, and stop."""
+    """Print the moving lines as they are at one step, and draw what was printed until then."""
 
     logger: RichLogger
+    file: Path
 
-    @on(StepEnd, at=[7 * 150 + 95, 7 * 150 + 96])
+    @on(StepEnd, at=[STEP - 1, STEP])
     def draw(self, event: StepEnd) -> None:
         """Draw the moving lines; what is drawn first asks for the means, which the next drawing shows."""
-        console = self.logger.console if event.step % 150 == 96 else Console(file=io.StringIO())
-        console.print(self.logger.moving)
-        if event.step % 150 == 96:
-            event.run.stop("the picture is taken")
+        console = self.logger.console
+        if event.step < STEP:
+            Console(file=io.StringIO()).print(self.logger.moving)
+        else:
+            console.print(self.logger.moving)
+            console.save_svg(str(self.file), title="lucid-train demo, while it runs", unique_id="live")
 
 
 def recording() -> Console:
@@ -36,14 +43,19 @@ def recording() -> Console:
     return Console(record=True, file=io.StringIO(), force_terminal=True, width=100, legacy_windows=False)
 
 
-folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-
-console = recording()
-rows = RichLogger(console, header=False, summary=False, monitor="val_accuracy")
-train(epochs=10, callbacks=[rows, Still(rows)])
-console.save_svg(str(folder / "live.svg"), title="lucid-train demo --epochs 10, while it runs", unique_id="live")
-
-console = recording()
-train(epochs=10, callbacks=[RichLogger(console, monitor="val_accuracy")])
-console.save_svg(str(folder / "console.svg"), title="lucid-train demo --epochs 10", unique_id="console")
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent).resolve()
+os.chdir(tempfile.mkdtemp())  # where the checkpoints go
+live, whole = RichLogger(recording(), header=False, summary=False), RichLogger(recording())
+train(
+    callbacks=[
+        EarlyStopping("val_accuracy", patience=8, restore_best=True),
+        Checkpoint("runs/digits", monitor="val_accuracy"),
+        live,
+        whole,
+        Still(live, folder / "live.svg"),
+    ]
+)
+whole.console.save_svg(
+    str(folder / "console.svg"), title="lucid-train demo --directory runs/digits", unique_id="console"
+)
 print("drawn: live.svg, console.svg")
