@@ -31,11 +31,17 @@ from lucid_train.validation import checked, choice, flag, metric_name, one_of, r
 
 Interval = Literal["epoch", "step", "second"]
 
+# What the names of single checkpoints end in.
+_FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
 
 def _as_path(value: Any) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise TypeError(f"'directory' must be a path: {value!r}")
-    return Path(value)
+    path = Path(value)
+    if path.suffix in _FILES and not path.is_dir():
+        raise ValueError(f"'directory' must be the path of a folder, not of one file in it: {str(path)!r}")
+    return path
 
 
 def _idle() -> SignalCatcher:

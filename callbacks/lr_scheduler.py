@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeGuard, final
 
 from attrs import define, evolve, field, frozen, setters
 
@@ -16,10 +16,17 @@ from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
 from lucid_train.description import error_text, object_name
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Monitor
-from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, is_sized, schedules_sized
+from lucid_train.optims.lr_scheduler.scheduler import (
+    WRONG_ORDER,
+    LRScheduler,
+    Schedules,
+    is_sized,
+    schedules_sized,
+)
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
 from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
 from lucid_train.progress import check_like, structure
+from lucid_train.protocols import HasParamGroups, Steppable
 from lucid_train.schedules.cosine import After, Cosine, check_after
 from lucid_train.schedules.decay import Exponential, Step
 from lucid_train.schedules.length import counted
@@ -38,11 +45,21 @@ def _optimizer(instance: object, attribute: Any, value: object) -> None:
 
 
 def _schedule_or_scheduler(instance: object, attribute: Any, value: Any) -> None:
-    if _is_steppable(value):
-        return
+    cure = None
     if isinstance(value, type):
         cure = "pass an instance, a schedule such as Cosine() or a scheduler that is built on its optimizer"
-        raise TypeError(f"{attribute.name!r} must be a schedule or a scheduler, {cure}: {value!r}")
+    elif hasattr(value, "param_groups"):
+        cure = "no optimizer, which is that of the Trainer or given as optimizer=..."
+    elif inspect.isroutine(value):
+        cure = "pass schedules.Function(f) of a function f"
+    elif isinstance(value, str):
+        cure = "such as Cosine() of lucid_train.schedules"
+    if cure is not None:
+        raise TypeError(
+            f"{attribute.name!r} must be a schedule or a scheduler, {cure}: {' '.join(repr(value).split()):.200}"
+        )
+    if _is_steppable(value):
+        return
     parts = value.values() if isinstance(value, Mapping) else value
     for part in [value] if isinstance(value, Schedule) or not isinstance(parts, Iterable) else parts:
         check_is_value(part, attribute.name)
@@ -69,7 +86,9 @@ def _of_state(name: str) -> Iterator[None]:
 class _ScheduleCallback(Callback):
     """The base of the callbacks here: it binds a schedule when the fit starts, and from then on advances it."""
 
-    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, on_setattr=setters.frozen, repr=False)
+    optimizer: HasParamGroups | None = field(
+        default=None, kw_only=True, validator=_optimizer, on_setattr=setters.frozen, repr=False
+    )
     interval: Interval = field(default="epoch", kw_only=True, validator=_interval, on_setattr=setters.frozen)
     # What drives the schedule, once a fit has started.
     scheduler: Any = field(default=None, init=False, repr=False)
@@ -230,8 +249,8 @@ class LRSchedulerCallback(_ScheduleCallback):
     LRSchedulerCallback(schedule=Linear(0.1, total_iters='5%').then(Cosine()), interval='epoch', monitor=None, length=9)
     """
 
-    schedule: Any = field(validator=_schedule_or_scheduler, on_setattr=setters.frozen)
-    interval: Interval = field(default="epoch", validator=_interval)
+    schedule: Schedules | Steppable = field(validator=_schedule_or_scheduler, on_setattr=setters.frozen)
+    interval: Interval = field(default="epoch", kw_only=True, validator=_interval, on_setattr=setters.frozen)
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
     length: int | None = field(
         default=None, kw_only=True, validator=checked(whole_number, least=1), on_setattr=setters.frozen
@@ -244,11 +263,11 @@ class LRSchedulerCallback(_ScheduleCallback):
     def __attrs_post_init__(self) -> None:
         if self.monitor is not None and self.interval == "step":
             raise ValueError(f"'monitor' must be None with interval='step': {self.monitor!r}")
-        if self._is_given:
+        if _is_steppable(given := self.schedule):
             if self.optimizer is not None:
                 raise ValueError(f"'optimizer' must be None with a scheduler, which has its own: {self.schedule!r}")
             try:
-                inspect.signature(self.schedule.step).bind(*([] if self.monitor is None else [0.0]))
+                inspect.signature(given.step).bind(*([] if self.monitor is None else [0.0]))
             except TypeError as error:
                 cure = "" if self.monitor else "; if it follows a metric, name it: monitor='val_loss'"
                 raise TypeError(f"'schedule' cannot be stepped, {error}{cure}: {self.schedule!r}") from None
@@ -474,7 +493,7 @@ def _end(scheduler: Any) -> int:
     return max((end for end in ends if end is not None), default=0)
 
 
-def _is_steppable(value: Any) -> bool:
+def _is_steppable(value: object) -> TypeGuard[Steppable]:
     return callable(getattr(value, "step", None)) and not isinstance(value, (type, Schedule))
 
 

@@ -189,7 +189,7 @@ class History(Sequence[EpochRecord]):
         """Return the names of the columns of `to_csv` and `arrays`.
 
         These are epoch, steps and seconds; lr, the rate that the epoch's last update used, and lr_1, lr_2 and so on for
-        further groups; then the metrics. A metric with one of these names gets the prefix "metric_".
+        further groups; then the metrics. A metric with one of these names gets the prefix `metric_`.
         """
         groups = max((len(record.lr) for record in self), default=0)
         return [*_COLUMNS, *map(_rate_column, range(groups)), *map(_metric_column, self.metric_names())]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, final
+from typing import Any, SupportsFloat, TypeAlias, final
 
 from attrs import define, evolve, field
 
 from lucid_train.validation import checked, dtype_name, flag, real_number
+
+# What an evaluation returns: metrics by name, or one number, which is the loss. Arrays and tensors are numbers too.
+Metrics: TypeAlias = SupportsFloat | Mapping[str, SupportsFloat]
 
 # A sum that would exceed the largest float is kept in this unit, and so is one on a device, always: which is exact.
 _UNIT = 64
@@ -43,13 +46,21 @@ class StepResult:
     StepResult(metrics=0.25, weight=32, updated=True)
     """
 
-    metrics: Any = None
-    weight: Any = field(default=1, validator=checked(_weight))
+    metrics: Metrics | None = None
+    weight: SupportsFloat = field(default=1, validator=checked(_weight))
     updated: bool = field(default=True, validator=checked(flag))
 
 
-def to_metrics(output: Any) -> dict[str, float]:
+# What a step returns.
+Output: TypeAlias = Metrics | StepResult | None
+
+
+def to_metrics(output: Any, source: str = "a step") -> dict[str, float]:
     """Return an output as floats: nothing for None, a number as "loss", a mapping as it is.
+
+    Args:
+        output: What was returned.
+        source: By what, for the error.
 
     Raises:
         TypeError: If it is none of these, or a metric is no number.
@@ -57,8 +68,9 @@ def to_metrics(output: Any) -> dict[str, float]:
     metrics = {}
     for metric, value in _items(output.metrics if type(output) is StepResult else output):
         _check_name(metric)
-        _check_value(metric, value)
-        metrics[metric] = float(value)
+        _check_value(metric, value, source)
+        # PyTorch warns of a number that still has its gradients' graph.
+        metrics[metric] = float(value.detach() if hasattr(value, "detach") else value)
     return metrics
 
 
@@ -80,7 +92,7 @@ def evaluation(output: Any, prefix: str, taken: Collection[str]) -> dict[str, fl
     if output is None:
         raise TypeError("'evaluate' must return a number or a mapping of metrics, {} where it has none: None")
     found: dict[str, float] = {}
-    for name, value in to_metrics(output).items():
+    for name, value in to_metrics(output, "'evaluate'").items():
         recorded = name if name.startswith(prefix) else f"{prefix}{name}"
         if recorded in taken or recorded in found:
             raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
@@ -345,13 +357,21 @@ def _check_name(name: object) -> None:
         raise TypeError(f"a metric's name must be a string: {name!r}")
 
 
-def _check_value(name: str, value: Any) -> None:
+def _check_value(name: str, value: Any, source: str = "a step") -> None:
     if getattr(value, "is_meta", False):
         raise TypeError(f"a metric must have a value, which a tensor on the meta device lacks: {name!r} is {value!r}")
+    shape = tuple(getattr(value, "shape", ()))
+    if shape and hasattr(value, "__float__"):
+        cure = "return its mean, or leave it out"
+        raise TypeError(f"{source} must return single numbers: {name!r} has the shape {shape}; {cure}")
+    if isinstance(value, (tuple, list)):
+        cure = 'return {"loss": loss, "accuracy": accuracy}, with names of your own'
+        raise TypeError(f"{source} must return no {type(value).__name__}: {value!r:.200}; {cure}")
     is_number = hasattr(value, "__float__") and not isinstance(value, (str, bytes))
-    if not is_number or getattr(value, "ndim", 0) != 0 or dtype_name(value).startswith("complex"):
-        rule = "a step must return None, a real number, a mapping of metrics or a StepResult, evaluate likewise"
-        raise TypeError(f"{rule}: {name!r} is {value!r}")
+    if not is_number or dtype_name(value).startswith("complex"):
+        kinds = "a real number or a mapping of metrics"
+        kinds = kinds if source == "'evaluate'" else "None, a real number, a mapping of metrics or a StepResult"
+        raise TypeError(f"{source} must return {kinds}: {name!r} is {value!r:.200}")
 
 
 def _is_tensor(value: Any) -> bool:

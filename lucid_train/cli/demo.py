@@ -45,8 +45,11 @@ def add_command(commands: Any) -> None:
         direction, and test it on 599 others. Ctrl-C stops in good order."""
     parser = commands.add_parser("demo", help=summary, description=description)
     add, ((epochs, size), (torch_epochs, torch_size)) = parser.add_argument, _SIZES.values()
-    add("--torch", action="store_true", help="train a convolutional network of PyTorch, which must be installed; "
-        "by default a multilayer perceptron of numpy arrays")  # fmt: skip
+    add(
+        "--torch",
+        action="store_true",
+        help="train a convolutional network of PyTorch (default: a multilayer perceptron of numpy arrays)",
+    )
     add("--scheduler", choices=SCHEDULES, default="cosine", help="schedule of the learning rate (default: cosine)")
     add("--lr", type=float, default=0.03, help="base learning rate (default: 0.03)")
     add("--epochs", type=int, help=f"passes over the training data (default: {epochs}, with --torch {torch_epochs})")
@@ -54,8 +57,11 @@ def add_command(commands: Any) -> None:
     add("--hidden", type=int, default=256, help="units of the hidden layer (default: 256)")
     add("--momentum", type=float, default=0.9, help="momentum of the gradient descent (default: 0.9)")
     add("--seed", type=int, default=0, help="seed of the split, the weights and the order of the data (default: 0)")
-    add("--directory", metavar="DIR", help="where checkpoints go, and a run that was interrupted goes on "
-        "(default: a new temporary directory)")  # fmt: skip
+    add(
+        "--directory",
+        metavar="DIR",
+        help="where checkpoints go, and a run that was interrupted goes on (default: a new temporary directory)",
+    )
     add("--log", metavar="FILE", help="record the run, for lucid-train watch, show and replay (default: no record)")
     parser.set_defaults(command=run)
 
@@ -177,9 +183,16 @@ def _torch_parts(lr: float, batch_size: int, hidden: int, momentum: float, seed:
     nn, generator = torch.nn, torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     model = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(256, whole_number("hidden", hidden, least=1)), nn.ReLU(), nn.Linear(hidden, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, whole_number("hidden", hidden, least=1)),
+        nn.ReLU(),
+        nn.Linear(hidden, 10),
+    )
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
 
     def metrics(scores: Any, expected: Any) -> dict[str, Any]:

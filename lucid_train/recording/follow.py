@@ -105,7 +105,9 @@ class Watch:
         try:
             self._step()
             if not self._starts:
-                self.say(f"waiting for a run to begin in '{self.path}'")
+                folder = self.path.parent
+                absent = "" if folder.is_dir() else f", whose folder '{folder}' does not exist yet"
+                self.say(f"waiting for a run to begin in '{self.path}'{absent}")
             while not self._step():
                 time.sleep(POLL_SECONDS)
             return self.player.run.status

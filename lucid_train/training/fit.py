@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from time import monotonic, sleep
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from attrs import define, field
 
-from lucid_train.description import add_note, error_text
+from lucid_train.description import add_note, error_text, object_name
 from lucid_train.events import FitEnd, FitError, FitStart, Status
+from lucid_train.optims.param_groups import versions
+from lucid_train.schedules.length import counted
 from lucid_train.training.run import Control, Run
 from lucid_train.training.signals import hold_child_errors
 from lucid_train.training.track import Tracked, current
@@ -34,12 +37,15 @@ class Fit(Control):
 
     Attributes:
         began: perf_counter() when the open epoch would have begun, had it been trained without a break.
+        unchanged: The optimizers, with the `versions` of their parameters when the fit began, until it is checked that
+            the steps change them.
         given_up: Whether the interruption has ended what can be done again, so that the fit ends at once.
     """
 
     run: Run
     can_be_saved: Callable[[], bool] = lambda: True
     began: float = field(default=0.0, init=False)
+    unchanged: list[tuple[Any, int]] = field(factory=list, init=False)
     given_up: bool = field(default=False, init=False)
     _child_error: BaseException | None = field(default=None, init=False)
     _registrations: ExitStack = field(factory=ExitStack, init=False)
@@ -76,6 +82,25 @@ class Fit(Control):
     def open(self) -> None:
         """Let every callback receive FitStart."""
         self.dispatcher.open(FitStart(self.run))
+
+    def watch_parameters(self) -> None:
+        """Note how often the parameters of the optimizers have been changed."""
+        optimizers = {id(each): each for each in (self.run.optimizer, *(each for each, _, _ in self.claims))}
+        noted = [(each, versions(each)) for each in optimizers.values()]
+        self.unchanged = [(optimizer, before) for optimizer, before in noted if before is not None]
+
+    def check_parameters(self) -> None:
+        """Warn of steps that have changed no parameter of an optimizer, once."""
+        watched, self.unchanged = self.unchanged, []
+        for optimizer, before in watched:
+            if versions(optimizer) == before:
+                steps = counted(self.run.step, "step")
+                warnings.warn(
+                    f"no parameter of the {object_name(optimizer)} has changed in {steps}: a step calls "
+                    "loss.backward() and then the step() of this optimizer, which is built on model.parameters()",
+                    UserWarning,
+                    stacklevel=5,
+                )
 
     def safe_point(self) -> None:
         """Call what was asked for between two steps, and what was deferred until the run can be saved, if it can."""

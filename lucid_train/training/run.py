@@ -212,14 +212,20 @@ class Run:
         of_evaluation = bool(self.evaluate_prefix) and name.startswith(self.evaluate_prefix)
         if isinstance(event, FitStart):
             if of_evaluation and not self.evaluates:
-                raise ValueError(f"'monitor' must be a metric of the steps without Trainer(evaluate=...): {name!r}")
+                cure = f"pass evaluate=..., or monitor={name.removeprefix(self.evaluate_prefix)!r}"
+                raise ValueError(
+                    f"'monitor' must be a metric of the steps, as the Trainer has no evaluate: {name!r}; {cure}"
+                )
             return
         known, of_steps = self._metrics_of(event), bool(self.evaluate_prefix) and not of_evaluation
         complete = of_evaluation if isinstance(event, EvaluateEnd) else of_steps or self.evaluated(event.epoch)
         if complete and name not in known:
-            near = get_close_matches(name, known, n=1)
+            plain = name.removeprefix("train_")  # as Lightning and others name the metrics of the steps
+            near = [plain] if plain in known else get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            if not near and of_steps and self.evaluates:
+            if of_steps and not self._progress.means.names and not isinstance(event, EpochReport):
+                hint = "; the step function returned none: let it return the loss"
+            elif not near and of_steps and self.evaluates:
                 hint = f"; those of the evaluation begin with {self.evaluate_prefix!r}"
             raise ValueError(f"'monitor' must be one of the metrics, {', '.join(known) or 'none'}: {name!r}{hint}")
 

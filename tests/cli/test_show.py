@@ -208,11 +208,6 @@ def test_an_error_is_one_sentence_in_a_stream_without_an_encoding(tmp_path: Path
     assert errors.getvalue() == f"lucid-train: error: '{tmp_path / 'run.jsonl'}': No such file or directory\n"
 
 
-def test_a_log_in_no_folder_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert called("watch", tmp_path / "none" / "run.jsonl") == 2
-    assert "cannot be waited for: there is no folder" in capsys.readouterr().err
-
-
 def test_patience_is_above_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert called("watch", tmp_path / "run.jsonl", "--patience", 0) == 2
     assert capsys.readouterr().err == "lucid-train: error: 'patience' must be > 0: 0.0\n"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lucid_train import replay
+from lucid_train import Trainer, replay
+from lucid_train.callbacks import EventLog
 from tests.support.processes import command, run
 from tests.support.terminal import Terminal, has
 from tests.support.waiting import until
@@ -107,6 +108,21 @@ def test_a_watcher_may_be_started_before_during_and_after(writer: Writer) -> Non
         assert code == 0
         assert rows(text) == expected(1, 2, 3, of=3)
         assert "completed" in text.splitlines()[-2]
+
+
+def test_a_folder_that_does_not_exist_yet_is_waited_for_too(tmp_path: Path) -> None:
+    log = tmp_path / "runs" / "one" / "run.jsonl"
+    with subprocess.Popen(command("watch", log), stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        waiting = f"waiting for a run to begin in '{log}', whose folder '{log.parent}' does not exist yet"
+        assert reader.stdout.readline() == f"lucid-train: {waiting}\n"
+        Trainer(epochs=2, callbacks=[EventLog(log)]).fit()
+        text, _ = reader.communicate(timeout=30)
+    assert reader.returncode == 0
+    assert [line.split()[:2] for line in text.splitlines() if line.startswith("epoch ")] == [
+        ["epoch", "1/2"],
+        ["epoch", "2/2"],
+    ]
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from lucid_train import (
     nn,
 )
 from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, LRSchedulerCallback, StepLRCallback
+from lucid_train.nn import Linear
 from lucid_train.optims.lr_scheduler import ExponentialLR
 from lucid_train.optims.sgd import SGD
 from tests.support.callbacks import Recorder
@@ -127,12 +128,37 @@ def test_a_rehearsal_takes_the_optimizer_of_a_callback_and_one_that_has_no_step(
         ({"epochs": True}, TypeError, "'epochs' must be an int: True"),
         ({"epochs": None}, TypeError, "'epochs' must be an int: None"),
         ({"steps_per_epoch": 0}, ValueError, "'steps_per_epoch' must be >= 1: 0"),
-        ({"evaluate": 0.5}, TypeError, "'evaluate' must be a function: 0.5"),
+        (
+            {"evaluate": 0.5},
+            TypeError,
+            "'evaluate' must be a function without arguments, itself and not its result: 0.5",
+        ),
         ({"evaluate_every": 0}, ValueError, "'evaluate_every' must be >= 1: 0"),
         ({"optimizer": object()}, TypeError, "'optimizer' must have param_groups"),
-        ({"callbacks": Callback()}, TypeError, "'callbacks' must be a list of callbacks: Callback"),
-        ({"callbacks": [Callback]}, TypeError, r"'callbacks\[0\]' must be a Callback, pass an instance: <class"),
-        ({"callbacks": [Callback(), print]}, TypeError, r"'callbacks\[1\]' must be a Callback, derive it from"),
+        ({"callbacks": Callback()}, TypeError, r"'callbacks' must be a list of callbacks, \[...\]: Callback"),
+        (
+            {"callbacks": [Callback]},
+            TypeError,
+            r"'callbacks\[0\]' must be a Callback, pass an instance, Callback\(...\): <class",
+        ),
+        ({"callbacks": [Callback(), 3]}, TypeError, r"'callbacks\[1\]' must be a Callback, derive it from"),
+        (
+            {"callbacks": [print]},
+            TypeError,
+            r"'callbacks\[0\]' must be a Callback, or add it with trainer.on\(EpochEnd\): <",
+        ),
+        ({"callbacks": [None]}, TypeError, r"'callbacks\[0\]' must be a Callback, leave it out: None"),
+        (
+            {"callbacks": [[Callback()]]},
+            TypeError,
+            r"'callbacks\[0\]' must be a Callback, put them into the list itself",
+        ),
+        (
+            {"model": Linear},
+            TypeError,
+            r"'model' must have state_dict\(\) and load_state_dict\(\), pass an instance: <class",
+        ),
+        ({"model": object()}, TypeError, r"'model' must have state_dict\(\) and load_state_dict\(\): <object"),
         ({"callbacks": [(same := Callback()), same]}, ValueError, r"'callbacks\[1\]' must not be in the list twice"),
     ],
 )
@@ -390,7 +416,8 @@ def test_printed_it_says_in_a_few_lines_what_it_trains_with() -> None:
 
 def test_printed_what_is_not_there_is_left_out() -> None:
     assert str(Trainer()) == "Trainer: 1 epoch, ready"
-    endless = Trainer(print, data=iter([1]), model=object())
+    endless = Trainer(print, data=iter([1]), model=nn.ReLU())
     assert (
-        str(endless) == "Trainer: 1 epoch, ready\n  step       print\n  data       list_iterator\n  model      object"
+        str(endless)
+        == "Trainer: 1 epoch, ready\n  step       print\n  data       list_iterator\n  model      ReLU, 0 parameters"
     )
