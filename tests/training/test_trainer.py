@@ -416,7 +416,8 @@ def test_printed_it_says_in_a_few_lines_what_it_trains_with() -> None:
 
 def test_printed_what_is_not_there_is_left_out() -> None:
     assert str(Trainer()) == "Trainer: 1 epoch, ready"
-    endless = Trainer(print, data=iter([1]), model=object())
+    endless = Trainer(print, data=iter([1]), model=nn.ReLU())
     assert (
-        str(endless) == "Trainer: 1 epoch, ready\n  step       print\n  data       list_iterator\n  model      object"
+        str(endless)
+        == "Trainer: 1 epoch, ready\n  step       print\n  data       list_iterator\n  model      ReLU, 0 parameters"
     )
