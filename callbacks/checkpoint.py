@@ -239,6 +239,12 @@ class Checkpoint(Callback):
     def settings(self) -> dict[str, Any]:
         return {}  # where and how often a run is saved does not change it
 
+    def describe(self) -> dict[str, str]:
+        often = "at the end" if self.every is None else f"every {self.every:g} {self.interval}s"
+        best = f"{'lowest' if self.mode == 'min' else 'highest'} {self.monitor}"
+        kept = "" if self.monitor is None else f"; best by {best}"
+        return {"saving": f"{self.directory}, {f'every {self.interval}' if self.every == 1 else often}{kept}"}
+
     def hooks(self, event: type[Event]) -> list[Hook]:
         if event is StepEnd and (self.interval == "epoch" or self.every is None):
             return []

@@ -13,7 +13,7 @@ from typing import Any, Literal, final
 from attrs import define, evolve, field, frozen, setters
 
 from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
-from lucid_train.description import error_text
+from lucid_train.description import error_text, object_name
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Monitor
 from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, is_sized, schedules_sized
@@ -22,6 +22,7 @@ from lucid_train.optims.param_groups import param_groups, read_value, stored_und
 from lucid_train.progress import check_like, structure
 from lucid_train.schedules.cosine import After, Cosine, check_after
 from lucid_train.schedules.decay import Exponential, Step
+from lucid_train.schedules.length import counted
 from lucid_train.schedules.schedule import Schedule, check_is_value
 from lucid_train.training.run import Run
 from lucid_train.validation import check_entries, checked, choice, metric_name, real_number, whole_number
@@ -277,8 +278,15 @@ class LRSchedulerCallback(_ScheduleCallback):
     def schedules(self) -> tuple[Scheduled, ...]:
         scheduler = self.scheduler
         if self._is_given and (not isinstance(scheduler, LRScheduler) or scheduler.follows_metric):
-            return (Scheduled(None, getattr(scheduler, "optimizer", None), self.interval),)
+            return (Scheduled(None, getattr(scheduler, "optimizer", None), self.interval, text=self._words()),)
         return tuple(evolve(each, length=self.length) for each in super().schedules())
+
+    def _words(self) -> str:
+        """Return a scheduler in words that is no function of time, or not of this library."""
+        factor, patience = (getattr(self.schedule, name, None) for name in ("factor", "patience"))
+        if self.monitor is None or not isinstance(factor, float) or not isinstance(patience, int):
+            return object_name(self.schedule) + (", per step" if self.interval == "step" else "")
+        return f"times {factor:g} when {self.monitor} has not improved for more than {counted(patience, 'epoch')}"
 
     def monitored(self) -> Monitor | None:
         mode = getattr(self.schedule, "mode", None)

@@ -90,6 +90,10 @@ class EarlyStopping(Callback):
     def monitored(self) -> Monitor:
         return Monitor(self.monitor, self.mode, self.min_delta)
 
+    def describe(self) -> dict[str, str]:
+        count = "an epoch" if self.patience == 1 else f"{self.patience} epochs"
+        return {"stopping": f"after {count} without a {'lower' if self.mode == 'min' else 'higher'} {self.monitor}"}
+
     def _model(self, event: FitStart | EpochEnd | EvaluateEnd | FitEnd) -> Any:
         return event.run.model if self.model is None else self.model
 
@@ -168,6 +172,9 @@ class TimeLimit(Callback):
 
     def settings(self) -> dict[str, Any]:
         return {}  # the next job may have another limit
+
+    def describe(self) -> dict[str, str]:
+        return {"stopping": f"after {self.seconds:g} s"}
 
     def on_fit_start(self, event: FitStart) -> None:
         self._began = self._latest = time.monotonic()

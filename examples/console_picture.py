@@ -1,56 +1,34 @@
 """Draw the console display as SVGs, the pictures in the README: `python examples/console_picture.py [FOLDER]`.
 
 A picture like console.svg can be made of any run: give RichLogger a console that records, and export the recording. It
-holds only what is printed permanently, so for live.svg a callback prints the bars once, in the middle of an epoch.
+holds only what is printed permanently: for live.svg a callback prints the moving lines once, in the middle of an epoch.
 """
 
 import io
 import sys
 from pathlib import Path
 
-from attrs import define, field
+from attrs import define
 from rich.console import Console
 
-from lucid_train import Callback, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitStart, StepEnd, on
+from lucid_train import Callback, StepEnd, on
 from lucid_train.callbacks import RichLogger
-from lucid_train.callbacks.display.bars import Bars
-from lucid_train.callbacks.display.theme import Theme
-from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.cli.demo import train
 
 
 @define(eq=False)
 class Still(Callback):
-    """Print the bars as they are at one step, and stop."""
+    """Print the moving lines as they are at one step, and stop."""
 
-    console: Console
-    throughput: Throughput = field(init=False, repr=False)
+    logger: RichLogger
 
-    def on_fit_start(self, event: FitStart) -> None:
-        """Take the same times as the logger."""
-        self.throughput = Throughput(event.run)
-
-    def on_epoch_start(self, event: EpochStart) -> None:
-        """Take the same times as the logger."""
-        self.throughput.start_epoch()
-
-    def on_evaluate_start(self, event: EvaluateStart) -> None:
-        """Take the same times as the logger."""
-        self.throughput.start_evaluation()
-
-    def on_evaluate_end(self, event: EvaluateEnd) -> None:
-        """Take the same times as the logger."""
-        self.throughput.end_evaluation()
-
-    def on_epoch_report(self, event: EpochReport) -> None:
-        """Take the same times as the logger."""
-        self.throughput.end_epoch(event.record)
-
-    @on(StepEnd, at=7 * 150 + 96)
+    @on(StepEnd, at=[7 * 150 + 95, 7 * 150 + 96])
     def draw(self, event: StepEnd) -> None:
-        """Print the bars."""
-        self.console.print(Bars(self.throughput, Theme.of(self.console, None)))
-        event.run.stop("the picture is taken")
+        """Draw the moving lines; what is drawn first asks for the means, which the next drawing shows."""
+        console = self.logger.console if event.step % 150 == 96 else Console(file=io.StringIO())
+        console.print(self.logger.moving)
+        if event.step % 150 == 96:
+            event.run.stop("the picture is taken")
 
 
 def recording() -> Console:
@@ -62,7 +40,7 @@ folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
 
 console = recording()
 rows = RichLogger(console, header=False, summary=False, monitor="val_accuracy")
-train(epochs=10, callbacks=[rows, Still(console)])
+train(epochs=10, callbacks=[rows, Still(rows)])
 console.save_svg(str(folder / "live.svg"), title="lucid-train demo --epochs 10, while it runs", unique_id="live")
 
 console = recording()

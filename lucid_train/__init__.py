@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lucid_train.saving.checkpoint import write_checkpoint as write_checkpoint
     from lucid_train.saving.weights import load_weights as load_weights
     from lucid_train.training.run import Run as Run
+    from lucid_train.training.track import track as track
     from lucid_train.training.trainer import Trainer as Trainer
 else:
     __getattr__, __dir__, __all__ = lazy_names(__name__)

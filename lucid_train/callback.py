@@ -6,7 +6,7 @@ import copy
 import difflib
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -56,7 +56,7 @@ class Scheduled:
         length: How many of them the run has, where that is not the fit's.
         at: How many of them are done.
         bases: The base rates, one per group, or None for those of the optimizer's groups.
-        text: The schedule in words, in a recorded run, of which no more is known.
+        text: The schedule in words, where there is none: in a recorded run, or of another library's scheduler.
     """
 
     schedule: Any = None
@@ -299,6 +299,14 @@ class Callback:
     def schedules(self) -> tuple[Scheduled, ...]:
         """Return what this callback schedules, for the plan, the log and the display; nothing by default."""
         return ()
+
+    def describe(self) -> Mapping[str, str]:
+        """Return what a person wants to know of this callback before the run begins, in words, by labels.
+
+        A display's header shows it: {"stopping": "after 5 epochs without a better val_loss"}. The texts of several
+        callbacks under one label are joined.
+        """
+        return {}
 
     def reset(self) -> None:
         """Set the state back to what it was before the first fit.

@@ -185,6 +185,11 @@ class Mean:
             self.total.add(value, weight)
             self.weight.add(1.0, weight)
 
+    def copy(self) -> Mean:
+        """Return a copy; tensors are shared."""
+        total, weight = (Sum(list(each.parts), each.scaled, each.tensor) for each in (self.total, self.weight))
+        return Mean(total, weight, list(self.pending))
+
     def extend(self, values: Iterable[float]) -> None:
         """Count floats of weight 1."""
         self.pending.extend(values)
@@ -259,11 +264,53 @@ class Means:
         names = sorted(self.metrics, key=lambda name: name != "loss")
         return {name: self.metrics[name].read() for name in names}
 
+    def snapshot(self) -> Snapshot:
+        """Return the means as they are now; what is on a device is copied from there, and is not waited for."""
+        means = Means({name: mean.copy() for name, mean in self.metrics.items()})
+        on_devices: dict[Any, list[Any]] = {}
+        for each in (each for mean in means.metrics.values() for each in (mean.total, mean.weight)):
+            if _is_tensor(each.tensor):
+                on_devices.setdefault(each.tensor.device, []).append(each)  # type: ignore[union-attr]  # it is a tensor
+        events = []
+        for device, sums in on_devices.items():
+            torch: Any = sys.modules["torch"]
+            # One copy for each device, to memory that this can be done to without waiting.
+            found = torch.stack([each.tensor for each in sums]).to("cpu", non_blocking=True)
+            if device.type != "cpu":
+                events.append(getattr(torch, device.type).Event())
+                events[-1].record()
+            for each, value in zip(sums, found, strict=True):
+                each.tensor = value
+        return Snapshot(means, events)
+
     def _mean(self, name: str) -> Mean:
         if (mean := self.metrics.get(name)) is None:
             _check_name(name)
             mean = self.metrics[name] = Mean()
         return mean
+
+
+@define(eq=False)
+class Snapshot:
+    """Means as they were at one moment, as soon as they have come from the devices.
+
+    Args:
+        means: The means; they may be read when the snapshot is complete.
+        events: Of the devices, one after each copy.
+    """
+
+    means: Means
+    events: list[Any]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all copies are complete; this waits for nothing."""
+        return all(event.query() for event in self.events)
+
+    def weight(self) -> float:
+        """Return the largest sum of the weights of a metric: how many samples, or tokens, there were so far."""
+        found = [mean.weight.read() for mean in self.means.metrics.values()]
+        return max((math.ldexp(weight, unit) for weight, unit in found), default=0.0)
 
 
 def _condensed(values: Iterable[float]) -> list[float]:

@@ -14,6 +14,7 @@ from lucid_train.description import add_note, error_text
 from lucid_train.events import FitEnd, FitError, FitStart, Status
 from lucid_train.training.run import Control, Run
 from lucid_train.training.signals import hold_child_errors
+from lucid_train.training.track import Tracked, current
 
 T = TypeVar("T")
 # Seconds within which a signal that has ended a worker is expected to reach this process too.
@@ -42,9 +43,13 @@ class Fit(Control):
     given_up: bool = field(default=False, init=False)
     _child_error: BaseException | None = field(default=None, init=False)
     _registrations: ExitStack = field(factory=ExitStack, init=False)
+    # Where the evaluation of the fit has come to within which this one takes place, if it does.
+    _outer: Tracked | None = field(default=None, init=False)
 
     def __enter__(self) -> Fit:
         self.run._fit = self
+        self._outer = current.get()
+        current.set(self.tracked)
         self.set_status("running", None)
         return self
 
@@ -73,13 +78,16 @@ class Fit(Control):
         self.dispatcher.open(FitStart(self.run))
 
     def safe_point(self) -> None:
-        """Call what was deferred until the run can be saved, if it can."""
-        if not self.can_be_saved():
-            return
+        """Call what was asked for between two steps, and what was deferred until the run can be saved, if it can."""
         # In this order, as a signal may ask for a stop at any moment: its flag must not be lost.
-        self.attention = False
-        if self.stopping:
+        self.attention, can_be_saved = False, self.can_be_saved()
+        if self.stopping or (self.deferred and not can_be_saved):
             self.attention = True
+        while self.between:
+            self.between.pop(0)()
+        if not can_be_saved:
+            return
+        if self.stopping:
             self._call_endings()  # what comes next may take long: the end of the epoch is still evaluated
         while self.deferred:
             self.deferred.pop(0)()
@@ -179,3 +187,4 @@ class Fit(Control):
         """Separate the run from this fit."""
         self._registrations.close()
         self.run._fit = self.interruption = self._child_error = None
+        current.set(self._outer)

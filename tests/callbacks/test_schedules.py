@@ -385,7 +385,9 @@ def test_it_says_what_it_schedules() -> None:
     Trainer(epochs=2, callbacks=[given]).fit()
     assert given.schedules() == (Scheduled(HALVED, optimizer, at=2, bases=(1.0,)),)
     plateau = LRSchedulerCallback(ReduceLROnPlateau(optimizer), monitor="loss")
-    assert plateau.schedules() == (Scheduled(None, optimizer),)
+    assert plateau.schedules() == (
+        Scheduled(None, optimizer, text="times 0.1 when loss has not improved for more than 10 epochs"),
+    )
     other = Bare(0.5, weight_decay=0.1)
     assert LRSchedulerCallback(ParamScheduler(other, weight_decay=HALVED)).schedules() == ()
     assert StepLRCallback(1, 0.5).schedules() == (Scheduled(HALVED),)

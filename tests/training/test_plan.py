@@ -161,7 +161,7 @@ def test_what_schedules_another_key_sets_no_rates() -> None:
     assert (plan.schedule, plan.epochs[1]) == ("no schedule", PlannedEpoch(2, (0.5,), (0.5,)))
     both = Trainer(optimizer=optimizer, epochs=2, callbacks=[decay, StepLRCallback(1, 0.5)]).plan()
     assert (both.schedule, both.epochs[1]) == (
-        "StepLRCallback(interval='epoch', step_size=1, gamma=0.5)",
+        "times 0.5 every epoch",
         PlannedEpoch(2, (0.25,), (0.25,)),
     )
 
@@ -224,7 +224,7 @@ def test_it_reads_well_and_literally() -> None:
         "EpochEnd  StepLRCallback.on_epoch_end, EarlyStopping.on_epoch_end\n"
         "FitEnd    EarlyStopping.on_fit_end\n"
         "\n"
-        "rates: StepLRCallback(interval='epoch', step_size=2, gamma=0.5)\n"
+        "rates: times 0.5 every 2 epochs\n"
         "  epochs 1 to 2: 1\n"
         "  epochs 3 to 4: 0.5\n"
         "  epoch 5: 0.25"
@@ -241,24 +241,42 @@ def test_a_goal_below_zero_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "settings", "words"),
+    ("schedule", "settings", "text"),
     [
-        (Cosine(T_max=9), {}, ""),
-        (Cosine(T_max=8), {}, ", which begins again at epoch 10"),
-        (Cosine(T_max=2), {}, ", which begins again at epoch 4 and 2 more times"),
-        (Cosine(T_max=2, after="hold"), {}, ""),
-        (Cosine(T_max=2, after="mirror"), {}, ""),
-        (Cosine(), {"interval": "step"}, ""),
-        (Cosine(), {"interval": "step", "length": 10}, ""),
-        (Cosine(T_max="50%"), {"interval": "step"}, ", which begins again at step 12"),
-        (Cosine(T_max=2).until(5).then(Cosine(T_max=3)), {}, ", which begins again at epoch 4 and 1 more time"),
-        (Cosine(T_max=6).warmup(2) * Exponential(0.9), {}, ", which begins again at epoch 10"),
-        ([Step(2), Cosine(T_max=8)], {}, ", which begins again at epoch 10"),
-        ({"a": Cosine(T_max=7), "b": Step(2)}, {}, ", which begins again at epoch 9"),
+        (Cosine(T_max=9), {}, "cosine to 0 over 9 epochs"),
+        (Cosine(T_max=8), {}, "cosine to 0 over 8 epochs, which begins again at epoch 10"),
+        (Cosine(T_max=2), {}, "cosine to 0 over 2 epochs, which begins again at epoch 4 and 2 more times"),
+        (Cosine(T_max=2, after="hold"), {}, "cosine to 0 over 2 epochs, held there"),
+        (Cosine(T_max=2, after="mirror"), {}, "cosine to 0 over 2 epochs and back"),
+        (Cosine(), {"interval": "step"}, "cosine to 0, per step"),
+        (Cosine(), {"interval": "step", "length": 10}, "cosine to 0, per step"),
+        (Cosine(T_max="50%"), {"interval": "step"}, "cosine to 0 over 50 %, per step, which begins again at step 12"),
+        (
+            Cosine(T_max=2).until(5).then(Cosine(T_max=3)),
+            {},
+            "cosine to 0 over 2 epochs until epoch 5, then cosine to 0 over 3 epochs, which begins again at epoch 4 "
+            "and 1 more time",
+        ),
+        (
+            Cosine(T_max=6).warmup(2) * Exponential(0.9),
+            {},
+            "warm-up over 2 epochs, then cosine to 0 over 6 epochs, together with times 0.9 every epoch, which begins "
+            "again at epoch 10",
+        ),
+        (
+            [Step(2), Cosine(T_max=8)],
+            {},
+            "a: times 0.1 every 2 epochs; b: cosine to 0 over 8 epochs, which begins again at epoch 10",
+        ),
+        (
+            {"a": Cosine(T_max=7), "b": Step(2)},
+            {},
+            "a: cosine to 0 over 7 epochs; b: times 0.1 every 2 epochs, which begins again at epoch 9",
+        ),
     ],
 )
 def test_plan_header_and_replay_say_when_a_cosine_begins_again(
-    schedule: Any, settings: dict[str, Any], words: str, tmp_path: Path
+    schedule: Any, settings: dict[str, Any], text: str, tmp_path: Path
 ) -> None:
     optimizer = Bare(0.1, 0.2)
     for group, name in zip(optimizer.param_groups, "ab", strict=True):
@@ -268,7 +286,6 @@ def test_plan_header_and_replay_say_when_a_cosine_begins_again(
     callback = LRSchedulerCallback(schedule, **settings)
     callbacks = [EventLog(tmp_path / "log"), callback, loggers[0]]
     trainer = Trainer(optimizer=optimizer, epochs=10, steps_per_epoch=2, callbacks=callbacks)
-    text = f"{callback!r}{words}"
     assert trainer.plan().schedule == text
     trainer.fit()
     replay(tmp_path / "log", [loggers[1]])
@@ -390,7 +407,7 @@ def test_after_a_fit_there_is_nothing_left_and_more_can_be_planned() -> None:
     trainer = Trainer(optimizer=Bare(0.5), epochs=4, callbacks=[StepLRCallback(2, 0.5)])
     trainer.fit()
     text = "nothing left to train: 4 epochs are done; ask for the plan of more, plan(epochs)"
-    assert str(trainer.plan()).endswith(f"gamma=0.5)\n  {text}")
+    assert str(trainer.plan()).endswith(f"every 2 epochs\n  {text}")
     planned = trainer.plan(6)
     assert (planned.note, rates_of(planned)) == ("", done(trainer.fit(6), 4))
 
