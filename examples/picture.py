@@ -43,7 +43,7 @@ class Still(Callback):
     def draw(self, event: StepEnd) -> None:
         """Draw what is there and the moving lines; what is drawn first asks for the means, which come with the next."""
         still = recording()
-        still.print(Text.from_ansi(self.console.export_text(clear=False, styles=True)), "", self.logger.moving)
+        still.print(Text.from_ansi(self.console.export_text(clear=False, styles=True)), self.logger.moving)
         still.save_svg(str(self.file), title=f"{TITLE}, while it runs", unique_id="training")
 
 
