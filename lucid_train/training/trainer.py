@@ -360,7 +360,7 @@ class Trainer:
         if (done := _nothing_left(progress, goal, finished_reason)) is not None:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
         feed.note_length(progress)
-        run.epochs, progress.finished_reason = goal, None
+        run.epochs, run.goes_on, progress.finished_reason = goal, resume == "auto", None
         known = self._participants(goal).optimizer
         dispatcher = Dispatcher((*self.callbacks, *self._listeners))
         with ExitStack() as leaving, Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
