@@ -207,7 +207,7 @@ class History(Sequence[EpochRecord]):
         Each has "epoch", from 1; "step", how many steps of the run were done; "seconds", how long it took; and its
         metrics. An epoch also has "steps", the number of its own, and "lr", the rate that its last update used, with
         "lr_1" and so on for further groups. What a record lacks is left out. A metric with one of these names gets the
-        prefix "metric_", as in `columns`.
+        prefix `metric_`, as in `columns`.
 
         `pandas.DataFrame(history.records())` is a table with a row for each.
 

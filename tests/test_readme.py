@@ -30,7 +30,7 @@ def test_the_two_commands_come_first_and_are_all() -> None:
     first = re.findall(r"```sh\n(.*?)\n```", TEXT, flags=re.DOTALL)
     assert first == [
         f"{install} . && .venv/bin/lucid-train demo",
-        f"{install} '.[test]' && .venv/bin/python -m pytest",
+        f"{install} '.[test]' && .venv/bin/python -m pytest -n auto",
     ]
     assert TEXT.index(first[1]) < TEXT.index("\n## ")
 
