@@ -20,8 +20,8 @@ from lucid_train.callbacks.display.ticker import Ticker
 
 # Rows that a notebook shows during the run; at its end it shows all of them.
 _ROWS_DURING_RUN = 30
-# A browser is slower than a terminal.
-_NOTEBOOK_INTERVAL = 0.5
+# Seconds between two looks at the run. A browser is slower than a terminal, and is shown each fifth.
+_LOOK_INTERVAL, _LOOKS = 0.1, 5
 # Colors that can be read on white and on black: those of terminals cannot.
 _MIDDLE = [
     (128, 128, 128),
@@ -93,7 +93,8 @@ class NotebookOutput(Output):
         self._lines: list[Text] = []
         self._handle: Any = None
         self._lock = threading.Lock()
-        self._ticker = Ticker(_NOTEBOOK_INTERVAL, self._update)
+        self._looks = 0
+        self._ticker = Ticker(_LOOK_INTERVAL, self._update)
 
     def open(self) -> None:
         self._show()
@@ -110,8 +111,12 @@ class NotebookOutput(Output):
         self._show(len(self._lines))
 
     def _update(self) -> None:
+        self._looks += 1
         try:
-            self._show()
+            if self._looks % _LOOKS == 0:
+                self._show()
+            elif self._moving is not None:  # drawing it asks for the running means, which come with a later drawing
+                Console(file=io.StringIO(), width=self.console.width, force_jupyter=False).print(self._moving)
         except Exception as error:  # the thread must not end with a traceback in the middle of the training
             self.error = self.error or error
 

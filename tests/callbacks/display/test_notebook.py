@@ -1,5 +1,6 @@
 """RichLogger in a notebook, run by a real kernel."""
 
+import re
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ def test_a_notebook_shows_one_picture_that_is_updated_in_place() -> None:
     assert "eta" not in text
     assert "&lt;i&gt;acc[top5]&lt;/i&gt;" in page
     assert "eta" in pictures[1]["text/plain"], "the bars move while it runs"
+    assert re.search(r"epoch 1/3 .* [23]/4  .*loss 0.", pictures[1]["text/plain"]), "so do the running means"
     assert 3 <= len(pictures) <= 8
 
 
