@@ -31,11 +31,17 @@ from lucid_train.validation import checked, choice, flag, metric_name, one_of, r
 
 Interval = Literal["epoch", "step", "second"]
 
+# What the names of single checkpoints end in.
+_FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+
 
 def _as_path(value: Any) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise TypeError(f"'directory' must be a path: {value!r}")
-    return Path(value)
+    path = Path(value)
+    if path.suffix in _FILES and not path.is_dir():
+        raise ValueError(f"'directory' must be the path of a folder, not of one file in it: {str(path)!r}")
+    return path
 
 
 def _idle() -> SignalCatcher:
@@ -238,6 +244,12 @@ class Checkpoint(Callback):
 
     def settings(self) -> dict[str, Any]:
         return {}  # where and how often a run is saved does not change it
+
+    def describe(self) -> dict[str, str]:
+        often = "at the end" if self.every is None else f"every {self.every:g} {self.interval}s"
+        best = f"{'lowest' if self.mode == 'min' else 'highest'} {self.monitor}"
+        kept = "" if self.monitor is None else f"; best by {best}"
+        return {"saving": f"{self.directory}, {f'every {self.interval}' if self.every == 1 else often}{kept}"}
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         if event is StepEnd and (self.interval == "epoch" or self.every is None):

@@ -47,6 +47,9 @@ class CSVLogger(Callback):
     def settings(self) -> dict[str, Any]:
         return {}  # nothing here changes the training: a run may be resumed with another table, or none
 
+    def describe(self) -> dict[str, str]:
+        return {"recording": str(self.path)}
+
     def on_fit_start(self, event: FitStart) -> None:
         check_alone("CSVLogger")
         self._write_all(event.run)

@@ -81,6 +81,9 @@ class EventLog(Callback):
     def settings(self) -> dict[str, Any]:
         return {}  # nothing here changes the training: a run may be resumed with another log, or none
 
+    def describe(self) -> dict[str, str]:
+        return {"recording": str(self.path)}
+
     def on_fit_start(self, event: FitStart) -> None:
         check_alone("EventLog")
         run, model, monitor = event.run, event.run.model, event.run.monitored
@@ -92,6 +95,7 @@ class EventLog(Callback):
             "writer": this_process(),
             "callbacks": [_described(callback, run) for callback in run.callbacks],
             "monitored": None if monitor is None else [monitor.name, monitor.mode],
+            "optimizer": None if run.optimizer is None else object_name(run.optimizer),
             "model": None if model is None else {"name": object_name(model), "parameters": parameter_count(model)},
             "open_step": open_step(run),
         }
@@ -214,4 +218,5 @@ def _claimed(path: Path) -> FileIO:
 def _described(callback: Callback, run: Run) -> dict[str, Any]:
     """Return what a display shows of a callback."""
     schedule = short_text(callback, lambda each: schedule_text(each, run)) if callback.schedules() else None
-    return {"name": object_name(callback), "repr": short_text(callback), "schedule": schedule}
+    described = {str(label): str(text) for label, text in callback.describe().items()}
+    return {"name": object_name(callback), "repr": short_text(callback), "schedule": schedule, "described": described}

@@ -1,4 +1,4 @@
-"""Callbacks that advance a learning-rate schedule: any schedule or scheduler, or one of the three that have a name."""
+"""Callbacks that advance a learning-rate schedule: `LRSchedulerCallback` any, and three with names of their own."""
 
 from __future__ import annotations
 
@@ -8,20 +8,28 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeGuard, final
 
 from attrs import define, evolve, field, frozen, setters
 
 from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
-from lucid_train.description import error_text
+from lucid_train.description import error_text, object_name
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Monitor
-from lucid_train.optims.lr_scheduler.scheduler import WRONG_ORDER, LRScheduler, is_sized, schedules_sized
+from lucid_train.optims.lr_scheduler.scheduler import (
+    WRONG_ORDER,
+    LRScheduler,
+    Schedules,
+    is_sized,
+    schedules_sized,
+)
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
 from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
 from lucid_train.progress import check_like, structure
+from lucid_train.protocols import HasParamGroups, Steppable
 from lucid_train.schedules.cosine import After, Cosine, check_after
 from lucid_train.schedules.decay import Exponential, Step
+from lucid_train.schedules.length import counted
 from lucid_train.schedules.schedule import Schedule, check_is_value
 from lucid_train.training.run import Run
 from lucid_train.validation import check_entries, checked, choice, metric_name, real_number, whole_number
@@ -37,11 +45,21 @@ def _optimizer(instance: object, attribute: Any, value: object) -> None:
 
 
 def _schedule_or_scheduler(instance: object, attribute: Any, value: Any) -> None:
-    if _is_steppable(value):
-        return
+    cure = None
     if isinstance(value, type):
         cure = "pass an instance, a schedule such as Cosine() or a scheduler that is built on its optimizer"
-        raise TypeError(f"{attribute.name!r} must be a schedule or a scheduler, {cure}: {value!r}")
+    elif hasattr(value, "param_groups"):
+        cure = "no optimizer, which is that of the Trainer or given as optimizer=..."
+    elif inspect.isroutine(value):
+        cure = "pass schedules.Function(f) of a function f"
+    elif isinstance(value, str):
+        cure = "such as Cosine() of lucid_train.schedules"
+    if cure is not None:
+        raise TypeError(
+            f"{attribute.name!r} must be a schedule or a scheduler, {cure}: {' '.join(repr(value).split()):.200}"
+        )
+    if _is_steppable(value):
+        return
     parts = value.values() if isinstance(value, Mapping) else value
     for part in [value] if isinstance(value, Schedule) or not isinstance(parts, Iterable) else parts:
         check_is_value(part, attribute.name)
@@ -68,7 +86,9 @@ def _of_state(name: str) -> Iterator[None]:
 class _ScheduleCallback(Callback):
     """The base of the callbacks here: it binds a schedule when the fit starts, and from then on advances it."""
 
-    optimizer: Any = field(default=None, kw_only=True, validator=_optimizer, on_setattr=setters.frozen, repr=False)
+    optimizer: HasParamGroups | None = field(
+        default=None, kw_only=True, validator=_optimizer, on_setattr=setters.frozen, repr=False
+    )
     interval: Interval = field(default="epoch", kw_only=True, validator=_interval, on_setattr=setters.frozen)
     # What drives the schedule, once a fit has started.
     scheduler: Any = field(default=None, init=False, repr=False)
@@ -229,8 +249,8 @@ class LRSchedulerCallback(_ScheduleCallback):
     LRSchedulerCallback(schedule=Linear(0.1, total_iters='5%').then(Cosine()), interval='epoch', monitor=None, length=9)
     """
 
-    schedule: Any = field(validator=_schedule_or_scheduler, on_setattr=setters.frozen)
-    interval: Interval = field(default="epoch", validator=_interval)
+    schedule: Schedules | Steppable = field(validator=_schedule_or_scheduler, on_setattr=setters.frozen)
+    interval: Interval = field(default="epoch", kw_only=True, validator=_interval, on_setattr=setters.frozen)
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
     length: int | None = field(
         default=None, kw_only=True, validator=checked(whole_number, least=1), on_setattr=setters.frozen
@@ -243,11 +263,11 @@ class LRSchedulerCallback(_ScheduleCallback):
     def __attrs_post_init__(self) -> None:
         if self.monitor is not None and self.interval == "step":
             raise ValueError(f"'monitor' must be None with interval='step': {self.monitor!r}")
-        if self._is_given:
+        if _is_steppable(given := self.schedule):
             if self.optimizer is not None:
                 raise ValueError(f"'optimizer' must be None with a scheduler, which has its own: {self.schedule!r}")
             try:
-                inspect.signature(self.schedule.step).bind(*([] if self.monitor is None else [0.0]))
+                inspect.signature(given.step).bind(*([] if self.monitor is None else [0.0]))
             except TypeError as error:
                 cure = "" if self.monitor else "; if it follows a metric, name it: monitor='val_loss'"
                 raise TypeError(f"'schedule' cannot be stepped, {error}{cure}: {self.schedule!r}") from None
@@ -277,8 +297,15 @@ class LRSchedulerCallback(_ScheduleCallback):
     def schedules(self) -> tuple[Scheduled, ...]:
         scheduler = self.scheduler
         if self._is_given and (not isinstance(scheduler, LRScheduler) or scheduler.follows_metric):
-            return (Scheduled(None, getattr(scheduler, "optimizer", None), self.interval),)
+            return (Scheduled(None, getattr(scheduler, "optimizer", None), self.interval, text=self._words()),)
         return tuple(evolve(each, length=self.length) for each in super().schedules())
+
+    def _words(self) -> str:
+        """Return a scheduler in words that is no function of time, or not of this library."""
+        factor, patience = (getattr(self.schedule, name, None) for name in ("factor", "patience"))
+        if self.monitor is None or not isinstance(factor, float) or not isinstance(patience, int):
+            return object_name(self.schedule) + (", per step" if self.interval == "step" else "")
+        return f"times {factor:g} when {self.monitor} has not improved for more than {counted(patience, 'epoch')}"
 
     def monitored(self) -> Monitor | None:
         mode = getattr(self.schedule, "mode", None)
@@ -369,7 +396,9 @@ class LRSchedulerCallback(_ScheduleCallback):
 @final
 @define(eq=False)
 class StepLRCallback(_ScheduleCallback):
-    """Multiply the rates by `gamma` once every `step_size` epochs; see `schedules.Step`.
+    """Multiply the rates by `gamma` once every `step_size` epochs.
+
+    Short for `LRSchedulerCallback(schedules.Step(step_size, gamma))`.
 
     Args:
         step_size: Epochs, or updates with interval="step", between two drops. At least 1.
@@ -388,7 +417,9 @@ class StepLRCallback(_ScheduleCallback):
 @final
 @define(eq=False)
 class ExponentialLRCallback(_ScheduleCallback):
-    """Multiply the rates by `gamma` every epoch; see `schedules.Exponential`.
+    """Multiply the rates by `gamma` every epoch.
+
+    Short for `LRSchedulerCallback(schedules.Exponential(gamma))`.
 
     Args:
         gamma: Factor of one epoch, or of one update with interval="step". Positive and finite.
@@ -405,7 +436,9 @@ class ExponentialLRCallback(_ScheduleCallback):
 @final
 @define(eq=False)
 class CosineAnnealingLRCallback(_ScheduleCallback):
-    """Lower the rates along half a cosine, to `eta_min` at `T_max`; see `schedules.Cosine`.
+    """Lower the rates along half a cosine, to `eta_min` at `T_max`.
+
+    Short for `LRSchedulerCallback(schedules.Cosine(T_max, eta_min, after))`.
 
     Args:
         T_max: Epochs, or updates with interval="step", from the base rates to `eta_min`. At least 1.
@@ -466,7 +499,7 @@ def _end(scheduler: Any) -> int:
     return max((end for end in ends if end is not None), default=0)
 
 
-def _is_steppable(value: Any) -> bool:
+def _is_steppable(value: object) -> TypeGuard[Steppable]:
     return callable(getattr(value, "step", None)) and not isinstance(value, (type, Schedule))
 
 

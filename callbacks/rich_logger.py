@@ -12,20 +12,22 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, final
 
-from attrs import define, field
-from rich.console import Console
+from attrs import define, evolve, field
+from rich.console import Console, RenderableType
 from rich.text import Text
 from rich.theme import Theme as RichTheme
 
 from lucid_train.callback import TRANSIENT, Callback
-from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
+from lucid_train.callbacks.display.columns import Column, DataWait
+from lucid_train.callbacks.display.formatting import Numbers
 from lucid_train.callbacks.display.outputs import NotebookOutput, Output, current_console
 from lucid_train.callbacks.display.summary import (
+    WIDTH,
     Entry,
-    as_line,
     as_lines,
-    awaited_entry,
+    as_plain,
+    awaited_lines,
     header_entries,
     saved_entries,
     summary_entries,
@@ -39,13 +41,32 @@ from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart, Saved
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
-from lucid_train.validation import checked, flag, metric_name, one_of, real_number
+from lucid_train.validation import checked, flag, listed, metric_name, one_of, real_number
+
+# Lines of a screen that are not the rows below their titles: the moving ones, and one that they are separated by.
+_BELOW = 4
 
 
 def _instance(name: str, value: object, *, kinds: tuple[type, ...]) -> None:
     if not isinstance(value, kinds):
         names = [f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.") for kind in kinds]
         raise TypeError(f"{name!r} must be a {' or a '.join(names)}: {value!r}")
+
+
+def _as_names(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = listed("metrics", value, "names")
+    return tuple(metric_name(f"metrics[{index}]", name) for index, name in enumerate(names))
+
+
+def _as_columns(value: Any) -> tuple[Column, ...]:
+    columns = listed("columns", value, "columns")
+    for index, column in enumerate(columns):
+        if not isinstance(column, Column):
+            cure = "derive it from lucid_train.callbacks.display.columns.Column"
+            raise TypeError(f"'columns[{index}]' must be a Column, {cure}: {column!r}")
+    return columns
 
 
 @final
@@ -74,6 +95,9 @@ class RichLogger(Callback):
         summary: Show how the fit has ended and its results.
         monitor: The metric whose best value is marked.
         mode: Whether "min" or "max" of it is better. Left out, it follows if the name ends in loss or accuracy.
+        metrics: Which metrics are shown while an epoch runs and in its row, in this order; all by default.
+        columns: What the moving lines and the heartbeats show besides, for each a `Column` of
+            `lucid_train.callbacks.display.columns`: by default the share of the time that is spent waiting for data.
         refresh_per_second: How often the bars are drawn. At most 10.
         heartbeat: In a pipe or a file, and in `log`, add a line on the run's progress when there has been none for so
             many seconds.
@@ -90,6 +114,8 @@ class RichLogger(Callback):
     summary: bool = field(default=True, kw_only=True, validator=checked(flag))
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
     mode: Mode | None = field(default=None, kw_only=True, validator=checked(one_of, choices=("min", "max")))
+    metrics: tuple[str, ...] | None = field(default=None, kw_only=True, converter=_as_names)
+    columns: tuple[Column, ...] = field(default=(DataWait(),), kw_only=True, converter=_as_columns)
     refresh_per_second: float = field(default=10, kw_only=True, validator=checked(real_number, above=0, most=10))
     heartbeat: float | None = field(default=None, kw_only=True, validator=checked(real_number, above=0))
     timings: bool = field(default=False, kw_only=True, validator=checked(flag))
@@ -107,6 +133,11 @@ class RichLogger(Callback):
     def settings(self) -> dict[str, Any]:
         return {}  # how a run is shown does not change it
 
+    @property
+    def moving(self) -> RenderableType:
+        """The moving lines, while a fit runs, for a layout of rich of your own; nothing otherwise."""
+        return self._session.bars if hasattr(self, "_session") else ""
+
     def on_fit_start(self, event: FitStart) -> None:
         if self.monitor is not None:
             event.run.check_metric(self.monitor, event)
@@ -114,7 +145,11 @@ class RichLogger(Callback):
         event.run.at_interruption(self._session.alert)
         if self.timings:
             event.run.measure_hooks()
+        for column in self.columns:
+            column.begin(event.run)
         self._session.open()
+        # By then every callback has received FitStart.
+        event.run.at_safe_point(self._session.introduce)
 
     def on_epoch_start(self, event: EpochStart) -> None:
         self._session.introduce()
@@ -123,6 +158,7 @@ class RichLogger(Callback):
     def on_evaluate_start(self, event: EvaluateStart) -> None:
         self._session.introduce()
         self._session.throughput.start_evaluation()
+        self._session.throughput.running.take()
         if event.run.interruption is not None:  # it does not end with the step, as was said
             self._session.say_what_is_awaited()
 
@@ -167,7 +203,9 @@ class _Session:
         picture = console.is_jupyter or console.record
         self._plain = not picture and (not console.is_terminal or console.is_dumb_terminal)
         self.throughput = Throughput(run)
-        self._table = Table(self._theme)
+        self._numbers = Numbers()
+        self.bars = Bars(self.throughput, self._theme, self._numbers, logger.metrics, logger.columns)
+        self._table = Table(self._theme, self._numbers)
         self._output = self._new_output()
         self._heart = Ticker(min(1.0, (logger.heartbeat or 0) / 4), self._beat)
         self._alert = Ticker(0.0, self.say_what_is_awaited)
@@ -188,21 +226,38 @@ class _Session:
             self._heart.start()
 
     def introduce(self) -> None:
-        """Show the header, once: when the first epoch begins, because by then every callback has received FitStart."""
+        """Show the header, once, if there is something to train."""
         self._output.resume()
-        if not self._introduced:
-            self._introduced = True
-            if self._logger.header:
-                self._output.put([*self._entries(header_entries(self._run)), *([] if self._plain else [Text("")])])
+        if self._introduced or len(self._run.history) >= self._run.epochs:
+            return
+        self._introduced = True
+        run, console = self._run, self._console
+        if run.optimizer is not None:
+            groups = run.optimizer.param_groups
+            self._numbers.expect_rates([max(float(each.get("initial_lr", 0)), float(each["lr"])) for each in groups])
+        changing = any(each.schedules() for each in run.callbacks)
+        scrolls = console.is_terminal and not (console.record or console.is_jupyter)
+        explained = self._logger.header and not self._by_default
+        height = console.height - _BELOW if scrolls else None
+        steps = run.epochs * (run.steps_per_epoch or 0)
+        place = "" if run.evaluate_steps is None else f"step {steps}"
+        self._table = Table(self._theme, self._numbers, changing, explained, height, place, self._logger.metrics)
+        if self._logger.header:
+            entries = header_entries(run, self._monitor if explained else None)
+            self._output.put([*self._entries(entries), *([] if self._plain else [Text("")])])
 
     def show(self, record: Record) -> None:
         """Show an epoch, or an evaluation within one."""
         self.introduce()
         self._shown_at = monotonic()
-        best, epochs, width = self._improved(record), self._run.epochs, self._console.width
+        is_best, monitor = self._improved(record), None if self._monitor is None else self._monitor.name
+        epochs, width, chosen = self._run.epochs, self._console.width, self._logger.metrics
+        if chosen is not None:
+            record = evolve(record, metrics={name: record.metrics[name] for name in chosen if name in record.metrics})
         if self._logger.rows:
-            text = line(record, epochs, best)
-            self._output.put(self._rendered(text, lambda: self._table.lines(record, epochs, best, width)))
+            text = self._theme.text(line(record, epochs, monitor if is_best else None, self._numbers))
+            styled = partial(self._table.lines, record, epochs, monitor, is_best, width)
+            self._output.put(self._rendered([text], styled))
 
     def alert(self) -> None:
         """Say that the run is interrupted; in a thread, as the handler of a signal calls this."""
@@ -210,7 +265,8 @@ class _Session:
 
     def say_what_is_awaited(self) -> bool:
         """Say what the interruption of the run waits for; return True."""
-        self._output.put(self._entries([awaited_entry(self._run, self.throughput)]))
+        lines = partial(awaited_lines, self._run, self.throughput, self._theme)
+        self._output.put(self._rendered(lines(WIDTH), lambda: lines(self._console.width)))
         return True
 
     def close(self, event: FitEnd) -> None:
@@ -221,21 +277,20 @@ class _Session:
             self._alert.stop()
             if self._logger.summary:
                 level = ERROR if event.status == "failed" else INFO
-                entries = summary_entries(event, self.throughput, self._monitor, self._best)
-                saved = saved_entries(event, self.saved)
-                styled = partial(as_lines, [*entries, *saved], self._theme, self._console.width)
-                last = [*([] if self._plain else [Text("")]), *self._rendered(as_line(entries), styled, level)]
-                for entry in saved:
-                    last += self._rendered(as_line([entry]), list, level)
+                entries = summary_entries(event, self.throughput, self._monitor, self._best, self._numbers)
+                entries += saved_entries(event, self.saved)
+                last = [*([] if self._plain else [Text("")]), *self._entries(entries, level)]
         finally:
             self._output.close(last)
+        if self._logger.rows and isinstance(self._output, NotebookOutput):
+            event.history.rows_are_shown()
         if (error := self._output.error) is not None:
             warning = RuntimeWarning(f"RichLogger could not show everything, {error_text(error)}")
             warning.__cause__ = error  # for whoever makes it an error, as the command line does
             warnings.warn(warning, stacklevel=2)
 
     def _new_output(self) -> Output:
-        console, run, logger, bars = self._console, self._run, self._logger, Bars(self.throughput, self._theme)
+        console, run, logger, bars = self._console, self._run, self._logger, self.bars
         if console.is_jupyter:
             try:
                 display = import_module("IPython.display").display
@@ -249,37 +304,32 @@ class _Session:
         return screen
 
     def _entries(self, entries: list[Entry], level: int = INFO) -> list[Text]:
-        return self._rendered(as_line(entries), lambda: as_lines(entries, self._theme, self._console.width), level)
+        plain = as_plain(entries, self._theme)
+        return self._rendered(plain, lambda: as_lines(entries, self._theme, self._console.width), level)
 
-    def _rendered(self, text: str, styled: Callable[[], list[Text]], level: int = INFO) -> list[Text]:
-        """Log a line, and return what the console shows: the same line if it is plain, else `styled`."""
+    def _rendered(self, plain: list[Text], styled: Callable[[], list[Text]], level: int = INFO) -> list[Text]:
+        """Log plain lines, and return what the console shows: the same lines if it is plain, else `styled`."""
         if self._log is not None:
-            self._log.log(level, "%s", text)
-        return [self._theme.text(text)] if self._plain else styled()
+            for text in plain:
+                self._log.log(level, "%s", text.plain)
+        return plain if self._plain else styled()
 
-    def _improved(self, record: Record) -> str | None:
-        """Return the name of the marked metric if its best value so far is in this record, else None."""
+    def _improved(self, record: Record) -> bool:
+        """Return whether the best value so far of the marked metric is in this record."""
         metrics = record.metrics
         if self._by_default and (self._monitor is None or self._monitor.name == "loss"):
             name = "val_loss" if "val_loss" in metrics else "loss"
             if name in metrics and (self._monitor is None or name == "val_loss"):
                 self._monitor, self._best = Monitor(name, self._logger.mode), None
         if self._monitor is None:
-            return None
+            return False
         before, self._best = self._best, self._monitor.best_of([record], self._best)
-        return None if self._best is before else self._monitor.name
+        return self._best is not before
 
     def _beat(self) -> None:
+        self.bars.values()  # so that those of a line are not as old as the line before
         if monotonic() - self._shown_at < (self._logger.heartbeat or 0):
             return
         self._shown_at = monotonic()
-        run, throughput = self._run, self.throughput
-        step, total, remaining = run.epoch_step, run.steps_per_epoch, throughput.remaining
-        parts = [
-            f"epoch {run.epoch:{len(str(run.epochs))}}/{run.epochs}",
-            f"step {step}/{total}" if total else f"step {step}",
-            formatting.speed(throughput.steps_per_second) if throughput.evaluating is None else "evaluating",
-            "" if remaining is None else f"eta {formatting.clock(remaining)}",
-        ]
-        if lines := self._rendered("  ".join(filter(None, parts)), list):
+        if lines := self._rendered([self._theme.text(self.bars.as_line(WIDTH))], list):
             self._output.put(lines)

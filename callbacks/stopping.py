@@ -14,6 +14,7 @@ from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.progress import check_like
+from lucid_train.protocols import Stateful
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, choice, flag, metric_name, one_of, real_number, whole_number
 
@@ -45,7 +46,7 @@ class EarlyStopping(Callback):
     mode: Mode | None = field(default=None, kw_only=True, validator=checked(one_of, choices=("min", "max")))
     min_delta: float = field(default=0.0, kw_only=True, validator=checked(real_number, least=0))
     restore_best: bool = field(default=False, kw_only=True, validator=checked(flag))
-    model: Any = field(default=None, kw_only=True, repr=False)
+    model: Stateful | None = field(default=None, kw_only=True, repr=False)
     best: float | None = field(default=None, init=False, repr=False)
     best_epoch: int | None = field(default=None, init=False, repr=False)
     _waited: int = field(default=0, init=False, repr=False)
@@ -89,6 +90,10 @@ class EarlyStopping(Callback):
 
     def monitored(self) -> Monitor:
         return Monitor(self.monitor, self.mode, self.min_delta)
+
+    def describe(self) -> dict[str, str]:
+        count = "an epoch" if self.patience == 1 else f"{self.patience} epochs"
+        return {"stopping": f"after {count} without a {'lower' if self.mode == 'min' else 'higher'} {self.monitor}"}
 
     def _model(self, event: FitStart | EpochEnd | EvaluateEnd | FitEnd) -> Any:
         return event.run.model if self.model is None else self.model
@@ -168,6 +173,9 @@ class TimeLimit(Callback):
 
     def settings(self) -> dict[str, Any]:
         return {}  # the next job may have another limit
+
+    def describe(self) -> dict[str, str]:
+        return {"stopping": f"after {self.seconds:g} s"}
 
     def on_fit_start(self, event: FitStart) -> None:
         self._began = self._latest = time.monotonic()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lucid_train import History, StepEnd, Trainer, nn, optims
-from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, TimeLimit
+from lucid_train import History, StepEnd, Trainer, nn, optims, schedules
+from lucid_train.callbacks import Checkpoint, LRSchedulerCallback, TimeLimit
 from lucid_train.data import batches, digits
 
 
@@ -42,7 +42,7 @@ def build(directory: Path) -> Trainer:
         evaluate=lambda: {"accuracy": np.mean(model(test_images).argmax(axis=1) == test_labels)},
         extras={"noise": noise},  # a generator of our own: its state belongs to the run
         callbacks=[
-            CosineAnnealingLRCallback(T_max=10),
+            LRSchedulerCallback(schedules.Cosine()),
             Checkpoint(directory, every=20, interval="step", monitor="val_accuracy"),
             TimeLimit(3600, margin=60),  # the limit of a batch system
         ],

@@ -6,7 +6,8 @@ import copy
 import difflib
 import inspect
 import os
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -15,15 +16,16 @@ from attrs import define, field
 
 from lucid_train import events
 from lucid_train.description import attributed, hook_name, plain_settings
-from lucid_train.events import BASES, Event, hook_names
+from lucid_train.events import BASES, Event, event_classes, hook_names
 from lucid_train.monitor import Monitor
 from lucid_train.progress import is_of_kind
-from lucid_train.validation import check_entries, checked, flag, function, unknown_values, whole_number
+from lucid_train.validation import check_call, check_entries, checked, flag, function, unknown_values, whole_number
 
 # What receives an event: a bound method or a function of one argument.
 Hook = Callable[[Any], object]
-F = TypeVar("F", bound=Callable[..., object])
+C = TypeVar("C")
 E = TypeVar("E", bound=Event)
+R = TypeVar("R")
 
 # Metadata of a field that is neither a setting nor state: a thread, a display, an open file. It is not copied.
 TRANSIENT = {"transient": True}
@@ -31,10 +33,28 @@ TRANSIENT = {"transient": True}
 # The attribute of a marked method that holds its subscriptions.
 _MARK = "__lucid_train_on__"
 
+_ONE_EVENT = "one argument, the event"
+
 
 def _emitted(instance: object, attribute: Any, event: Any) -> None:
-    if not (isinstance(event, type) and issubclass(event, Event)) or event in BASES:
-        raise TypeError(f"'event' must be the class of an event that is emitted, such as StepEnd: {event!r}")
+    if isinstance(event, type) and issubclass(event, Event) and event not in BASES:
+        return
+    cure = "such as StepEnd"
+    if isinstance(event, Event):
+        cure = f"such as {type(event).__name__}, no instance"
+    elif inspect.isroutine(event):
+        cure = "given in parentheses, as in on(StepEnd)"
+    elif isinstance(name := getattr(event, "name", event), str):  # the name of an enum's member, as those of Ignite
+        known = {_plain(hook): hook for hook in hook_names()} | {
+            _plain(hook): ours for hook, ours in _ELSEWHERE.items()
+        }
+        near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=0.8)
+        cure = next((f"pass {cls.__name__}" for cls in event_classes() if near and cls.hook == known[near[0]]), cure)
+    raise TypeError(f"'event' must be the class of an event that is emitted, {cure}: {event!r}")
+
+
+def _plain(name: str) -> str:
+    return name.lower().removeprefix("on_").replace("_", "")
 
 
 def _as_counts(at: Iterable[int] | int | None) -> frozenset[int] | None:
@@ -56,7 +76,7 @@ class Scheduled:
         length: How many of them the run has, where that is not the fit's.
         at: How many of them are done.
         bases: The base rates, one per group, or None for those of the optimizer's groups.
-        text: The schedule in words, in a recorded run, of which no more is known.
+        text: The schedule in words, where there is none: in a recorded run, or of another library's scheduler.
     """
 
     schedule: Any = None
@@ -98,7 +118,8 @@ class Subscription(Generic[E]):
     once: bool = field(default=False, kw_only=True, validator=checked(flag))
     when: Callable[[E], object] | None = field(default=None, kw_only=True, validator=checked(function))
 
-    def __call__(self, method: F) -> F:
+    # It returns the method itself. Its type then takes any event, as it may be marked for a second one.
+    def __call__(self, method: Callable[[C, E], R]) -> Callable[[C, Any], R]:
         method.__dict__.setdefault(_MARK, []).append(self)
         return method
 
@@ -129,28 +150,50 @@ def _subscriptions(method: Any) -> list[Subscription[Any]]:
     return getattr(method, _MARK, [])
 
 
+# What the hooks and events of Keras, Lightning, transformers, skorch and Ignite are here; and those that have no
+# counterpart, as what happens within a step and an evaluation is the program's own.
+_ELSEWHERE = {
+    name: hook
+    for hook, names in {
+        "on_fit_start": "on_train_begin on_train_start on_init_end on_sanity_check_start on_started",
+        "on_fit_end": "on_train_end on_completed",
+        "on_fit_error": "on_exception on_keyboard_interrupt on_exception_raised",
+        "on_epoch_start": "on_epoch_begin on_epoch_started on_train_epoch_start on_train_epoch_begin",
+        "on_epoch_end": "on_train_epoch_end on_epoch_completed",
+        "on_epoch_report": "on_log",
+        "on_step_start": "on_step_begin on_batch_begin on_batch_start on_train_batch_begin on_train_batch_start "
+        "on_iteration_started",
+        "on_step_end": "on_batch_end on_train_batch_end on_substep_end on_optimizer_step on_iteration_completed",
+        "on_evaluate_start": "on_evaluate_begin on_test_begin on_test_start on_test_epoch_start on_validation_begin "
+        "on_validation_start on_validation_epoch_start on_validation_epoch_begin",
+        "on_evaluate_end": "on_evaluate on_test_end on_test_epoch_end on_validation_end on_validation_epoch_end "
+        "on_sanity_check_end",
+        "on_saved": "on_save on_save_checkpoint",
+    }.items()
+    for name in names.split()
+}
+_OWN_CODE = re.compile(
+    "on_(before|after|grad|pre)_|on_(validation|test|predict|prediction)_(batch|step)|on_predict|on_load_checkpoint"
+)
+
+
 def _check_hook(cls: type[Callback], name: str, method: Any) -> None:
     marked = bool(_subscriptions(method))
     if not marked and name not in hook_names():
         near = difflib.get_close_matches(name, hook_names(), n=1)
         hint = f"did you mean {near[0]}?" if near else f"the hooks are {', '.join(sorted(hook_names()))}"
+        if name in _ELSEWHERE:
+            hint = f"write {_ELSEWHERE[name]}(self, event)"
+        elif _OWN_CODE.match(name):
+            hint = "what it would do belongs in your own step function or evaluate"
         raise TypeError(f"{cls.__name__}.{name} is not a hook; {hint}")
     if method is not None and not callable(getattr(cls, name)):
         raise TypeError(f"{cls.__name__}.{name} must be a method, it is a hook: {method!r}")
     if inspect.isfunction(method):
-        _check_signature(f"{cls.__name__}.{name}", method, None, None)
-
-
-def _check_signature(name: str, function: Callable[..., object], *arguments: None) -> None:
-    never_run = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    if any(kind(function) for kind in never_run):
-        raise TypeError(f"{name} must be a plain function, neither async nor with yield: its body would never run")
-    try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError:
-        raise TypeError(f"{name} must take one argument, the event: {name}{inspect.signature(function)}") from None
-    except ValueError:  # some functions written in C have no signature
-        return
+        place, cure = f"{cls.__name__}.{name}", f"write {name}(self, event): the run is event.run"
+        check_call(place, method, _ONE_EVENT, cure, count=2)
+        if "logs" in inspect.signature(method).parameters:  # Keras's, which can be called with an event
+            raise TypeError(f"{place} must take {_ONE_EVENT}: {name}{inspect.signature(method)}; {cure}")
 
 
 @define(eq=False)
@@ -300,6 +343,14 @@ class Callback:
         """Return what this callback schedules, for the plan, the log and the display; nothing by default."""
         return ()
 
+    def describe(self) -> Mapping[str, str]:
+        """Return what a person wants to know of this callback before the run begins, in words, by labels.
+
+        A display's header shows it: {"stopping": "after 5 epochs without a better val_loss"}. The texts of several
+        callbacks under one label are joined.
+        """
+        return {}
+
     def reset(self) -> None:
         """Set the state back to what it was before the first fit.
 
@@ -328,7 +379,7 @@ class Callback:
 def _listener(instance: object, attribute: Any, function: Any) -> None:
     if not callable(function):
         raise TypeError(f"a listener must be a function of the event: {function!r}")
-    _check_signature(getattr(function, "__name__", repr(function)), function, None)
+    check_call(getattr(function, "__name__", repr(function)), function, _ONE_EVENT)
 
 
 @define(eq=False)

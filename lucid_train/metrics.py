@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, final
+from typing import Any, SupportsFloat, TypeAlias, final
 
 from attrs import define, evolve, field
 
 from lucid_train.validation import checked, dtype_name, flag, real_number
+
+# What an evaluation returns: metrics by name, or one number, which is the loss. Arrays and tensors are numbers too.
+Metrics: TypeAlias = SupportsFloat | Mapping[str, SupportsFloat]
 
 # A sum that would exceed the largest float is kept in this unit, and so is one on a device, always: which is exact.
 _UNIT = 64
@@ -43,13 +46,21 @@ class StepResult:
     StepResult(metrics=0.25, weight=32, updated=True)
     """
 
-    metrics: Any = None
-    weight: Any = field(default=1, validator=checked(_weight))
+    metrics: Metrics | None = None
+    weight: SupportsFloat = field(default=1, validator=checked(_weight))
     updated: bool = field(default=True, validator=checked(flag))
 
 
-def to_metrics(output: Any) -> dict[str, float]:
+# What a step returns.
+Output: TypeAlias = Metrics | StepResult | None
+
+
+def to_metrics(output: Any, source: str = "a step") -> dict[str, float]:
     """Return an output as floats: nothing for None, a number as "loss", a mapping as it is.
+
+    Args:
+        output: What was returned.
+        source: By what, for the error.
 
     Raises:
         TypeError: If it is none of these, or a metric is no number.
@@ -57,8 +68,9 @@ def to_metrics(output: Any) -> dict[str, float]:
     metrics = {}
     for metric, value in _items(output.metrics if type(output) is StepResult else output):
         _check_name(metric)
-        _check_value(metric, value)
-        metrics[metric] = float(value)
+        _check_value(metric, value, source)
+        # PyTorch warns of a number that still has its gradients' graph.
+        metrics[metric] = float(value.detach() if hasattr(value, "detach") else value)
     return metrics
 
 
@@ -80,7 +92,7 @@ def evaluation(output: Any, prefix: str, taken: Collection[str]) -> dict[str, fl
     if output is None:
         raise TypeError("'evaluate' must return a number or a mapping of metrics, {} where it has none: None")
     found: dict[str, float] = {}
-    for name, value in to_metrics(output).items():
+    for name, value in to_metrics(output, "'evaluate'").items():
         recorded = name if name.startswith(prefix) else f"{prefix}{name}"
         if recorded in taken or recorded in found:
             raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
@@ -185,6 +197,11 @@ class Mean:
             self.total.add(value, weight)
             self.weight.add(1.0, weight)
 
+    def copy(self) -> Mean:
+        """Return a copy; tensors are shared."""
+        total, weight = (Sum(list(each.parts), each.scaled, each.tensor) for each in (self.total, self.weight))
+        return Mean(total, weight, list(self.pending))
+
     def extend(self, values: Iterable[float]) -> None:
         """Count floats of weight 1."""
         self.pending.extend(values)
@@ -259,11 +276,53 @@ class Means:
         names = sorted(self.metrics, key=lambda name: name != "loss")
         return {name: self.metrics[name].read() for name in names}
 
+    def snapshot(self) -> Snapshot:
+        """Return the means as they are now; what is on a device is copied from there, and is not waited for."""
+        means = Means({name: mean.copy() for name, mean in self.metrics.items()})
+        on_devices: dict[Any, list[Any]] = {}
+        for each in (each for mean in means.metrics.values() for each in (mean.total, mean.weight)):
+            if _is_tensor(each.tensor):
+                on_devices.setdefault(each.tensor.device, []).append(each)  # type: ignore[union-attr]  # it is a tensor
+        events = []
+        for device, sums in on_devices.items():
+            torch: Any = sys.modules["torch"]
+            # One copy for each device, to memory that this can be done to without waiting.
+            found = torch.stack([each.tensor for each in sums]).to("cpu", non_blocking=True)
+            if device.type != "cpu":
+                events.append(getattr(torch, device.type).Event())
+                events[-1].record()
+            for each, value in zip(sums, found, strict=True):
+                each.tensor = value
+        return Snapshot(means, events)
+
     def _mean(self, name: str) -> Mean:
         if (mean := self.metrics.get(name)) is None:
             _check_name(name)
             mean = self.metrics[name] = Mean()
         return mean
+
+
+@define(eq=False)
+class Snapshot:
+    """Means as they were at one moment, as soon as they have come from the devices.
+
+    Args:
+        means: The means; they may be read when the snapshot is complete.
+        events: Of the devices, one after each copy.
+    """
+
+    means: Means
+    events: list[Any]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all copies are complete; this waits for nothing."""
+        return all(event.query() for event in self.events)
+
+    def weight(self) -> float:
+        """Return the largest sum of the weights of a metric: how many samples, or tokens, there were so far."""
+        found = [mean.weight.read() for mean in self.means.metrics.values()]
+        return max((math.ldexp(weight, unit) for weight, unit in found), default=0.0)
 
 
 def _condensed(values: Iterable[float]) -> list[float]:
@@ -298,13 +357,21 @@ def _check_name(name: object) -> None:
         raise TypeError(f"a metric's name must be a string: {name!r}")
 
 
-def _check_value(name: str, value: Any) -> None:
+def _check_value(name: str, value: Any, source: str = "a step") -> None:
     if getattr(value, "is_meta", False):
         raise TypeError(f"a metric must have a value, which a tensor on the meta device lacks: {name!r} is {value!r}")
+    shape = tuple(getattr(value, "shape", ()))
+    if shape and hasattr(value, "__float__"):
+        cure = "return its mean, or leave it out"
+        raise TypeError(f"{source} must return single numbers: {name!r} has the shape {shape}; {cure}")
+    if isinstance(value, (tuple, list)):
+        cure = 'return {"loss": loss, "accuracy": accuracy}, with names of your own'
+        raise TypeError(f"{source} must return no {type(value).__name__}: {value!r:.200}; {cure}")
     is_number = hasattr(value, "__float__") and not isinstance(value, (str, bytes))
-    if not is_number or getattr(value, "ndim", 0) != 0 or dtype_name(value).startswith("complex"):
-        rule = "a step must return None, a real number, a mapping of metrics or a StepResult, evaluate likewise"
-        raise TypeError(f"{rule}: {name!r} is {value!r}")
+    if not is_number or dtype_name(value).startswith("complex"):
+        kinds = "a real number or a mapping of metrics"
+        kinds = kinds if source == "'evaluate'" else "None, a real number, a mapping of metrics or a StepResult"
+        raise TypeError(f"{source} must return {kinds}: {name!r} is {value!r:.200}")
 
 
 def _is_tensor(value: Any) -> bool:

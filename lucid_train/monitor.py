@@ -48,7 +48,7 @@ class Monitor:
         if self.mode is None:
             raise ValueError(
                 f"'mode' must be given, as {self.name!r} does not end in loss or accuracy, from which it would follow: "
-                'pass mode="min" or mode="max"'
+                f'write monitor="{self.name}", mode="max", or mode="min" if less is better'
             )
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 
@@ -22,3 +22,21 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state: Any, /) -> object:
         """Load a state that `state_dict` returned."""
+
+
+class Steppable(Protocol):
+    """A scheduler: anything with `step()`, or with `step(metric)` if it follows one."""
+
+    @property
+    def step(self) -> Callable[..., object]:
+        """Go on to the next value."""
+
+
+class HasGeneratorState(Protocol):
+    """A random generator as PyTorch and the older ones of numpy are."""
+
+    def get_state(self) -> Any:
+        """Return the state."""
+
+    def set_state(self, state: Any, /) -> object:
+        """Set a state that `get_state` returned."""

@@ -8,7 +8,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from inspect import get_annotations, getattr_static
+from inspect import (
+    get_annotations,
+    getattr_static,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+    signature,
+)
 from typing import Any, TypeAlias, TypeVar
 
 from attrs import fields
@@ -116,6 +123,32 @@ def function(name: str, value: T) -> T:
     if not callable(value):
         raise TypeError(f"{name!r} must be a function: {value!r}")
     return value
+
+
+def check_call(name: str, function: Callable[..., object], takes: str, cure: str = "", *, count: int = 1) -> None:
+    """Refuse a function that cannot be called with so many arguments, or whose body would not run.
+
+    Args:
+        name: What to call it in the error.
+        function: The function. One written in C that has no signature passes.
+        takes: What it must take, in words.
+        cure: What to write instead.
+        count: The number of arguments.
+
+    Raises:
+        TypeError: If it is async, has a yield, or takes another number of arguments.
+    """
+    if any(never_runs(function) for never_runs in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
+        raise TypeError(f"{name} must be a plain function, neither async nor with yield: its body would never run")
+    try:
+        arguments = signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        arguments.bind(*(None,) * count)
+    except TypeError as error:
+        text = f"{getattr(function, '__name__', type(function).__name__)}{arguments}"
+        raise TypeError(f"{name} must take {takes}: {text}{cure and f'; {cure}'}") from error
 
 
 def listed(name: str, value: Any, what: str) -> tuple[Any, ...]:

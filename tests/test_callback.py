@@ -23,7 +23,7 @@ from lucid_train import (
     on,
 )
 from lucid_train.callbacks import Checkpoint
-from lucid_train.events import event_classes
+from lucid_train.events import event_classes, hook_names
 from tests.support.copies import pickled
 
 
@@ -87,6 +87,87 @@ def test_a_misspelt_hook_is_refused_when_the_class_is_defined(name: str, hint: s
         type("Misspelt", (Callback,), {name: lambda self, event: None})
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        # Keras
+        ("on_train_begin", "on_fit_start"),
+        ("on_train_end", "on_fit_end"),
+        ("on_epoch_begin", "on_epoch_start"),
+        ("on_train_batch_begin", "on_step_start"),
+        ("on_train_batch_end", "on_step_end"),
+        ("on_test_begin", "on_evaluate_start"),
+        ("on_test_end", "on_evaluate_end"),
+        # Lightning
+        ("on_train_start", "on_fit_start"),
+        ("on_train_epoch_start", "on_epoch_start"),
+        ("on_train_epoch_end", "on_epoch_end"),
+        ("on_train_batch_start", "on_step_start"),
+        ("on_validation_start", "on_evaluate_start"),
+        ("on_validation_end", "on_evaluate_end"),
+        ("on_validation_epoch_end", "on_evaluate_end"),
+        ("on_exception", "on_fit_error"),
+        ("on_save_checkpoint", "on_saved"),
+        # transformers
+        ("on_step_begin", "on_step_start"),
+        ("on_substep_end", "on_step_end"),
+        ("on_evaluate", "on_evaluate_end"),
+        ("on_log", "on_epoch_report"),
+        ("on_save", "on_saved"),
+        # skorch
+        ("on_batch_begin", "on_step_start"),
+        ("on_batch_end", "on_step_end"),
+        # Ignite's names of events
+        ("on_iteration_completed", "on_step_end"),
+        ("on_epoch_completed", "on_epoch_end"),
+    ],
+)
+def test_the_hook_of_another_library_leads_to_ours(theirs: str, ours: str) -> None:
+    assert ours in hook_names()
+    with pytest.raises(TypeError, match=rf"^Theirs\.{theirs} is not a hook; write {ours}\(self, event\)$"):
+        type("Theirs", (Callback,), {theirs: lambda self, trainer, module: None})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "on_before_backward",
+        "on_after_backward",
+        "on_before_optimizer_step",
+        "on_pre_optimizer_step",
+        "on_before_zero_grad",
+        "on_grad_computed",
+        "on_validation_batch_end",
+        "on_test_batch_begin",
+        "on_prediction_step",
+        "on_predict_start",
+        "on_load_checkpoint",
+    ],
+)
+def test_a_hook_within_what_is_the_programs_own_says_whose_it_is(name: str) -> None:
+    hint = "what it would do belongs in your own step function or evaluate"
+    with pytest.raises(TypeError, match=f"^Theirs.{name} is not a hook; {hint}$"):
+        type("Theirs", (Callback,), {name: lambda self, trainer: None})
+
+
+def test_hooks_with_the_arguments_of_keras_lightning_and_transformers_are_refused() -> None:
+    rule = r"must take one argument, the event: on_epoch_end\(self, .*\); write on_epoch_end\(self, event\)"
+    with pytest.raises(TypeError, match=rf"Keras.on_epoch_end {rule}: the run is event\.run"):
+
+        class Keras(Callback):
+            def on_epoch_end(self, epoch, logs=None): ...  # type: ignore[no-untyped-def]
+
+    with pytest.raises(TypeError, match=f"Lightning.on_epoch_end {rule}"):
+
+        class Lightning(Callback):
+            def on_epoch_end(self, trainer, pl_module): ...  # type: ignore[no-untyped-def]
+
+    with pytest.raises(TypeError, match=f"Transformers.on_epoch_end {rule}"):
+
+        class Transformers(Callback):
+            def on_epoch_end(self, args, state, control, **kwargs): ...  # type: ignore[no-untyped-def]
+
+
 def test_so_is_one_in_a_class_made_by_attrs() -> None:
     with pytest.raises(TypeError, match=r"Wrong.on_fit_begin is not a hook; did you mean on_fit_end\?"):
 
@@ -128,7 +209,7 @@ def test_further_arguments_with_defaults_and_a_hook_that_is_none_are_fine() -> N
     class Fine(Counter):
         on_epoch_end = None  # type: ignore[assignment]  # switches off what the base does
 
-        def on_step_end(self, event: StepEnd, logs: Any = None, *more: Any) -> None:
+        def on_step_end(self, event: StepEnd, extra: Any = None, *more: Any) -> None:
             self.epochs += 100
 
     fine = Fine()

@@ -1,3 +1,4 @@
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -136,12 +137,30 @@ def test_marked_methods_are_inherited_and_may_be_overridden() -> None:
     assert received == ["sub"]
 
 
+class Ignite(Enum):
+    """Two of Ignite's Events."""
+
+    ITERATION_COMPLETED = "iteration_completed"
+    TERMINATE = "terminate"
+
+
 @pytest.mark.parametrize(
     ("event", "conditions", "error", "message"),
     [
-        ("StepEnd", {}, TypeError, "'event' must be the class of an event that is emitted, such as StepEnd: 'StepEnd'"),
+        ("StepEnd", {}, TypeError, "'event' must be the class of an event that is emitted, pass StepEnd: 'StepEnd'"),
+        ("on_step_end", {}, TypeError, "'event' must be the class of an event that is emitted, pass StepEnd: 'on_step"),
+        ("epoch_completed", {}, TypeError, "'event' must be the class of an event that is emitted, pass EpochEnd: 'ep"),
+        ("train_batch_end", {}, TypeError, "'event' must be the class of an event that is emitted, pass StepEnd: 'tr"),
+        (Ignite.ITERATION_COMPLETED, {}, TypeError, "emitted, pass StepEnd: <Ignite.ITERATION_COMPLETED"),
+        (Ignite.TERMINATE, {}, TypeError, "emitted, such as StepEnd: <Ignite.TERMINATE"),
+        (print, {}, TypeError, r"emitted, given in parentheses, as in on\(StepEnd\): <built-in function print>"),
         (int, {}, TypeError, "'event' must be the class of an event"),
-        (StepEnd(), {}, TypeError, "'event' must be the class of an event"),
+        (
+            StepEnd(),
+            {},
+            TypeError,
+            "'event' must be the class of an event that is emitted, such as StepEnd, no instance",
+        ),
         (Event, {}, TypeError, "'event' must be the class of an event that is emitted"),
         (EpochEvent, {}, TypeError, "'event' must be the class of an event that is emitted"),
         (StepEvent, {}, TypeError, "'event' must be the class of an event that is emitted"),

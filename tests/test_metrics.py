@@ -34,14 +34,32 @@ def test_outputs_as_floats(output: Any, expected: dict[str, float]) -> None:
     assert all(type(value) is float for value in to_metrics(output).values())
 
 
-@pytest.mark.parametrize("value", ["0.5", b"1", (1.0, 2.0), [0.5], np.zeros(1), np.zeros((2, 2)), object(), 1j])
+@pytest.mark.parametrize("value", ["0.5", b"1", object(), 1j, {"nested": 1.0}])
 def test_what_is_no_number_is_refused_by_the_first_step_with_its_name(value: Any) -> None:
     with pytest.raises(
         TypeError, match=r"a step must return None, a real number, a mapping of metrics or a StepResult.*'acc' is "
     ):
         Trainer(step=lambda batch: {"loss": 0.5, "acc": value}, data=[1]).fit()
-    with pytest.raises(TypeError, match="'loss' is "):
-        to_metrics(value)
+    with pytest.raises(TypeError, match="'acc' is "):
+        to_metrics({"acc": value})
+
+
+@pytest.mark.parametrize("value", [np.zeros(1), np.zeros((2, 3))])
+def test_an_array_is_refused_with_its_shape(value: Any) -> None:
+    message = r"must return single numbers: 'loss' has the shape \(.*\); return its mean, or leave it out"
+    with pytest.raises(TypeError, match=f"a step {message}"):
+        Trainer(step=lambda batch: value, data=[1]).fit()
+    with pytest.raises(TypeError, match=f"'evaluate' {message}"):
+        Trainer(step=lambda batch: 0.5, data=[1], evaluate=lambda: value).fit()
+
+
+@pytest.mark.parametrize("value", [(0.5, 0.9), [0.5, 0.9]])
+def test_a_tuple_is_refused_with_what_to_return(value: Any) -> None:
+    message = r'must return no (tuple|list): .0.5, 0.9.; return {"loss": loss, "accuracy": accuracy}'
+    with pytest.raises(TypeError, match=f"a step {message}"):
+        Trainer(step=lambda batch: value, data=[1]).fit()
+    with pytest.raises(TypeError, match=f"'evaluate' {message}"):
+        Trainer(step=lambda batch: 0.5, data=[1], evaluate=lambda: value).fit()
 
 
 @pytest.mark.parametrize("output", [{1: 0.5}, {None: 0.5}, StepResult({1: 0.5}, updated=False)])

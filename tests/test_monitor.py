@@ -51,8 +51,9 @@ def test_a_mode_follows_from_the_last_word_of_the_name(name: str, mode: Any) -> 
     "name", ["f1", "acc", "val_acc", "loss/val", "losses", "valloss", "accuracy1", "loss_", "perplexity"]
 )
 def test_a_name_that_does_not_tell_is_refused_with_the_line_to_write(name: str) -> None:
-    rule = 'does not end in loss or accuracy, from which it would follow: pass mode="min" or mode="max"'
-    with pytest.raises(ValueError, match=f"'mode' must be given, as '{name}' {rule}"):
+    rule = "does not end in loss or accuracy, from which it would follow"
+    line = f'write monitor="{name}", mode="max", or mode="min" if less is better'
+    with pytest.raises(ValueError, match=f"'mode' must be given, as '{name}' {rule}: {line}"):
         Monitor(name)
 
 

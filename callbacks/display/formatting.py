@@ -6,84 +6,142 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
+from attrs import define, field
 from rich.cells import chop_cells
 from rich.console import Group
 from rich.text import Text
 
-RATE_WIDTH = 10
-METRIC_WIDTH = 8
+# The widest number, and the narrowest column of numbers.
+NUMBER_WIDTH = 8
+COLUMN_WIDTH = 7
 SECONDS_WIDTH = 7
-# Wide enough for the rates of several groups, unless an exponent has three digits.
-GROUPS_WIDTH = 20
+
+# Decimals of a column whose numbers are written with an exponent.
+_EXPONENT = -1
 
 _CURVE = "▁▂▃▄▅▆▇█"
 _CURVE_ASCII = "_.-:=+*#"
 
 
-def rate(value: float, digits: int = 4) -> str:
-    """Return a rate in at most RATE_WIDTH characters, within 0.05 % of its value.
+def number(value: float, decimals: int) -> str:
+    """Return a number in at most NUMBER_WIDTH characters, with as many decimals if they fit, else with an exponent.
 
-    >>> [rate(value) for value in (0.1, 0.05, 1e-05, 1.2345e-300)]
-    ['0.1', '0.05', '1e-05', '1.234e-300']
-    """
-    return f"{value:.{digits}g}"
+    A number that is not zero is never written as zero.
 
-
-def rates(values: Sequence[float], digits: int = 4) -> str:
-    """Return the rates of all groups: one if they are equal, both of two, or the range of more.
-
-    Several rates have one digit less each, to be short and equally wide in every epoch.
-
-    >>> rates([0.1, 0.1]), rates([0.1, 0.01]), rates([0.1, 0.01, 0.00085364])
-    ('0.1', '0.1, 0.01', '0.000854 .. 0.1')
-    """
-    if len(set(values)) <= 1:
-        return rate(values[0], digits) if values else ""
-    if len(values) == 2:
-        return ", ".join(rate(value, digits - 1) for value in values)
-    return f"{rate(min(values), digits - 1)} .. {rate(max(values), digits - 1)}"
-
-
-def rates_width(*groups: Sequence[float]) -> int:
-    """Return the width to reserve for rates, wide enough for later epochs too.
-
-    >>> rates_width([0.1, 0.1], [0.05, 0.05]), rates_width([0.1, 0.1], [0.1, 0.05])
-    (10, 20)
-    """
-    return GROUPS_WIDTH if any(len(set(values)) > 1 for values in groups) else RATE_WIDTH
-
-
-def rates_and_next(used: Sequence[float], following: Sequence[float]) -> tuple[str, str]:
-    """Return the rates that an epoch used, and those of the next epoch, or "" if they are the same.
-
-    >>> rates_and_next([0.1], [0.05]), rates_and_next([0.1], [0.1]), rates_and_next([0.1], [0.0999999])
-    (('0.1', '0.05'), ('0.1', ''), ('0.1', '0.0999999'))
-    """
-    before, after = rates(used), ""
-    if tuple(used) != tuple(following):
-        after = rates(following)
-        # A small change is shown by more digits, as far as they fit the column.
-        for digits in range(5, 18):
-            finer = rates(used, digits), rates(following, digits)
-            if before != after or max(map(len, finer)) > max(rates_width(used, following), len(before)):
-                break
-            before, after = finer
-    return before, after
-
-
-def metric(value: float) -> str:
-    """Return a metric in at most METRIC_WIDTH characters, with four decimals if they fit.
-
-    >>> [metric(value) for value in (0.41234, -1234.5, 123456.0, 1.5e-05, -1.5e-05, 0.0, math.nan)]
-    ['0.4123', '-1234.50', '1.23e+05', '1.50e-05', '-1.5e-05', '0.0000', 'nan']
+    >>> [number(value, 4) for value in (0.41234, -1234.5, 1.5e-05, 0.0, math.nan)]
+    ['0.4123', '-1234.50', '1.5e-5', '0.0000', 'nan']
+    >>> [number(value, -1) for value in (3e-4, 1.2345e+100)]
+    ['3.00e-4', '1.23e100']
     """
     if not math.isfinite(value):
         return str(value)
-    short = value != 0 and not 1e-3 <= abs(value) < 99999.5
-    decimals, kind = (2, "e") if short else (4, "f")
-    while decimals and len(f"{value:.{decimals}{kind}}") > METRIC_WIDTH:
-        decimals -= 1
-    return f"{value:.{decimals}{kind}}"
+    if decimals >= 0:
+        for places in range(decimals, -1, -1):
+            text = f"{value:.{places}f}"
+            if len(text) <= NUMBER_WIDTH and (value == 0 or float(text) != 0):
+                return text
+    # As wide as its column, so that it stays narrow.
+    room = NUMBER_WIDTH if decimals < 0 else min(NUMBER_WIDTH, max(2 + decimals, 6) + (value < 0))
+    for places in (2, 1, 0):
+        mantissa, exponent = f"{value:.{places}e}".split("e")
+        text = f"{mantissa}e{int(exponent)}"
+        if len(text) <= room:
+            break
+    return text
+
+
+def metric(value: float) -> str:
+    """Return a metric that stands alone, with four or five significant digits.
+
+    >>> [metric(value) for value in (0.41234, 12.3456, 123456.0, 0.00078812, 1.5e-05, 0.0)]
+    ['0.4123', '12.346', '123456', '0.000788', '1.50e-5', '0.0000']
+    """
+    return number(value, _decimals(value, None))
+
+
+def rates(values: Sequence[float], decimals: int | None = None) -> str:
+    """Return the rates of all groups: one if they are equal, both of two, or the range of more.
+
+    >>> rates([0.1, 0.1]), rates([0.1, 0.01]), rates([0.1, 0.01, 0.00085364]), rates([3e-4])
+    ('0.1000', '0.1000, 0.0100', '8.54e-4 .. 1.00e-1', '3.00e-4')
+    >>> rates([1.4e-8], 4), rates([0.0], 4)
+    ('~0', '0')
+    """
+    if not values:
+        return ""
+    decimals = _rate_decimals(values) if decimals is None else decimals
+    shown = [_rate(value, decimals) for value in values]
+    if len(set(shown)) == 1:
+        return shown[0]
+    if len(values) == 2:
+        return ", ".join(shown)
+    return f"{shown[values.index(min(values))]} .. {shown[values.index(max(values))]}"
+
+
+def _rate(value: float, decimals: int) -> str:
+    """Return a rate; one that has no digit in its column, as at the end of a cosine, is about 0."""
+    about_zero = decimals >= 0 and 0 < abs(value) < 0.5 * 10.0**-decimals
+    return "0" if value == 0 else "~0" if about_zero else number(value, decimals)
+
+
+def _decimals(value: float, before: int | None) -> int:
+    """Return the decimals of a column that holds a value: those it had `before`, or more, so that two digits are left.
+
+    A new column has four, or five significant digits if its first value is 10 or more.
+    """
+    if value == 0 or not math.isfinite(value):
+        return 4 if before is None else before
+    size = math.floor(math.log10(abs(value)))
+    if before is None:
+        before = min(4, max(0, 4 - size))
+    if before == _EXPONENT or abs(value) >= 0.95 * 10.0 ** (1 - before):
+        return before
+    return 2 - size if size >= -4 else _EXPONENT
+
+
+def _rate_decimals(bases: Sequence[float]) -> int:
+    """Return the decimals of a column of rates: three significant digits of the lowest base."""
+    known = [base for base in bases if base > 0 and math.isfinite(base)]
+    size = math.floor(math.log10(min(known))) if known else -1
+    return _EXPONENT if size < -3 else 5 if size == -3 else min(4, max(0, 4 - size))
+
+
+@define(eq=False)
+class Numbers:
+    """How the numbers of a run are written: each column has one format, which changes only where digits would be lost.
+
+    >>> numbers = Numbers()
+    >>> [numbers.metric("loss", value) for value in (0.8343, 0.0041, 0.00078)]
+    ['0.8343', '0.0041', '0.000780']
+    """
+
+    _of_metrics: dict[str, int] = field(factory=dict, init=False)
+    _of_rates: int | None = field(default=None, init=False)
+
+    def metric(self, name: str, value: float) -> str:
+        """Return a metric as its column has it."""
+        self._of_metrics[name] = _decimals(value, self._of_metrics.get(name))
+        return number(value, self._of_metrics[name])
+
+    def running(self, name: str, value: float) -> str:
+        """Return a metric as its column has it, without a change of the column's format."""
+        known = self._of_metrics.get(name)
+        return number(value, _decimals(value, None) if known is None else known)
+
+    def expect_rates(self, bases: Sequence[float]) -> None:
+        """Choose the format of the rates by the base rates of the groups."""
+        self._of_rates = _rate_decimals(bases)
+
+    def rates(self, values: Sequence[float]) -> str:
+        """Return the rates of all groups as their column has them."""
+        if self._of_rates is None:
+            self.expect_rates(values)
+        return rates(values, self._of_rates)
+
+    @property
+    def formats(self) -> tuple[object, ...]:
+        """What changes when the format of a column does."""
+        return (*self._of_metrics.items(), self._of_rates)
 
 
 def seconds(value: float) -> str:
@@ -115,17 +173,17 @@ def clock(value: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def speed(steps_per_second: float) -> str:
+def speed(per_second: float, unit: str = "step") -> str:
     """Return a speed, or "" if it is unknown.
 
-    >>> speed(12345.6), speed(24.13), speed(0.2), speed(0.0)
-    ('12,346 steps/s', '24.1 steps/s', '5.0 s/step', '')
+    >>> speed(12345.6), speed(24.13, "item"), speed(0.2), speed(0.0)
+    ('12,346 steps/s', '24.1 items/s', '5.0 s/step', '')
     """
-    if not 0 < steps_per_second < math.inf:
+    if not 0 < per_second < math.inf:
         return ""
-    if steps_per_second < 1:
-        return f"{1 / steps_per_second:,.1f} s/step"
-    return f"{steps_per_second:,.{0 if steps_per_second >= 99.95 else 1}f} steps/s"
+    if per_second < 1:
+        return f"{1 / per_second:,.1f} s/{unit}"
+    return f"{per_second:,.{0 if per_second >= 99.95 else 1}f} {unit}s/s"
 
 
 def plural(count: int, noun: str) -> str:
@@ -179,22 +237,22 @@ def stack(lines: Iterable[Text]) -> Group:
     return Group(Text("\n", no_wrap=True, overflow="ignore").join(lines))
 
 
-def flow(parts: Iterable[Text], width: int, indent: int = 0) -> list[Text]:
+def flow(parts: Iterable[Text], width: int, indent: int = 0, gap: str = "  ", *, fold: bool = True) -> list[Text]:
     """Return texts in as few lines of this width as hold them in order, all but the first indented.
 
-    A text that is longer than a line is split into words, and a word that is into pieces.
+    A text that is longer than a line is split into words, and a word that is into pieces, unless `fold` is False.
     """
     lines: list[Text] = []
     for part in parts:
         words = [part] if part.cell_len <= width - indent else list(filter(None, part.split(" ")))
-        for word, gap in zip(words, ["  ", *" " * len(words)], strict=False):
-            if lines and lines[-1].cell_len + len(gap) + word.cell_len <= width:
-                lines[-1].append(gap).append_text(word)
+        for word, space in zip(words, [gap, *" " * len(words)], strict=False):
+            if lines and lines[-1].cell_len + len(space) + word.cell_len <= width:
+                lines[-1].append(space).append_text(word)
             else:
                 lines.append(join([Text(" " * (indent if lines else 0)), word], ""))
     for line in lines:
         line.rstrip()
-    return [piece for line in lines for piece in _folded(line, width)]
+    return [piece for line in lines for piece in _folded(line, width)] if fold else lines
 
 
 def _folded(line: Text, width: int) -> list[Text]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define, field
 from rich.text import Text
 
 from lucid_train.callbacks.display import formatting
-from lucid_train.callbacks.display.formatting import flow, join
+from lucid_train.callbacks.display.formatting import Numbers, flow, join, seconds
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 
-# Wide enough for "step 1234567".
-_STEP_WIDTH = 12
-_EPOCH, _METRIC, _EVALUATION, _RATE, _NEXT_RATE, _TIME = range(6)
-# A column has one of these places, and a title; a cell has a text and a style.
+_EPOCH, _METRIC, _EVALUATION, _RATE, _TIME = range(5)
+# A column has one of these places, and a name.
 _Column = tuple[int, str]
-_Cells = dict[_Column, tuple[str, str]]
 
 # What is shown as a row: an epoch, or an evaluation within one.
 Record = EpochRecord | EvaluationRecord
@@ -34,116 +32,174 @@ def metric_names(*histories: History) -> list[str]:
     return list(dict.fromkeys(name for metrics in found for name in metrics))
 
 
-def line(record: Record, epochs: int, best: str | None) -> str:
+def line(record: Record, epochs: int, best: str | None, numbers: Numbers) -> str:
     """Return a record as a line that needs no titles.
 
     Args:
         record: The record.
         epochs: The last epoch of the fit.
         best: The metric whose best value so far this is, or None.
+        numbers: How numbers are written.
 
-    >>> line(EpochRecord(epoch=2, seconds=1.2, metrics={"loss": 0.25}, lr=(0.1,), last_lr=(0.05,)), 10, "loss")
-    'epoch  2/10  loss 0.2500*  lr 0.1 -> 0.05  1.20s'
-    >>> line(EvaluationRecord(epoch=2, step=150, seconds=0.5, metrics={"val_loss": 0.25}), 10, None)
-    'epoch  2/10  step 150  val_loss 0.2500  0.50s'
+    >>> record = EpochRecord(epoch=2, seconds=1.2, metrics={"loss": 0.25}, lr=(0.1,), last_lr=(0.05,))
+    >>> line(record, 10, "loss", Numbers())
+    'epoch  2/10  loss 0.2500*  lr 0.1000 -> 0.0500  1.2s'
+    >>> line(EvaluationRecord(epoch=2, step=150, seconds=0.5, metrics={"val_loss": 0.25}), 10, None, Numbers())
+    'epoch  2/10  step 150  val_loss 0.2500  0.5s'
     """
     epoch = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"
     step = f"step {record.step}" if isinstance(record, EvaluationRecord) else ""
-    metrics = [f"{name} {formatting.metric(value)}{'*' * (name == best)}" for name, value in record.metrics.items()]
-    return "  ".join(
-        filter(None, [epoch, step, *metrics, " ".join(_rates(record)), formatting.seconds(record.seconds)])
-    )
+    metrics = [f"{name} {numbers.metric(name, each)}{'*' * (name == best)}" for name, each in record.metrics.items()]
+    rates = " -> ".join(filter(None, _rates(record, numbers)))
+    return "  ".join(filter(None, [epoch, step, *metrics, rates and f"lr {rates}", seconds(record.seconds)]))
 
 
 @define(eq=False)
 class Table:
     """Records in rows below titles; where the screen is too narrow for these, a few lines per record.
 
-    A column never becomes narrower. The titles are shown again when there is a new column or one becomes wider.
+    A column never becomes narrower. The titles are shown again when a column is new, becomes wider or changes its
+    format, and when those before have left the screen. The star has a place of its own beside the monitored metric.
+
+    Args:
+        theme: The theme.
+        numbers: How numbers are written.
+        changing: Whether the rates are going to change, so that there is room for the next ones from the start.
+        explained: Whether it has been said what the star means; else the titles say so.
+        height: Lines of the screen, or None where nothing leaves it.
+        place: The place with the longest text that is known of, "step 3000" where evaluations within epochs have rows.
+        order: The order of the metrics; None for that in which they come, those of evaluations last.
     """
 
     _theme: Theme
-    # The widths of the columns so far, from left to right.
-    _widths: dict[_Column, int] = field(factory=dict)
-    _shown: tuple[object, ...] = ()
+    _numbers: Numbers
+    _changing: bool = False
+    _explained: bool = False
+    _height: int | None = None
+    _place: str = ""
+    _order: Sequence[str] | None = None
+    # The widths of the columns so far, from left to right, and that of the rates that an epoch used.
+    _widths: dict[_Column, int] = field(factory=dict, init=False)
+    _used_width: int = field(default=0, init=False)
+    # What the titles were shown for, and how many rows ago.
+    _shown: tuple[object, ...] = field(default=(), init=False)
+    _rows: int = field(default=0, init=False)
 
-    def lines(self, record: Record, epochs: int, best: str | None, width: int) -> list[Text]:
+    def lines(self, record: Record, epochs: int, monitor: str | None, best: bool, width: int) -> list[Text]:
         """Return the lines of a record, with the titles above them if they are needed.
 
         Args:
             record: The record.
             epochs: The last epoch of the fit.
-            best: The metric whose best value so far this is, or None.
+            monitor: The metric whose best value is marked, or None.
+            best: Whether this is its best value so far.
             width: The width of the screen.
         """
-        cells = self._cells(record, epochs, best)
+        cells = self._cells(record, epochs, monitor, best)
         margin = " " * (width >= 60)
-        for gap in ("  ", " "):
-            titles = self._row({column: (column[1], "label") for column in self._widths}, margin, gap)
+        layouts = [(gap, brief) for brief in (False, True) for gap in ("  ", " ") if not brief or self._changing]
+        for gap, brief in layouts:
+            titles = self._row(self._titles(monitor, brief), margin, gap, brief)
             if titles.cell_len < width or titles.cell_len == width < 60:
-                shown, self._shown = self._shown, (width, *self._widths.items())
-                row = self._row(cells, margin, gap)
-                return [row] if shown == self._shown else [titles, row]
+                shown, self._shown = self._shown, (width, *self._widths.items(), self._numbers.formats, monitor)
+                row = self._row(cells, margin, gap, brief)
+                left = self._height is not None and self._rows >= self._height
+                self._rows += 1
+                if shown == self._shown and not left:
+                    return [row]
+                self._rows = 2
+                legend = self._theme.text("  * best so far" if best and not self._explained else "", "label")
+                self._explained |= best
+                if titles.cell_len + legend.cell_len < width:
+                    titles.append_text(legend)
+                return [titles, row]
         self._shown = ()
-        return self._card(record, epochs, best, width)
+        return self._card(record, epochs, monitor, best, width)
 
-    def _cells(self, record: Record, epochs: int, best: str | None) -> _Cells:
-        """Return the texts and styles of a record by their columns, which become as wide as they need to be."""
-        cells = {(_EPOCH, "epoch"): (str(record.epoch).rjust(len(str(epochs))), "epoch")}
+    def _cells(self, record: Record, epochs: int, monitor: str | None, best: bool) -> dict[_Column, Text]:
+        """Return the cells of a record, whose columns become as wide as they need to be."""
+        theme = self._theme
+        within = isinstance(record, EvaluationRecord)
+        place = f"step {record.step}" if isinstance(record, EvaluationRecord) else str(record.epoch)
+        cells = {
+            (_EPOCH, "epoch"): theme.text(
+                place.rjust(max(len(str(epochs)), len(self._place))), "label" if within else "epoch"
+            )
+        }
         for name, value in record.metrics.items():
-            # The mark is in the gap, so that it takes no column.
-            text = formatting.metric(value).rjust(formatting.METRIC_WIDTH) + ("*" if name == best else " ")
-            place = _EVALUATION if name.startswith("val_") else _METRIC
-            cells[place, f"{name} "] = text, _style(value, name == best)
-        if isinstance(record, EpochRecord) and record.lr:
-            used, following = formatting.rates_and_next(record.lr, record.last_lr)
-            room = formatting.rates_width(record.lr, record.last_lr)
-            cells[_RATE, "lr"] = used.rjust(room), "rate"
-            cells[_NEXT_RATE, ""] = (f" -> {following}" if following else "").ljust(room + 4), "change"
-        room = _STEP_WIDTH if isinstance(record, EvaluationRecord) else formatting.SECONDS_WIDTH
-        cells[_TIME, "time"] = _time_text(record).rjust(room), "time"
-        needed = {each: max(self._theme.width(each[1]), len(text)) for each, (text, _) in cells.items()}
+            is_best = best and name == monitor
+            text = theme.text(self._numbers.metric(name, value).rjust(formatting.COLUMN_WIDTH), _style(value, is_best))
+            if name == monitor:
+                text += theme.text(" *" if is_best else "  ", "best")
+            is_evaluation = self._order is None and name.startswith("val_")
+            cells[_EVALUATION if is_evaluation else _METRIC, name] = text
+        used, following = _rates(record, self._numbers)
+        if used:
+            self._changing |= bool(following)
+            self._used_width = max(self._used_width, len(used))
+            rates = theme.cell(used, self._used_width, "rate")
+            if self._changing:
+                rest = f" -> {following}" if following else ""
+                rates += theme.cell(rest, 4 + self._used_width, "change", left=True)
+            cells[_RATE, "lr"] = rates
+        cells[_TIME, "time"] = theme.text(formatting.seconds(record.seconds).rjust(formatting.SECONDS_WIDTH), "time")
+        titles = self._titles(monitor, brief=False, names=cells)
+        needed = {each: max(titles[each].cell_len, cell.cell_len) for each, cell in cells.items()}
         widths = {each: max(width, self._widths.get(each, 0)) for each, width in (self._widths | needed).items()}
-        self._widths = dict(sorted(widths.items(), key=lambda item: item[0][0]))
+        order = {name: place for place, name in enumerate(self._order or ())}
+        self._widths = dict(sorted(widths.items(), key=lambda item: (item[0][0], order.get(item[0][1], 0))))
         return cells
 
-    def _row(self, cells: _Cells, margin: str, gap: str) -> Text:
-        parts = [Text(margin)]
-        for column, width in self._widths.items():
-            text, style = cells.get(column, ("", ""))
-            place = column[0]
-            parts.append(self._theme.cell(text, width, style, left=place == _NEXT_RATE))
-            parts.append(Text("" if place == _RATE else gap[place in (_METRIC, _EVALUATION) :]))
-        return join(parts[:-1], "")
+    def _titles(self, monitor: str | None, brief: bool, names: Iterable[_Column] | None = None) -> dict[_Column, Text]:
+        """Return the titles of columns, by default of all so far."""
+        titles = {}
+        for column in self._widths if names is None else names:
+            place, name = column
+            text = f"{name}  " if name == monitor and place in (_METRIC, _EVALUATION) else name
+            titles[column] = self._theme.text(
+                "lr -> next" if place == _RATE and self._changing and not brief else text, "label"
+            )
+        return titles
 
-    def _card(self, record: Record, epochs: int, best: str | None, width: int) -> list[Text]:
+    def _row(self, cells: Mapping[_Column, Text], margin: str, gap: str, brief: bool) -> Text:
+        """Return cells in one line; a brief one has no room for the next rates."""
+        parts = []
+        for column, width in self._widths.items():
+            cell = cells.get(column, Text()).copy()
+            room = self._used_width if brief and column[0] == _RATE else width
+            if column[0] == _RATE and self._changing and not brief:
+                cell.pad_right(room - cell.cell_len)
+            else:
+                cell.truncate(room, overflow="crop")
+                cell.pad_left(room - cell.cell_len)
+            parts.append(cell)
+        return join([Text(margin, end="") + parts[0], *parts[1:]], gap)
+
+    def _card(self, record: Record, epochs: int, monitor: str | None, best: bool, width: int) -> list[Text]:
         theme = self._theme
         indent = 2 if width >= 30 else 1
-        head = [
-            theme.text(f"epoch {record.epoch:{len(str(epochs))}}", "epoch"),
-            *(theme.text(each, "rate") for each in _rates(record)),
-            theme.text(_time_text(record), "time"),
-        ]
-        room = max(map(theme.width, record.metrics), default=0)
+        head = [theme.text(f"epoch {record.epoch:{len(str(epochs))}}", "epoch")]
+        if isinstance(record, EvaluationRecord):
+            head.append(theme.text(f"step {record.step}", "label"))
+        used, following = _rates(record, self._numbers)
+        if used:
+            rest = theme.text(f" -> {following}" if following else "", "change")
+            head.append(theme.text("lr ", "label") + theme.text(used, "rate") + rest)
+        head.append(theme.text(formatting.seconds(record.seconds), "time"))
         grid = []
         for name, value in record.metrics.items():
-            number = formatting.metric(value).rjust(formatting.METRIC_WIDTH) + ("*" if name == best else " ")
-            cells = theme.cell(name, room, "label", left=True), theme.text(number, _style(value, name == best))
-            grid.append(join(cells, " "))
+            is_best = best and name == monitor
+            number = self._numbers.metric(name, value) + (" *" if is_best else "")
+            grid.append(theme.text(f"{name} ", "label") + theme.text(number, _style(value, is_best)))
         return [*flow(head, width, indent), *(Text(" " * indent, end="") + part for part in flow(grid, width - indent))]
 
 
-def _rates(record: Record) -> list[str]:
-    """Return the rates that an epoch used, and those for the next if they are others; nothing of an evaluation."""
+def _rates(record: Record, numbers: Numbers) -> tuple[str, str]:
+    """Return the rates that an epoch used, and those that are set now if they look different; "" for none."""
     if isinstance(record, EvaluationRecord) or not record.lr:
-        return []
-    used, following = formatting.rates_and_next(record.lr, record.last_lr)
-    return [f"lr {used}", f"-> {following}"] if following else [f"lr {used}"]
-
-
-def _time_text(record: Record) -> str:
-    """Return how long an epoch took, or when within it an evaluation was."""
-    return formatting.seconds(record.seconds) if isinstance(record, EpochRecord) else f"step {record.step}"
+        return "", ""
+    used, following = numbers.rates(record.lr), numbers.rates(record.last_lr)
+    return used, "" if following == used else following
 
 
 def _style(value: float, best: bool) -> str:

@@ -6,6 +6,7 @@ from collections import deque
 
 from attrs import define, field
 
+from lucid_train.callbacks.display.running import RunningMeans
 from lucid_train.history import EpochRecord
 from lucid_train.training.run import Run
 
@@ -21,12 +22,14 @@ class Throughput:
         run: The run.
 
     Attributes:
+        running: The metrics of the open epoch.
         epochs: Epochs finished in this fit.
         steps: Steps of these epochs.
         seconds: Duration of these epochs.
     """
 
     run: Run
+    running: RunningMeans = field(init=False)
     epochs: int = field(default=0, init=False)
     steps: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
@@ -41,6 +44,7 @@ class Throughput:
     _recent: deque[tuple[int, float]] = field(factory=lambda: deque(maxlen=_RECENT), init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.running = RunningMeans(self.run)
         self._start = self.run.clock()
         self.start_epoch()
 
@@ -93,6 +97,12 @@ class Throughput:
         recent = list(self._recent)
         steps, time = sum(steps for steps, _ in recent), sum(time for _, time in recent)
         return steps / time if time > 0 else done / seconds if seconds > 0 else 0.0
+
+    @property
+    def data_share(self) -> float | None:
+        """The share of the time of a step that it waits for its batch, from 0 to 1; None unless it is measured."""
+        wait, speed = self.run.seconds_per_batch, self.steps_per_second
+        return None if wait is None or not speed else min(1.0, wait * speed)
 
     @property
     def remaining(self) -> float | None:

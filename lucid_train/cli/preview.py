@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -57,13 +58,16 @@ def add_command(commands: Any) -> None:
 def options(kind: type[Schedule]) -> dict[str, dict[str, Any]]:
     """Return a schedule's settings as argparse takes them: `T_max` becomes `--T-max`."""
     found: dict[str, dict[str, Any]] = {}
-    types = get_type_hints(kind)
+    types, meanings = get_type_hints(kind), _meanings(kind)
     for each in (each for each in fields(kind) if each.init and each.name not in _LEFT_OUT):
         of = types[each.name]
         # Left out, the schedule's own default holds.
         settings: dict[str, Any] = {"dest": f"set_{each.name}", "default": argparse.SUPPRESS}
+        default = f"(default: {'left out' if each.default is None else each.default})"
         if each.default is NOTHING:
             settings |= {"default": None, "required": True}
+            default = "(required)"
+        settings["help"] = f"{meanings[each.name]} {default}".replace("%", "%%")
         if of is bool:
             settings["action"] = argparse.BooleanOptionalAction
         elif get_origin(of) is Literal:
@@ -75,6 +79,13 @@ def options(kind: type[Schedule]) -> dict[str, dict[str, Any]]:
             settings |= {"type": length, "metavar": "N", **several}
         found[f"--{each.name.replace('_', '-')}"] = settings
     return found
+
+
+def _meanings(kind: type[Schedule]) -> dict[str, str]:
+    """Return what the docstring of a schedule says of its settings."""
+    listed = (inspect.getdoc(kind) or "").partition("Args:\n")[2].partition("\n\n")[0]
+    texts = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in texts}
 
 
 def preview(chosen: argparse.Namespace) -> int:
@@ -163,12 +174,23 @@ def _spans(rates: Sequence[float], columns: int, height: int) -> list[range]:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lr", type=float, default=0.1, metavar="X", help="base rate (0.1)")
-    parser.add_argument("--epochs", type=int, default=100, metavar="N", help="epochs, or steps, to show (100)")
-    parser.add_argument("--warmup", type=length, metavar="N", help="epochs of a linear warm-up before it, or N%%")
-    parser.add_argument("--warmup-start", type=float, default=0.1, metavar="X", help="share that it begins at (0.1)")
-    parser.add_argument("--svg", metavar="FILE", help="write a picture instead")
-    parser.add_argument("--csv", metavar="FILE", help="write the numbers instead")
+    parser.add_argument("--lr", type=float, default=0.1, metavar="X", help="base rate (default: 0.1)")
+    parser.add_argument("--epochs", type=int, default=100, metavar="N", help="epochs, or steps, to show (default: 100)")
+    parser.add_argument(
+        "--warmup",
+        type=length,
+        metavar="N",
+        help="epochs, or N%% of them, of a linear warm-up before it (default: none)",
+    )
+    parser.add_argument(
+        "--warmup-start",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="share of the base that it begins at (default: 0.1)",
+    )
+    parser.add_argument("--svg", metavar="FILE", help="write a picture to this file (default: draw on the terminal)")
+    parser.add_argument("--csv", metavar="FILE", help="write the numbers to this file (default: draw on the terminal)")
 
 
 def length(text: str) -> int | str:

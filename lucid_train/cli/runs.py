@@ -31,16 +31,27 @@ _DISPENSABLE = ("lr", "time", "status", "epochs", "at epoch")
 def add_commands(commands: Any) -> None:
     """Add `watch`, `show` and `replay` to what argparse's `add_subparsers` returned."""
     watched = _command(commands, "watch", "follow a run that another process records", _watch)
-    watched.add_argument("log", type=Path, help="file that EventLog writes; it need not exist yet")
-    watched.add_argument("--stay", action="store_true", help="continue when the run ends or dies: it may be resumed")
-    watched.add_argument("--patience", type=float, metavar="SECONDS", help="silence after which it may have died")
+    watched.add_argument("log", type=Path, help="file that EventLog writes; it, or its folder, need not exist yet")
+    watched.add_argument(
+        "--stay",
+        action="store_true",
+        help="go on watching when the run has ended or died, as it may be resumed (default: end with it)",
+    )
+    watched.add_argument(
+        "--patience",
+        type=float,
+        metavar="SECONDS",
+        help="silence after which to say that the run may have died (default: 3 of its longest pauses, at least 30)",
+    )
     shown = _command(commands, "show", "summarise a recorded run, or compare several", _show)
-    shown.add_argument("logs", type=Path, nargs="+", metavar="log", help="file that EventLog wrote")
+    shown.add_argument("logs", type=Path, nargs="+", metavar="log", help="files that EventLog wrote")
     replayed = _command(commands, "replay", "play a recorded run", _replay)
     replayed.add_argument("log", type=Path, help="file that EventLog wrote")
-    replayed.add_argument("--speed", type=float, default=1.0, help="times as fast as the run was (default: 1)")
+    replayed.add_argument("--speed", type=float, default=1.0, help="how many times as fast as the run was (default: 1)")
     for parser in (watched, shown, replayed):
-        parser.add_argument("--monitor", metavar="METRIC", help="judge the best by this (default: as the run did)")
+        parser.add_argument(
+            "--monitor", metavar="METRIC", help="metric that the best is judged by (default: the run's)"
+        )
         parser.add_argument(
             "--mode",
             choices=("min", "max"),
@@ -55,8 +66,6 @@ def _command(commands: Any, name: str, summary: str, run: Any) -> argparse.Argum
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    if not arguments.log.parent.is_dir():
-        raise ValueError(f"'{arguments.log}' cannot be waited for: there is no folder '{arguments.log.parent}'")
     watch = Watch(arguments.log, lambda: [_display(arguments)], _say, arguments.patience, arguments.stay)
     return _exit_code(watch.follow())
 

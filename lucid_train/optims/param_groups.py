@@ -23,7 +23,7 @@ def param_groups(optimizer: Any, keys: Sequence[str] = ("lr",)) -> Sequence[Grou
     """
     groups: Sequence[Group] | None = getattr(optimizer, "param_groups", None)
     if groups is None or isinstance(groups, (str, bytes)) or not hasattr(groups, "__len__"):
-        raise TypeError(f"'optimizer' must have param_groups, a sequence of dicts with 'lr': {optimizer!r}")
+        raise TypeError(f"'optimizer' must have param_groups, a sequence of dicts with 'lr': {optimizer!r:.200}")
     for index in range(len(groups)):
         check_group(groups[index], index, keys)
     return groups
@@ -78,6 +78,22 @@ def _held(group: Group, name: str) -> Any:
 def read_rates(optimizer: Any) -> list[float]:
     """Return the rates that the optimizer has now, a fresh list with one float per group."""
     return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def versions(optimizer: Any) -> int | None:
+    """Return a number that grows with every change of a parameter, without waiting for a device.
+
+    It is None where that is not known: of parameters that are not PyTorch's, and of optimizers that have a state, as
+    most have after their first update.
+    """
+    try:
+        return (
+            None
+            if optimizer.state
+            else sum(each._version for group in optimizer.param_groups for each in group["params"])
+        )
+    except (AttributeError, KeyError, RuntimeError, TypeError):
+        return None
 
 
 def snapshot_lrs(optimizer: Any) -> list[Any]:

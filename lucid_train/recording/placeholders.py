@@ -20,17 +20,21 @@ from lucid_train.training.run import Run
 
 @define(eq=False, repr=False)
 class RecordedCallback(Callback):
-    """Placeholder for a callback, with its name and repr, and a schedule of which no more is known, if it had one."""
+    """Placeholder for a callback, with its name and repr, what it schedules in words, and how it describes itself."""
 
     __name__: str
     text: str
     scheduled: tuple[Scheduled, ...]
+    described: tuple[tuple[str, str], ...]
 
     def __repr__(self) -> str:
         return self.text
 
     def schedules(self) -> tuple[Scheduled, ...]:
         return self.scheduled
+
+    def describe(self) -> dict[str, str]:
+        return dict(self.described)
 
 
 @define(eq=False)
@@ -60,7 +64,9 @@ def read_callback(packed: Any) -> Callback:
     entry = read_json("callback", packed, dict)
     schedule = entry.get("schedule")
     scheduled = () if schedule is None else (Scheduled(text=str(schedule)),)
-    return RecordedCallback(str(entry.get("name")), str(entry.get("repr")), scheduled)
+    described = read_json("described", entry.get("described", {}), dict).items()
+    texts = tuple((label, str(text)) for label, text in described)
+    return RecordedCallback(str(entry.get("name")), str(entry.get("repr")), scheduled, texts)
 
 
 def read_model(packed: Any) -> RecordedModel | None:
@@ -106,6 +112,7 @@ class RecordedRun(Run):
     _recorded: tuple[Callback, ...] = field(default=(), init=False)
     writer: Any = field(default=None, init=False)
     _monitored: Monitor | None = field(default=None, init=False)
+    _optimizer: str = field(default="optimizer", init=False)
     _rates: tuple[float, ...] = field(default=(), init=False)
     _time: float = field(default=0.0, init=False)
     _since: float = field(factory=monotonic, init=False)
@@ -140,6 +147,7 @@ class RecordedRun(Run):
         self._recorded = tuple(map(read_callback, read_json("callbacks", fields.get("callbacks"), list)))
         self._monitored = read_monitor(fields.get("monitored"))
         self.writer = fields.get("writer")
+        self._optimizer = str(fields.get("optimizer", self._optimizer))
         self.model = read_model(fields.get("model"))
         self._progress.phase = "between"
         if (step := fields.get("open_step")) is not None:
@@ -165,7 +173,7 @@ class RecordedRun(Run):
                 setattr(self, name, value)
         # The recorded rates hold, not those that a callback of the replay has written.
         groups = [{"lr": rate} for rate in self._rates]
-        self.optimizer = SimpleNamespace(param_groups=groups) if groups else None
+        self.optimizer = SimpleNamespace(param_groups=groups, __name__=self._optimizer) if groups else None
 
     def _add(self, record: EpochRecord) -> None:
         if record.epoch != len(self.history) + 1:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from attrs import define, field
 
+from lucid_train.protocols import HasGeneratorState
 from lucid_train.validation import check_entries
+
+# A random generator whose state can be saved.
+Generator: TypeAlias = random.Random | np.random.Generator | HasGeneratorState
 
 
 def is_generator(value: object) -> bool:

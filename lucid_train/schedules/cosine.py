@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.length import Length, count_or_share
+from lucid_train.schedules.length import Length, count_or_share, counted, every
 from lucid_train.schedules.schedule import Schedule, stored
 from lucid_train.validation import choice, real_number, whole_number
 
@@ -73,6 +73,12 @@ class Cosine(_Floored, Schedule):
         cycle = self._T_max + 1
         return tuple(range(cycle, length, cycle)) if self.after == "restart" else ()
 
+    def words(self, unit: str = "epoch") -> str:
+        ways = {"restart": "", "hold": ", held there", "mirror": " and back"}
+        # How it goes on matters only where it may be over before the run is.
+        after = "" if self.T_max is None else ways[self.after]
+        return f"cosine to {self.eta_min:g}{self._over(unit)}{after}"
+
     def _folded(self, t: int) -> int:
         """Return the time of the first descent that has the value of time `t`."""
         T_max = self._T_max
@@ -125,3 +131,9 @@ class WarmRestarts(_Floored, Schedule):
             return 1.0 - fallen, self.eta_min * fallen
         left = sin(pi * (length - t) / (2 * length)) ** 2
         return left, self.eta_min * (1.0 - left)
+
+    def words(self, unit: str = "epoch") -> str:
+        again = every(self.T_0, unit)
+        if self.T_mult != 1:
+            again = f"after {counted(self.T_0, unit)}, then each {self.T_mult} times as long"
+        return f"cosine to {self.eta_min:g}, restarted {again}"

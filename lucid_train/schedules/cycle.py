@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal, TypeAlias, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.length import Length, Missing, Span, count_or_share
-from lucid_train.schedules.schedule import Schedule, function, store, stored
+from lucid_train.schedules.length import Length, Missing, Span, count_or_share, counted
+from lucid_train.schedules.schedule import Schedule, function, function_words, store, stored
 from lucid_train.validation import choice, flag, one_of, real_number
 
 # The last time of a phase; its start, end and length, whole or not; and the values at its ends.
@@ -76,6 +76,21 @@ class Cyclic(Schedule):
         elif self.mode == "exp_range":
             height *= self.gamma**t
         return 0.0, self.base_lr * (1.0 - height) + self.max_lr * height
+
+    def words(self, unit: str = "epoch") -> str:
+        up, down = (counted(each, unit) for each in (self.step_size_up, self.step_size_down or 0))
+        cycle = f"{up} up, as many down" if up == down else f"{up} up, {down} down"
+        modes = {
+            "triangular": "",
+            "triangular2": ", halved each time",
+            "exp_range": f", times {self.gamma:g} every {unit}",
+        }
+        scale = (
+            modes[self.mode]
+            if self.scale_fn is None
+            else f", times {function_words(self.scale_fn, self.scale_mode.rstrip('s'))}"
+        )
+        return f"from {self.base_lr:g} to {self.max_lr:g} and back, {cycle}{scale}"
 
     @property
     def absolute(self) -> bool:
@@ -161,6 +176,9 @@ class OneCycle(_Phased, Schedule):
         """
         return OneCycleMomentum(self, base_momentum, max_momentum)
 
+    def words(self, unit: str = "epoch") -> str:
+        return f"one cycle up to {self.max_lr:g}{self._over(unit)}"
+
     def _fill(self, span: Span) -> None:
         super()._fill(span)
         store(self, "_is_linear", self.anneal_strategy == "linear")
@@ -228,3 +246,6 @@ class OneCycleMomentum(_Phased, Schedule):
         super()._fill(span)
         store(self, "_is_linear", self.cycle._is_linear)
         store(self, "_phases", self.cycle._corners(self.max_momentum, self.base_momentum, self.max_momentum))
+
+    def words(self, unit: str = "epoch") -> str:
+        return f"from {self.max_momentum:g} down to {self.base_momentum:g} and back{self.cycle._over(unit)}"

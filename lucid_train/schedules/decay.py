@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.length import Length, count_or_share
+from lucid_train.schedules.length import Length, count_or_share, counted, every
 from lucid_train.schedules.schedule import Schedule, store, stored
 from lucid_train.validation import listed, real_number
 
@@ -32,6 +32,9 @@ class Step(Schedule):
 
     def affine(self, t: int) -> tuple[float, float]:
         return self.gamma ** (t // self._step_size), 0.0
+
+    def words(self, unit: str = "epoch") -> str:
+        return f"times {self.gamma:g} {every(self.step_size, unit)}"
 
 
 def _in_order(instance: Any, attribute: Any, value: Any) -> None:
@@ -66,6 +69,9 @@ class MultiStep(Schedule):
     def affine(self, t: int) -> tuple[float, float]:
         return self.gamma ** bisect_right(self._milestones, t), 0.0
 
+    def words(self, unit: str = "epoch") -> str:
+        return f"times {self.gamma:g} after {', '.join(counted(each, unit) for each in self.milestones)}"
+
 
 @final
 @frozen(repr=False)
@@ -83,6 +89,9 @@ class Exponential(Schedule):
 
     def affine(self, t: int) -> tuple[float, float]:
         return self.gamma**t, 0.0
+
+    def words(self, unit: str = "epoch") -> str:
+        return f"times {self.gamma:g} {every(1, unit)}"
 
 
 @final
@@ -109,3 +118,7 @@ class Polynomial(Schedule):
     def affine(self, t: int) -> tuple[float, float]:
         left = self._total_iters - t
         return ((left / self._total_iters) ** self.power, 0.0) if left > 0 else (0.0, 0.0)
+
+    def words(self, unit: str = "epoch") -> str:
+        shape = "linear" if self.power == 1.0 else f"polynomial of power {self.power:g}"
+        return f"{shape} to 0{self._over(unit)}"

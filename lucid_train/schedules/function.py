@@ -7,7 +7,8 @@ from typing import Any, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.schedule import Schedule, function, stored
+from lucid_train.schedules.length import every
+from lucid_train.schedules.schedule import Schedule, function, function_words, stored
 
 # How far apart the products lie that are remembered, so that going back costs at most as many factors.
 _STRIDE = 1024
@@ -31,6 +32,9 @@ class Function(Schedule):
     def affine(self, t: int) -> tuple[float, float]:
         scale = self.f(t)
         return scale if type(scale) is float else _as_float(scale, t), 0.0
+
+    def words(self, unit: str = "epoch") -> str:
+        return f"times {function_words(self.f, unit)}"
 
 
 class _Products:
@@ -78,6 +82,9 @@ class Multiplicative(Schedule):
                 products.marks.append(product)
         products.last = t, product
         return product, 0.0
+
+    def words(self, unit: str = "epoch") -> str:
+        return f"times {function_words(self.f, unit)}, again {every(1, unit)}"
 
 
 def _as_float(value: Any, t: int) -> float:

@@ -41,6 +41,26 @@ def share(text: str) -> Fraction:
     return Fraction(text.rstrip("% ")) / 100
 
 
+def counted(length: int | str, unit: str) -> str:
+    """Return a length in words.
+
+    >>> counted(1, "epoch"), counted(1500, "step"), counted("5%", "epoch")
+    ('1 epoch', '1,500 steps', '5 %')
+    """
+    if isinstance(length, str):
+        return f"{length.rstrip('% ')} %"
+    return f"{length:,} {unit}{'s' * (length != 1)}"
+
+
+def every(length: int | str, unit: str) -> str:
+    """Return how often in words.
+
+    >>> every(1, "epoch"), every(30, "epoch"), every("10%", "step")
+    ('every epoch', 'every 30 epochs', 'every 10 %')
+    """
+    return f"every {unit}" if length == 1 else f"every {counted(length, unit)}"
+
+
 def rounded(place: Place) -> int:
     """Return the nearest whole place, the later one of two."""
     return int((2 * place + 1) // 2)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final, overloa
 
 from attrs import NOTHING, define, evolve, field, fields, frozen
 
-from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, later, rounded, share
+from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, counted, later, rounded, share
 from lucid_train.validation import listed, real_number, unknown_values, whole_number
 
 if TYPE_CHECKING:
@@ -255,6 +255,25 @@ class Schedule(ABC):
         """
         return tuple(sorted({t for part in self._parts() for t in part.restarts(length)}))
 
+    def words(self, unit: str = "epoch") -> str:
+        """Return the schedule in words, as a display shows it; by default the name of its class and its settings.
+
+        Args:
+            unit: What it counts, "epoch" or "step".
+
+        >>> from lucid_train.schedules import Cosine
+        >>> Cosine().warmup("5%").words()
+        'warm-up 5 %, then cosine to 0'
+        """
+        name = sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(self).__name__).lower()
+        own = [(each.name, getattr(self, each.name)) for each in fields(type(self)) if each.init]
+        return ", ".join([name, *(f"{each} {_worded(value, unit)}" for each, value in own)])
+
+    def _over(self, unit: str) -> str:
+        """Return how long the schedule lasts, to be added to its words; nothing if that is its part of the run."""
+        length = None if self.duration is None else getattr(self, self.duration)
+        return "" if length is None else f" over {counted(length, unit)}"
+
     @property
     def ends_at(self) -> int | None:
         """The time at which it has come to its end, with all of its parts; None if it goes on, or is not sized.
@@ -393,6 +412,25 @@ def check_is_value(schedule: object, name: str = "schedule") -> None:
         raise TypeError(f"{kind.__name__} must be decorated with @attrs.frozen{which}: {schedule!r}")
 
 
+def _worded(value: Any, unit: str) -> str:
+    """Return a setting in words: never an address, nor a repr."""
+    if isinstance(value, Schedule):
+        return f"({value.words(unit)})"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_worded(item, unit) for item in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if callable(value):
+        return function_words(value, unit)
+    return str(value) if value is None or isinstance(value, (str, int)) else type(value).__name__
+
+
+def function_words(function: Any, unit: str) -> str:
+    """Return a function in words, by its name if it has one: "decayed(epoch)"."""
+    name = str(getattr(function, "__name__", type(function).__name__))
+    return f"{name}({unit})" if name.isidentifier() else f"a function of the {unit}"
+
+
 def _plain(name: str, value: Any, resolved: bool) -> Any:
     if isinstance(value, Schedule):
         return {"class": type(value).__name__, **value.settings(resolved=resolved)}
@@ -436,6 +474,14 @@ class Linear(Schedule):
             return self.end_factor, 0.0
         # Not start + (end - start) * t / n, which cancels where the end is much lower.
         return self.start_factor * ((n - t) / n) + self.end_factor * (t / n), 0.0
+
+    def words(self, unit: str = "epoch") -> str:
+        length = self._over(unit)
+        if self.end_factor == 1.0 and length:
+            start = {0.0: " from 0", 0.1: ""}.get(self.start_factor, f" from {self.start_factor:g} of the base")
+            return f"warm-up{length.removeprefix(' over') if isinstance(self.total_iters, str) else length}{start}"
+        start = "" if self.start_factor == 1.0 else f" from {self.start_factor:g}"
+        return f"linear{start} to {f'{self.end_factor:g} of the base' if self.end_factor else '0'}{length}"
 
 
 @final
@@ -589,6 +635,16 @@ class Sequence(Schedule):
                 affines.append(partial(_standing, affines[-1], start - 1 - before) if affines else _base)
         return tuple(affines)
 
+    def words(self, unit: str = "epoch") -> str:
+        found: list[str] = []
+        for part, end in zip(self.parts, (*self.milestones, None), strict=True):
+            text = "unchanged" if part is None else part.words(unit)
+            lasts = None if part is None or part.duration is None else getattr(part, part.duration)
+            if end is not None and (found or lasts != end):  # else it has said so itself
+                text += f" until {counted(end, unit) if isinstance(end, str) else f'{unit} {end:,}'}"
+            found.append(text)
+        return ", then ".join(found)
+
     def __repr__(self) -> str:
         first = self.parts[0]
         if None in self.parts or isinstance(first, Sequence):  # which `then` and `until` cannot write
@@ -656,6 +712,9 @@ class Chain(Schedule):
         store(self, "_first", first)
         store(self, "_others", tuple(others))
 
+    def words(self, unit: str = "epoch") -> str:
+        return ", together with ".join(part.words(unit) for part in self.parts)
+
     def __repr__(self) -> str:
         return f"Chain({list(self.parts)!r})"
 
@@ -697,6 +756,9 @@ class Product(Schedule):
     @property
     def absolute(self) -> bool:
         return self.schedule.absolute
+
+    def words(self, unit: str = "epoch") -> str:
+        return f"{self.schedule.words(unit)}, together with {self.factor.words(unit)}"
 
     def __repr__(self) -> str:
         factor = f"({self.factor!r})" if isinstance(self.factor, Product) else repr(self.factor)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.length import Length, Span, count_or_share
+from lucid_train.schedules.length import Length, Span, count_or_share, counted
 from lucid_train.schedules.schedule import Schedule, stored
 from lucid_train.validation import real_number, whole_number
 
@@ -34,6 +34,9 @@ class Constant(Schedule):
 
     def affine(self, t: int) -> tuple[float, float]:
         return (self.factor if t < self._total_iters else 1.0), 0.0
+
+    def words(self, unit: str = "epoch") -> str:
+        return "constant" if self.factor == 1.0 else f"{self.factor:g} of the base{self._over(unit)}"
 
     def settings(self, *, resolved: bool = False) -> dict[str, Any]:
         # JSON has no number for a length without end.
@@ -71,3 +74,6 @@ class Noam(Schedule):
         n, warmup = t + 1, self._warmup_steps
         scale = self.factor * self.d_model**-0.5
         return scale * (n * warmup**-1.5 if n < warmup else n**-0.5), 0.0
+
+    def words(self, unit: str = "epoch") -> str:
+        return f"warm-up {counted(self.warmup_steps, unit)}, then the inverse square root (Noam)"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from time import monotonic, sleep
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from attrs import define, field
 
-from lucid_train.description import add_note, error_text
+from lucid_train.description import add_note, error_text, object_name
 from lucid_train.events import FitEnd, FitError, FitStart, Status
+from lucid_train.optims.param_groups import versions
+from lucid_train.schedules.length import counted
 from lucid_train.training.run import Control, Run
 from lucid_train.training.signals import hold_child_errors
+from lucid_train.training.track import Tracked, current
 
 T = TypeVar("T")
 # Seconds within which a signal that has ended a worker is expected to reach this process too.
@@ -33,18 +37,25 @@ class Fit(Control):
 
     Attributes:
         began: perf_counter() when the open epoch would have begun, had it been trained without a break.
+        unchanged: The optimizers, with the `versions` of their parameters when the fit began, until it is checked that
+            the steps change them.
         given_up: Whether the interruption has ended what can be done again, so that the fit ends at once.
     """
 
     run: Run
     can_be_saved: Callable[[], bool] = lambda: True
     began: float = field(default=0.0, init=False)
+    unchanged: list[tuple[Any, int]] = field(factory=list, init=False)
     given_up: bool = field(default=False, init=False)
     _child_error: BaseException | None = field(default=None, init=False)
     _registrations: ExitStack = field(factory=ExitStack, init=False)
+    # Where the evaluation of the fit has come to within which this one takes place, if it does.
+    _outer: Tracked | None = field(default=None, init=False)
 
     def __enter__(self) -> Fit:
         self.run._fit = self
+        self._outer = current.get()
+        current.set(self.tracked)
         self.set_status("running", None)
         return self
 
@@ -72,14 +83,36 @@ class Fit(Control):
         """Let every callback receive FitStart."""
         self.dispatcher.open(FitStart(self.run))
 
+    def watch_parameters(self) -> None:
+        """Note how often the parameters of the optimizers have been changed."""
+        optimizers = {id(each): each for each in (self.run.optimizer, *(each for each, _, _ in self.claims))}
+        noted = [(each, versions(each)) for each in optimizers.values()]
+        self.unchanged = [(optimizer, before) for optimizer, before in noted if before is not None]
+
+    def check_parameters(self) -> None:
+        """Warn of steps that have changed no parameter of an optimizer, once."""
+        watched, self.unchanged = self.unchanged, []
+        for optimizer, before in watched:
+            if versions(optimizer) == before:
+                steps = counted(self.run.step, "step")
+                warnings.warn(
+                    f"no parameter of the {object_name(optimizer)} has changed in {steps}: a step calls "
+                    "loss.backward() and then the step() of this optimizer, which is built on model.parameters()",
+                    UserWarning,
+                    stacklevel=5,
+                )
+
     def safe_point(self) -> None:
-        """Call what was deferred until the run can be saved, if it can."""
-        if not self.can_be_saved():
-            return
+        """Call what was asked for between two steps, and what was deferred until the run can be saved, if it can."""
         # In this order, as a signal may ask for a stop at any moment: its flag must not be lost.
-        self.attention = False
-        if self.stopping:
+        self.attention, can_be_saved = False, self.can_be_saved()
+        if self.stopping or (self.deferred and not can_be_saved):
             self.attention = True
+        while self.between:
+            self.between.pop(0)()
+        if not can_be_saved:
+            return
+        if self.stopping:
             self._call_endings()  # what comes next may take long: the end of the epoch is still evaluated
         while self.deferred:
             self.deferred.pop(0)()
@@ -162,7 +195,7 @@ class Fit(Control):
         if error is not None and error is self.interruption:
             self.set_status("interrupted", self.run.reason)
         elif isinstance(error, KeyboardInterrupt):
-            self.set_status("interrupted", "interrupted by the keyboard")
+            self.set_status("interrupted", "interrupted by Ctrl-C")
         elif error is not None:
             self.set_status("failed", error_text(error))
         elif self.stopping and len(self.run.history) < self.run.epochs:
@@ -179,3 +212,4 @@ class Fit(Control):
         """Separate the run from this fit."""
         self._registrations.close()
         self.run._fit = self.interruption = self._child_error = None
+        current.set(self._outer)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, zip_longest
 from math import floor
 from typing import Any, TypeAlias
 
 from attrs import Factory, define, evolve, field
 
 from lucid_train.callback import Callback, Scheduled
-from lucid_train.description import hook_name
+from lucid_train.description import hook_name, object_name
 from lucid_train.events import EvaluateEnd, EvaluateStart, FitEnd, FitError, event_classes
 from lucid_train.optims.lr_scheduler.scheduler import Binding, schedules_sized
 from lucid_train.optims.param_groups import read_rates
+from lucid_train.plot import Points, html_page, html_panels, html_table, html_text
 from lucid_train.schedules.schedule import Schedule
+from lucid_train.training.modes import has_eval_mode, networks
 from lucid_train.training.run import Run
 
 _REVERSED = (FitError, FitEnd)
@@ -62,7 +64,7 @@ class PlannedEpoch:
 
 @define(frozen=True, repr=False)
 class Plan:
-    """What a fit will do, as far as it can be known: text for `print`, and data.
+    """What a fit will do, as far as it can be known: text for `print`, tables and a curve in a notebook, and data.
 
     What follows a metric, and PyTorch's and Lucid's own schedulers, are not known beforehand.
 
@@ -71,15 +73,17 @@ class Plan:
         epochs: The epochs that are still to be trained.
         schedule: What sets the rates, in words.
         note: What is assumed of the updates, if the rates depend on their number, or why there are no epochs; or "".
+        evaluation: In which mode models are evaluated, in words; or "".
 
-    >>> from lucid_train import Trainer, nn, optims
-    >>> from lucid_train.callbacks import StepLRCallback
+    >>> from lucid_train import Trainer, nn, optims, schedules
+    >>> from lucid_train.callbacks import LRSchedulerCallback
     >>> optimizer = optims.SGD(nn.Linear(2, 1).parameters(), lr=1.0)
-    >>> print(Trainer(optimizer=optimizer, epochs=5, callbacks=[StepLRCallback(3, 0.5)]).plan())
-    FitStart  StepLRCallback.on_fit_start
-    EpochEnd  StepLRCallback.on_epoch_end
+    >>> schedule = LRSchedulerCallback(schedules.Step(3, gamma=0.5))
+    >>> print(Trainer(optimizer=optimizer, epochs=5, callbacks=[schedule]).plan())
+    FitStart  LRSchedulerCallback.on_fit_start
+    EpochEnd  LRSchedulerCallback.on_epoch_end
     <BLANKLINE>
-    rates: StepLRCallback(interval='epoch', step_size=3, gamma=0.5)
+    rates: times 0.5 every 3 epochs
       epochs 1 to 3: 1
       epochs 4 to 5: 0.5
     """
@@ -88,13 +92,16 @@ class Plan:
     epochs: tuple[PlannedEpoch, ...]
     schedule: str
     note: str = ""
+    evaluation: str = ""
 
     def __str__(self) -> str:
         width = max((len(event) for event in self.listeners), default=0)
         lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.listeners.items()]
         lines = lines or ["no listeners"]
         notes = [f"  {self.note}"] if self.note else []
-        return "\n".join([*lines, "", f"rates: {self.schedule}", *notes, *self._rate_lines()])
+        rates = [f"  {named}: {first}" for named, first in self._stretches()]
+        evaluation = ["", f"evaluation: {self.evaluation}"] if self.evaluation else []
+        return "\n".join([*lines, *evaluation, "", f"rates: {self.schedule}", *notes, *rates])
 
     __repr__ = __str__
 
@@ -103,13 +110,37 @@ class Plan:
 
         return Text(str(self))
 
-    def _rate_lines(self) -> Iterator[str]:
-        """Return a line for each stretch of epochs with one rate, so that a long run is not a long text."""
+    def _repr_html_(self) -> str:
+        listeners = {"event": [*self.listeners], "listeners": [", ".join(names) for names in self.listeners.values()]}
+        stretches = [*self._stretches()]
+        rates = {"rates": [named for named, _ in stretches], self.schedule: [str(first) for _, first in stretches]}
+        parts = [html_table(listeners) if self.listeners else html_text("no listeners")]
+        parts += [html_text(self.note)] if self.note else []
+        return html_page([*parts, html_table(rates), html_panels([self._curves()])])
+
+    def _curves(self) -> dict[str, Points]:
+        """Return where the curves of the rates go: each epoch's first one, the highest and lowest, and the last."""
+        known = [each for each in self.epochs if each.first_lr is not None]
+        found: dict[str, Points] = {}
+        for group in range(min((len(each.first_lr or ()) for each in known), default=0)):
+            xs, ys = [], []
+            for each in known:
+                first, last, highest, lowest = (
+                    (rates or ())[group] for rates in (each.first_lr, each.lr, each.highest, each.lowest)
+                )
+                inner = [rate for rate in (highest, lowest) if rate not in (first, last)]
+                ys += [first, *inner, last]
+                # Where within the epoch a peak is, a plan does not say.
+                xs += [each.epoch - 1 + part / (len(inner) + 1) for part in range(len(inner) + 2)]
+            found[f"lr_{group}" if group else "lr"] = (xs, ys)
+        return found
+
+    def _stretches(self) -> Iterator[tuple[str, PlannedEpoch]]:
+        """Return each stretch of epochs with one rate, named, and its first: a long run is not a long text."""
         digits = len(str(self.epochs[-1].epoch)) if self.epochs else 1
         for _, stretch in groupby(self.epochs, lambda each: each.lr if each.highest == each.lowest else each.epoch):
             first, *others = stretch
-            name = f"epochs {first.epoch} to {others[-1].epoch}" if others else f"epoch {first.epoch:>{digits}}"
-            yield f"  {name}: {first}"
+            yield f"epochs {first.epoch} to {others[-1].epoch}" if others else f"epoch {first.epoch:>{digits}}", first
 
 
 @define
@@ -167,7 +198,20 @@ def planned(
     schedule, rates, note = _rates(run, callbacks, to_come, updates)
     if not to_come and done.history:
         note = f"nothing left to train: {len(done.history)} epochs are done; ask for the plan of more, plan(epochs)"
-    return Plan(found, tuple(rates), schedule, note)
+    return Plan(found, tuple(rates), schedule, note, "" if trainer.evaluate is None else _evaluation(trainer))
+
+
+def _evaluation(trainer: Any) -> str:
+    """Return in which mode a Trainer evaluates its models."""
+    found = networks(trainer.model, trainer.extras)
+    switched = [f"{place}.eval()" for place, network in found.items() if has_eval_mode(network)]
+    put_back = "; training modes are put back" if found else ""
+    if switched and trainer.eval_mode:
+        return f"after {', '.join(switched)}{put_back}"
+    why = "no model is given" if trainer.model is None else "the model has no training modes"
+    if found:
+        why = "not every module has a training mode" if trainer.eval_mode else "eval_mode is False"
+    return f"without eval(), as {why}{put_back}"
 
 
 def _rates(
@@ -212,25 +256,36 @@ def _pace(scheduled: Scheduled, run: Run, updates: int | None) -> _Pace | None:
 
 
 def schedule_text(callback: Callback, run: Run) -> str:
-    """Return what a callback schedules in words: its repr, and when in the run the schedule begins again."""
-    text, places = repr(callback), list[str]()
+    """Return what a callback schedules in words, and when in the run the schedule begins again."""
+    texts = []
     for scheduled in callback.schedules():
-        _, length = _lengths(scheduled, run)
-        if scheduled.text is not None or scheduled.schedule is None or not length:
-            text = scheduled.text or text
+        if scheduled.text is not None or scheduled.schedule is None:
+            texts.append(scheduled.text or object_name(callback))
             continue
+        unit, (_, length) = scheduled.interval, _lengths(scheduled, run)
+        named = _by_group(scheduled.schedule, run.optimizer if scheduled.optimizer is None else scheduled.optimizer)
+        text = "; ".join(dict.fromkeys(f"{name}{each.words(unit)}" for name, each in named))
+        texts.append(text if unit == "epoch" or " step" in text else f"{text}, per step")
         try:
-            sized = schedules_sized(scheduled.schedule, length)
+            sized = [each for _, each in _by_group(schedules_sized(scheduled.schedule, length), None)] if length else []
         except ValueError:  # it does not fit the run, which the callback itself refuses
             continue
-        groups = [sized] if isinstance(sized, Schedule) else sized.values() if isinstance(sized, Mapping) else sized
-        times = sorted({t for schedule in groups for t in schedule.restarts(length)})
-        places += [f"{scheduled.interval} {t + 1}" for t in times]
-    if not places:
-        return text
-    first, *others = places
-    more = f" and {len(others)} more time{'s' * (len(others) > 1)}" if others else ""
-    return f"{text}, which begins again at {first}{more}"
+        times = sorted({t for each in sized for t in each.restarts(length or 0)})
+        if times:
+            more = len(times) - 1
+            texts[-1] += f", which begins again at {unit} {times[0] + 1:,}"
+            texts[-1] += f" and {more:,} more time{'s' * (more > 1)}" if more else ""
+    return "; ".join(texts)
+
+
+def _by_group(schedule: Any, optimizer: Any) -> list[tuple[str, Schedule]]:
+    """Return a schedule without a name, or those of the groups, each after the name of its group if it has one."""
+    if isinstance(schedule, Schedule):
+        return [("", schedule)]
+    if isinstance(schedule, Mapping):
+        return [(f"{name}: ", each) for name, each in schedule.items()]
+    names = [group.get("name") for group in getattr(optimizer, "param_groups", ())]
+    return [("" if name is None else f"{name}: ", each) for name, each in zip_longest(names, schedule)]
 
 
 def _lengths(scheduled: Scheduled, run: Run) -> tuple[int | None, int | None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 from attrs import define, field
@@ -14,10 +15,45 @@ from attrs import define, field
 from lucid_train.callback import Callback, Hook
 from lucid_train.events import EpochEnd, EpochReport, EvaluateEnd, Event, FitStart, Status
 from lucid_train.history import History
+from lucid_train.metrics import Snapshot
 from lucid_train.monitor import Monitor
 from lucid_train.optims.param_groups import read_rates
 from lucid_train.progress import Progress
 from lucid_train.training.dispatch import Dispatcher
+from lucid_train.training.track import Tracked
+
+# Every seventh step, a prime as batches that workers make in turn come late in turn. Not the first, which waits for the
+# workers to start: it would count seven times.
+_STEPS_PER_SAMPLE, _SAMPLE = 7, 3
+_END = object()
+
+
+@define(eq=False)
+class Waits:
+    """How long steps wait for their batches, measured for every seventh."""
+
+    seconds: float = field(default=0.0, init=False)
+    samples: int = field(default=0, init=False)
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds per batch, or None before the first."""
+        return self.seconds / self.samples if self.samples else None
+
+    def timed(self, batches: Iterable[Any], step: int) -> Iterator[Any]:
+        """Yield the batches of the steps after `step`."""
+        source = iter(batches)
+        yield from islice(source, (_SAMPLE - step) % _STEPS_PER_SAMPLE)
+        while True:
+            began = perf_counter()
+            batch = next(source, _END)
+            self.seconds += perf_counter() - began
+            if batch is _END:
+                return
+            self.samples += 1
+            yield batch
+            del batch  # its memory is free before the next one is made
+            yield from islice(source, _STEPS_PER_SAMPLE - 1)
 
 
 @define(eq=False)
@@ -35,8 +71,11 @@ class Control:
         insisted: Whether the fit is to end at once, without being saved.
         repeatable: Whether what runs now can be done again: a batch is being taken, or the run evaluated.
         deferred: What to call at the next safe point.
+        between: What to call after the current step.
         endings: What to call when the fit is about to end.
         alerts: What to call when the run is interrupted.
+        tracked: How far an evaluation has come.
+        waits: Measures how long steps wait for their batches, if somebody wants to know.
         claims: The keys of optimizers' groups that callbacks schedule, each with its callback.
         namesakes: The metrics of the steps that a callback follows, of which a warning has been given.
     """
@@ -49,6 +88,9 @@ class Control:
     insisted: bool = field(default=False, init=False)
     repeatable: bool = field(default=False, init=False)
     deferred: list[Callable[[], object]] = field(factory=list, init=False)
+    between: list[Callable[[], object]] = field(factory=list, init=False)
+    tracked: Tracked = field(factory=Tracked, init=False)
+    waits: Waits | None = field(default=None, init=False)
     endings: list[Callable[[], object]] = field(factory=list, init=False)
     alerts: list[Callable[[], object]] = field(factory=list, init=False)
     claims: list[tuple[Any, str, Callback]] = field(factory=list, init=False)
@@ -68,6 +110,7 @@ class Run:
         evaluate_prefix: What the names of an evaluation's metrics begin with; "" if that is not known.
         evaluates: Whether there are evaluations, as far as is known.
         resumed: Whether the run goes on from a checkpoint.
+        goes_on: Whether the same program goes on from the newest checkpoint: `fit` was called with resume="auto".
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
         unsaved: The first callback that schedules an optimizer which is not part of the run's state, by its label.
         source: The checkpoint that it goes on from, if `fit` has read it: the file, and where its history is.
@@ -83,6 +126,7 @@ class Run:
     evaluate_prefix: str = field(default="", repr=False)
     evaluates: bool = field(default=True, repr=False)
     resumed: bool = field(default=False, repr=False)
+    goes_on: bool = field(default=False, init=False, repr=False)
     trains: bool = field(default=False, repr=False)
     unsaved: str | None = field(default=None, init=False, repr=False)
     source: tuple[Path, dict[str, Any] | None] | None = field(default=None, init=False, repr=False)
@@ -170,14 +214,20 @@ class Run:
         of_evaluation = bool(self.evaluate_prefix) and name.startswith(self.evaluate_prefix)
         if isinstance(event, FitStart):
             if of_evaluation and not self.evaluates:
-                raise ValueError(f"'monitor' must be a metric of the steps without Trainer(evaluate=...): {name!r}")
+                cure = f"pass evaluate=..., or monitor={name.removeprefix(self.evaluate_prefix)!r}"
+                raise ValueError(
+                    f"'monitor' must be a metric of the steps, as the Trainer has no evaluate: {name!r}; {cure}"
+                )
             return
         known, of_steps = self._metrics_of(event), bool(self.evaluate_prefix) and not of_evaluation
         complete = of_evaluation if isinstance(event, EvaluateEnd) else of_steps or self.evaluated(event.epoch)
         if complete and name not in known:
-            near = get_close_matches(name, known, n=1)
+            plain = name.removeprefix("train_")  # as Lightning and others name the metrics of the steps
+            near = [plain] if plain in known else get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            if not near and of_steps and self.evaluates:
+            if of_steps and not self._progress.means.names and not isinstance(event, EpochReport):
+                hint = "; the step function returned none: let it return the loss"
+            elif not near and of_steps and self.evaluates:
                 hint = f"; those of the evaluation begin with {self.evaluate_prefix!r}"
             raise ValueError(f"'monitor' must be one of the metrics, {', '.join(known) or 'none'}: {name!r}{hint}")
 
@@ -275,6 +325,15 @@ class Run:
         fit.deferred.append(function)
         fit.attention = True
 
+    def after_step(self, function: Callable[[], object]) -> None:
+        """Call a function in the thread that trains, between two steps, once; any thread may ask for it.
+
+        Without a fit it is not called, and in a replay neither. It must not raise.
+        """
+        if (fit := self._fit) is not None:
+            fit.between.append(function)
+            fit.attention = True
+
     def before_end(self, function: Callable[[], object]) -> None:
         """Call a function when this fit is about to end in good order, before any callback receives FitEnd.
 
@@ -320,6 +379,28 @@ class Run:
     def hook_seconds(self) -> dict[str, float]:
         """The seconds spent so far in each hook, as "EarlyStopping.on_epoch_end"; {} unless they are measured."""
         return {} if self._fit is None else dict(self._fit.dispatcher.seconds or {})
+
+    def measure_waits(self) -> None:
+        """Measure how long steps wait for their batches, from the next epoch of this fit on."""
+        if self._fit is not None and self._fit.waits is None:
+            self._fit.waits = Waits()
+
+    @property
+    def seconds_per_batch(self) -> float | None:
+        """How long a step waits for its batch, in the mean; None unless it is measured."""
+        waits = None if self._fit is None else self._fit.waits
+        return None if waits is None else waits.mean
+
+    @property
+    def tracked(self) -> tuple[int, int | None] | None:
+        """How many items of the evaluation are done, and of how many; None unless it uses `lucid_train.track`."""
+        tracked = None if self._fit is None else self._fit.tracked
+        # Read once: another thread may change it.
+        return None if tracked is None or (done := tracked.done) is None else (done, tracked.total)
+
+    def snapshot(self) -> Snapshot:
+        """Return the means of the open epoch's metrics as they are now; ask for it between two steps."""
+        return self._progress.means.snapshot()
 
     def claim(self, optimizer: Any, callback: Callback, keys: Iterable[str] = ("lr",)) -> None:
         """Say that `callback` sets these keys of `optimizer`'s groups; it becomes the run's if the run has none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import warnings
@@ -12,27 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from lucid_train.callback import Callback, F, FunctionListener, Subscription, check_state_is_known
-from lucid_train.description import object_name
-from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, Event, StepEnd, StepStart
+from lucid_train.callback import Callback, E, FunctionListener, R, Subscription, check_state_is_known
+from lucid_train.description import add_note, class_labels, hook_name, object_name, parameter_count
+from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
-from lucid_train.metrics import StepResult, detached, evaluation
+from lucid_train.metrics import Metrics, Output, StepResult, detached, evaluation
 from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, Stateful
-from lucid_train.saving.random_state import RandomState, is_generator
+from lucid_train.saving.random_state import Generator, RandomState, is_generator
 from lucid_train.saving.settings import Options, is_accepted
 from lucid_train.saving.state import Participants, find_checkpoint
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
 from lucid_train.training.fit import Fit
+from lucid_train.training.modes import has_eval_mode, networks, restore_modes, training_modes
 from lucid_train.training.run import Run
 from lucid_train.training.source import generators, set_epoch
-from lucid_train.validation import checked, function, whole_number
+from lucid_train.validation import check_call, checked, flag, function, whole_number
 
 if TYPE_CHECKING:
     from lucid_train.training.plan import Plan
 
+_ARGS, _KWARGS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 _NO_BATCH, _STEPPED = object(), object()
 # The losses of so many steps are kept before they are added up.
 _STEPS_AT_ONCE = 2048
@@ -71,11 +74,57 @@ def _extras(name: str, value: Any) -> None:
             raise TypeError(f"'{name}[{key!r}]' must be {rule}: {each!r}")
 
 
+def _step(name: str, value: Any) -> None:
+    parameters = _parameters(function(name, value))
+    # The names of arguments say what they are: the batch among others, or the parts of one.
+    inner = ", ".join(parameters) if "batch" in parameters else "*batch"
+    cure = f"pass step=lambda batch: {_called(name, value)}({inner})" if parameters else ""
+    check_call(f"{name!r}", value, "one argument, the batch", cure)
+
+
+def _evaluate(name: str, value: Any) -> None:
+    if not callable(value):
+        raise TypeError(f"{name!r} must be a function without arguments, itself and not its result: {value!r:.200}")
+    cure = f"pass evaluate=lambda: {_called(name, value)}({', '.join(_parameters(value))})"
+    check_call(f"{name!r}", value, "no argument", cure, count=0)
+
+
+def _parameters(value: Any) -> list[str]:
+    """Return the names of the arguments that a function requires, as far as it says so."""
+    try:
+        found = inspect.signature(value).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    required = [each for each in found if each.default is each.empty and each.kind not in (_ARGS, _KWARGS)]
+    return [f"{each.name}={each.name}" if each.kind is each.KEYWORD_ONLY else each.name for each in required]
+
+
+def _called(name: str, value: Any) -> str:
+    """Return the name by which a program may call a function."""
+    return found if (found := object_name(value)).isidentifier() else name
+
+
+def _model(name: str, value: Any) -> None:
+    if isinstance(value, type) or not (hasattr(value, "state_dict") and hasattr(value, "load_state_dict")):
+        cure = ", pass an instance" if isinstance(value, type) else ""
+        raise TypeError(f"{name!r} must have state_dict() and load_state_dict(){cure}: {value!r:.200}")
+
+
 def _callbacks(name: str, value: tuple[Any, ...]) -> None:
     for index, callback in enumerate(value):
         if not isinstance(callback, Callback):
-            cure = "pass an instance" if isinstance(callback, type) else "derive it from lucid_train.Callback"
-            raise TypeError(f"'{name}[{index}]' must be a Callback, {cure}: {callback!r}")
+            cure = "derive it from lucid_train.Callback"
+            if isinstance(callback, type):
+                cure = f"pass an instance, {callback.__name__}(...)"
+            elif callback is None:
+                cure = "leave it out"
+            elif isinstance(callback, (list, tuple)):
+                cure = "put them into the list itself: [*more, ...]"
+            elif hasattr(callback, "affine") or hasattr(callback, "step"):
+                cure = "pass LRSchedulerCallback(...) of it"
+            elif inspect.isroutine(callback):
+                cure = "or add it with trainer.on(EpochEnd)"
+            raise TypeError(f"'{name}[{index}]' must be a Callback, {cure}: {callback!r:.200}")
         if any(callback is other for other in value[:index]):
             raise ValueError(f"'{name}[{index}]' must not be in the list twice: {callback!r}")
         check_state_is_known(callback)
@@ -83,11 +132,11 @@ def _callbacks(name: str, value: tuple[Any, ...]) -> None:
 
 def _as_tuple(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     if not isinstance(callbacks, Iterable):
-        raise TypeError(f"'callbacks' must be a list of callbacks: {callbacks!r}")
+        raise TypeError(f"'callbacks' must be a list of callbacks, [...]: {callbacks!r:.200}")
     return tuple(callbacks)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Trainer:
     """Runs a step function over data, epoch by epoch, and emits the events that callbacks receive.
 
@@ -100,15 +149,18 @@ class Trainer:
             `steps_per_epoch` times.
         epochs: The epoch to go on to. At least 0.
         steps_per_epoch: Steps in an epoch, where it is not a whole pass; needed for endless data. At least 1.
-        model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`.
+        model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`. It is trained in the
+            training mode that it is in.
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
         evaluate: Called without arguments; returns a mapping of metrics, or one number, which is the "loss". The
-            model's training mode is not put back: if this calls `model.eval()`, the step must call `model.train()`.
+            training mode of every module of the model, and of extras, is put back afterwards.
         evaluate_every: A number of epochs, at least 1: evaluate at the end of those that are a multiple of it, and
             record what is found with the epoch. Or a number of steps such as "500 steps": evaluate after those whose
             number, counted through the run, is a multiple of it, and record what is found in `history.evaluations`.
         evaluate_prefix: What stands before the names of what `evaluate` returns when they are recorded, unless they
             begin so already: "loss" becomes "val_loss". With "" names are left alone.
+        eval_mode: Whether to call `eval()` before `evaluate`, on the model and on extras all of whose `modules()` have
+            a boolean `training`; `plan()` says on which.
         extras: What else belongs to the state of the run, by name: random generators of Python, numpy or PyTorch that
             the data or the step draws from, and anything with `state_dict` and `load_state_dict`.
         callbacks: Callbacks in the order in which they receive an event.
@@ -122,16 +174,19 @@ class Trainer:
     [1.0, 1.0]
     """
 
-    step: Callable[[Any], Any] | None = field(default=None, validator=checked(function))
+    step: Callable[[Any], Output] | None = field(default=None, validator=checked(_step))
     data: Iterable[Any] | None = field(default=None, validator=checked(_data), repr=False)
     epochs: int = field(default=1, kw_only=True, validator=checked(whole_number, least=0))
     steps_per_epoch: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
-    model: Stateful | None = field(default=None, kw_only=True, repr=False)
+    model: Stateful | None = field(default=None, kw_only=True, validator=checked(_model), repr=False)
     optimizer: HasParamGroups | None = field(default=None, kw_only=True, validator=checked(_optimizer), repr=False)
-    evaluate: Callable[[], Any] | None = field(default=None, kw_only=True, validator=checked(function))
+    evaluate: Callable[[], Metrics] | None = field(default=None, kw_only=True, validator=checked(_evaluate))
     evaluate_every: int | str = field(default=1, kw_only=True, validator=checked(_evaluate_every))
     evaluate_prefix: str = field(default="val_", kw_only=True, validator=checked(_prefix))
-    extras: Mapping[str, Any] = field(factory=dict, kw_only=True, validator=checked(_extras), repr=False)
+    eval_mode: bool = field(default=True, kw_only=True, validator=checked(flag))
+    extras: Mapping[str, Stateful | Generator] = field(
+        factory=dict, kw_only=True, validator=checked(_extras), repr=False
+    )
     callbacks: tuple[Callback, ...] = field(
         default=(), kw_only=True, converter=_as_tuple, validator=checked(_callbacks)
     )
@@ -153,15 +208,31 @@ class Trainer:
         self._feed = Feed(self.data, self.steps_per_epoch)
         self._run = Run(progress=self._progress)
 
+    def __repr__(self) -> str:
+        length, done = Feed(self.data, self.steps_per_epoch).length_of_epoch, len(self._progress.history)
+        steps = "" if self.data is None or length is None else f" of {length:,} step{'s' * (length != 1)}"
+        title = f"Trainer: {self.epochs:,} epoch{'s' * (self.epochs != 1)}{steps}, {self._run.status}"
+        lines = [title + (f" after epoch {done:,}" if done else "")]
+        parts = {name: getattr(self, name) for name in ("step", "data", "model", "optimizer", "evaluate")}
+        texts = {name: hook_name(part) for name, part in parts.items() if part is not None}
+        if (count := None if self.model is None else parameter_count(self.model)) is not None:
+            texts["model"] += f", {count:,} parameters"
+        if self.evaluate is not None and self.evaluate_every != 1:
+            texts["evaluate"] += f", every {self.evaluate_every}" + " epochs" * (
+                not isinstance(self.evaluate_every, str)
+            )
+        texts |= {"extras": ", ".join(self.extras), "callbacks": ", ".join(class_labels(self.callbacks))}
+        return "\n".join([*lines, *(f"  {name:<9}  {text}" for name, text in texts.items() if text)])
+
     def on(
         self,
-        event: type[Event],
+        event: type[E],
         *,
         every: int = 1,
         at: Iterable[int] | int | None = None,
         once: bool = False,
-        when: Callable[[Any], object] | None = None,
-    ) -> Callable[[F], F]:
+        when: Callable[[E], object] | None = None,
+    ) -> Callable[[Callable[[E], R]], Callable[[Any], R]]:
         """Let a function listen, after the callbacks, from the next fit on; for use as a decorator.
 
         Args:
@@ -185,7 +256,7 @@ class Trainer:
         """
         subscription = Subscription(event, every=every, at=at, once=once, when=when)
 
-        def add(function: F) -> F:
+        def add(function: Callable[[E], R]) -> Callable[[Any], R]:  # any, as it may be added for a second event
             self._listeners.append(FunctionListener(subscription, function))
             return function
 
@@ -289,7 +360,7 @@ class Trainer:
         if (done := _nothing_left(progress, goal, finished_reason)) is not None:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
         feed.note_length(progress)
-        run.epochs, progress.finished_reason = goal, None
+        run.epochs, run.goes_on, progress.finished_reason = goal, resume == "auto", None
         known = self._participants(goal).optimizer
         dispatcher = Dispatcher((*self.callbacks, *self._listeners))
         with ExitStack() as leaving, Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
@@ -297,6 +368,8 @@ class Trainer:
             if finished_reason is not None:
                 run.stop(finished_reason, for_good=True)
             fit.open()
+            if self.step is not None:
+                fit.watch_parameters()
             if known is None:
                 self._options |= self._participants(goal).meet(self._loaded, self._options, self._accepted)
             run.unsaved = self._participants(goal).unsaved((each, callback) for each, _, callback in fit.claims)
@@ -417,7 +490,7 @@ class Trainer:
             batches = feed.batches(progress, random, pause_at if evaluate_at is None else min(evaluate_at, pause_at))
             fit.watch_children()
             fit.raise_child_error()
-            for batch in batches:
+            for batch in batches if fit.waits is None else fit.waits.timed(batches, progress.step):
                 fit.repeatable = False
                 if starts:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
@@ -450,6 +523,8 @@ class Trainer:
                     return
             elif batch is not _STEPPED:
                 feed.give_back(batch, progress)
+                if self.data is None and isinstance(error, Exception):
+                    add_note(error, "step was called with None for its batch: this Trainer has no data=...")
             raise
         finally:
             fit.repeatable = False
@@ -466,6 +541,8 @@ class Trainer:
         if exhausted and progress.phase == "steps":
             feed.complete_pass(progress)
             progress.phase = "end"
+        if fit.unchanged and progress.updates and (progress.phase == "end" or progress.step == pause_at):
+            fit.check_parameters()
 
     def _evaluate(self, fit: Fit) -> None:
         """Evaluate within the epoch."""
@@ -489,14 +566,19 @@ class Trainer:
     def _evaluated(self, fit: Fit, evaluate: Callable[[], Any]) -> Any:
         """Call `evaluate`. One that fails or is given up is done again when the run goes on, with the same numbers."""
         random, output, done = self._random, None, False
-        before = random.read()
+        before, switched = random.read(), networks(self.model, self.extras).values()
+        modes = training_modes(switched)
         fit.watch_children()
         try:
+            for network in switched if self.eval_mode else ():
+                if has_eval_mode(network):
+                    network.eval()
             output = fit.repeat(evaluate)
             done = not fit.given_up
         finally:
             if not done:
                 random.write(before)
+            restore_modes(modes)
         if fit.given_up:
             for callback in filter(_changes_with_evaluations, fit.run.callbacks):
                 fit.forgo_saving(f"{object_name(callback)} may have changed the run until EvaluateEnd")

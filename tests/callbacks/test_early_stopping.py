@@ -108,7 +108,8 @@ def test_a_metric_of_an_evaluation_that_never_takes_place_is_refused_before_the_
 ) -> None:
     steps: list[int] = []
     with pytest.raises(
-        ValueError, match=r"'monitor' must be a metric of the steps without Trainer\(evaluate=...\): 'val_loss'"
+        ValueError,
+        match=r"'monitor' must be a metric of the steps, as the Trainer has no evaluate: 'val_loss'; pass evaluate=",
     ):
         Trainer(steps.append, [1], callbacks=[MONITORS[kind]("val_loss", tmp_path)]).fit()
     assert steps == []

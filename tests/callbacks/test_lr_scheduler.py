@@ -55,7 +55,7 @@ class Simple:
 def test_each_schedule_sets_the_rates_that_its_scheduler_would(callback: Any, scheduler: Any, interval: str) -> None:
     mine, given, by_hand = RateWitness(0.1, 0.5), RateWitness(0.1, 0.5), RateWitness(0.1, 0.5)
     Trainer(epochs=5, steps_per_epoch=2, optimizer=mine, callbacks=[callback(interval=interval)]).fit()
-    wrapped = LRSchedulerCallback(scheduler(given), interval)  # type: ignore[arg-type]  # a str, for the ids
+    wrapped = LRSchedulerCallback(scheduler(given), interval=interval)  # type: ignore[arg-type]  # a str, for the ids
     Trainer(epochs=5, steps_per_epoch=2, optimizer=given, callbacks=[wrapped]).fit()
     schedule = scheduler(by_hand)
     for _ in range(5):
@@ -132,7 +132,7 @@ def untyped(kind: Any) -> Any:
             r"'schedule' must be a Schedule: Cosine\(\).until\(5\); say with .then\(...\) what follows",
         ),
         (
-            lambda: untyped(LRSchedulerCallback)(Simple(), "batch"),
+            lambda: untyped(LRSchedulerCallback)(Simple(), interval="batch"),
             ValueError,
             "'interval' must be one of 'epoch', 'step'",
         ),
@@ -158,7 +158,7 @@ def untyped(kind: Any) -> Any:
             "cannot be stepped.*if it follows a metric, name it: mon",
         ),
         (
-            lambda: untyped(LRSchedulerCallback)(Follower(), "step", monitor="loss"),
+            lambda: untyped(LRSchedulerCallback)(Follower(), interval="step", monitor="loss"),
             ValueError,
             "'monitor' must be None with interval='step': 'loss'",
         ),
@@ -216,7 +216,7 @@ def test_steps_without_an_update_do_not_advance_a_schedule_of_steps() -> None:
 
 def test_the_event_of_the_other_interval_is_not_listened_to() -> None:
     for interval, unheard in (("epoch", StepEnd), ("step", EpochEnd)):
-        assert LRSchedulerCallback(Simple(), interval).hooks(unheard) == []  # type: ignore[arg-type]  # a str here
+        assert LRSchedulerCallback(Simple(), interval=interval).hooks(unheard) == []  # type: ignore[arg-type]  # a str here
 
 
 def test_two_callbacks_for_one_scheduler_are_refused() -> None:
@@ -341,11 +341,11 @@ def test_between_two_fits_a_scheduler_may_be_stepped() -> None:
 
 
 NEVER_ENDING: dict[str, Any] = {
-    "as long as the run": lambda opt: LRSchedulerCallback(Cosine(), "step"),
-    "joined": lambda opt: LRSchedulerCallback(Cosine().warmup("10%"), "step"),
-    "one of two groups": lambda opt: LRSchedulerCallback([Cosine(), Exponential(0.9)], "step"),
-    "multiplied": lambda opt: LRSchedulerCallback(Linear(1.0, 0.0) * Exponential(0.9), "step"),
-    "built": lambda opt: LRSchedulerCallback(OneCycleLR(opt, 1.0, 8, cycle_momentum=False), "step"),
+    "as long as the run": lambda opt: LRSchedulerCallback(Cosine(), interval="step"),
+    "joined": lambda opt: LRSchedulerCallback(Cosine().warmup("10%"), interval="step"),
+    "one of two groups": lambda opt: LRSchedulerCallback([Cosine(), Exponential(0.9)], interval="step"),
+    "multiplied": lambda opt: LRSchedulerCallback(Linear(1.0, 0.0) * Exponential(0.9), interval="step"),
+    "built": lambda opt: LRSchedulerCallback(OneCycleLR(opt, 1.0, 8, cycle_momentum=False), interval="step"),
     "a count": lambda opt: CosineAnnealingLRCallback(8, interval="step"),
 }
 
@@ -374,7 +374,7 @@ def test_so_it_is_where_the_data_ends_early() -> None:
         def __len__(self) -> int:
             return 5
 
-    callback = LRSchedulerCallback(Cosine(), "step")
+    callback = LRSchedulerCallback(Cosine(), interval="step")
     trainer = Trainer(lambda batch: None, Short([1, 2, 3]), optimizer=Bare(1.0), epochs=2, callbacks=[callback])
     with pytest.warns(UserWarning, match="never reaches its end: 10 updates were planned and 6 were performed"):
         trainer.fit()
@@ -393,13 +393,15 @@ def test_so_it_is_where_the_data_ends_early() -> None:
     ids=str,
 )
 def test_a_schedule_that_ends_in_time_or_was_made_longer_than_the_run_is_not(schedule: Any) -> None:
-    callback = LRSchedulerCallback(schedule, "step")
+    callback = LRSchedulerCallback(schedule, interval="step")
     Trainer(lambda batch: None, range(4), optimizer=Bare(1.0), epochs=2, callbacks=[callback]).fit()
     assert callback.scheduler.last_epoch == 8  # without a warning, which would be an error
 
 
 def test_nor_is_that_of_a_fit_which_does_not_complete() -> None:
-    trainer = Trainer(optimizer=Bare(1.0), steps_per_epoch=4, callbacks=[LRSchedulerCallback(Cosine(), "step")])
+    trainer = Trainer(
+        optimizer=Bare(1.0), steps_per_epoch=4, callbacks=[LRSchedulerCallback(Cosine(), interval="step")]
+    )
     trainer.on(StepEnd, at=2)(lambda event: event.run.stop())
     assert trainer.fit().status == "stopped"
     assert trainer.fit().status == "completed"

@@ -61,28 +61,28 @@ SCHEDULES: dict[str, Schedule] = {
 def test_every_unit_serves_every_schedule(schedule: Schedule, interval: Any, length: int) -> None:
     sized = schedule.sized(length)
     expected = [sized(step if interval == "step" else step // 4) for step in range(12)]
-    assert run(LRSchedulerCallback(schedule, interval)) == expected
+    assert run(LRSchedulerCallback(schedule, interval=interval)) == expected
 
 
 def test_shares_are_those_of_the_steps_when_steps_are_counted() -> None:
-    callback = LRSchedulerCallback(Cosine().warmup("25%"), "step")
+    callback = LRSchedulerCallback(Cosine().warmup("25%"), interval="step")
     run(callback)
     assert callback.scheduler.state_dict()["milestones"] == [3]
     assert callback.scheduler.state_dict()["parts"][1]["T_max"] == 9
 
 
 def test_an_unknown_length_is_a_clear_error_when_the_fit_starts() -> None:
-    callback = LRSchedulerCallback(Cosine().warmup("25%"), "step")
+    callback = LRSchedulerCallback(Cosine().warmup("25%"), interval="step")
     message = "the length of the run must be known for Linear(0.1, total_iters='25%').then(Cosine()); "
     with pytest.raises(ValueError, match=re.escape(f"{message}pass LRSchedulerCallback(..., length=...)")):
         run(callback, data=Unsized())
-    assert run(LRSchedulerCallback(callback.schedule, "step", length=12), data=Unsized()) == run(
-        LRSchedulerCallback(callback.schedule, "step")
+    assert run(LRSchedulerCallback(callback.schedule, interval="step", length=12), data=Unsized()) == run(
+        LRSchedulerCallback(callback.schedule, interval="step")
     )
 
 
 def test_a_schedule_whose_lengths_are_counts_needs_no_length_of_the_run() -> None:
-    assert run(LRSchedulerCallback(Exponential(0.5), "step"), 1, Unsized()) == [1.0, 0.5, 0.25, 0.125]
+    assert run(LRSchedulerCallback(Exponential(0.5), interval="step"), 1, Unsized()) == [1.0, 0.5, 0.25, 0.125]
 
 
 def test_epochs_are_always_known() -> None:
@@ -108,7 +108,7 @@ def test_a_step_without_an_update_does_not_advance_the_schedule() -> None:
         optimizer.step()
         return None
 
-    callback = LRSchedulerCallback(HALVED, "step")
+    callback = LRSchedulerCallback(HALVED, interval="step")
     Trainer(accumulate, range(8), optimizer=optimizer, callbacks=[callback]).fit()
     assert used(optimizer) == [1.0, 0.5, 0.25, 0.125]
 
@@ -164,7 +164,7 @@ def test_each_key_may_have_a_callback_of_its_own() -> None:
         decays.append(optimizer.param_groups[0]["weight_decay"])
 
     decay = ParamScheduler(optimizer, weight_decay=Exponential(0.5))
-    callbacks = [LRSchedulerCallback(decay), LRSchedulerCallback(Cosine(eta_min=0.1), "step")]
+    callbacks = [LRSchedulerCallback(decay), LRSchedulerCallback(Cosine(eta_min=0.1), interval="step")]
     Trainer(step, range(2), optimizer=optimizer, epochs=3, callbacks=callbacks).fit()
     assert decays == [0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
     assert used(optimizer) == [Cosine(6, 0.1)(t) for t in range(6)]
@@ -257,7 +257,7 @@ def test_every_cut_point_resumes_in_silence(interval: Any, cut: int) -> None:
             optimizer.step()
             seen.append(optimizer.param_groups[0]["lr"])
 
-        callbacks = [LRSchedulerCallback(Cosine(eta_min=0.01).warmup("20%"), interval)]
+        callbacks = [LRSchedulerCallback(Cosine(eta_min=0.01).warmup("20%"), interval=interval)]
         return Trainer(step, range(4), optimizer=optimizer, epochs=3, callbacks=callbacks)
 
     straight: list[Any] = []
@@ -363,7 +363,7 @@ def test_a_value_that_another_callback_has_written_is_named_once() -> None:
 
 
 def test_the_repr_shows_the_schedule_before_and_after() -> None:
-    callback = LRSchedulerCallback(HALVED, "step", length=9)
+    callback = LRSchedulerCallback(HALVED, interval="step", length=9)
     shown = "LRSchedulerCallback(schedule=Step(1, gamma=0.5), interval='step', monitor=None, length=9)"
     assert repr(callback) == shown
     run(callback)
@@ -376,7 +376,7 @@ def test_the_repr_shows_the_schedule_before_and_after() -> None:
 
 def test_it_says_what_it_schedules() -> None:
     optimizer, own = RateWitness(1.0), RateWitness(0.5)
-    value = LRSchedulerCallback(HALVED, "step", optimizer=own, length=9)
+    value = LRSchedulerCallback(HALVED, interval="step", optimizer=own, length=9)
     assert value.schedules() == (Scheduled(HALVED, own, "step", length=9),)
     value.load_state_dict({"last_epoch": 3, "base_lrs": [0.25]})
     assert value.schedules() == (Scheduled(HALVED, own, "step", length=9, at=3, bases=(0.25,)),)
@@ -385,7 +385,9 @@ def test_it_says_what_it_schedules() -> None:
     Trainer(epochs=2, callbacks=[given]).fit()
     assert given.schedules() == (Scheduled(HALVED, optimizer, at=2, bases=(1.0,)),)
     plateau = LRSchedulerCallback(ReduceLROnPlateau(optimizer), monitor="loss")
-    assert plateau.schedules() == (Scheduled(None, optimizer),)
+    assert plateau.schedules() == (
+        Scheduled(None, optimizer, text="times 0.1 when loss has not improved for more than 10 epochs"),
+    )
     other = Bare(0.5, weight_decay=0.1)
     assert LRSchedulerCallback(ParamScheduler(other, weight_decay=HALVED)).schedules() == ()
     assert StepLRCallback(1, 0.5).schedules() == (Scheduled(HALVED),)

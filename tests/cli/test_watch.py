@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lucid_train import replay
+from lucid_train import Trainer, replay
+from lucid_train.callbacks import EventLog
 from tests.support.processes import command, run
 from tests.support.terminal import Terminal, has
 from tests.support.waiting import until
@@ -106,7 +107,22 @@ def test_a_watcher_may_be_started_before_during_and_after(writer: Writer) -> Non
         code, text = reader.finish()
         assert code == 0
         assert rows(text) == expected(1, 2, 3, of=3)
-        assert "completed" in text.splitlines()[-1]
+        assert "completed" in text.splitlines()[-2]
+
+
+def test_a_folder_that_does_not_exist_yet_is_waited_for_too(tmp_path: Path) -> None:
+    log = tmp_path / "runs" / "one" / "run.jsonl"
+    with subprocess.Popen(command("watch", log), stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        waiting = f"waiting for a run to begin in '{log}', whose folder '{log.parent}' does not exist yet"
+        assert reader.stdout.readline() == f"lucid-train: {waiting}\n"
+        Trainer(epochs=2, callbacks=[EventLog(log)]).fit()
+        text, _ = reader.communicate(timeout=30)
+    assert reader.returncode == 0
+    assert [line.split()[:2] for line in text.splitlines() if line.startswith("epoch ")] == [
+        ["epoch", "1/2"],
+        ["epoch", "2/2"],
+    ]
 
 
 @pytest.mark.slow
@@ -136,11 +152,11 @@ def test_a_run_that_was_killed_is_said_to_have_died(writer: Writer) -> None:
     os.kill(writer.process.pid, signal.SIGKILL)  # and nobody has asked for its exit code yet
     code, text = reader.finish()
     assert code == 1
-    assert "the run died in epoch 2, at step 7: its process is gone" in text.splitlines()[-1]
+    assert "failed in epoch 2, after step 7: the run died, its process is gone\n" in text
     again = Reader(writer.log).finish()[1]
     assert rows(again) == rows(text) == expected(1, of=3)
-    assert "the run died in epoch 2, at step 7: its process is gone" in again.splitlines()[-1]
-    assert "the run died in epoch 2, at step 7" in run("show", writer.log).stdout
+    assert "failed in epoch 2, after step 7: the run died, its process is gone\n" in again
+    assert "failed in epoch 2, after step 7: the run died\n" in run("show", writer.log).stdout
 
 
 @pytest.mark.slow
@@ -151,7 +167,7 @@ def test_a_run_that_is_resumed_earlier_is_followed_again(writer: Writer) -> None
     reader.wait_for("epoch 3/5")
     writer.wait_for('"step":15')
     writer.kill()
-    reader.wait_for("the run died in epoch 4, at step 15")
+    reader.wait_for("in epoch 4, after step 15: the run died")
     writer.allow(4, 5)
     writer.start(5, done=2)  # from a checkpoint after epoch 2
     reader.wait_for("completed")
@@ -199,7 +215,7 @@ def test_a_terminal_shows_the_bars_of_a_run_elsewhere(writer: Writer) -> None:
     terminal = Terminal(command("watch", writer.log))
     terminal.until(has("epoch"))
     writer.allow(1)
-    terminal.until(has("2/2 ", "3/4 "))
+    terminal.until(has("2/2 ", "3/4"))
     assert terminal.screen.cursor.hidden
     writer.allow(2)
     lines = terminal.end()

@@ -274,7 +274,9 @@ def test_the_best_weights_that_early_stopping_keeps_are_saved(tmp_path: Path) ->
 
 def test_settings_of_a_foreign_scheduler_are_compared_and_those_here_count_if_accepted() -> None:
     def made(gamma: float) -> Trainer:
-        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        parameter = torch.nn.Parameter(torch.zeros(1))
+        parameter.grad = torch.zeros(1)  # or no update would change anything
+        optimizer = torch.optim.SGD([parameter], lr=1.0)
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma)
         return Trainer(
             lambda batch: optimizer.step(),

@@ -4,7 +4,10 @@ import os
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
 
+import io
 import random
+import re
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from attrs import define, field
+from rich.console import Console
 from torch.utils.data import DataLoader, TensorDataset
 
 from lucid_train import (
@@ -231,7 +235,9 @@ class NothingWaits(Callback):
             method = getattr(torch.Tensor, name)
 
             def read(*args: Any, method: Any = method, **options: Any) -> Any:
-                assert not self.watching, f"{method.__name__} in step {self.steps}"
+                # The display's thread reads copies that have arrived.
+                arrived = args[0].device.type == "cpu" and threading.current_thread() is not threading.main_thread()
+                assert not self.watching or arrived, f"{method.__name__} in step {self.steps}"
                 return method(*args, **options)
 
             monkeypatch.setattr(torch.Tensor, name, read)
@@ -264,14 +270,25 @@ def test_no_step_waits_for_the_device(
     run = trainer(
         setup, EarlyStopping("val_loss", patience=9), TerminateOnNaN(interval="epoch"), EventLog(tmp_path / "log.jsonl")
     )
-    run.data, run.callbacks = batches, (*run.callbacks, RichLogger(), watch)
+    screen = io.StringIO()
+    display = RichLogger(Console(file=screen, force_terminal=True, width=100))
+    run.data, run.callbacks = batches, (*run.callbacks, display, watch)
     run.step = partial(watch.around, setup.step)
+
+    @run.on(StepEnd)
+    def draw(event: StepEnd) -> None:
+        """Draw as the display's thread does, in a thread and after every step."""
+        drawing = threading.Thread(target=lambda: Console(file=screen, width=100).print(display.moving))
+        drawing.start()
+        drawing.join()
+
     watch.refuse_reads(monkeypatch)
     try:
         run.fit(3)
     finally:
         watch.watch(False)
     assert watch.steps == 3 * STEPS
+    assert re.search(rf"epoch 3/3 .* [1-{STEPS}]/{STEPS}  loss \d", screen.getvalue())
 
 
 def test_an_epoch_reads_a_metric_from_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:

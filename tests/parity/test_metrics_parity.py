@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lucid_train import StepEnd, StepResult, Trainer
-from lucid_train.metrics import Means
+from lucid_train.metrics import Means, Snapshot
 from lucid_train.progress import structure, unstructure
 
 WIDE = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool]
@@ -46,6 +47,67 @@ def test_no_step_reads_a_tensor_and_the_epochs_end_reads_each_sum_once(weight: A
     assert (during, reads.count) == ([0] * 4 + [sums] * 4, 2 * sums)
 
 
+def test_a_snapshot_is_of_its_moment_and_reads_no_tensor() -> None:
+    means, reads = Means(), Reads()
+    outputs = [StepResult({"loss": torch.tensor(1.0), "acc": 0.25}, weight=torch.tensor(2)), {"loss": 4.0, "acc": 0.5}]
+    snapshots = [means.snapshot()]
+    with reads:
+        for output in outputs:
+            means.add(output)
+            snapshots.append(means.snapshot())
+        assert reads.count == 0
+    assert [(each.is_complete, each.means.read(), each.weight()) for each in snapshots] == [
+        (True, {}, 0.0),
+        (True, {"loss": 1.0, "acc": 0.25}, 2.0),
+        (True, {"loss": 2.0, "acc": pytest.approx(1 / 3)}, 3.0),
+    ]
+    assert means.read() == {"loss": 2.0, "acc": pytest.approx(1 / 3)}
+
+
+def test_what_is_on_a_device_comes_in_one_copy_that_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[Any] = []
+
+    class Device:
+        type = "far"
+
+    far = Device()
+
+    class Event:
+        recorded = arrived = False
+
+        def record(self) -> None:
+            assert len(copies) == 1, "after the copy"
+            self.recorded = True
+
+        def query(self) -> bool:
+            return self.recorded and self.arrived
+
+    class Far(torch.Tensor):
+        """A tensor that says that it is on another device; what is copied from there is not there at once."""
+
+        @property
+        def device(self) -> Any:  # type: ignore[override]
+            return far
+
+        def to(self, *place: Any, **how: Any) -> torch.Tensor:  # type: ignore[override]
+            copies.append((tuple(self.shape), place, how))
+            return self.as_subclass(torch.Tensor)  # type: ignore[no-any-return, unused-ignore]
+
+    monkeypatch.setattr(torch, "far", SimpleNamespace(Event=Event), raising=False)
+    means, reads = Means(), Reads()
+    with reads:
+        for loss in (0.5, 1.5):
+            values = {name: torch.tensor(loss).as_subclass(Far) for name in ("loss", "double")}
+            means.add(StepResult(values, weight=torch.tensor(3.0).as_subclass(Far)))
+        snapshot: Snapshot = means.snapshot()
+        assert (copies, reads.count) == ([((4,), ("cpu",), {"non_blocking": True})], 0)
+        assert not snapshot.is_complete
+        [event] = snapshot.events
+        event.arrived = True
+        assert snapshot.is_complete
+    assert snapshot.means.read() == {"loss": 1.0, "double": 1.0}
+
+
 @pytest.mark.parametrize("dtype", WIDE)
 def test_a_sum_is_in_double_precision(dtype: torch.dtype) -> None:
     value = torch.tensor(1, dtype=dtype)
@@ -77,9 +139,9 @@ def test_extremes_are_what_they_are_as_floats(values: list[float], mean: float) 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.tensor(1j), "a real number, .* 'acc' is "),
+        (torch.tensor(1j), "a real number.* 'acc' is "),
         (torch.ones((), device="meta"), "which a tensor on the meta device lacks: 'acc' is "),
-        (torch.ones(1), "a real number, .* 'acc' is "),
+        (torch.ones(1), r"single numbers: 'acc' has the shape \(1,\); return its mean"),
     ],
 )
 def test_what_is_no_number_is_refused_by_name(value: Any, message: str) -> None:

@@ -53,6 +53,8 @@ each_schedule = pytest.mark.parametrize("name", SCHEDULES)
 def built(name: str, seen: list[Any], *others: Any) -> Trainer:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (0.1, 0.05)]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.25)
+    for group in groups:
+        group["params"][0].grad = torch.zeros(1)  # or no update would change anything
     # A length, so that a value is the same however far a fit goes.
     callbacks = [LRSchedulerCallback(SCHEDULES[name](optimizer), monitor=MONITOR.get(name), length=9), *others]
 

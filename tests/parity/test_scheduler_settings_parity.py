@@ -78,7 +78,7 @@ def accumulated(scheduler: Any, every: int) -> None:
             scheduler.optimizer.step()
         return StepResult(updated=updated)
 
-    Trainer(step, range(4), epochs=2, callbacks=[LRSchedulerCallback(scheduler, "step")]).fit()
+    Trainer(step, range(4), epochs=2, callbacks=[LRSchedulerCallback(scheduler, interval="step")]).fit()
 
 
 @pytest.mark.parametrize("make", ENDING.values(), ids=ENDING)

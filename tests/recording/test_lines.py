@@ -24,12 +24,13 @@ class WeightSeen(Event):
 FIRST_FIT = """\
 {"event":"FitStart","time":0,"format":1,"heartbeat":null,"writer":{},"callbacks":[\
 {"name":"ExponentialLRCallback","repr":"ExponentialLRCallback(...)",\
-"schedule":"ExponentialLRCallback(interval='epoch', gamma=0.5)"},\
-{"name":"EarlyStopping","repr":"EarlyStopping(...)","schedule":null},\
-{"name":"EventLog","repr":"EventLog(...)","schedule":null},\
-{"name":"stop","repr":"FunctionListener(...)","schedule":null},\
-{"name":"look","repr":"FunctionListener(...)","schedule":null}],\
-"monitored":["val_loss","min"],"model":{"name":"Linear","parameters":8},"open_step":null,\
+"schedule":"times 0.5 every epoch","described":{}},\
+{"name":"EarlyStopping","repr":"EarlyStopping(...)","schedule":null,\
+"described":{"stopping":"after 2 epochs without a lower val_loss"}},\
+{"name":"EventLog","repr":"EventLog(...)","schedule":null,"described":{"recording":"run.jsonl"}},\
+{"name":"stop","repr":"FunctionListener(...)","schedule":null,"described":{}},\
+{"name":"look","repr":"FunctionListener(...)","schedule":null,"described":{}}],\
+"monitored":["val_loss","min"],"optimizer":"Bare","model":{"name":"Linear","parameters":8},"open_step":null,\
 "run":{"epochs":2,"steps_per_epoch":3,"evaluate_every":2,"evaluate_steps":null,"epoch":0,"step":0,"reason":null,"last_lr":[0.1,0.02]}}
 {"event":"EpochStart","time":0,"epoch":1,"run":{"epoch":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":1,"output":0.5,"run":{"step":1}}

@@ -3,6 +3,7 @@
 import copy
 import io
 import itertools
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,10 @@ SCHEDULES: dict[str, Any] = {
     "named on its own optimizer": lambda opt: StepLRCallback(2, optimizer=opt),
     "built": lambda opt: LRSchedulerCallback(ExponentialLR(opt, 0.9)),
     "built on its own optimizer, joined": lambda opt: LRSchedulerCallback(
-        SequentialLR(opt, [LinearLR(opt), OneCycleLR(opt, 1.0, 9, cycle_momentum=False)], [2]), "step"
+        SequentialLR(opt, [LinearLR(opt), OneCycleLR(opt, 1.0, 9, cycle_momentum=False)], [2]), interval="step"
     ),
-    "a value": lambda opt: LRSchedulerCallback(Cosine().warmup("20%"), "step"),
-    "a value per group": lambda opt: LRSchedulerCallback([Step("50%", 0.5), OneCycle(1.0)], "step"),
+    "a value": lambda opt: LRSchedulerCallback(Cosine().warmup("20%"), interval="step"),
+    "a value per group": lambda opt: LRSchedulerCallback([Step("50%", 0.5), OneCycle(1.0)], interval="step"),
     "a value with a length of its own": lambda opt: LRSchedulerCallback(Cosine(), length=9),
     "a value on its own optimizer": lambda opt: LRSchedulerCallback(Cosine(), optimizer=opt),
 }
@@ -161,7 +162,7 @@ def test_what_schedules_another_key_sets_no_rates() -> None:
     assert (plan.schedule, plan.epochs[1]) == ("no schedule", PlannedEpoch(2, (0.5,), (0.5,)))
     both = Trainer(optimizer=optimizer, epochs=2, callbacks=[decay, StepLRCallback(1, 0.5)]).plan()
     assert (both.schedule, both.epochs[1]) == (
-        "StepLRCallback(interval='epoch', step_size=1, gamma=0.5)",
+        "times 0.5 every epoch",
         PlannedEpoch(2, (0.25,), (0.25,)),
     )
 
@@ -173,7 +174,7 @@ def test_a_schedule_of_another_optimizer_sets_none_of_the_runs_rates() -> None:
 
 
 def test_the_number_of_steps_that_the_first_epoch_had_is_known_from_then_on() -> None:
-    callbacks = [LRSchedulerCallback(Step(6, 0.5), "step")]
+    callbacks = [LRSchedulerCallback(Step(6, 0.5), interval="step")]
     trainer = Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), callbacks=callbacks)
     trainer.fit()
     planned = trainer.plan(4)
@@ -198,7 +199,7 @@ def test_without_a_schedule_the_rates_stay() -> None:
     "callback",
     [
         LRSchedulerCallback(ReduceLROnPlateau(RateWitness(1.0)), monitor="loss"),
-        LRSchedulerCallback(Step(1), "step"),
+        LRSchedulerCallback(Step(1), interval="step"),
         LRSchedulerCallback(type("Foreign", (), {"step": lambda self: None})()),
     ],
     ids=["a metric", "an unknown number of steps", "a scheduler that cannot tell"],
@@ -211,7 +212,7 @@ def test_what_cannot_be_known_is_said_to_be_unknown(callback: Any) -> None:
 
 
 def test_a_share_of_an_unknown_run_is_an_error_here_too() -> None:
-    callback = LRSchedulerCallback(Cosine(), "step")
+    callback = LRSchedulerCallback(Cosine(), interval="step")
     with pytest.raises(ValueError, match="the length of the run must be known"):
         Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), callbacks=[callback]).plan()
 
@@ -224,7 +225,7 @@ def test_it_reads_well_and_literally() -> None:
         "EpochEnd  StepLRCallback.on_epoch_end, EarlyStopping.on_epoch_end\n"
         "FitEnd    EarlyStopping.on_fit_end\n"
         "\n"
-        "rates: StepLRCallback(interval='epoch', step_size=2, gamma=0.5)\n"
+        "rates: times 0.5 every 2 epochs\n"
         "  epochs 1 to 2: 1\n"
         "  epochs 3 to 4: 0.5\n"
         "  epoch 5: 0.25"
@@ -241,24 +242,42 @@ def test_a_goal_below_zero_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "settings", "words"),
+    ("schedule", "settings", "text"),
     [
-        (Cosine(T_max=9), {}, ""),
-        (Cosine(T_max=8), {}, ", which begins again at epoch 10"),
-        (Cosine(T_max=2), {}, ", which begins again at epoch 4 and 2 more times"),
-        (Cosine(T_max=2, after="hold"), {}, ""),
-        (Cosine(T_max=2, after="mirror"), {}, ""),
-        (Cosine(), {"interval": "step"}, ""),
-        (Cosine(), {"interval": "step", "length": 10}, ""),
-        (Cosine(T_max="50%"), {"interval": "step"}, ", which begins again at step 12"),
-        (Cosine(T_max=2).until(5).then(Cosine(T_max=3)), {}, ", which begins again at epoch 4 and 1 more time"),
-        (Cosine(T_max=6).warmup(2) * Exponential(0.9), {}, ", which begins again at epoch 10"),
-        ([Step(2), Cosine(T_max=8)], {}, ", which begins again at epoch 10"),
-        ({"a": Cosine(T_max=7), "b": Step(2)}, {}, ", which begins again at epoch 9"),
+        (Cosine(T_max=9), {}, "cosine to 0 over 9 epochs"),
+        (Cosine(T_max=8), {}, "cosine to 0 over 8 epochs, which begins again at epoch 10"),
+        (Cosine(T_max=2), {}, "cosine to 0 over 2 epochs, which begins again at epoch 4 and 2 more times"),
+        (Cosine(T_max=2, after="hold"), {}, "cosine to 0 over 2 epochs, held there"),
+        (Cosine(T_max=2, after="mirror"), {}, "cosine to 0 over 2 epochs and back"),
+        (Cosine(), {"interval": "step"}, "cosine to 0, per step"),
+        (Cosine(), {"interval": "step", "length": 10}, "cosine to 0, per step"),
+        (Cosine(T_max="50%"), {"interval": "step"}, "cosine to 0 over 50 %, per step, which begins again at step 12"),
+        (
+            Cosine(T_max=2).until(5).then(Cosine(T_max=3)),
+            {},
+            "cosine to 0 over 2 epochs until epoch 5, then cosine to 0 over 3 epochs, which begins again at epoch 4 "
+            "and 1 more time",
+        ),
+        (
+            Cosine(T_max=6).warmup(2) * Exponential(0.9),
+            {},
+            "warm-up over 2 epochs, then cosine to 0 over 6 epochs, together with times 0.9 every epoch, which begins "
+            "again at epoch 10",
+        ),
+        (
+            [Step(2), Cosine(T_max=8)],
+            {},
+            "a: times 0.1 every 2 epochs; b: cosine to 0 over 8 epochs, which begins again at epoch 10",
+        ),
+        (
+            {"a": Cosine(T_max=7), "b": Step(2)},
+            {},
+            "a: cosine to 0 over 7 epochs; b: times 0.1 every 2 epochs, which begins again at epoch 9",
+        ),
     ],
 )
 def test_plan_header_and_replay_say_when_a_cosine_begins_again(
-    schedule: Any, settings: dict[str, Any], words: str, tmp_path: Path
+    schedule: Any, settings: dict[str, Any], text: str, tmp_path: Path
 ) -> None:
     optimizer = Bare(0.1, 0.2)
     for group, name in zip(optimizer.param_groups, "ab", strict=True):
@@ -268,7 +287,6 @@ def test_plan_header_and_replay_say_when_a_cosine_begins_again(
     callback = LRSchedulerCallback(schedule, **settings)
     callbacks = [EventLog(tmp_path / "log"), callback, loggers[0]]
     trainer = Trainer(optimizer=optimizer, epochs=10, steps_per_epoch=2, callbacks=callbacks)
-    text = f"{callback!r}{words}"
     assert trainer.plan().schedule == text
     trainer.fit()
     replay(tmp_path / "log", [loggers[1]])
@@ -290,7 +308,7 @@ PEAKS: dict[str, Any] = {
 @pytest.mark.parametrize("schedule", PEAKS.values(), ids=PEAKS)
 def test_the_highest_and_the_lowest_rate_within_an_epoch_come_true(schedule: Any) -> None:
     optimizer = RateWitness(1.0, 0.5)
-    callback = LRSchedulerCallback(schedule, "step")
+    callback = LRSchedulerCallback(schedule, interval="step")
     trainer = Trainer(lambda batch: optimizer.step(), range(50), optimizer=optimizer, epochs=3, callbacks=[callback])
     planned = trainer.plan().epochs
     trainer.fit()
@@ -301,13 +319,13 @@ def test_the_highest_and_the_lowest_rate_within_an_epoch_come_true(schedule: Any
 
 @pytest.mark.parametrize("schedule", [OneCycle(0.5), Linear(0.1, 1.0, 1_234_567).then(Cosine())], ids=str)
 def test_a_peak_in_a_long_epoch_is_found_to_the_step(schedule: Any) -> None:
-    callback = LRSchedulerCallback(schedule, "step")
+    callback = LRSchedulerCallback(schedule, interval="step")
     trainer = Trainer(optimizer=Bare(0.5), steps_per_epoch=3_000_000, epochs=2, callbacks=[callback])
     assert trainer.plan().epochs[0].highest == (0.5,)
 
 
 def test_a_peak_between_two_ends_is_shown() -> None:
-    callbacks = [LRSchedulerCallback(OneCycle(0.5), "step")]
+    callbacks = [LRSchedulerCallback(OneCycle(0.5), interval="step")]
     trainer = Trainer(optimizer=Bare(0.1), steps_per_epoch=10, epochs=3, callbacks=callbacks)
     text = str(trainer.plan()).splitlines()[-4:]
     assert text == [
@@ -316,7 +334,7 @@ def test_a_peak_between_two_ends_is_shown() -> None:
         "  epoch 2: 0.488893 to 0.231319",
         "  epoch 3: 0.194371 to 2e-06",
     ]
-    callbacks = [LRSchedulerCallback(Cosine(T_max=4), "step")]
+    callbacks = [LRSchedulerCallback(Cosine(T_max=4), interval="step")]
     trainer = Trainer(optimizer=Bare(0.5), steps_per_epoch=9, callbacks=callbacks)
     assert str(trainer.plan()).endswith("  epoch 1: 0.5 to 0.0732233, at least 0")
 
@@ -331,7 +349,7 @@ def accumulating(*, length: int | None = None, epochs: int = 5, every: int = 4) 
             optimizer.step()
         return StepResult(1.0, updated=updated)
 
-    callbacks = [LRSchedulerCallback(Cosine().warmup("10%"), "step", length=length)]
+    callbacks = [LRSchedulerCallback(Cosine().warmup("10%"), interval="step", length=length)]
     return Trainer(step, range(10), optimizer=optimizer, epochs=epochs, callbacks=callbacks)
 
 
@@ -378,7 +396,7 @@ def test_and_where_the_steps_done_have_shown_how_many_update(already: int) -> No
 @pytest.mark.parametrize("already", [3, 10, 13])
 def test_what_is_left_of_an_open_epoch_is_planned(already: int) -> None:
     optimizer = RateWitness(1.0)
-    callbacks = [LRSchedulerCallback(Cosine(), "step")]
+    callbacks = [LRSchedulerCallback(Cosine(), interval="step")]
     trainer = Trainer(lambda batch: 1.0, range(10), optimizer=optimizer, epochs=4, callbacks=callbacks)
     trainer.on(StepEnd, at=already)(lambda event: event.run.stop())
     trainer.fit()
@@ -390,7 +408,7 @@ def test_after_a_fit_there_is_nothing_left_and_more_can_be_planned() -> None:
     trainer = Trainer(optimizer=Bare(0.5), epochs=4, callbacks=[StepLRCallback(2, 0.5)])
     trainer.fit()
     text = "nothing left to train: 4 epochs are done; ask for the plan of more, plan(epochs)"
-    assert str(trainer.plan()).endswith(f"gamma=0.5)\n  {text}")
+    assert str(trainer.plan()).endswith(f"every 2 epochs\n  {text}")
     planned = trainer.plan(6)
     assert (planned.note, rates_of(planned)) == ("", done(trainer.fit(6), 4))
 
@@ -400,6 +418,26 @@ def test_a_number_of_updates_that_cannot_be_is_refused() -> None:
         accumulating().plan(updates_per_epoch=11)
     with pytest.raises(ValueError, match="'updates_per_epoch' must be >= 1: 0"):
         accumulating().plan(updates_per_epoch=0)
-    callback = LRSchedulerCallback(Step(3, 0.5), "step")
+    callback = LRSchedulerCallback(Step(3, 0.5), interval="step")
     trainer = Trainer(lambda batch: 1.0, Unsized(), optimizer=Bare(1.0), epochs=2, callbacks=[callback])
     assert [each.lr for each in trainer.plan(updates_per_epoch=3).epochs] == [(1.0,), (0.5,)]
+
+
+def test_a_notebook_shows_it_as_tables_with_the_curve() -> None:
+    optimizer = RateWitness(1.0)
+    callbacks = [LRSchedulerCallback(Step(2, 0.5).warmup(1), interval="step"), Talk()]
+    page = Trainer(lambda batch: 0.5, range(3), optimizer=optimizer, epochs=2, callbacks=callbacks).plan()._repr_html_()
+    cells = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", page)]
+    assert cells == [
+        ["event", "listeners"],
+        ["FitStart", "LRSchedulerCallback.on_fit_start, Talk.on_fit_start"],
+        ["StepEnd", "LRSchedulerCallback.on_step_end, Talk.beat"],
+        ["EpochReport", "Talk.on_epoch_report"],
+        ["FitEnd", "Talk.on_fit_end, LRSchedulerCallback.on_fit_end"],
+        ["rates", "warm-up over 1 step, then times 0.5 every 2 steps"],
+        ["epoch 1", "0.1 to 1"],
+        ["epoch 2", "0.5 to 0.25"],
+    ]
+    assert "if each of the 3 steps of an epoch performs an update" in page
+    assert re.findall('<path d="M([^"]+)" stroke="#', page) == ["60.0,128.0 207.0,8.0 207.0,74.7 354.0,108.0"]
+    assert "no listeners" in Trainer().plan()._repr_html_()

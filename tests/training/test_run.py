@@ -19,12 +19,13 @@ from lucid_train import (
     StepStart,
     Trainer,
 )
+from lucid_train.nn import Linear
 from tests.support.callbacks import At, Recorder
 from tests.support.optimizers import RateWitness
 
 
 def test_what_a_callback_sees() -> None:
-    model, optimizer = object(), RateWitness(0.1, 1)
+    model, optimizer = Linear(1, 1), RateWitness(0.1, 1)
     seen: list[Any] = []
 
     def look(event: StepEnd) -> None:

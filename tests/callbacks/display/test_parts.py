@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from rich.text import Text
 from lucid_train import EpochRecord, EvaluationRecord, Run
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.bars import Bars
-from lucid_train.callbacks.display.formatting import flow
+from lucid_train.callbacks.display.formatting import Numbers, flow
 from lucid_train.callbacks.display.outputs import Output
 from lucid_train.callbacks.display.table import Record, Table, line
 from lucid_train.callbacks.display.terminal.screen import Screen
@@ -27,6 +28,8 @@ from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.progress import Progress
+from lucid_train.training.dispatch import Dispatcher
+from lucid_train.training.run import Control
 from tests.support.waiting import until
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -36,35 +39,42 @@ def theme(encoding: str = "utf-8") -> Theme:
     return Theme.of(Console(file=io.TextIOWrapper(io.BytesIO(), encoding=encoding), width=80), None)
 
 
-@given(st.floats(min_value=1e-300, max_value=1e3))
-@example(1.0005)
-@example(1.234567e-300)
-@example(999.95)
-def test_a_rate_is_never_a_wrong_zero_and_fits_its_column(value: float) -> None:
-    text = formatting.rate(value)
-    assert len(text) <= formatting.RATE_WIDTH
-    assert float(text) == pytest.approx(value, rel=5.0001e-4)
-    assert float(text) > 0
+@given(numbers, st.integers(min_value=-1, max_value=6))
+@example(-99999.4999, 4)
+@example(-1.234e-300, 4)
+@example(9999.99996, 4)
+@example(5e-324, -1)
+def test_a_number_fits_its_column_and_is_never_a_wrong_zero(value: float, decimals: int) -> None:
+    text = formatting.number(value, decimals)
+    assert len(text) <= formatting.NUMBER_WIDTH
+    if abs(value) < 1e300:
+        assert (float(text) == 0) is (value == 0)
+        assert abs(float(text) - value) <= max(0.51 * 10.0**-decimals * (decimals >= 0), 0.51 * abs(value))
 
 
-@given(st.floats(min_value=1e-300, max_value=1e3), st.floats(min_value=1e-300, max_value=1e3))
-@example(0.1, 0.0999999)
-@example(0.1, math.nextafter(0.1, 0))
-def test_a_change_of_the_rate_is_always_to_be_seen(used: float, following: float) -> None:
-    before, after = formatting.rates_and_next([used], [following])
-    assert (after != "") is (used != following)
-    assert max(len(before), len(after)) <= formatting.RATE_WIDTH
+@given(st.lists(st.floats(min_value=1e-12, max_value=1e6), min_size=1, max_size=20))
+@example([0.001, 7.88e-4])
+@example([10.0, 0.5, 0.0001])
+def test_a_column_of_metrics_keeps_two_digits_and_changes_its_format_seldom(values: list[float]) -> None:
+    table = Numbers()
+    formats = []
+    for value in values:
+        assert float(table.metric("loss", value)) == pytest.approx(value, rel=0.053)
+        formats.append(table.formats)
+    assert len(dict.fromkeys(formats)) <= 4
+    assert len(formats) - len(list(groupby(formats))) == len(formats) - len(dict.fromkeys(formats)), "none comes back"
 
 
-@given(numbers)
-@example(-99999.4999)
-@example(-1e-100)
-@example(9999.99996)
-def test_a_metric_fits_its_column(value: float) -> None:
-    text = formatting.metric(value)
-    assert len(text) <= formatting.METRIC_WIDTH
-    if 0 < abs(value) < 1e99:
-        assert abs(float(text) - value) <= max(5.1e-5, 0.06 * abs(value))
+def test_a_column_of_rates_has_one_format_from_the_base_to_zero() -> None:
+    table = Numbers()
+    table.expect_rates([0.05])
+    assert [table.rates([rate]) for rate in (0.05, 0.0492, 0.0003, 1.4e-8, 0.0)] == [
+        *("0.0500", "0.0492", "0.0003", "~0", "0"),
+    ]
+    table.expect_rates([3e-4])
+    assert [table.rates([rate]) for rate in (0.0, 3e-4, 2.95e-4, 1e-6)] == ["0", "3.00e-4", "2.95e-4", "1.00e-6"]
+    table.expect_rates([0.001])
+    assert [table.rates([rate, rate]) for rate in (0.001, 0.00098)] == ["0.00100", "0.00098"]
 
 
 @given(st.floats(min_value=0, max_value=9.9e5))
@@ -114,17 +124,18 @@ evaluations = st.builds(EvaluationRecord, **common, step=st.integers(min_value=0
 @given(st.lists(epochs | evaluations, min_size=1, max_size=4), st.sampled_from([20, 40, 80, 200]))
 def test_rows_fit_the_screen_and_say_what_the_line_says(records: list[Record], width: int) -> None:
     for encoding in ("ascii", "utf-8"):
-        table = Table(theme(encoding))
+        shown = Numbers()
+        table = Table(theme(encoding), shown)
         for record in records:
             best = next(iter(record.metrics), None)
-            text = table.lines(record, 10**6, best, width)
+            text = table.lines(record, 10**6, best, True, width)
             assert all(row.cell_len <= width for row in text)
             together = re.sub(r"\s", "", "".join(row.plain for row in text))
-            whole = line(record, 10**6, best)
-            said = [formatting.metric(value) for value in record.metrics.values()]
+            whole = line(record, 10**6, best, shown)
+            said = [shown.metric(name, value) for name, value in record.metrics.items()]
+            said.append(formatting.seconds(record.seconds))
             if isinstance(record, EpochRecord):
-                rates = filter(None, formatting.rates_and_next(record.lr, record.last_lr))
-                said += [" -> ".join(rates), formatting.seconds(record.seconds)]
+                said.append(shown.rates(record.lr))
             else:
                 said.append(f"step {record.step}")
             for each in said:
@@ -133,23 +144,57 @@ def test_rows_fit_the_screen_and_say_what_the_line_says(records: list[Record], w
 
 
 def test_evaluations_within_an_epoch_have_rows_of_their_own_among_those_of_the_epochs() -> None:
-    table = Table(theme())
+    table = Table(theme(), Numbers(), place="step 200")
     records: list[Record] = [
-        EvaluationRecord(epoch=1, step=50, metrics={"val_loss": 0.5}),
-        EvaluationRecord(epoch=1, step=100, metrics={"val_loss": 0.25}),
+        EvaluationRecord(epoch=1, step=50, seconds=0.5, metrics={"val_loss": 0.5}),
+        EvaluationRecord(epoch=1, step=100, seconds=0.5, metrics={"val_loss": 0.25}),
         EpochRecord(epoch=1, seconds=1.2, metrics={"loss": 0.75}, lr=(0.1,), last_lr=(0.05,)),
-        EvaluationRecord(epoch=2, step=150, metrics={"val_loss": 0.375}),
+        EvaluationRecord(epoch=2, step=150, seconds=0.5, metrics={"val_loss": 0.375}),
     ]
-    lines = [text.plain for each in records for text in table.lines(each, 9, max(each.metrics), 80)]
+    bests = [True, True, False, False]
+    lines = [
+        text.plain.rstrip()
+        for record, best in zip(records, bests, strict=True)
+        for text in table.lines(record, 9, "val_loss", best, 80)
+    ]
     assert lines == [
-        " epoch  val_loss          time",
-        "     1    0.5000*      step 50",
-        "     1    0.2500*     step 100",
-        " epoch      loss  val_loss          lr                        time",
-        "     1    0.7500*                  0.1 -> 0.05               1.20s",
-        "     2              0.3750*                               step 150",
+        "    epoch  val_loss       time  * best so far",
+        "  step 50    0.5000 *    0.50s",
+        " step 100    0.2500 *    0.50s",
+        "    epoch     loss  val_loss    lr -> next           time",
+        "        1   0.7500              0.1000 -> 0.0500    1.20s",
+        " step 150             0.3750                        0.50s",
     ]
-    assert [text.plain for text in table.lines(records[1], 9, None, 20)] == ["epoch 1  step 100", " val_loss   0.2500"]
+    assert [text.plain for text in table.lines(records[1], 9, None, False, 20)] == [
+        "epoch 1  step 100",
+        " 0.50s",
+        " val_loss 0.2500",
+    ]
+
+
+def test_the_titles_come_again_when_they_have_left_the_screen() -> None:
+    table = Table(theme(), Numbers(), height=10)
+    text = [
+        row.plain.split()[0]
+        for epoch in range(1, 25)
+        for row in table.lines(EpochRecord(epoch=epoch, metrics={"loss": 0.5}), 24, "loss", False, 80)
+    ]
+    shown = [index for index, word in enumerate(text) if word == "epoch"]
+    assert shown == [0, 10, 20]
+    assert [word for word in text if word != "epoch"] == [str(epoch) for epoch in range(1, 25)]
+
+
+def test_a_column_has_one_format_and_its_titles_come_again_when_that_has_to_change() -> None:
+    table = Table(theme(), Numbers())
+    values = [0.8343, 0.001, 0.0009, 0.0008, 1.0]
+    records = [EpochRecord(epoch=epoch, metrics={"loss": value}) for epoch, value in enumerate(values, 1)]
+    lines = [row.plain.split()[:2] for each in records for row in table.lines(each, 9, None, False, 80)]
+    assert lines == [
+        ["epoch", "loss"],
+        *(["1", "0.8343"], ["2", "0.0010"]),
+        ["epoch", "loss"],
+        *(["3", "0.000900"], ["4", "0.000800"], ["5", "1.000000"]),
+    ]
 
 
 def in_epoch(epoch: int, step: int, steps: int | None = 10) -> Progress:
@@ -223,22 +268,71 @@ def test_an_estimate_forgets_the_first_epochs() -> None:
 
 @pytest.mark.parametrize("width", [1, 5, 20, 39, 59, 79, 199])
 @pytest.mark.parametrize("steps", [None, 10, 10**6])
-def test_the_bars_fit_and_never_change_their_height(width: int, steps: int | None) -> None:
+def test_the_moving_lines_fit_and_the_bars_stand_one_below_the_other(width: int, steps: int | None) -> None:
     progress = in_epoch(1, 0, steps)
-    bars = Bars(Throughput(Run(epochs=100, progress=progress)), theme())
-    heights = set()
+    throughput = Throughput(Run(epochs=100, progress=progress))
+    bars = Bars(throughput, theme())
+    ends = []
     for progress.step in (0, 1, 5, 10**6):
         lines = bars.lines(width)
         assert all(text.cell_len <= width for text in lines)
-        heights.add(len(lines))
-    assert heights == {2}
+        assert len(lines) == 2
+        spans = [match.span() for text in lines if (match := re.search("[━╸─]+", text.plain))]
+        assert len(spans) in ((2, 0) if steps else (1, 0))
+        assert len(set(spans)) <= 1
+        ends += [end for _, end in spans[:1]]
+    assert ends == sorted(ends, reverse=True), "they never become wider again"
 
 
-def test_the_bars_stand_one_below_the_other() -> None:
-    bars = Bars(Throughput(Run(epochs=100, progress=in_epoch(7, 5))), theme())
-    for width in (40, 79, 199):
-        first, second = (text.plain for text in bars.lines(width))
-        assert re.search("[━─]+", first).span() == re.search("[━─]+", second).span()  # type: ignore[union-attr]  # found
+def moving(width: int, *, encoding: str = "utf-8", evaluating: Sequence[int] = ()) -> list[str]:
+    """Return the moving lines in epoch 1 of 20, at step 96 of 150 after 2 seconds."""
+    progress = in_epoch(1, 96, steps=150)
+    run = TimedRun(epochs=20, progress=progress)
+    throughput = Throughput(run)
+    throughput._first_step, run.now = 0, 2.0
+    progress.means.add({"accuracy": 0.97, "loss": 0.0837, "f1": 0.5})
+    throughput.running.take()
+    if evaluating:
+        run._fit = Control(Dispatcher(()), None)
+        run._fit.tracked.done, run._fit.tracked.total = evaluating
+        throughput.start_evaluation()
+    bars = Bars(throughput, theme(encoding))
+    lines = [text.plain.rstrip() for text in bars.lines(width)]
+    run._progress.epoch = 2  # of which nothing is known yet
+    assert len(bars.lines(width)) == len(lines)
+    return lines
+
+
+def test_metrics_are_beside_the_bar_or_below_and_bars_go_before_the_speed() -> None:
+    assert moving(99) == [
+        " epoch  1/20  ━━━━━━━━━━━━━━━━━━━━━━─────────────   96/150  loss 0.0837  accuracy 0.9700  f1 0.5000",
+        " run          ━──────────────────────────────────      3 %  48.0 steps/s  0:02  eta 1:00",
+    ]
+    assert moving(69, encoding="ascii") == [
+        " epoch  1/20  #######.....   96/150",
+        " run          ............      3 %  48.0 steps/s  0:02  eta 1:00",
+        "              loss 0.0837  accuracy 0.9700  f1 0.5000",
+    ]
+    assert moving(51) == [
+        "epoch  1/20   96/150",
+        "run              3 %  48.0 steps/s  0:02  eta 1:00",
+        "loss 0.0837  accuracy 0.9700  f1 0.5000",
+    ]
+    assert moving(39)[1] == "run              3 %  0:02  eta 1:00"
+    assert moving(29) == ["epoch  1/20   96/150", "run              3 %", "loss 0.0837  accuracy 0.9700"]
+
+
+def test_an_evaluation_shows_how_far_it_is() -> None:
+    assert moving(99, evaluating=[40, 64]) == [
+        " epoch  1/20  evaluating  ━━━━━━━━━━━━━━─────────    40/64  loss 0.0837  accuracy 0.9700  f1 0.5000",
+        " run          ━──────────────────────────────────      3 %  0:02  eta 1:00",
+    ]
+    assert moving(79, evaluating=[40, 64]) == [
+        " epoch  1/20  evaluating  ━━━━━━━━━━━━━━━━━╸──────────    40/64",
+        " run          ━───────────────────────────────────────      3 %  0:02  eta 1:00",
+        "              loss 0.0837  accuracy 0.9700  f1 0.5000",
+    ]
+    assert moving(79, evaluating=[0, 0])[0] == " epoch  1/20  evaluating 0"
 
 
 def test_a_proxy_of_a_stream_is_that_stream() -> None:

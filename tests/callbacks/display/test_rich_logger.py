@@ -11,10 +11,17 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from lucid_train import Callback, EpochEnd, EpochReport, StepEnd, Trainer
-from lucid_train.callbacks import Checkpoint, EarlyStopping, ExponentialLRCallback, RichLogger, StepLRCallback
-from lucid_train.nn import Linear
+from lucid_train import Callback, EpochEnd, EpochReport, StepEnd, Trainer, nn
+from lucid_train.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    ExponentialLRCallback,
+    LRSchedulerCallback,
+    RichLogger,
+    StepLRCallback,
+)
 from lucid_train.optims import SGD
+from lucid_train.schedules import Cosine, Linear, Step
 from tests.support.callbacks import At
 from tests.support.console import SECONDS, Sink, optimizer, permanent, pipe, shown, terminal, train
 from tests.support.data import Unsized
@@ -24,13 +31,13 @@ def test_piped_there_is_one_line_per_epoch_between_a_header_and_a_summary() -> N
     console = pipe(40)
     train(RichLogger(console), StepLRCallback(step_size=2, gamma=0.5))
     assert SECONDS.sub("#", shown(console)).splitlines() == [
-        "training 3 epochs of 3 steps  lr 0.1"
-        "  schedule StepLRCallback(interval='epoch', step_size=2, gamma=0.5)  callbacks StepLRCallback, RichLogger",
-        "epoch 1/3  loss 0.5833*  acc[top5] 0.2333  lr 0.1  #",
-        "epoch 2/3  loss 0.5833  acc[top5] 0.2333  lr 0.1 -> 0.05  #",
-        "epoch 3/3  loss 0.5833  acc[top5] 0.2333  lr 0.05  #",
-        "completed 3 epochs, 9 steps in #  #  best epoch 1  loss 0.5833  acc[top5] 0.2333"
-        "  lr 0.05 .. 0.1  loss 0.5833 .. 0.5833",
+        "training 3 epochs of 3 steps, SGD",
+        "schedule times 0.5 every 2 epochs",
+        "epoch 1/3  loss 0.5833*  acc[top5] 0.2333  lr 0.1000  #",
+        "epoch 2/3  loss 0.5833  acc[top5] 0.2333  lr 0.1000 -> 0.0500  #",
+        "epoch 3/3  loss 0.5833  acc[top5] 0.2333  lr 0.0500  #",
+        "completed 3 epochs, 9 steps in # (#)",
+        "best epoch 1: loss 0.5833, acc[top5] 0.2333",
     ]
 
 
@@ -38,29 +45,62 @@ def test_on_a_terminal_the_rows_are_a_table_that_stays() -> None:
     console = terminal(72)
     train(RichLogger(console), StepLRCallback(step_size=2, gamma=0.5))
     lines = permanent(console)
-    assert len({len(line) for line in lines[5:9]}) == 1
+    assert len({len(line) for line in lines[4:7]}) == 1
     lines = [SECONDS.sub("#", line) for line in lines]
     assert lines == [
-        " training   3 epochs of 3 steps",
-        " lr         0.1",
-        " schedule   StepLRCallback(interval='epoch', step_size=2, gamma=0.5)",
-        " callbacks  StepLRCallback, RichLogger",
+        " training  3 epochs of 3 steps, SGD",
+        " schedule  times 0.5 every 2 epochs",
         "",
-        " epoch      loss  acc[top5]          lr                   time",
+        " epoch     loss    acc[top5]  lr -> next           time  * best so far",
+        lines[4],
+        lines[5],
         lines[6],
-        lines[7],
-        lines[8],
         "",
-        " completed  3 epochs, 9 steps in #  #",
-        " best       epoch 1  loss 0.5833  acc[top5] 0.2333",
-        " lr         0.05 .. 0.1  ██▁",
-        " loss       0.5833 .. 0.5833  ▁▁▁",
+        " completed  3 epochs, 9 steps in # (#)",
+        " best       epoch 1: loss 0.5833, acc[top5] 0.2333",
+        " loss       0.5833 -> 0.5833  ▁▁▁",
+        " lr         0.1000 -> 0.0500  ██▁",
         "",
     ]
-    assert [line.split()[:-1] for line in lines[6:9]] == [
-        ["1", "0.5833*", "0.2333", "0.1"],
-        ["2", "0.5833", "0.2333", "0.1", "->", "0.05"],
-        ["3", "0.5833", "0.2333", "0.05"],
+    assert [line.split()[:-1] for line in lines[4:7]] == [
+        ["1", "0.5833", "*", "0.2333", "0.1000"],
+        ["2", "0.5833", "0.2333", "0.1000", "->", "0.0500"],
+        ["3", "0.5833", "0.2333", "0.0500"],
+    ]
+
+
+def test_a_header_and_a_summary_have_at_most_80_columns_in_a_pipe_and_on_a_wide_terminal() -> None:
+    schedules = [Linear(0.0, total_iters="5%").until("50%").then(Step(2, 0.5)), Cosine(10, 1e-5).warmup(3)]
+    for console in (pipe(200), terminal(200)):
+        groups = [{"params": nn.Linear(1, 1).parameters(), "lr": lr} for lr in (0.1, 0.01)]
+        train(
+            RichLogger(console, rows=False, bars=False),
+            LRSchedulerCallback(schedules),
+            EarlyStopping("loss", patience=2),
+            optimizer=SGD(groups, lr=1.0),
+            step=lambda number: {f"a_metric_with_a_long_name_{index}": 0.5 for index in range(9)} | {"loss": number},
+        )
+        lines = permanent(console)
+        assert max(map(len, lines)) <= 80
+        assert [line.split()[0] for line in lines if line and not line.startswith("  ")][:3] == [
+            *("training", "schedule", "stopping"),
+        ]
+        together = " ".join(" ".join(lines).split())
+        assert "schedule warm-up 5 % from 0 until 50 %, then times 0.5 every 2 epochs; warm-up over 3" in together
+        assert "stopping after 2 epochs without a lower loss best lowest loss (*)" in together
+
+
+def test_what_goes_on_says_from_where() -> None:
+    console = pipe()
+    trainer = Trainer(lambda batch: 0.5, range(4), epochs=2, callbacks=[RichLogger(console, rows=False, summary=False)])
+    trainer.on(StepEnd, at=5)(lambda event: event.run.stop())
+    trainer.fit()
+    trainer.fit()
+    trainer.fit(3)
+    assert shown(console).splitlines() == [
+        "training 2 epochs of 4 steps",
+        "training epoch 2 of 4 steps, from step 2",
+        "training epoch 3 of 4 steps",
     ]
 
 
@@ -126,7 +166,7 @@ def test_any_width_and_encoding_will_do(width: int, encoding: str, force_termina
         assert "λ[red]" in text
     if not force_terminal:
         assert not set(text) & set("\x1b\r\b")
-        assert len(text.splitlines()) == 5
+        assert len(text.splitlines()) == 8
         assert "line\\nbreak nan" in text
     elif width > 1:
         lines = text.replace("\r", "\n").split("\n")
@@ -151,16 +191,16 @@ def test_metrics_and_rates_stay_in_their_columns() -> None:
 
     trainer.fit()
     table = [line for line in permanent(console) if line]
-    assert len(table) == 9, "one header, eight rows"
-    end_of_loss, end_of_lr = (table[0].index(name) + len(name) for name in ("loss", "lr"))
-    for line in table[1:]:
+    titles = [line for line in table if "epoch" in line]
+    assert [line.split()[:3] for line in titles] == [["epoch", "loss", "lr"]] * len(titles)
+    assert len(table) - len(titles) == 8
+    end_of_loss = titles[-1].index("loss") + len("loss")
+    for line in table[table.index(titles[-1]) + 1 :]:
         assert line[end_of_loss - 1] != " "
-        assert line[end_of_loss] in " *"
-        assert line[end_of_lr - 1] != " "
-        assert line[end_of_lr] == " "
-    assert [line.split()[2] for line in table[1:]] == [
-        *("1000", "1e-300", "999.9", "0.1"),
-        *("1e-05", "0", "1.234e-250", "3"),
+        assert line[end_of_loss : end_of_loss + 2] in ("  ", " *")
+    assert [line.replace(" *", "").split()[2] for line in table if line not in titles] == [
+        *("1000.0", "~0", "999.9", "0.1"),
+        *("~0", "0", "~0", "3.0"),
     ]
 
 
@@ -170,26 +210,26 @@ def test_a_metric_that_comes_later_gets_a_column() -> None:
     train(logger, evaluate=lambda: 0.25, evaluate_every=2, epochs=4, step=lambda _: 1.0)
     lines = [line.split()[:-1] for line in permanent(console) if line]
     assert lines == [
-        ["epoch", "loss", "lr"],
-        ["1", "1.0000*", "0.1"],
+        ["epoch", "loss", "lr", "time", "*", "best", "so"],
+        ["1", "1.0000", "*", "0.1000"],
         ["epoch", "loss", "val_loss", "lr"],
-        ["2", "1.0000", "0.2500*", "0.1"],
-        ["3", "1.0000", "0.1"],
-        ["4", "1.0000", "0.2500", "0.1"],
+        ["2", "1.0000", "0.2500", "*", "0.1000"],
+        ["3", "1.0000", "0.1000"],
+        ["4", "1.0000", "0.2500", "0.1000"],
     ]
 
 
 @pytest.mark.parametrize(
     ("lrs", "expected"),
     [
-        ([0.1, 0.1], "lr 0.1 -> 0.05"),
-        ([0.1, 0.01], "lr 0.1, 0.01 -> 0.05, 0.005"),
-        ([0.1 / 2**power for power in range(12)], "lr 4.88e-05 .. 0.1 -> 2.44e-05 .. 0.05"),
+        ([0.1, 0.1], "lr 0.1000 -> 0.0500"),
+        ([0.1, 0.01], "lr 0.1000, 0.0100 -> 0.0500, 0.0050"),
+        ([0.1 / 2**power for power in range(12)], "lr 4.88e-5 .. 1.00e-1 -> 2.44e-5 .. 5.00e-2"),
     ],
 )
 @pytest.mark.parametrize("console", [pipe(), terminal(160)])
 def test_several_groups_are_summed_up(console: Console, lrs: list[float], expected: str) -> None:
-    groups = [{"params": Linear(1, 1).parameters(), "lr": lr} for lr in lrs]
+    groups = [{"params": nn.Linear(1, 1).parameters(), "lr": lr} for lr in lrs]
     train(RichLogger(console), ExponentialLRCallback(gamma=0.5), optimizer=SGD(groups, lr=1.0), epochs=1)
     assert expected.removeprefix("lr ") in "\n".join(permanent(console))
 
@@ -197,15 +237,16 @@ def test_several_groups_are_summed_up(console: Console, lrs: list[float], expect
 def test_the_summary_says_why_a_run_was_stopped() -> None:
     console = pipe()
     train(RichLogger(console), EarlyStopping("loss", patience=1), step=lambda number: 1.0)
-    assert "stopped loss has not improved for 1 epoch (best 1 in epoch 1)  trained 2 epochs" in shown(console)
+    stopped = "stopped after epoch 2: loss has not improved for 1 epoch (best 1 in epoch 1)"
+    assert f"{stopped}\ntrained 2 epochs" in shown(console)
 
 
 def test_what_is_unknown_is_counted_and_known_from_the_second_epoch() -> None:
     console = terminal()
     train(RichLogger(console), step=lambda number: time.sleep(0.06), data=Unsized(), epochs=2)
-    assert re.search(r"step +[123] +[\d.]+ steps/s", shown(console))
+    assert re.search(r"epoch 1/2  step [123]\n", shown(console))
     assert "eta -" in shown(console)
-    assert re.search(r"step +[1234]/4 ", shown(console))
+    assert re.search(r"epoch 2/2  [━╸─]+ +[1234]/4", shown(console))
     assert re.search(r"eta \d:\d\d", shown(console))
 
 
@@ -215,19 +256,20 @@ def test_an_evaluation_is_announced() -> None:
     assert "evaluating 0:00" in shown(console)
 
 
-def last_line(directory: Path, *others: Callback, epochs: int = 2, **settings: Any) -> str:
-    """Return the last line that a run of two steps per epoch shows in a pipe."""
+def last_words(directory: Path, *others: Callback, epochs: int = 2, resume: str | None = None, **settings: Any) -> str:
+    """Return what a run of two steps per epoch says in a pipe of what it has saved."""
     console = pipe()
     settings = {"step": lambda batch: 0.5, **settings}
     trainer = Trainer(
         data=[1, 2],
         epochs=epochs,
-        callbacks=[RichLogger(console), Checkpoint(directory, weights=False), *others],
+        callbacks=[RichLogger(console, monitor="loss"), Checkpoint(directory, weights=False), *others],
         **settings,
     )
     with suppress(ZeroDivisionError):
-        trainer.fit()
-    return shown(console).splitlines()[-1]
+        trainer.fit(resume=resume)
+    _, saved, words = shown(console).partition("\nsaved ")
+    return f"{saved}{words}".strip().replace("\n ", "")
 
 
 def failing(batch: int) -> float:
@@ -236,30 +278,48 @@ def failing(batch: int) -> float:
 
 def test_the_last_line_of_a_run_that_is_not_completed_says_how_to_go_on(tmp_path: Path) -> None:
     stop = At(EpochEnd, lambda event: event.run.stop("enough"))
-    saved = tmp_path / "stopped" / "checkpoint-000001-epoch-1-step-2.safetensors"
-    assert last_line(tmp_path / "stopped", stop) == f'saved {saved}; go on with fit(resume="auto")'
+    last = "last.safetensors (epoch 1, step 2); go on with"
+    place = tmp_path / "stopped"
+    assert last_words(place, stop) == f'saved {place}: {last} fit(resume="auto")'
+    place = tmp_path / "auto"
+    same = "last.safetensors (epoch 1, step 2); the same command goes on from there"
+    assert last_words(place, stop, resume="auto") == f"saved {place}: {same}"
     again = At(EpochEnd, lambda event: event.run.stop("no better", for_good=True))
-    saved = tmp_path / "finished" / saved.name
-    assert last_line(tmp_path / "finished", again) == f'saved {saved}; go on with fit(resume="auto", accept="stopped")'
-    two = Checkpoint(tmp_path / "other", weights=False)
-    saved = tmp_path / "other" / saved.name
-    assert last_line(tmp_path / "two", stop, two) == f'saved {saved}; go on with fit(resume="{saved.parent}")'
+    place = tmp_path / "finished"
+    accept = f'saved {place}: {last} fit(resume="auto", accept="stopped")'
+    assert last_words(place, again, resume="auto") == accept
+    place = tmp_path / "other"
+    two = Checkpoint(place, weights=False)
+    assert last_words(tmp_path / "two", stop, two) == f'saved {place}: {last} fit(resume="{place}")'
 
 
 def test_a_run_that_fails_names_the_newest_checkpoint_there_is_of_it(tmp_path: Path) -> None:
-    assert last_line(tmp_path / "none", step=failing).startswith("failed")
+    assert last_words(tmp_path / "none", step=failing) == ""
     calls = []
 
     def step(batch: int) -> float:
         calls.append(batch)
         return 1 / (len(calls) - 3)
 
-    saved = tmp_path / "run" / "checkpoint-000001-epoch-1-step-2.safetensors"
-    assert last_line(tmp_path / "run", step=step) == f'saved {saved}; go on with fit(resume="auto")'
+    place = tmp_path / "run"
+    last = "last.safetensors (epoch 1, step 2); go on with"
+    assert last_words(place, step=step) == f'saved {place}: {last} fit(resume="auto")'
 
 
-def test_a_run_that_is_completed_needs_no_such_line(tmp_path: Path) -> None:
-    assert last_line(tmp_path).startswith("completed")
+def test_a_run_that_is_completed_says_what_was_saved(tmp_path: Path) -> None:
+    assert last_words(tmp_path / "a") == f"saved {tmp_path / 'a'}: last.safetensors (epoch 2)"
+    losses = iter([0.25, 0.25, 0.5, 0.5])
+    best = Checkpoint(tmp_path / "b", monitor="loss", weights=False)
+    words = last_words(tmp_path / "c", best, step=lambda batch: next(losses), epochs=2)
+    assert words == f"saved {tmp_path / 'b'}: best.safetensors (epoch 1), last.safetensors (epoch 2)"
+
+
+def test_a_path_that_is_longer_than_a_line_stays_whole(tmp_path: Path) -> None:
+    place = tmp_path / ("long" * 20)
+    console = terminal(40)
+    trainer = Trainer(lambda batch: 0.5, [1], callbacks=[RichLogger(console), Checkpoint(place, weights=False)])
+    trainer.fit()
+    assert any(line.strip() == f"{place}:" for line in permanent(console))
 
 
 def test_without_a_checkpoint_an_interruption_does_not_speak_of_saving() -> None:
@@ -268,10 +328,10 @@ def test_without_a_checkpoint_an_interruption_does_not_speak_of_saving() -> None
 
     def interrupt(event: StepEnd) -> None:
         event.run.interrupt(error, "interrupted by a friend")
-        while "stopping" not in shown(console):
+        while "Stopping" not in shown(console):
             time.sleep(0.01)
 
     with pytest.raises(SystemExit):
         Trainer(lambda batch: 0.5, [1], callbacks=[RichLogger(console, header=False), At(StepEnd, interrupt)]).fit()
-    assert shown(console).splitlines()[0] == "stopping after this step"
+    assert shown(console).splitlines()[0] == "Stopping: this step ends first."
     assert "lucid_train ticker" not in [thread.name for thread in threading.enumerate()]

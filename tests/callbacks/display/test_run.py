@@ -42,9 +42,8 @@ def test_no_row_is_lost_when_an_exception_leaves_the_fit() -> None:
         trainer.fit()
     text = "\n".join(permanent(console))
     assert re.findall(r"^ +(\d+) +0\.5", text, re.MULTILINE) == ["1", "2"]
-    assert "interrupted  by the keyboard" in text
-    assert "2 epochs, 8 steps in " in text
-    assert "up to step 2/3 of epoch 3" in text
+    assert "interrupted  by Ctrl-C in epoch 3, after step 8\n" in text
+    assert "trained      2 epochs, 8 steps in " in text
     assert shown(console).count("\x1b[?25h") == 1
 
 
@@ -63,9 +62,10 @@ def test_the_steps_of_an_epoch_that_failed_count_and_those_before_the_fit_do_not
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             trainer.fit(1)
-    first, second = shown(console).splitlines()
-    assert re.search(r"trained 0 epochs, 5 steps in \S+  up to step 5/10 of epoch 1", first)
-    assert re.search(r"trained 0 epochs, 0 steps in \S+  up to step 5/10 of epoch 1", second)
+    lines = shown(console).splitlines()
+    assert lines[::2] == ["failed in epoch 1, after step 5: ZeroDivisionError: division by zero"] * 2
+    assert re.fullmatch(r"trained 0 epochs, 5 steps in \S+", lines[1])
+    assert re.fullmatch(r"trained 0 epochs, 0 steps in \S+", lines[3])
 
 
 def test_everything_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +117,8 @@ def test_a_second_fit_goes_on() -> None:
     trainer.fit()
     trainer.fit(epochs=3)
     assert "epochs 2 to 3 of 1 step" in shown(console)
-    rows = [line.split()[:2] for line in permanent(console) if re.match(r" +\d+ ", line)]
-    assert rows == [["1", "0.5000*"], ["2", "0.5000"], ["3", "0.5000"]]
+    rows = [line.split()[:-1] for line in permanent(console) if re.match(r" +\d+ ", line)]
+    assert rows == [["1", "0.5000", "*"], ["2", "0.5000"], ["3", "0.5000"]]
 
 
 def test_an_evaluation_within_an_epoch_has_a_line_of_its_own_and_may_be_the_best() -> None:
@@ -139,11 +139,13 @@ def test_an_evaluation_within_an_epoch_has_a_line_of_its_own_and_may_be_the_best
         "epoch 1/2  loss 1.0000  #",
         "epoch 2/2  step 6  val_loss 0.2500*  #",
         "epoch 2/2  loss 1.0000  #",
-        "completed 2 epochs, 8 steps in #  #  best epoch 2  step 6  val_loss 0.2500  val_loss 0.5000 .. 0.2500",
+        "completed 2 epochs, 8 steps in # (#)",
+        "best epoch 2, step 6: val_loss 0.2500",
         "epoch 3/3  step 9  val_loss 0.7500  #",
         "epoch 3/3  step 12  val_loss 0.3000  #",
         "epoch 3/3  loss 1.0000  #",
-        "completed 1 epoch, 4 steps in #  #  best epoch 2  step 6  val_loss 0.2500  val_loss 0.5000 .. 0.3000",
+        "completed 1 epoch, 4 steps in # (#)",
+        "best epoch 2, step 6: val_loss 0.2500",
     ]
 
 

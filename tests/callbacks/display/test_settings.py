@@ -3,6 +3,7 @@ import logging
 import re
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,15 @@ from rich.console import Console
 from rich.theme import Theme
 
 from lucid_train import Callback, EpochEnd
-from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
+from lucid_train.callbacks import (
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    EventLog,
+    ExponentialLRCallback,
+    RichLogger,
+    TimeLimit,
+)
 from lucid_train.monitor import Monitor
 from tests.support.console import SECONDS, Sink, pipe, shown, terminal, train
 
@@ -50,7 +59,7 @@ def test_the_best_value_is_marked(settings: dict[str, Any], others: list[Callbac
     values = iter([(0.5, 0.5), (0.25, 0.4), (0.3, 0.9), (float("nan"), float("nan"))])
     logger = RichLogger(console, **settings)
     train(logger, *others, step=lambda _: dict(zip(("loss", "acc"), next(values), strict=True)), data=[1], epochs=4)
-    marked = [line for line in shown(console).splitlines() if "*" in line]
+    marked = [line for line in shown(console).splitlines() if line.startswith("epoch") and "*" in line]
     assert [line.split()[1].removesuffix("/4") for line in marked] == expected
     if not expected:
         assert "best unknown: unknown is not among the metrics, loss, acc" in shown(console)
@@ -64,9 +73,38 @@ def test_the_header_says_what_is_better_for_whom() -> None:
         EarlyStopping("acc", mode="max"),
         step=lambda _: {"loss": 1, "acc": 1},
     )
-    header = shown(console).splitlines()[0]
-    judges = "EarlyStopping on loss, lower is better  EarlyStopping on acc, higher is better"
-    assert f"monitor {judges}  callbacks" in header
+    assert shown(console).splitlines()[1:4] == [
+        "stopping after 5 epochs without a lower loss;",
+        "  after 5 epochs without a higher acc",
+        "best lowest loss (*)",
+    ]
+
+
+def test_the_header_says_what_is_saved_and_explains_the_star_once(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    others: list[Callback] = [
+        Checkpoint("runs/digits", monitor="loss", weights=False),
+        CSVLogger("epochs.csv"),
+        EventLog("run.jsonl"),
+        TimeLimit(3600),
+        Judging(),
+    ]
+    console = pipe()
+    train(RichLogger(console, monitor="loss", rows=False, summary=False), *others)
+    assert shown(console).splitlines() == [
+        "training 3 epochs of 3 steps, SGD",
+        "saving runs/digits, every epoch; best by lowest loss (*)",
+        "recording epochs.csv; run.jsonl",
+        "stopping after 3600 s",
+    ]
+    assert [
+        Checkpoint("a", **settings).describe()["saving"] for settings in ({"every": None}, {"interval": "step"})
+    ] == [
+        *("a, at the end", "a, every step"),
+    ]
+    assert Checkpoint("a", every=500, interval="step", monitor="f1", mode="max").describe() == {
+        "saving": "a, every 500 steps; best by highest f1"
+    }
 
 
 def test_a_heartbeat_comes_in_long_epochs_only() -> None:
@@ -89,20 +127,20 @@ def test_a_heartbeat_comes_in_long_epochs_only() -> None:
 def test_a_logger_gets_the_same(console: Console, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     train(RichLogger(console, log="some.logger"))
-    assert [record.name for record in caplog.records] == ["some.logger"] * 5
+    assert [record.name for record in caplog.records] == ["some.logger"] * 6
     lines = [SECONDS.sub("#", record.getMessage()) for record in caplog.records]
-    assert lines[1] == "epoch 1/3  loss 0.5833*  acc[top5] 0.2333  lr 0.1  #"
-    assert lines[4].startswith("completed 3 epochs, 9 steps in #")
+    assert lines[1] == "epoch 1/3  loss 0.5833*  acc[top5] 0.2333  lr 0.1000  #"
+    assert lines[4] == "completed 3 epochs, 9 steps in # (#)"
     caplog.clear()
     with pytest.raises(ZeroDivisionError):
         train(RichLogger(console, log=logging.getLogger("another")), step=lambda number: 1 / 0)
-    assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
+    assert [record.levelname for record in caplog.records] == ["INFO", "ERROR", "ERROR"]
 
 
 def test_what_is_not_shown_is_not_logged_either(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     train(RichLogger(pipe(), rows=False, log="some.logger"))
-    assert [record.getMessage().split()[0] for record in caplog.records] == ["training", "completed"]
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["training", "completed", "best"]
     caplog.clear()
     train(RichLogger(pipe(), header=False, summary=False, log="some.logger"))
     assert [record.getMessage().split()[:2] for record in caplog.records] == [["epoch", f"{i}/3"] for i in (1, 2, 3)]
@@ -116,7 +154,7 @@ def test_the_seconds_of_each_hook_are_shown_on_request() -> None:
 
     console = pipe()
     train(RichLogger(console, timings=True), Slow())
-    assert re.search(r"  callbacks Slow\.on_epoch_end 0\.\d\ds  RichLogger\.on_\w+ ", shown(console))
+    assert re.search(r"\ncallbacks Slow\.on_epoch_end 0\.\d\ds, RichLogger\.on_\w+ ", shown(console))
 
 
 def test_styles_come_from_the_theme_or_the_console() -> None:
@@ -128,10 +166,10 @@ def test_styles_come_from_the_theme_or_the_console() -> None:
         return Console(file=Sink(), force_terminal=True, width=80, color_system="standard", theme=theme)
 
     magenta = Theme({"lucid.best": "magenta"})
-    assert "\x1b[32m  0.5833" in text(console(), None)
-    assert "\x1b[35m  0.5833" in text(console(), magenta)
-    assert "\x1b[35m  0.5833" in text(console(magenta), None)
-    assert "\x1b[34m  0.5833" in text(console(magenta), Theme({"lucid.best": "blue"}))
+    assert "\x1b[32m 0.5833" in text(console(), None)
+    assert "\x1b[35m 0.5833" in text(console(), magenta)
+    assert "\x1b[35m 0.5833" in text(console(magenta), None)
+    assert "\x1b[34m 0.5833" in text(console(magenta), Theme({"lucid.best": "blue"}))
 
 
 @pytest.mark.parametrize("force_terminal", [True, False, None])
@@ -143,10 +181,10 @@ def test_a_recording_has_the_rows_and_the_summary_once(force_terminal: bool | No
         console.export_html(clear=False),
         console.export_text(),
     )
-    assert text.count("completed") == text.count(" epoch      loss") == 1
+    assert text.count("completed") == text.count(" epoch     loss") == 1
     assert "eta" not in text
     for export in (picture, page):
-        assert "0.025" in export.replace("&#160;", " ")
+        assert "0.0250" in export.replace("&#160;", " ")
         assert "completed" in export
 
 
@@ -173,5 +211,6 @@ def test_a_bad_argument_is_refused(settings: dict[str, Any], error: type[Excepti
 def test_the_repr_shows_the_settings() -> None:
     assert repr(RichLogger(monitor="loss")) == (
         "RichLogger(console=None, bars=True, rows=True, header=True, summary=True, monitor='loss', mode='min', "
+        "metrics=None, columns=(DataWait(),), "
         "refresh_per_second=10, heartbeat=None, timings=False, log=None, theme=None)"
     )
