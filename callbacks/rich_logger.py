@@ -19,7 +19,7 @@ from rich.theme import Theme as RichTheme
 
 from lucid_train.callback import TRANSIENT, Callback
 from lucid_train.callbacks.display.bars import Bars
-from lucid_train.callbacks.display.columns import Column, DataWait
+from lucid_train.callbacks.display.columns import DEFAULT_COLUMNS, Column
 from lucid_train.callbacks.display.formatting import Numbers
 from lucid_train.callbacks.display.outputs import NotebookOutput, Output, current_console
 from lucid_train.callbacks.display.summary import (
@@ -115,7 +115,7 @@ class RichLogger(Callback):
     monitor: str | None = field(default=None, kw_only=True, validator=checked(metric_name))
     mode: Mode | None = field(default=None, kw_only=True, validator=checked(one_of, choices=("min", "max")))
     metrics: tuple[str, ...] | None = field(default=None, kw_only=True, converter=_as_names)
-    columns: tuple[Column, ...] = field(default=(DataWait(),), kw_only=True, converter=_as_columns)
+    columns: tuple[Column, ...] = field(default=DEFAULT_COLUMNS, kw_only=True, converter=_as_columns)
     refresh_per_second: float = field(default=10, kw_only=True, validator=checked(real_number, above=0, most=10))
     heartbeat: float | None = field(default=None, kw_only=True, validator=checked(real_number, above=0))
     timings: bool = field(default=False, kw_only=True, validator=checked(flag))

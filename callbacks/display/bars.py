@@ -8,7 +8,7 @@ from attrs import define, field
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from lucid_train.callbacks.display.columns import Column
+from lucid_train.callbacks.display.columns import DEFAULT_COLUMNS, Column
 from lucid_train.callbacks.display.formatting import Numbers, clock, join, speed
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
@@ -128,8 +128,9 @@ class Bars:
             done = "" if tracked is None else f" {tracked[0]}/{tracked[1]}" if tracked[1] else f" {tracked[0]}"
             before.append(f"evaluating{done}")
         parts = [*before, *values, *filter(None, after), "" if remaining is None else f"eta {clock(remaining)}"]
-        # What there is no room for is left out: the further columns, then the last metrics.
-        spare = [*filter(None, after[:0:-1]), *reversed(values)]
+        # What there is no room for is left out: the rate and the last metrics, before columns that the user has chosen.
+        further, others = after[:0:-1], [*values[:0:-1], *after[:1]]
+        spare = [*filter(None, further + others if self.columns == DEFAULT_COLUMNS else others + further)]
         while spare and len("  ".join(filter(None, parts))) > width:
             parts.remove(spare.pop(0))
         return "  ".join(filter(None, parts))

@@ -45,6 +45,9 @@ class DataWait(Column):
         return "" if share is None else f"data {100 * share:.0f} %"
 
 
+DEFAULT_COLUMNS: tuple[Column, ...] = (DataWait(),)
+
+
 @final
 @define(frozen=True)
 class ItemsPerSecond(Column):

@@ -162,6 +162,14 @@ def test_columns_show_items_and_what_a_user_wants() -> None:
     assert found
     for steps, tokens, _ in found:
         assert float(tokens.replace(",", "")) == pytest.approx(1000 * float(steps), rel=0.01)
+    beats = pipe()
+    beating = RichLogger(beats, columns=logger.columns, heartbeat=0.05)
+    names = ["loss", *(f"metric_{index}" for index in range(3))]
+    train(
+        beating, data=range(20), epochs=1, step=lambda number: StepResult(dict.fromkeys(names, paused(1)), weight=1000)
+    )
+    chosen = r"^epoch 1/1  step \d+/20  loss 1.0000  [\d,]+ tokens/s  \d+ examples  eta \S+$"
+    assert re.search(chosen, shown(beats), re.MULTILINE), "what was chosen is there, rather than more metrics"
     with pytest.raises(TypeError, match=r"'columns\[0\]' must be a Column"):
         RichLogger(columns=["loss"])  # type: ignore[list-item]  # that is the test
 
