@@ -25,8 +25,9 @@ class Still(Callback):
     @on(StepEnd, at=[7 * 150 + 95, 7 * 150 + 96])
     def draw(self, event: StepEnd) -> None:
         """Draw the moving lines; what is drawn first asks for the means, which the next drawing shows."""
-        console = self.logger.console if event.step % 150 == 96 else Console(file=io.StringIO())
-        console.print(self.logger.moving)
+        console = Console(file=io.StringIO()) if event.step % 150 == 95 else self.logger.console
+        if console is not None:
+            console.print(self.logger.moving)
         if event.step % 150 == 96:
             event.run.stop("the picture is taken")
 

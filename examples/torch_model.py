@@ -4,10 +4,12 @@ The library never imports PyTorch. The loss may be a tensor: it is averaged on i
 ends, so that no step waits for the device.
 """
 
-import torch
-from torch import nn
+from collections.abc import Callable
 
-from lucid_train import Trainer
+import torch
+from torch import Tensor, nn
+
+from lucid_train import Callback, History, Trainer
 from lucid_train.callbacks import LRSchedulerCallback, RichLogger, StepLRCallback
 from lucid_train.data import digits
 
@@ -18,12 +20,12 @@ test_x, test_y = torch.tensor(test_images, dtype=torch.float32), torch.tensor(te
 loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=32, shuffle=True)
 
 
-def fit(callback_for):
+def fit(callback_for: Callable[[torch.optim.Optimizer], Callback]) -> History:
     """Train one model; `callback_for` returns the schedule's callback for an optimizer."""
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.005)
 
-    def train_step(batch):
+    def train_step(batch: list[Tensor]) -> Tensor:
         model.train()  # evaluate() has left it in the other mode, with dropout off
         inputs, targets = batch
         optimizer.zero_grad()
@@ -33,7 +35,7 @@ def fit(callback_for):
         return loss
 
     @torch.no_grad()
-    def evaluate():
+    def evaluate() -> dict[str, Tensor]:
         model.eval()
         scores = model(test_x)
         return {

@@ -55,7 +55,7 @@ class Simple:
 def test_each_schedule_sets_the_rates_that_its_scheduler_would(callback: Any, scheduler: Any, interval: str) -> None:
     mine, given, by_hand = RateWitness(0.1, 0.5), RateWitness(0.1, 0.5), RateWitness(0.1, 0.5)
     Trainer(epochs=5, steps_per_epoch=2, optimizer=mine, callbacks=[callback(interval=interval)]).fit()
-    wrapped = LRSchedulerCallback(scheduler(given), interval)  # type: ignore[arg-type]  # a str, for the ids
+    wrapped = LRSchedulerCallback(scheduler(given), interval=interval)  # type: ignore[arg-type]  # a str, for the ids
     Trainer(epochs=5, steps_per_epoch=2, optimizer=given, callbacks=[wrapped]).fit()
     schedule = scheduler(by_hand)
     for _ in range(5):
@@ -216,7 +216,7 @@ def test_steps_without_an_update_do_not_advance_a_schedule_of_steps() -> None:
 
 def test_the_event_of_the_other_interval_is_not_listened_to() -> None:
     for interval, unheard in (("epoch", StepEnd), ("step", EpochEnd)):
-        assert LRSchedulerCallback(Simple(), interval).hooks(unheard) == []  # type: ignore[arg-type]  # a str here
+        assert LRSchedulerCallback(Simple(), interval=interval).hooks(unheard) == []  # type: ignore[arg-type]  # a str here
 
 
 def test_two_callbacks_for_one_scheduler_are_refused() -> None:

@@ -61,7 +61,7 @@ SCHEDULES: dict[str, Schedule] = {
 def test_every_unit_serves_every_schedule(schedule: Schedule, interval: Any, length: int) -> None:
     sized = schedule.sized(length)
     expected = [sized(step if interval == "step" else step // 4) for step in range(12)]
-    assert run(LRSchedulerCallback(schedule, interval)) == expected
+    assert run(LRSchedulerCallback(schedule, interval=interval)) == expected
 
 
 def test_shares_are_those_of_the_steps_when_steps_are_counted() -> None:
@@ -257,7 +257,7 @@ def test_every_cut_point_resumes_in_silence(interval: Any, cut: int) -> None:
             optimizer.step()
             seen.append(optimizer.param_groups[0]["lr"])
 
-        callbacks = [LRSchedulerCallback(Cosine(eta_min=0.01).warmup("20%"), interval)]
+        callbacks = [LRSchedulerCallback(Cosine(eta_min=0.01).warmup("20%"), interval=interval)]
         return Trainer(step, range(4), optimizer=optimizer, epochs=3, callbacks=callbacks)
 
     straight: list[Any] = []

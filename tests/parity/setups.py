@@ -423,7 +423,9 @@ def setup(
 def scheduled(schedule: Any, interval: Any = "step", **settings: Any) -> Callable[[Parts], Any]:
     """Return what makes a callback of a schedule, or of what builds a scheduler on an optimizer."""
     is_value = isinstance(schedule, schedules.Schedule)
-    return lambda parts: LRSchedulerCallback(schedule if is_value else schedule(parts.optimizer), interval, **settings)
+    return lambda parts: LRSchedulerCallback(
+        schedule if is_value else schedule(parts.optimizer), interval=interval, **settings
+    )
 
 
 OPTIMIZERS: dict[str, SetUp] = {
