@@ -99,3 +99,11 @@ def test_what_it_says_of_a_hook_with_another_event_names_the_hook(
     line = WRONG[0]
     assert re.search('of "on_epoch_end" is incompatible with supertype', dict(mypy[MISTAKES.name])[line])
     assert 'Method "on_epoch_end" overrides class "Callback"' in dict(pyright[MISTAKES.name])[line]
+
+
+def test_the_program_that_is_right_runs_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    command = [sys.executable, "-W", "error", str(EVERYTHING), str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "completed: as planned, 3 epochs" in done.stdout
