@@ -1,23 +1,25 @@
-"""Mini-batches of arrays, and the handwritten digits that come with the package."""
+"""Mini-batches of arrays, groups of batches, data sets with a seed, and the digits that come with the package."""
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from hashlib import sha256
 from importlib.resources import files
 from io import BytesIO
+from itertools import islice
 from multiprocessing.sharedctypes import RawValue
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast, final, overload
 
 import numpy as np
+from attrs import define, field
 from numpy.typing import ArrayLike, NDArray
 
 from lucid_train.validation import check_entries, flag, real_number, whole_number
 
-__all__ = ["Batches", "Digits", "Seeded", "batches", "digits", "seeded"]
+__all__ = ["Batches", "Digits", "Grouped", "Seeded", "batches", "digits", "grouped", "seeded"]
 
 Batch = TypeVar("Batch")
 Sample = TypeVar("Sample", covariant=True)
@@ -140,6 +142,127 @@ class Batches(Generic[Batch]):
 
     def _settings(self) -> dict[str, Any]:
         return {"rows": self._rows, "batch_size": self.batch_size, "shuffle": self.shuffle, "drop_last": self.drop_last}
+
+
+def grouped(loader: Iterable[Batch], n: int) -> Grouped[Batch]:
+    """Put the batches of a loader together in lists of `n`, so that a step of the Trainer is an update.
+
+    This accumulates gradients: the step is given the micro-batches of one update, calls `backward()` for each of them
+    and then updates once. Schedules, events and histories count updates, and a run is saved between updates only. The
+    last list of a pass may be shorter: let each loss count by its share of the samples that are in the list.
+
+    Args:
+        loader: Any iterable of batches, such as a DataLoader.
+        n: Micro-batches per list. At least 1.
+
+    Returns:
+        The lists, re-iterable and sized if the loader is. To the Trainer they are the loader: it sets its epoch, saves
+        its random generators, and resumes it as it would without groups.
+
+    >>> groups = grouped(["a", "b", "c", "d", "e"], 2)
+    >>> len(groups)
+    3
+    >>> list(groups)
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    return Grouped(loader, n)
+
+
+@final
+class Grouped(Generic[Batch]):
+    """What `grouped` returns.
+
+    Attributes:
+        loader: The loader.
+        n: Micro-batches per list.
+    """
+
+    def __init__(self, loader: Iterable[Batch], n: int) -> None:
+        if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+            raise TypeError(f"'loader' must be iterable: {loader!r}")
+        self.loader, self.n = loader, whole_number("n", n, least=1)
+        self._place, self._is_loaded = _Place[Batch](), False
+
+    def __len__(self) -> int:
+        """The number of lists in a whole pass; an error as the loader's own if that has no length."""
+        return -(-len(cast(Any, self.loader)) // self.n)
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        # As with Batches, the state is that of the latest pass.
+        if not self._is_loaded:
+            self._place = _Place()
+        self._is_loaded = False
+        return _Groups(iter(()) if self._place.ended else iter(self.loader), self.n, self._place)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Call the loader's `set_epoch`; an AttributeError if it has none."""
+        cast(Any, self.loader).set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the loader's state, and what has been taken from it since the last list; an AttributeError without."""
+        return {
+            "loader": cast(Any, self.loader).state_dict(),
+            "begun": list(self._place.begun),
+            "ended": self._place.ended,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state: the next pass yields the rest of the saved one.
+
+        Args:
+            state: What `state_dict` returned.
+
+        Raises:
+            ValueError: If an entry is missing, unknown or not possible with this `n`. Nothing has changed then.
+        """
+        check_entries("the state of the groups", state, ("loader", "begun", "ended"))
+        place = _Place[Batch](state["begun"], state["ended"])
+        if not isinstance(place.begun, list) or len(place.begun) >= self.n:
+            raise ValueError(
+                f"'begun' in the state must be a list of fewer than n={self.n} batches: {place.begun!r:.80}"
+            )
+        if not isinstance(place.ended, bool):
+            raise ValueError(f"'ended' in the state must be True or False: {place.ended!r:.80}")
+        cast(Any, self.loader).load_state_dict(state["loader"])
+        self._place, self._is_loaded = _Place(list(place.begun), place.ended), True
+
+    def __repr__(self) -> str:
+        return f"Grouped({self.loader!r}, n={self.n})"
+
+
+@define
+class _Place(Generic[Batch]):
+    """Where a pass in groups stands.
+
+    Attributes:
+        begun: What has been taken of the next list. It is not empty if the loader has failed in the middle of one.
+        ended: Whether the loader's pass has ended although that of the lists has not: the last one was short.
+    """
+
+    begun: list[Batch] = field(factory=list)
+    ended: bool = False
+
+
+class _Groups(Generic[Batch]):
+    """A pass in groups. It is no generator, which would be dead once the loader has failed."""
+
+    def __init__(self, passing: Iterator[Batch], n: int, place: _Place[Batch]) -> None:
+        self._passing, self._n, self._place = passing, n, place
+
+    def __iter__(self) -> _Groups[Batch]:
+        return self
+
+    def __next__(self) -> list[Batch]:
+        place = self._place
+        if not place.ended:
+            for batch in islice(self._passing, self._n - len(place.begun)):
+                place.begun.append(batch)
+            group, place.begun = place.begun, []
+            place.ended = len(group) < self._n
+            if group:
+                return group
+        place.ended, self._passing = False, iter(())
+        raise StopIteration
 
 
 class Samples(Protocol[Sample]):

@@ -1,7 +1,7 @@
 """The long tests: runs that die thousands of times, and files that are damaged, on all cores.
 
     python -m tests.soak kills --count 1000
-    python -m tests.soak kills signals table fuzz ends
+    python -m tests.soak kills signals table fuzz ends ways
 
 Each section prints one line. The exit code is 1 if anything was found, which is printed with the seed that repeats it
 as far as a moment can be repeated.
@@ -34,7 +34,7 @@ from tests.support.survival import Death, Process, Survival
 
 # So much wrong in one process is enough.
 MOST_WRONG = 5
-COUNTS = {"kills": 1000, "signals": 200, "table": 1, "fuzz": 30_000, "ends": 1}
+COUNTS = {"kills": 1000, "signals": 200, "table": 1, "fuzz": 30_000, "ends": 1, "ways": 1000}
 
 
 @define
@@ -138,8 +138,38 @@ def ends(found: Found, count: int, chance: random.Random, packages: list[str], f
         found.wrong += map(str, ended(rows))
 
 
+def ways(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Go to the last epoch on so many random ways for each kind of data: fits, errors, stops, checkpoints."""
+    from tests.training import test_any_path
+
+    data = dict(test_any_path.DATA)
+    if "torch" in packages:
+        from tests.parity import test_any_path_parity
+
+        data |= test_any_path_parity.LOADERS | test_any_path_parity.IN_WORKERS
+    for name, every in product(data, test_any_path.EVERY):
+        key = sha256(f"{name}, {every}".encode()).hexdigest()
+        try:
+            (folder.parent / key).touch(exist_ok=False)
+        except FileExistsError:  # another process has taken them
+            continue
+        (place := folder / key).mkdir()
+        found.runs, found.setups = found.runs + count, found.setups + 1
+        try:
+            found.done += test_any_path.take(data[name], every, place, examples=count, rules=15)
+        except Exception:
+            found.wrong.append(f"{name}, {every}: {traceback.format_exc(limit=-1)}")
+
+
 Section = Callable[[Found, int, random.Random, list[str], Path], None]
-SECTIONS: dict[str, Section] = {"kills": kills, "signals": signals, "table": table, "fuzz": fuzz, "ends": ends}
+SECTIONS: dict[str, Section] = {
+    "kills": kills,
+    "signals": signals,
+    "table": table,
+    "fuzz": fuzz,
+    "ends": ends,
+    "ways": ways,
+}
 
 
 def run(name: str, count: int, seed: int, jobs: int, packages: list[str], folder: Path) -> Found:

@@ -33,9 +33,10 @@ def mypy(installed: Path) -> dict[str, list[tuple[int, str]]]:
     pytest.importorskip("mypy")
     pytest.importorskip("torch")
     settings = installed / "mypy.ini"
-    # Some of PyTorch's methods are not annotated, backward() for one.
+    # Some of PyTorch's methods are not annotated, backward() for one; transformers takes long to be read.
     settings.write_text(
-        f"[mypy]\nstrict = True\nfollow_imports = silent\nuntyped_calls_exclude = torch\nmypy_path = {installed}"
+        f"[mypy]\nstrict = True\nfollow_imports = silent\nuntyped_calls_exclude = torch\nmypy_path = {installed}\n"
+        "[mypy-transformers.*]\nfollow_imports = skip\nignore_missing_imports = True\n"
     )
     cache = ROOT / ".mypy_cache" / "programs"
     command = [
@@ -84,6 +85,8 @@ def pyright(installed: Path) -> dict[str, list[tuple[int, str]]]:
 def test_a_strict_checker_finds_nothing_in_programs_that_are_right(
     program: Path, checker: str, request: pytest.FixtureRequest
 ) -> None:
+    if program.name.startswith("transformers"):
+        pytest.importorskip("transformers")
     assert request.getfixturevalue(checker).get(program.name, []) == []
 
 

@@ -196,8 +196,8 @@ def curve(values: Sequence[float], width: int, *, ascii_only: bool = False) -> s
     size = min(width, len(values))
     parts = [values[index * len(values) // size : (index + 1) * len(values) // size] for index in range(size)]
     known = [[value for value in part if math.isfinite(value)] for part in parts]
-    # Dividing before adding, and halving before subtracting, keep the largest floats from overflowing.
-    means = [sum(value / len(part) for value in part) / 2 if part else math.nan for part in known]
+    # Dividing before adding, and halving before both, keep the largest floats from overflowing.
+    means = [sum(value / 2 / len(part) for value in part) if part else math.nan for part in known]
     finite = [mean for mean in means if math.isfinite(mean)]
     if not finite:
         return ""

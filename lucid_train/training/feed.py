@@ -15,7 +15,7 @@ from lucid_train.description import attributed
 from lucid_train.progress import DataPass, DrawnBatch, Progress
 from lucid_train.saving.fingerprint import fingerprint
 from lucid_train.saving.random_state import RandomState, changed, replaced
-from lucid_train.training.source import draws_at_random, generators, is_stateful, loader_of, set_epoch
+from lucid_train.training.source import draws_at_random, generators, is_stateful, loader_of, set_epoch, ungrouped
 
 # Iterating these consumes no randomness.
 _FIXED = (list, tuple, range, str, type(None))
@@ -76,7 +76,7 @@ class Feed:
     @property
     def _is_iterator(self) -> bool:
         """Whether the data is its own iterator, so that a pass may go on through several epochs."""
-        return isinstance(self.data, Iterator)
+        return isinstance(ungrouped(self.data), Iterator)
 
     def check_epochs(self, count: int) -> None:
         """Refuse data that cannot serve so many epochs.
@@ -89,7 +89,7 @@ class Feed:
             raise ValueError(f"'data' must have at least one batch: {self.data!r:.200}")
         if self.steps_per_epoch is not None and length is not None and self.steps_per_epoch > length:
             raise ValueError(f"'steps_per_epoch' must be <= the {length} batches of data: {self.steps_per_epoch}")
-        if isinstance(self.data, GeneratorType) and self.steps_per_epoch is None and count > 1:
+        if isinstance(ungrouped(self.data), GeneratorType) and self.steps_per_epoch is None and count > 1:
             raise ValueError(f"'data' must be iterable {count} times; a generator is not, pass a list: {self.data!r}")
 
     def open_pass(self, progress: Progress, random: RandomState) -> None:
@@ -102,7 +102,7 @@ class Feed:
             if progress.latest_pass is None or not (self._is_iterator and progress.pass_left):
                 # torchdata's loader draws a number when it is first asked for its state.
                 data = self._state_before_pass()
-                states = None if isinstance(self.data, _FIXED) else random.read()
+                states = None if isinstance(ungrouped(self.data), _FIXED) else random.read()
                 progress.latest_pass = DataPass(progress.epoch, progress.step, states, data, progress.pass_left)
             self._pass, progress.phase = self._iterate(), "steps"
         elif self._pass is None:
@@ -193,7 +193,7 @@ class Feed:
         if len(noted) > 1 and not self.is_stateful:
             return any(batch.random for batch in noted)
         in_workers = getattr(loader_of(self.data), "num_workers", 0) > 0
-        return not (in_workers or isinstance(self.data, _FIXED))
+        return not (in_workers or isinstance(ungrouped(self.data), _FIXED))
 
     def complete_pass(self, progress: Progress) -> None:
         """Record that the pass, or the part of it that makes an epoch, has ended.

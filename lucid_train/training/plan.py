@@ -17,6 +17,7 @@ from lucid_train.events import EvaluateEnd, EvaluateStart, FitEnd, FitError, eve
 from lucid_train.optims.lr_scheduler.scheduler import Binding, schedules_sized
 from lucid_train.optims.param_groups import read_rates
 from lucid_train.schedules.schedule import Schedule
+from lucid_train.training.modes import has_eval_mode, networks
 from lucid_train.training.run import Run
 
 _REVERSED = (FitError, FitEnd)
@@ -71,6 +72,7 @@ class Plan:
         epochs: The epochs that are still to be trained.
         schedule: What sets the rates, in words.
         note: What is assumed of the updates, if the rates depend on their number, or why there are no epochs; or "".
+        evaluation: In which mode models are evaluated, in words; or "".
 
     >>> from lucid_train import Trainer, nn, optims
     >>> from lucid_train.callbacks import StepLRCallback
@@ -88,13 +90,15 @@ class Plan:
     epochs: tuple[PlannedEpoch, ...]
     schedule: str
     note: str = ""
+    evaluation: str = ""
 
     def __str__(self) -> str:
         width = max((len(event) for event in self.listeners), default=0)
         lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.listeners.items()]
         lines = lines or ["no listeners"]
         notes = [f"  {self.note}"] if self.note else []
-        return "\n".join([*lines, "", f"rates: {self.schedule}", *notes, *self._rate_lines()])
+        evaluation = ["", f"evaluation: {self.evaluation}"] if self.evaluation else []
+        return "\n".join([*lines, *evaluation, "", f"rates: {self.schedule}", *notes, *self._rate_lines()])
 
     __repr__ = __str__
 
@@ -167,7 +171,20 @@ def planned(
     schedule, rates, note = _rates(run, callbacks, to_come, updates)
     if not to_come and done.history:
         note = f"nothing left to train: {len(done.history)} epochs are done; ask for the plan of more, plan(epochs)"
-    return Plan(found, tuple(rates), schedule, note)
+    return Plan(found, tuple(rates), schedule, note, "" if trainer.evaluate is None else _evaluation(trainer))
+
+
+def _evaluation(trainer: Any) -> str:
+    """Return in which mode a Trainer evaluates its models."""
+    found = networks(trainer.model, trainer.extras)
+    switched = [f"{place}.eval()" for place, network in found.items() if has_eval_mode(network)]
+    put_back = "; training modes are put back" if found else ""
+    if switched and trainer.eval_mode:
+        return f"after {', '.join(switched)}{put_back}"
+    why = "no model is given" if trainer.model is None else "the model has no training modes"
+    if found:
+        why = "not every module has a training mode" if trainer.eval_mode else "eval_mode is False"
+    return f"without eval(), as {why}{put_back}"
 
 
 def _rates(

@@ -6,6 +6,7 @@ from copy import deepcopy
 from itertools import islice
 from typing import Any
 
+from lucid_train.data import Grouped
 from lucid_train.saving.fingerprint import fingerprint
 from lucid_train.saving.random_state import RandomState, changed, has_epoch, is_generator
 
@@ -13,8 +14,16 @@ from lucid_train.saving.random_state import RandomState, changed, has_epoch, is_
 _SAMPLES = 8
 
 
+def ungrouped(data: Any) -> Any:
+    """Return the data itself where it is put together in groups."""
+    while isinstance(data, Grouped):
+        data = data.loader
+    return data
+
+
 def loader_of(data: Any) -> Any:
     """Return PyTorch's DataLoader if the data is one, or wraps one as Lightning Fabric and accelerate do, else None."""
+    data = ungrouped(data)
     loader = getattr(data, "base_dataloader", getattr(data, "_dataloader", data))
     return loader if hasattr(loader, "dataset") and hasattr(loader, "collate_fn") else None
 
@@ -42,8 +51,8 @@ def set_epoch(data: Any, epoch: int) -> None:
     for owner in _owners(data).values():
         if callable(getattr(owner, "set_epoch", None)):
             owner.set_epoch(epoch - 1)
-    if hasattr(data, "_num_iter_calls"):  # Lightning Fabric's loader calls its sampler's `set_epoch` with this
-        data._num_iter_calls = epoch - 1
+    if hasattr(loader := ungrouped(data), "_num_iter_calls"):
+        loader._num_iter_calls = epoch - 1  # with which Lightning Fabric's loader calls its sampler's `set_epoch`
 
 
 def is_stateful(data: Any) -> bool:
@@ -51,6 +60,7 @@ def is_stateful(data: Any) -> bool:
 
     torchdata's StatefulDataLoader cannot if its sampler has no state and draws the order at random.
     """
+    data = ungrouped(data)
     owner = getattr(data, "base_dataloader", data)  # accelerate's wrapper has the methods in any case
     if not all(callable(getattr(owner, name, None)) for name in ("state_dict", "load_state_dict")):
         return False
@@ -103,6 +113,7 @@ def _samples(loader: Any, indices: Any) -> Any:
 
 def _owners(data: Any) -> dict[str, Any]:
     """Return the objects that make the data what it is, each once, by its place."""
+    data = ungrouped(data)
     batches, dataset = getattr(data, "batch_sampler", None), getattr(data, "dataset", None)
     places = {"data": data, "data.sampler": getattr(data, "sampler", None), "data.batch_sampler": batches}
     places["data.batch_sampler.sampler"] = getattr(batches, "sampler", None)

@@ -27,9 +27,10 @@ from lucid_train.saving.state import Participants, find_checkpoint
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
 from lucid_train.training.fit import Fit
+from lucid_train.training.modes import has_eval_mode, networks, restore_modes, training_modes
 from lucid_train.training.run import Run
 from lucid_train.training.source import generators, set_epoch
-from lucid_train.validation import check_call, checked, function, whole_number
+from lucid_train.validation import check_call, checked, flag, function, whole_number
 
 if TYPE_CHECKING:
     from lucid_train.training.plan import Plan
@@ -148,15 +149,18 @@ class Trainer:
             `steps_per_epoch` times.
         epochs: The epoch to go on to. At least 0.
         steps_per_epoch: Steps in an epoch, where it is not a whole pass; needed for endless data. At least 1.
-        model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`.
+        model: What callbacks save and restore: anything with `state_dict` and `load_state_dict`. It is trained in the
+            training mode that it is in.
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
         evaluate: Called without arguments; returns a mapping of metrics, or one number, which is the "loss". The
-            model's training mode is not put back: if this calls `model.eval()`, the step must call `model.train()`.
+            training mode of every module of the model, and of extras, is put back afterwards.
         evaluate_every: A number of epochs, at least 1: evaluate at the end of those that are a multiple of it, and
             record what is found with the epoch. Or a number of steps such as "500 steps": evaluate after those whose
             number, counted through the run, is a multiple of it, and record what is found in `history.evaluations`.
         evaluate_prefix: What stands before the names of what `evaluate` returns when they are recorded, unless they
             begin so already: "loss" becomes "val_loss". With "" names are left alone.
+        eval_mode: Whether to call `eval()` before `evaluate`, on the model and on extras all of whose `modules()` have
+            a boolean `training`; `plan()` says on which.
         extras: What else belongs to the state of the run, by name: random generators of Python, numpy or PyTorch that
             the data or the step draws from, and anything with `state_dict` and `load_state_dict`.
         callbacks: Callbacks in the order in which they receive an event.
@@ -179,6 +183,7 @@ class Trainer:
     evaluate: Callable[[], Metrics] | None = field(default=None, kw_only=True, validator=checked(_evaluate))
     evaluate_every: int | str = field(default=1, kw_only=True, validator=checked(_evaluate_every))
     evaluate_prefix: str = field(default="val_", kw_only=True, validator=checked(_prefix))
+    eval_mode: bool = field(default=True, kw_only=True, validator=checked(flag))
     extras: Mapping[str, Stateful | Generator] = field(
         factory=dict, kw_only=True, validator=checked(_extras), repr=False
     )
@@ -546,14 +551,19 @@ class Trainer:
     def _evaluated(self, fit: Fit, evaluate: Callable[[], Any]) -> Any:
         """Call `evaluate`. One that fails or is given up is done again when the run goes on, with the same numbers."""
         random, output, done = self._random, None, False
-        before = random.read()
+        before, switched = random.read(), networks(self.model, self.extras).values()
+        modes = training_modes(switched)
         fit.watch_children()
         try:
+            for network in switched if self.eval_mode else ():
+                if has_eval_mode(network):
+                    network.eval()
             output = fit.repeat(evaluate)
             done = not fit.given_up
         finally:
             if not done:
                 random.write(before)
+            restore_modes(modes)
         if fit.given_up:
             for callback in filter(_changes_with_evaluations, fit.run.callbacks):
                 fit.forgo_saving(f"{object_name(callback)} may have changed the run until EvaluateEnd")

@@ -24,7 +24,7 @@ from lucid_train.callbacks import (
     LRSchedulerCallback,
     TerminateOnNaN,
 )
-from lucid_train.data import batches, seeded
+from lucid_train.data import batches, grouped, seeded
 from lucid_train.optims.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 from tests.support.setups import SetUp, Tally
 
@@ -124,7 +124,7 @@ def split() -> Any:
 # Models.
 
 
-def mlp() -> nn.Module:
+def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.2), nn.Linear(4, 1))
 
 
@@ -136,6 +136,13 @@ def cnn() -> nn.Module:
     """Return one for images whose channels come last in memory."""
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 1))
     return model.to(memory_format=torch.channels_last)
+
+
+def partly_frozen() -> nn.Module:
+    """Return one whose batch norm stays in eval mode."""
+    model = mlp()
+    model[1].eval().requires_grad_(False)
+    return model
 
 
 class Recurrent(nn.Module):
@@ -219,7 +226,7 @@ class Parts:
 
     def loss(self, batch: Any) -> Any:
         x, y = batch
-        return nn.functional.mse_loss(self.model.train()(x), y)
+        return nn.functional.mse_loss(self.model(x), y)
 
     def update(self, loss: Any) -> Any:
         self.optimizer.zero_grad()
@@ -230,7 +237,7 @@ class Parts:
     def evaluate(self) -> Any:
         with torch.no_grad():
             x = IMAGES if isinstance(self.model[0] if hasattr(self.model, "__getitem__") else None, nn.Conv2d) else ROWS
-            return nn.functional.mse_loss(self.model.eval()(x), TARGETS)
+            return nn.functional.mse_loss(self.model(x), TARGETS)
 
 
 def plain(parts: Parts) -> Callable[[Any], Any]:
@@ -330,6 +337,28 @@ def accumulating(parts: Parts) -> Callable[[Any], Any]:
     return step
 
 
+def in_groups(parts: Parts) -> Callable[[Any], Any]:
+    """Update once for the micro-batches of a list, each loss counting by its share of the samples."""
+
+    def step(group: list[Any]) -> Any:
+        samples, total = sum(len(x) for x, _ in group), torch.zeros(())
+        parts.optimizer.zero_grad()
+        for x, y in group:
+            noise = 0.1 * torch.randn_like(x) + np.random.rand() + random.random()
+            loss = parts.loss((x + noise, y)) * (len(x) / samples)
+            loss.backward()
+            total += loss.detach()
+        parts.optimizer.step()
+        return StepResult(total, weight=samples)
+
+    return step
+
+
+def in_twos(data: Callable[[], Any]) -> Callable[[], Any]:
+    """Return what makes lists of two batches each; with three in a pass the last list is short."""
+    return lambda: grouped(data(), 2)
+
+
 def averaging(parts: Parts) -> Callable[[Any], Any]:
     average = parts.extras["average"] = torch.optim.swa_utils.AveragedModel(
         parts.model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
@@ -351,7 +380,7 @@ def adversarial(parts: Parts) -> Callable[[Any], Any]:
     def step(batch: Any) -> Any:
         x, y = batch
         of_critic.zero_grad()
-        critic_loss = (critic(parts.model.train()(x).detach()) - critic(y)).mean() ** 2
+        critic_loss = (critic(parts.model(x).detach()) - critic(y)).mean() ** 2
         critic_loss.backward()
         of_critic.step()
         loss = parts.update(critic(parts.model(x)).mean() ** 2 + parts.loss(batch))
@@ -523,6 +552,28 @@ DATA: dict[str, SetUp] = {
     "a part of each pass": setup(loader(generator=own_generator), step=noisy, steps_per_epoch=2),
 }
 
+GROUPS: dict[str, SetUp] = {
+    f"{name}, in groups": setup(in_twos(data), step=in_groups, model=linear, **settings)
+    for name, (data, settings) in {
+        "shuffled": (loader(), {"evaluate_every": "2 steps"}),
+        "distributed": (
+            loader(sampler=lambda: torch_data.DistributedSampler(EXAMPLES, 2, 0), batch_size=1),
+            {"evaluate_every": 1},
+        ),
+        "2 workers": (loader(num_workers=2), {"quick": [1, 2]}),
+        "persistent workers, seeded": (
+            loader(seeded(Drawing(), seed=3), num_workers=2, persistent_workers=True),
+            {"epochs": 3, "quick": [3, 5]},
+        ),
+        "an iterable data set": (loader(Stream()), {}),
+        "torchdata's stateful loader": (stateful(), {}),
+        "torchdata's stateful loader with 1 worker": (stateful(num_workers=1), {"quick": [1, 2]}),
+        "Fabric's loader": (of_fabric, {}),
+        "accelerate's loader": (of_accelerate, {}),
+        "a part of each pass": (loader(batch_size=1, generator=own_generator), {"steps_per_epoch": 3}),
+    }.items()
+}
+
 REST: dict[str, SetUp] = {
     "autocast to bfloat16": setup(step=in_bfloat16, model=mlp),
     "a GradScaler that skips": setup(loader(), scheduled(schedules.Exponential(0.9)), step=scaled, epochs=3),
@@ -531,6 +582,8 @@ REST: dict[str, SetUp] = {
     ),
     "an average of the weights": setup(step=averaging, model=mlp),
     "a recurrent network": setup(model=Recurrent, step=noisy),
+    "a frozen batch norm, evaluated within epochs": setup(model=partly_frozen, step=noisy, evaluate_every="2 steps"),
+    "a frozen batch norm, evaluated after epochs": setup(model=partly_frozen, step=noisy, evaluate_every=1),
     "PyTorch's plateau": setup(
         loader(),
         scheduled(lambda optimizer: theirs.ReduceLROnPlateau(optimizer, patience=0), "epoch", monitor="val_loss"),
@@ -582,4 +635,4 @@ REST: dict[str, SetUp] = {
     ),
 }
 
-SETUPS: dict[str, SetUp] = {**OPTIMIZERS, **DATA, **REST}
+SETUPS: dict[str, SetUp] = {**OPTIMIZERS, **DATA, **GROUPS, **REST}

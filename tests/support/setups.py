@@ -25,7 +25,7 @@ from lucid_train.callbacks import (
     TerminateOnNaN,
     TimeLimit,
 )
-from lucid_train.data import batches
+from lucid_train.data import batches, grouped
 from lucid_train.optims.lr_scheduler import OneCycleLR, ParamScheduler, ReduceLROnPlateau
 from lucid_train.testing import assert_resumes_exactly
 
@@ -243,6 +243,20 @@ def accumulating(parts: Parts) -> Callable[[Any], Any]:
     return step
 
 
+def in_groups(parts: Parts) -> Callable[[Any], Any]:
+    """Update once for the micro-batches of a list."""
+
+    def step(group: list[Any]) -> Any:
+        losses = [parts.train(batch, update=number == len(group)) for number, batch in enumerate(group, 1)]
+        return StepResult(sum(losses) / len(losses), weight=sum(map(len, group)))
+
+    return step
+
+
+def in_twos(data: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda rows: grouped(data(rows), 2)
+
+
 def skipping(parts: Parts) -> Callable[[Any], Any]:
     """Skip updates at random, as a step whose gradients are not finite does."""
     return lambda batch: StepResult(parts.evaluate(), updated=False) if random.random() < 0.3 else parts.train(batch)
@@ -292,6 +306,8 @@ def scheduled(schedule: Any, interval: Any = "step", **settings: Any) -> Callabl
 
 def rehearsal() -> Trainer:
     """Neither a step nor data: the optimizer is stepped."""
+    np.random.seed(1)
+    random.seed(2)  # which a fork would seed again
     optimizer = optims.SGD(nn.Linear(2, 1, rng=0).parameters(), lr=0.1)
     callbacks = [ExponentialLRCallback(0.5), TerminateOnNaN()]
     return Trainer(optimizer=optimizer, epochs=4, steps_per_epoch=2, callbacks=callbacks)
@@ -341,6 +357,23 @@ SETUPS: dict[str, SetUp] = {
     ),
     "an average of the weights": setup(step=averaging, extras=lambda parts: {"average": parts.average}),
     "accumulated gradients": setup(step=accumulating, cuts=[3, 6]),
+    **{f"{name} in groups": setup(in_twos(data), step=in_groups, evaluate_every=1) for name, data in DATA.items()},
+    "batches in groups, evaluated within epochs": setup(
+        in_twos(DATA["batches"]),
+        scheduled(schedules.Cosine().warmup("20%")),
+        lambda parts: Tally(),
+        step=in_groups,
+        evaluate_every="2 steps",
+    ),
+    "a part of each pass of batches in groups": setup(in_twos(DATA["batches"]), step=in_groups, steps_per_epoch=1),
+    "batches in groups of groups": setup(
+        lambda rows: grouped(grouped(batches(rows, batch_size=1, seed=3), 2), 2),
+        step=lambda parts: lambda groups: [in_groups(parts)(group) for group in groups][-1],
+    ),
+    "one group per pass": setup(lambda rows: grouped(batches(rows, batch_size=2, seed=3), 5), step=in_groups),
+    "an endless iterator in groups": setup(
+        in_twos(lambda rows: cycle(batches_of(rows))), step=in_groups, steps_per_epoch=2
+    ),
     "updates skipped at random": setup(
         DATA["reshuffled"], scheduled(schedules.Exponential(0.9)), step=skipping, evaluate_every="2 steps"
     ),

@@ -300,7 +300,7 @@ def take(data: Data, every: int | str, folder: Path, examples: int, rules: int) 
         ways.append(AnyPath(data, every, folder, expected, history))
         return ways[-1]
 
-    run_state_machine_as_test(begin, settings=settings(max_examples=examples, stateful_step_count=rules))
+    run_state_machine_as_test(begin, settings=settings(max_examples=examples, stateful_step_count=rules, deadline=None))
     return sum(way.has_arrived for way in ways)
 
 
@@ -311,8 +311,7 @@ def test_every_way_to_the_last_epoch_comes_to_the_same(data: Data, every: int | 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("data", DATA.values(), ids=DATA)
 def test_every_one_of_very_many_ways_comes_to_the_same(data: Data, every: int | str, tmp_path: Path) -> None:
-    assert take(data, every, tmp_path, examples=400, rules=15) >= 400
+    assert take(data, every, tmp_path, examples=100, rules=15) >= 100

@@ -84,6 +84,7 @@ def test_a_time_fits_its_column(value: float) -> None:
 
 @given(st.lists(numbers, max_size=50), st.integers(min_value=0, max_value=20), st.booleans())
 @example([1.7e308, -1.7e308], 2, True)
+@example([0.0, 0.0, *[sys.float_info.max] * 3], 2, False)
 @example([5e-324, 0.0], 2, False)
 def test_a_curve_has_one_line_and_its_width(values: Sequence[float], width: int, ascii_only: bool) -> None:
     drawn = formatting.curve(values, width, ascii_only=ascii_only)
