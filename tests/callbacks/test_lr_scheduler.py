@@ -132,7 +132,7 @@ def untyped(kind: Any) -> Any:
             r"'schedule' must be a Schedule: Cosine\(\).until\(5\); say with .then\(...\) what follows",
         ),
         (
-            lambda: untyped(LRSchedulerCallback)(Simple(), "batch"),
+            lambda: untyped(LRSchedulerCallback)(Simple(), interval="batch"),
             ValueError,
             "'interval' must be one of 'epoch', 'step'",
         ),
@@ -158,7 +158,7 @@ def untyped(kind: Any) -> Any:
             "cannot be stepped.*if it follows a metric, name it: mon",
         ),
         (
-            lambda: untyped(LRSchedulerCallback)(Follower(), "step", monitor="loss"),
+            lambda: untyped(LRSchedulerCallback)(Follower(), interval="step", monitor="loss"),
             ValueError,
             "'monitor' must be None with interval='step': 'loss'",
         ),
@@ -341,11 +341,11 @@ def test_between_two_fits_a_scheduler_may_be_stepped() -> None:
 
 
 NEVER_ENDING: dict[str, Any] = {
-    "as long as the run": lambda opt: LRSchedulerCallback(Cosine(), "step"),
-    "joined": lambda opt: LRSchedulerCallback(Cosine().warmup("10%"), "step"),
-    "one of two groups": lambda opt: LRSchedulerCallback([Cosine(), Exponential(0.9)], "step"),
-    "multiplied": lambda opt: LRSchedulerCallback(Linear(1.0, 0.0) * Exponential(0.9), "step"),
-    "built": lambda opt: LRSchedulerCallback(OneCycleLR(opt, 1.0, 8, cycle_momentum=False), "step"),
+    "as long as the run": lambda opt: LRSchedulerCallback(Cosine(), interval="step"),
+    "joined": lambda opt: LRSchedulerCallback(Cosine().warmup("10%"), interval="step"),
+    "one of two groups": lambda opt: LRSchedulerCallback([Cosine(), Exponential(0.9)], interval="step"),
+    "multiplied": lambda opt: LRSchedulerCallback(Linear(1.0, 0.0) * Exponential(0.9), interval="step"),
+    "built": lambda opt: LRSchedulerCallback(OneCycleLR(opt, 1.0, 8, cycle_momentum=False), interval="step"),
     "a count": lambda opt: CosineAnnealingLRCallback(8, interval="step"),
 }
 
@@ -374,7 +374,7 @@ def test_so_it_is_where_the_data_ends_early() -> None:
         def __len__(self) -> int:
             return 5
 
-    callback = LRSchedulerCallback(Cosine(), "step")
+    callback = LRSchedulerCallback(Cosine(), interval="step")
     trainer = Trainer(lambda batch: None, Short([1, 2, 3]), optimizer=Bare(1.0), epochs=2, callbacks=[callback])
     with pytest.warns(UserWarning, match="never reaches its end: 10 updates were planned and 6 were performed"):
         trainer.fit()
@@ -398,7 +398,9 @@ def test_a_schedule_that_ends_in_time_or_was_made_longer_than_the_run_is_not(sch
 
 
 def test_nor_is_that_of_a_fit_which_does_not_complete() -> None:
-    trainer = Trainer(optimizer=Bare(1.0), steps_per_epoch=4, callbacks=[LRSchedulerCallback(Cosine(), "step")])
+    trainer = Trainer(
+        optimizer=Bare(1.0), steps_per_epoch=4, callbacks=[LRSchedulerCallback(Cosine(), interval="step")]
+    )
     trainer.on(StepEnd, at=2)(lambda event: event.run.stop())
     assert trainer.fit().status == "stopped"
     assert trainer.fit().status == "completed"

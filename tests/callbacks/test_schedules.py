@@ -65,14 +65,14 @@ def test_every_unit_serves_every_schedule(schedule: Schedule, interval: Any, len
 
 
 def test_shares_are_those_of_the_steps_when_steps_are_counted() -> None:
-    callback = LRSchedulerCallback(Cosine().warmup("25%"), "step")
+    callback = LRSchedulerCallback(Cosine().warmup("25%"), interval="step")
     run(callback)
     assert callback.scheduler.state_dict()["milestones"] == [3]
     assert callback.scheduler.state_dict()["parts"][1]["T_max"] == 9
 
 
 def test_an_unknown_length_is_a_clear_error_when_the_fit_starts() -> None:
-    callback = LRSchedulerCallback(Cosine().warmup("25%"), "step")
+    callback = LRSchedulerCallback(Cosine().warmup("25%"), interval="step")
     message = "the length of the run must be known for Linear(0.1, total_iters='25%').then(Cosine()); "
     with pytest.raises(ValueError, match=re.escape(f"{message}pass LRSchedulerCallback(..., length=...)")):
         run(callback, data=Unsized())
@@ -82,7 +82,7 @@ def test_an_unknown_length_is_a_clear_error_when_the_fit_starts() -> None:
 
 
 def test_a_schedule_whose_lengths_are_counts_needs_no_length_of_the_run() -> None:
-    assert run(LRSchedulerCallback(Exponential(0.5), "step"), 1, Unsized()) == [1.0, 0.5, 0.25, 0.125]
+    assert run(LRSchedulerCallback(Exponential(0.5), interval="step"), 1, Unsized()) == [1.0, 0.5, 0.25, 0.125]
 
 
 def test_epochs_are_always_known() -> None:
@@ -164,7 +164,7 @@ def test_each_key_may_have_a_callback_of_its_own() -> None:
         decays.append(optimizer.param_groups[0]["weight_decay"])
 
     decay = ParamScheduler(optimizer, weight_decay=Exponential(0.5))
-    callbacks = [LRSchedulerCallback(decay), LRSchedulerCallback(Cosine(eta_min=0.1), "step")]
+    callbacks = [LRSchedulerCallback(decay), LRSchedulerCallback(Cosine(eta_min=0.1), interval="step")]
     Trainer(step, range(2), optimizer=optimizer, epochs=3, callbacks=callbacks).fit()
     assert decays == [0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
     assert used(optimizer) == [Cosine(6, 0.1)(t) for t in range(6)]

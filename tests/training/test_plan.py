@@ -107,10 +107,10 @@ SCHEDULES: dict[str, Any] = {
     "named on its own optimizer": lambda opt: StepLRCallback(2, optimizer=opt),
     "built": lambda opt: LRSchedulerCallback(ExponentialLR(opt, 0.9)),
     "built on its own optimizer, joined": lambda opt: LRSchedulerCallback(
-        SequentialLR(opt, [LinearLR(opt), OneCycleLR(opt, 1.0, 9, cycle_momentum=False)], [2]), "step"
+        SequentialLR(opt, [LinearLR(opt), OneCycleLR(opt, 1.0, 9, cycle_momentum=False)], [2]), interval="step"
     ),
-    "a value": lambda opt: LRSchedulerCallback(Cosine().warmup("20%"), "step"),
-    "a value per group": lambda opt: LRSchedulerCallback([Step("50%", 0.5), OneCycle(1.0)], "step"),
+    "a value": lambda opt: LRSchedulerCallback(Cosine().warmup("20%"), interval="step"),
+    "a value per group": lambda opt: LRSchedulerCallback([Step("50%", 0.5), OneCycle(1.0)], interval="step"),
     "a value with a length of its own": lambda opt: LRSchedulerCallback(Cosine(), length=9),
     "a value on its own optimizer": lambda opt: LRSchedulerCallback(Cosine(), optimizer=opt),
 }
@@ -173,7 +173,7 @@ def test_a_schedule_of_another_optimizer_sets_none_of_the_runs_rates() -> None:
 
 
 def test_the_number_of_steps_that_the_first_epoch_had_is_known_from_then_on() -> None:
-    callbacks = [LRSchedulerCallback(Step(6, 0.5), "step")]
+    callbacks = [LRSchedulerCallback(Step(6, 0.5), interval="step")]
     trainer = Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), callbacks=callbacks)
     trainer.fit()
     planned = trainer.plan(4)
@@ -198,7 +198,7 @@ def test_without_a_schedule_the_rates_stay() -> None:
     "callback",
     [
         LRSchedulerCallback(ReduceLROnPlateau(RateWitness(1.0)), monitor="loss"),
-        LRSchedulerCallback(Step(1), "step"),
+        LRSchedulerCallback(Step(1), interval="step"),
         LRSchedulerCallback(type("Foreign", (), {"step": lambda self: None})()),
     ],
     ids=["a metric", "an unknown number of steps", "a scheduler that cannot tell"],
@@ -211,7 +211,7 @@ def test_what_cannot_be_known_is_said_to_be_unknown(callback: Any) -> None:
 
 
 def test_a_share_of_an_unknown_run_is_an_error_here_too() -> None:
-    callback = LRSchedulerCallback(Cosine(), "step")
+    callback = LRSchedulerCallback(Cosine(), interval="step")
     with pytest.raises(ValueError, match="the length of the run must be known"):
         Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), callbacks=[callback]).plan()
 
@@ -324,7 +324,7 @@ def test_a_peak_in_a_long_epoch_is_found_to_the_step(schedule: Any) -> None:
 
 
 def test_a_peak_between_two_ends_is_shown() -> None:
-    callbacks = [LRSchedulerCallback(OneCycle(0.5), "step")]
+    callbacks = [LRSchedulerCallback(OneCycle(0.5), interval="step")]
     trainer = Trainer(optimizer=Bare(0.1), steps_per_epoch=10, epochs=3, callbacks=callbacks)
     text = str(trainer.plan()).splitlines()[-4:]
     assert text == [
@@ -333,7 +333,7 @@ def test_a_peak_between_two_ends_is_shown() -> None:
         "  epoch 2: 0.488893 to 0.231319",
         "  epoch 3: 0.194371 to 2e-06",
     ]
-    callbacks = [LRSchedulerCallback(Cosine(T_max=4), "step")]
+    callbacks = [LRSchedulerCallback(Cosine(T_max=4), interval="step")]
     trainer = Trainer(optimizer=Bare(0.5), steps_per_epoch=9, callbacks=callbacks)
     assert str(trainer.plan()).endswith("  epoch 1: 0.5 to 0.0732233, at least 0")
 
@@ -348,7 +348,7 @@ def accumulating(*, length: int | None = None, epochs: int = 5, every: int = 4) 
             optimizer.step()
         return StepResult(1.0, updated=updated)
 
-    callbacks = [LRSchedulerCallback(Cosine().warmup("10%"), "step", length=length)]
+    callbacks = [LRSchedulerCallback(Cosine().warmup("10%"), interval="step", length=length)]
     return Trainer(step, range(10), optimizer=optimizer, epochs=epochs, callbacks=callbacks)
 
 
@@ -395,7 +395,7 @@ def test_and_where_the_steps_done_have_shown_how_many_update(already: int) -> No
 @pytest.mark.parametrize("already", [3, 10, 13])
 def test_what_is_left_of_an_open_epoch_is_planned(already: int) -> None:
     optimizer = RateWitness(1.0)
-    callbacks = [LRSchedulerCallback(Cosine(), "step")]
+    callbacks = [LRSchedulerCallback(Cosine(), interval="step")]
     trainer = Trainer(lambda batch: 1.0, range(10), optimizer=optimizer, epochs=4, callbacks=callbacks)
     trainer.on(StepEnd, at=already)(lambda event: event.run.stop())
     trainer.fit()
@@ -417,6 +417,6 @@ def test_a_number_of_updates_that_cannot_be_is_refused() -> None:
         accumulating().plan(updates_per_epoch=11)
     with pytest.raises(ValueError, match="'updates_per_epoch' must be >= 1: 0"):
         accumulating().plan(updates_per_epoch=0)
-    callback = LRSchedulerCallback(Step(3, 0.5), "step")
+    callback = LRSchedulerCallback(Step(3, 0.5), interval="step")
     trainer = Trainer(lambda batch: 1.0, Unsized(), optimizer=Bare(1.0), epochs=2, callbacks=[callback])
     assert [each.lr for each in trainer.plan(updates_per_epoch=3).epochs] == [(1.0,), (0.5,)]
