@@ -1,4 +1,4 @@
-"""Callbacks that advance a learning-rate schedule: any schedule or scheduler, or one of the three that have a name."""
+"""Callbacks that advance a learning-rate schedule: `LRSchedulerCallback` any, and three with names of their own."""
 
 from __future__ import annotations
 
@@ -396,7 +396,9 @@ class LRSchedulerCallback(_ScheduleCallback):
 @final
 @define(eq=False)
 class StepLRCallback(_ScheduleCallback):
-    """Multiply the rates by `gamma` once every `step_size` epochs; see `schedules.Step`.
+    """Multiply the rates by `gamma` once every `step_size` epochs.
+
+    Short for `LRSchedulerCallback(schedules.Step(step_size, gamma))`.
 
     Args:
         step_size: Epochs, or updates with interval="step", between two drops. At least 1.
@@ -415,7 +417,9 @@ class StepLRCallback(_ScheduleCallback):
 @final
 @define(eq=False)
 class ExponentialLRCallback(_ScheduleCallback):
-    """Multiply the rates by `gamma` every epoch; see `schedules.Exponential`.
+    """Multiply the rates by `gamma` every epoch.
+
+    Short for `LRSchedulerCallback(schedules.Exponential(gamma))`.
 
     Args:
         gamma: Factor of one epoch, or of one update with interval="step". Positive and finite.
@@ -432,7 +436,9 @@ class ExponentialLRCallback(_ScheduleCallback):
 @final
 @define(eq=False)
 class CosineAnnealingLRCallback(_ScheduleCallback):
-    """Lower the rates along half a cosine, to `eta_min` at `T_max`; see `schedules.Cosine`.
+    """Lower the rates along half a cosine, to `eta_min` at `T_max`.
+
+    Short for `LRSchedulerCallback(schedules.Cosine(T_max, eta_min, after))`.
 
     Args:
         T_max: Epochs, or updates with interval="step", from the base rates to `eta_min`. At least 1.

@@ -27,7 +27,7 @@ from lucid_train.callbacks.display.summary import (
     Entry,
     as_lines,
     as_plain,
-    awaited_entry,
+    awaited_lines,
     header_entries,
     saved_entries,
     summary_entries,
@@ -158,6 +158,7 @@ class RichLogger(Callback):
     def on_evaluate_start(self, event: EvaluateStart) -> None:
         self._session.introduce()
         self._session.throughput.start_evaluation()
+        self._session.throughput.running.take()
         if event.run.interruption is not None:  # it does not end with the step, as was said
             self._session.say_what_is_awaited()
 
@@ -264,7 +265,8 @@ class _Session:
 
     def say_what_is_awaited(self) -> bool:
         """Say what the interruption of the run waits for; return True."""
-        self._output.put(self._entries([awaited_entry(self._run, self.throughput)]))
+        lines = partial(awaited_lines, self._run, self.throughput, self._theme)
+        self._output.put(self._rendered(lines(WIDTH), lambda: lines(self._console.width)))
         return True
 
     def close(self, event: FitEnd) -> None:
@@ -280,6 +282,8 @@ class _Session:
                 last = [*([] if self._plain else [Text("")]), *self._entries(entries, level)]
         finally:
             self._output.close(last)
+        if self._logger.rows and isinstance(self._output, NotebookOutput):
+            event.history.rows_are_shown()
         if (error := self._output.error) is not None:
             warning = RuntimeWarning(f"RichLogger could not show everything, {error_text(error)}")
             warning.__cause__ = error  # for whoever makes it an error, as the command line does
@@ -323,7 +327,7 @@ class _Session:
         return self._best is not before
 
     def _beat(self) -> None:
-        self.throughput.running.ask()
+        self.bars.values()  # so that those of a line are not as old as the line before
         if monotonic() - self._shown_at < (self._logger.heartbeat or 0):
             return
         self._shown_at = monotonic()

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lucid_train import Trainer, nn, optims
-from lucid_train.callbacks import CosineAnnealingLRCallback, EarlyStopping, RichLogger
+from lucid_train import Trainer, nn, optims, schedules
+from lucid_train.callbacks import EarlyStopping, LRSchedulerCallback, RichLogger
 from lucid_train.data import batches, digits
 
 images, labels, test_images, test_labels = digits(seed=0)
@@ -38,7 +38,7 @@ history = Trainer(
     evaluate=evaluate,
     epochs=40,
     callbacks=[
-        CosineAnnealingLRCallback(T_max=40),
+        LRSchedulerCallback(schedules.Cosine()),
         EarlyStopping("val_loss", patience=5, restore_best=True),
         RichLogger(),
     ],

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lucid_train import Trainer, nn, optims, replay
-from lucid_train.callbacks import CSVLogger, EarlyStopping, EventLog, ExponentialLRCallback
+from lucid_train import Trainer, nn, optims, replay, schedules
+from lucid_train.callbacks import CSVLogger, EarlyStopping, EventLog, LRSchedulerCallback
 from lucid_train.data import batches, digits
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
@@ -45,7 +45,7 @@ trainer = Trainer(
     evaluate=lambda: criterion(model(test_images), test_labels),
     epochs=6,
     callbacks=[
-        ExponentialLRCallback(gamma=0.9),
+        LRSchedulerCallback(schedules.Exponential(gamma=0.9)),
         EventLog(folder / "digits.jsonl"),  # every event, one line of JSON each
         CSVLogger(folder / "digits.csv"),  # one row per epoch
     ],

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lucid_train import History, StepEnd, Trainer, nn, optims
-from lucid_train.callbacks import Checkpoint, CosineAnnealingLRCallback, TimeLimit
+from lucid_train import History, StepEnd, Trainer, nn, optims, schedules
+from lucid_train.callbacks import Checkpoint, LRSchedulerCallback, TimeLimit
 from lucid_train.data import batches, digits
 
 
@@ -43,7 +43,7 @@ def build(directory: Path) -> Trainer:
         evaluate=lambda: {"accuracy": float((model(test_images).argmax(axis=1) == test_labels).mean())},
         extras={"noise": noise},  # a generator of our own: its state belongs to the run
         callbacks=[
-            CosineAnnealingLRCallback(T_max=10),
+            LRSchedulerCallback(schedules.Cosine()),
             Checkpoint(directory, every=20, interval="step", monitor="val_accuracy"),
             TimeLimit(3600, margin=60),  # the limit of a batch system
         ],

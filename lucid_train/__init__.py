@@ -1,9 +1,10 @@
 """Training callbacks, learning-rate schedules and a console display for people who own their training step.
 
->>> from lucid_train import Trainer, nn, optims
->>> from lucid_train.callbacks import ExponentialLRCallback
+>>> from lucid_train import Trainer, nn, optims, schedules
+>>> from lucid_train.callbacks import LRSchedulerCallback
 >>> optimizer = optims.SGD(nn.Linear(2, 1).parameters(), lr=1.0)
->>> history = Trainer(optimizer=optimizer, epochs=3, callbacks=[ExponentialLRCallback(gamma=0.5)]).fit()
+>>> schedule = LRSchedulerCallback(schedules.Exponential(gamma=0.5))
+>>> history = Trainer(optimizer=optimizer, epochs=3, callbacks=[schedule]).fit()
 >>> [record.lr for record in history]
 [(1.0,), (0.5,), (0.25,)]
 """

@@ -6,9 +6,10 @@ import csv
 import math
 import operator
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, overload
 
@@ -17,7 +18,7 @@ from attrs import define, field
 
 from lucid_train.files import check_replaceable, write_whole
 from lucid_train.monitor import Mode, Monitor
-from lucid_train.plot import curves
+from lucid_train.plot import Points, curves, html_page, html_panels, html_table, html_text, number_texts
 from lucid_train.validation import check_entries, whole_number
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _as_list(records: Iterable[EpochRecord]) -> list[EpochRecord]:
 
 @define(eq=False, repr=False)
 class History(Sequence[EpochRecord]):
-    """The finished epochs of a run in order, and how the run ended.
+    """The finished epochs of a run in order, and how the run ended. A notebook shows it as curves and a table.
 
     Attributes:
         evaluations: The evaluations within epochs, in order; one at an epoch's end is part of its record.
@@ -93,6 +94,8 @@ class History(Sequence[EpochRecord]):
     evaluations: list[EvaluationRecord] = field(factory=list, init=False)
     status: str = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
+    # The cell of a notebook in which a display has shown the rows.
+    _rows_shown_in: int | None = field(default=None, init=False)
 
     @overload
     def __getitem__(self, index: int) -> EpochRecord: ...
@@ -117,7 +120,36 @@ class History(Sequence[EpochRecord]):
     __hash__ = None  # type: ignore[assignment]  # it grows
 
     def __repr__(self) -> str:
-        return f"History({len(self)} epoch{'s' * (len(self) != 1)}, {self.status})"
+        return f"History({self._words})"
+
+    @property
+    def _words(self) -> str:
+        return f"{len(self)} epoch{'s' * (len(self) != 1)}, {self.status}"
+
+    def _repr_html_(self) -> str:
+        names, rates = self._all_names(), self._rates()
+        parts = [
+            html_panels([*self._panels(names), {_rate_column(group): points for group, points in enumerate(rates)}])
+        ]
+        if self._rows_shown_in is None or self._rows_shown_in != _cell():
+            rows = self.records()
+            columns = [name for name in ("epoch", "step") if name == "epoch" or self.evaluations]
+            columns += [*map(_metric_column, names), *map(_rate_column, range(len(rates))), "seconds"]
+            values = {name: [row.get(name) for row in rows] for name in columns}
+            best = {}
+            for name in names:
+                column = values[_metric_column(name)]
+                finite = [value for value in column if value is not None and math.isfinite(value)]
+                if finite and (mode := Monitor.mode_of(name)):
+                    best[_metric_column(name)] = column.index(min(finite) if mode == "min" else max(finite))
+            end = self._words + (f": {self.reason}" if self.reason else "")
+            table = html_table({name: number_texts(column) for name, column in values.items()}, columns, best)
+            parts = [html_text(end), *parts, table]
+        return html_page(parts)
+
+    def rows_are_shown(self) -> None:
+        """Note that a display has shown the rows in this cell of a notebook: there only the curves are shown again."""
+        self._rows_shown_in = _cell()
 
     def append(self, record: EpochRecord) -> None:
         """Add the next epoch; the Trainer does this."""
@@ -129,10 +161,7 @@ class History(Sequence[EpochRecord]):
         Raises:
             KeyError: If no epoch has it.
         """
-        names = self.metric_names()
-        if name not in names:
-            known = ", ".join(names) or "of which there are none"
-            raise KeyError(f"'name' must be one of the metrics, {known}: {name!r}")
+        _known(name, self.metric_names())
         return [record.metrics.get(name, math.nan) for record in self]
 
     def metric_names(self) -> list[str]:
@@ -160,7 +189,7 @@ class History(Sequence[EpochRecord]):
         """Return the names of the columns of `to_csv` and `arrays`.
 
         These are epoch, steps and seconds; lr, the rate that the epoch's last update used, and lr_1, lr_2 and so on for
-        further groups; then the metrics. A metric with one of these names gets the prefix "metric_".
+        further groups; then the metrics. A metric with one of these names gets the prefix `metric_`.
         """
         groups = max((len(record.lr) for record in self), default=0)
         return [*_COLUMNS, *map(_rate_column, range(groups)), *map(_metric_column, self.metric_names())]
@@ -171,6 +200,28 @@ class History(Sequence[EpochRecord]):
         rates = {_rate_column(group): rate for group, rate in enumerate(record.lr)}
         metrics = {_metric_column(name): value for name, value in record.metrics.items()}
         return {"epoch": record.epoch, "steps": record.steps, "seconds": record.seconds, **rates, **metrics}
+
+    def records(self) -> list[dict[str, float]]:
+        """Return the epochs and the evaluations within them as flat dicts of numbers, in the order of their ends.
+
+        Each has "epoch", from 1; "step", how many steps of the run were done; "seconds", how long it took; and its
+        metrics. An epoch also has "steps", the number of its own, and "lr", the rate that its last update used, with
+        "lr_1" and so on for further groups. What a record lacks is left out. A metric with one of these names gets the
+        prefix `metric_`, as in `columns`.
+
+        `pandas.DataFrame(history.records())` is a table with a row for each.
+
+        >>> history = History([EpochRecord(epoch=1, steps=4, seconds=0.5, metrics={"loss": 0.25}, lr=(0.1,))])
+        >>> history.records()
+        [{'epoch': 1, 'step': 4, 'steps': 4, 'seconds': 0.5, 'lr': 0.1, 'loss': 0.25}]
+        """
+        done = accumulate(record.steps for record in self)
+        found = [{"epoch": 0, "step": step, **self.row(index)} for index, step in enumerate(done)]
+        for each in self.evaluations:
+            metrics = {_metric_column(name): value for name, value in each.metrics.items()}
+            found.append({"epoch": each.epoch, "step": each.step, "seconds": each.seconds, **metrics})
+        # Those within an epoch come before its end.
+        return sorted(found, key=lambda record: (record["epoch"], "steps" in record, record["step"]))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the columns as numpy arrays with one entry per epoch; NaN where an epoch lacks a number.
@@ -208,22 +259,57 @@ class History(Sequence[EpochRecord]):
         else:
             file.write(text)
 
-    def plot(self, *names: str) -> Figure:
+    def plot(self, *names: str, figure: Figure | None = None) -> Figure:
         """Return a figure of metrics over the epochs, with the rates below.
+
+        "loss" and "val_loss" share a panel, and so on. An evaluation within an epoch stands between that and the last.
+
+        A notebook shows the figure; elsewhere save it with `figure.savefig("run.png")`. It is none of pyplot's, so that
+        no window opens: for that, hand over one that is, `history.plot(figure=pyplot.figure())`.
 
         This needs matplotlib: `pip install lucid-train[plot]`.
 
         Args:
             *names: The metrics; by default all of them.
+            figure: An empty figure to draw in; by default a new one.
 
         Raises:
             ImportError: If matplotlib is not installed.
-            KeyError: If no epoch has one of the metrics.
+            KeyError: If neither an epoch nor an evaluation has one of the metrics.
         """
-        metrics = {name: self.metric(name) for name in names or self.metric_names()}
+        return curves(self._panels(names or self._all_names()), self._rates(), figure)
+
+    def _all_names(self) -> list[str]:
+        """Return the names of all metrics: those of epochs, then those of evaluations within epochs."""
+        return list(dict.fromkeys(name for each in (*self, *self.evaluations) for name in each.metrics))
+
+    def _panels(self, names: Iterable[str]) -> list[dict[str, Points]]:
+        """Return the curves of metrics by panel: that of the steps and that of the evaluation are in one."""
+        panels: dict[str, dict[str, Points]] = {}
+        for name in names:
+            panels.setdefault(name.removeprefix("val_"), {})[name] = self._points(name)
+        return list(panels.values())
+
+    def _points(self, name: str) -> Points:
+        """Return where a metric's curve goes: an epoch's value at its end, that of an evaluation within it before."""
+        _known(name, self._all_names())
+        points = [(float(record.epoch), record.metrics[name]) for record in self if name in record.metrics]
+        starts = [0, *accumulate(record.steps for record in self)]
+        steps = [record.steps for record in self]
+        for each in (each for each in self.evaluations if name in each.metrics):
+            index = min(each.epoch - 1, len(steps))
+            done = each.step - starts[index]
+            # Nothing says yet how many steps an epoch has that is still open.
+            whole = steps[index] if index < len(steps) else max([*steps[-1:], done])
+            points.append((index + done / max(whole, done, 1), each.metrics[name]))
+        points.sort(key=lambda point: point[0])
+        return [x for x, _ in points], [y for _, y in points]
+
+    def _rates(self) -> list[Points]:
+        """Return where the curves of the rates go, one for each group."""
         groups = max((len(record.lr) for record in self), default=0)
-        rates = [[r.lr[group] if group < len(r.lr) else math.nan for r in self] for group in range(groups)]
-        return curves([record.epoch for record in self], metrics, rates)
+        having = [[record for record in self if group < len(record.lr)] for group in range(groups)]
+        return [([r.epoch for r in some], [r.lr[group] for r in some]) for group, some in enumerate(having)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as dicts, lists, strings and numbers."""
@@ -287,6 +373,19 @@ def csv_line(entries: Sequence[str]) -> str:
     return buffer.getvalue()
 
 
+def _known(name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        known = ", ".join(names) or "of which there are none"
+        raise KeyError(f"'name' must be one of the metrics, {known}: {name!r}")
+
+
+def _cell() -> int | None:
+    """Return the number of the notebook's cell that is being executed, or None where there is no notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return None if shell is None else shell.execution_count
+
+
 def _rate_column(group: int) -> str:
     """Return the column name of a parameter group's rate."""
     return f"lr_{group}" if group else "lr"
@@ -295,7 +394,7 @@ def _rate_column(group: int) -> str:
 def _metric_column(name: str) -> str:
     """Return the column name of a metric."""
     # Neither one of our own columns, nor the column of another metric that got the prefix.
-    taken = name in ("epoch", "steps", "seconds", "lr") or name.startswith(("lr_", "metric_"))
+    taken = name in ("epoch", "step", "steps", "seconds", "lr") or name.startswith(("lr_", "metric_"))
     return f"metric_{name}" if taken else name
 
 

@@ -1,21 +1,39 @@
-"""Curves as a figure of matplotlib, which is an extra."""
+"""Curves from plain sequences: as a figure of matplotlib, which is an extra, and as HTML for a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+from html import escape
+from io import BytesIO
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Where a curve goes: the x values and, as many, the y values. One that is NaN leaves a gap.
+Points: TypeAlias = tuple[Sequence[float], Sequence[float]]
 
-def curves(epochs: Sequence[int], metrics: Mapping[str, Sequence[float]], rates: Sequence[Sequence[float]]) -> Figure:
-    """Return a figure with metrics above and learning rates below.
+# Can be told apart from one another, and read on white and on black.
+_COLORS = ("#3b82c4", "#d9772b", "#3a9d5d", "#a566c9")
+# Of a drawing, and of what is left for its labels.
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 360, 150, 60, 18
+# A curve is drawn by the highest and the lowest point in each of so many places.
+_PLACES = 300
+# A table has so many rows at most, or else these at each end, and those that count.
+_MOST_ROWS, _ENDS = 20, 5
+_GAP = "&hellip;"
+
+
+def curves(metrics: Sequence[Mapping[str, Points]], rates: Sequence[Points], figure: Figure | None = None) -> Figure:
+    """Return a figure with metrics above and learning rates below, over the epochs.
 
     Args:
-        epochs: The epochs, n of them.
-        metrics: By name, n values each; NaN leaves a gap.
-        rates: One sequence of n rates per parameter group.
+        metrics: The metrics of each panel, by name.
+        rates: The rates, one for each parameter group.
+        figure: An empty figure to draw in; by default a new one, which a notebook shows.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -25,18 +43,163 @@ def curves(epochs: Sequence[int], metrics: Mapping[str, Sequence[float]], rates:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plotting needs matplotlib: pip install 'lucid-train[plot]'") from error
-    figure = Figure(figsize=(8, 6 if metrics and rates else 4), layout="constrained")
-    panels = figure.subplots(max(1, bool(metrics) + bool(rates)), sharex=True, squeeze=False)[:, 0]
-    for name, values in metrics.items():
-        # A mark shows an epoch that stands alone, between two that lack the metric.
-        panels[0].plot(epochs, values, marker=".", label=name)
-    if metrics:
-        panels[0].legend()
-    for group, values in enumerate(rates):
-        panels[-1].plot(epochs, values, drawstyle="steps-mid", label=f"lr of group {group}")
+    count = max(1, len(metrics) + bool(rates))
+    if figure is None:
+        figure = Figure(figsize=(8, 1 + 2.5 * count), layout="constrained")
+        # Without pyplot, IPython does not know how to show a figure.
+        figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
+    panels = figure.subplots(count, sharex=True, squeeze=False)[:, 0]
+    for panel, lines in zip(panels, metrics, strict=False):
+        for name, points in lines.items():
+            # A mark shows a value that stands alone, between two that are NaN.
+            panel.plot(*points, marker=".", label=name)
+        panel.legend()
+    for group, points in enumerate(rates):
+        panels[-1].plot(*points, drawstyle="steps-mid", label=f"lr of group {group}")
     if rates:
         panels[-1].set_ylabel("lr")
     if len(rates) > 1:
         panels[-1].legend()
     panels[-1].set_xlabel("epoch")
     return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def html_page(parts: Iterable[str]) -> str:
+    """Return parts of HTML one below the other. They have the colors of the page that they are in, light or dark."""
+    return f'<div style="max-width:100%;overflow-x:auto;font-size:13px">{"".join(parts)}</div>'
+
+
+def html_text(text: str, tag: str = "div") -> str:
+    """Return a line of text in HTML."""
+    return f'<{tag} style="margin:4px 0">{escape(text)}</{tag}>'
+
+
+def html_panels(panels: Iterable[Mapping[str, Points]]) -> str:
+    """Return drawings beside one another, of curves over the same epochs; one without a number is left out.
+
+    Args:
+        panels: The curves of each drawing, by name.
+    """
+    thinned = [{name: _thinned([*zip(*points, strict=True)]) for name, points in lines.items()} for lines in panels]
+    xs = [x for lines in thinned for points in lines.values() for x, y in points if math.isfinite(y)]
+    drawn = "".join(_drawing(lines, math.floor(min(xs)), math.ceil(max(xs))) for lines in thinned) if xs else ""
+    return f'<div style="display:flex;flex-wrap:wrap;gap:4px 24px">{drawn}</div>' if drawn else ""
+
+
+def html_table(
+    columns: Mapping[str, Sequence[str]], numbers: Collection[str] = (), marked: Mapping[str, int] | None = None
+) -> str:
+    """Return a table in HTML; of a long one the first and the last rows, and those with a mark.
+
+    Args:
+        columns: By title, as many cells each.
+        numbers: The titles of the columns of numbers, which stand at the right.
+        marked: Of some columns the row, from 0, whose cell is to be bold.
+    """
+    marked = marked or {}
+    count = len(next(iter(columns.values()), ()))
+    chosen = {*range(count)} if count <= _MOST_ROWS else {*range(_ENDS), *marked.values(), *range(count - _ENDS, count)}
+    cell = "padding:1px 10px;border:none;text-align:{};white-space:pre"
+    sides = ["right" if title in numbers else "left" for title in columns]
+    rows, before = [], -1
+    for row in sorted(chosen):
+        if row != before + 1:
+            rows.append(f'<tr><td colspan="{len(columns)}" style="{cell.format("center")}">{_GAP}</td></tr>')
+        cells = []
+        for (title, texts), side in zip(columns.items(), sides, strict=True):
+            text = escape(texts[row])
+            text = f"<b>{text}</b>" if marked.get(title) == row else text
+            cells.append(f'<td style="{cell.format(side)}">{text}</td>')
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+        before = row
+    titles = "".join(
+        f'<th style="{cell.format(side)}">{escape(title)}</th>' for title, side in zip(columns, sides, strict=True)
+    )
+    body = f"<thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<table style="border-collapse:collapse;margin:6px 0;font-variant-numeric:tabular-nums">{body}</table>'
+
+
+def number_texts(values: Sequence[float | None]) -> list[str]:
+    """Return the numbers of a column in one format, but for one that would look like zero; None is empty.
+
+    >>> [number_texts(values) for values in ([0.8343, 0.00412, None], [123.4, 5.0], [3e-4, 1.5e-9], [9, 10])]
+    [['0.8343', '0.0041', ''], ['123.40', '5.00'], ['0.000300', '1.5e-09'], ['9', '10']]
+    """
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, int) for value in known):
+        return ["" if value is None else str(value) for value in values]
+    largest = max((abs(value) for value in known if math.isfinite(value)), default=0.0)
+    size = math.floor(math.log10(largest)) if largest else 0
+    digits = max(0, 4 - size) if size > 0 else max(4, 2 - size)
+
+    def text(value: float) -> str:
+        fixed = f"{value:.{min(digits, 6)}f}"
+        return f"{value:.1e}" if size > 9 or (value and float(fixed) == 0) else fixed
+
+    return ["" if value is None else text(value) for value in values]
+
+
+def _drawing(lines: Mapping[str, list[tuple[float, float]]], left: int, right: int) -> str:
+    """Return curves from one epoch to another as an SVG with a legend, or nothing if they have no number."""
+    known = [y for points in lines.values() for _, y in points if math.isfinite(y)]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    right_end, bottom = _WIDTH - 6, _HEIGHT - _BOTTOM
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        # Halving before subtracting keeps the largest floats from overflowing.
+        x, y = (
+            (value / 2 - least / 2) / (most / 2 - least / 2) if most > least else 0.5
+            for value, least, most in zip(point, (left, low), (right, high), strict=True)
+        )
+        return _LEFT + x * (right_end - _LEFT), bottom - 4 - y * (bottom - 12)
+
+    shapes, legend = [], []
+    for index, (name, points) in enumerate(lines.items()):
+        color = _COLORS[index % len(_COLORS)]
+        legend.append(f'<span style="color:{color}">&#9644;</span> {escape(name)}')
+        for is_known, stretch in groupby(points, lambda point: math.isfinite(point[1])):
+            if is_known:
+                at = [f"{x:.1f},{y:.1f}" for x, y in map(place, stretch)]
+                # A line of no length, with round ends, is a dot.
+                path = f"M{' '.join(at if len(at) > 1 else at * 2)}"
+                width = 1.5 if len(at) > 1 else 5
+                shapes.append(f'<path d="{path}" stroke="{color}" stroke-width="{width}"/>')
+    frame = f'<path d="M{_LEFT} 4V{bottom}H{right_end}" stroke="currentColor" stroke-opacity=".4"/>'
+    labels = "".join(
+        f'<text x="{x}" y="{y}" text-anchor="{anchor}">{value}</text>'
+        for x, y, anchor, value in [
+            (_LEFT - 5, 12, "end", f"{high:.3g}"),
+            (_LEFT - 5, bottom, "end", f"{low:.3g}" if high > low else ""),
+            (_LEFT, _HEIGHT - 4, "start", f"{left}"),
+            ((_LEFT + right_end) / 2, _HEIGHT - 4, "middle", "epoch"),
+            (right_end, _HEIGHT - 4, "end", f"{right}" if right > left else ""),
+        ]
+    )
+    title = escape(", ".join(lines))
+    return (
+        f"<div><div>{' &nbsp; '.join(legend)}</div>"
+        f'<svg role="img" aria-label="{title}" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'fill="none" stroke-linecap="round" stroke-linejoin="round" style="max-width:100%">{frame}{"".join(shapes)}'
+        f'<g fill="currentColor" font-size="11" font-family="inherit">{labels}</g></svg></div>'
+    )
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return points, or of very many the lowest and the highest of each place."""
+    if len(points) <= 2 * _PLACES:
+        return points
+    kept = []
+    for place in range(_PLACES):
+        here = points[place * len(points) // _PLACES : (place + 1) * len(points) // _PLACES]
+        finite = [point for point in here if math.isfinite(point[1])] or here[:1]
+        ends = {min(finite, key=lambda point: point[1]), max(finite, key=lambda point: point[1])}
+        kept += sorted(ends)
+    return kept

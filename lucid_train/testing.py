@@ -3,13 +3,14 @@
 Both helpers take a function that builds a Trainer. Model, optimizer, data, generators and callbacks must be new at
 every call, and the same each time.
 
->>> from lucid_train import Trainer
->>> from lucid_train.callbacks import ExponentialLRCallback, TerminateOnNaN
+>>> from lucid_train import Trainer, schedules
+>>> from lucid_train.callbacks import LRSchedulerCallback, TerminateOnNaN
 >>> from lucid_train.nn import Linear
 >>> from lucid_train.optims import SGD
 >>> def build():
 ...     optimizer = SGD(Linear(2, 1, rng=0).parameters(), lr=0.1)
-...     return Trainer(optimizer=optimizer, epochs=3, callbacks=[ExponentialLRCallback(0.5), TerminateOnNaN()])
+...     schedule = LRSchedulerCallback(schedules.Exponential(0.5))
+...     return Trainer(optimizer=optimizer, epochs=3, callbacks=[schedule, TerminateOnNaN()])
 >>> assert_resumes_exactly(build, cuts="all")
 >>> pairs_that_do_not_commute(build)
 []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lucid_train import EpochRecord, History
+from lucid_train import EpochRecord, EvaluationRecord, History
 
 RECORDS = [
     EpochRecord(epoch=1, steps=4, seconds=0.5, metrics={"loss": 0.25}, lr=(0.1,), last_lr=(0.05,)),
@@ -47,6 +47,34 @@ def test_arrays_of_no_epochs_are_empty() -> None:
         "steps": (0,),
         "seconds": (0,),
     }
+
+
+def test_records_are_flat_and_evaluations_within_an_epoch_stand_before_its_end() -> None:
+    history = History(RECORDS)
+    history.evaluations += [
+        EvaluationRecord(epoch=1, step=2, seconds=0.5, metrics={"val_loss": 1.0, "step": 3.0}),
+        EvaluationRecord(epoch=2, step=8, seconds=0.5, metrics={"val_loss": 0.5}),
+        EvaluationRecord(epoch=3, step=10, seconds=0.5, metrics={"val_loss": 0.25}),
+    ]
+    assert repr(history.records()) == repr(
+        [
+            {"epoch": 1, "step": 2, "seconds": 0.5, "val_loss": 1.0, "metric_step": 3.0},
+            {"epoch": 1, "step": 4, "steps": 4, "seconds": 0.5, "lr": 0.1, "loss": 0.25},
+            {"epoch": 2, "step": 8, "seconds": 0.5, "val_loss": 0.5},
+            {
+                "epoch": 2,
+                "step": 8,
+                "steps": 4,
+                "seconds": 0.25,
+                "lr": 0.05,
+                "lr_1": 1e-05,
+                "loss": math.nan,
+                "val_loss": 0.5,
+            },
+            {"epoch": 3, "step": 10, "seconds": 0.5, "val_loss": 0.25},
+        ]
+    )
+    assert History().records() == []
 
 
 def test_a_csv_file_goes_to_a_path_or_an_open_file(tmp_path: Path) -> None:

@@ -1,58 +1,72 @@
-"""Every Python block and lucid-train command of the README is run, and prints the text that follows, but for times."""
+"""The README's programs print what follows them, but for times; its facts and links are those of today."""
 
-import io
+import os
 import re
-import shlex
-from contextlib import redirect_stdout
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lucid_train import callbacks
-from lucid_train.cli.main import main
 from lucid_train.optims import lr_scheduler
+from tests.support.readme import PROGRAMS, README, TEXT, Program, timeless
+from tests.training.test_failures_everywhere import EVENTS, OTHERS, SCHEDULES
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", README.read_text("utf-8"), flags=re.DOTALL)
-
-COMMANDS = re.findall(
-    r"```sh\n((?:lucid-train [^\n]*\n)+)```(?:\n\n```text\n(.*?)```)?", README.read_text("utf-8"), flags=re.DOTALL
-)
+ROOT = README.parent
 
 
-def timeless(text: str) -> str:
-    return re.sub(r"[\d.,]+(?= steps/s)|\b[\d.]+(ms|s)\b", "*", text)
+@pytest.mark.parametrize("program", [program for program in PROGRAMS if not program.needs_torch], ids=range(2, 5))
+def test_a_program_of_the_readme_prints_what_it_says(program: Program, tmp_path: Path) -> None:
+    assert timeless(program.run(tmp_path)) == timeless(program.output)
 
 
-@pytest.mark.parametrize(("code", "output"), BLOCKS, ids=[f"block{number}" for number in range(1, len(BLOCKS) + 1)])
-def test_a_block_of_the_readme_prints_what_it_says(code: str, output: str, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        exec(compile(code, str(README), "exec"), {"__name__": "__main__"})
-    assert timeless(printed.getvalue()) == timeless(output)
+def test_every_program_is_one_of_those_that_are_run() -> None:
+    assert TEXT.count("```python") == len(PROGRAMS) == 4
 
 
-@pytest.mark.parametrize(("commands", "output"), COMMANDS, ids=[commands.split()[1] for commands, _ in COMMANDS])
-def test_a_command_of_the_readme_does_what_it_says(commands: str, output: str, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(tmp_path)
-    for command in commands.splitlines():
-        assert main(shlex.split(command)[1:]) == 0
-    printed = capsys.readouterr().out
-    assert not output or timeless(printed) == timeless(output)
+def test_the_two_commands_come_first_and_are_all() -> None:
+    install = "python3 -m venv .venv && .venv/bin/pip install"
+    first = re.findall(r"```sh\n(.*?)\n```", TEXT, flags=re.DOTALL)
+    assert first == [
+        f"{install} . && .venv/bin/lucid-train demo",
+        f"{install} '.[test]' && .venv/bin/python -m pytest -n auto",
+    ]
+    assert TEXT.index(first[1]) < TEXT.index("\n## ")
 
 
-def test_every_path_that_the_readme_names_exists() -> None:
-    linked = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text("utf-8"))
-    assert linked
-    assert [path for path in linked if not (README.parent / path).exists()] == []
+def heading_anchors(page: Path) -> list[str]:
+    """Return the anchors of a page's headings, as GitHub and MyST name them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), flags=re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
-def test_every_callback_and_every_schedule_is_named() -> None:
-    text = README.read_text("utf-8")
+def test_every_link_leads_to_a_file_and_a_heading_that_exist() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)(?:#([^)]+))?\)", TEXT)
+    assert len(links) > 30
+    assert [path for path, _ in links if not (ROOT / path).exists()] == []
+    assert [(path, anchor) for path, anchor in links if anchor and anchor not in heading_anchors(ROOT / path)] == []
+
+
+def test_every_callback_and_every_scheduler_is_named() -> None:
     named = [*callbacks.__all__, *lr_scheduler.__all__]
-    assert [name for name in named if f"`{name}" not in text] == []
+    assert [name for name in named if f"`{name}`" not in TEXT] == []
 
 
-def test_no_section_is_a_placeholder() -> None:
-    assert re.findall(r"^[A-Z]+$", README.read_text("utf-8"), flags=re.MULTILINE) == []
+def test_it_is_short() -> None:
+    assert len(TEXT.splitlines()) <= 171
+    assert max(len(re.findall(r"^\|", table, flags=re.MULTILINE)) for table in TEXT.split("\n\n")) <= 8 + 2
+
+
+def test_as_many_exceptions_are_raised_as_it_says() -> None:
+    said = f"{len(SCHEDULES) + len(OTHERS)} callbacks at {len(EVENTS)} events"
+    assert said in " ".join(TEXT.split())
+
+
+def test_a_pipe_gets_as_many_lines_as_it_says() -> None:
+    command = [sys.executable, str(ROOT / "tests/benchmarks/peers.py"), "--show", "lucid_train"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment).stdout
+    lines = printed.splitlines()
+    assert "".join(lines).isprintable()
+    assert f"3 epochs of 50 steps are {len(lines)} lines without a control character" in " ".join(TEXT.split())

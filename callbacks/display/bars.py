@@ -14,8 +14,8 @@ from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 
 _WIDEST_BAR, _NARROWEST_BAR = 40, 5
-# The metrics are in the epoch's line if they leave so much room for the bar, else in a line of their own.
-_BAR_BESIDE_METRICS = 10
+# The metrics are in the epoch's line if they leave so much room for the bar and "evaluating", else in their own.
+_BAR_BESIDE_METRICS = 22
 # Columns for the speed and the times: "1,234 steps/s  12:34  eta 12:34".
 _REST = 32
 _NOT_FINITE, _FIRST_OF_NUMBER = ("nan", "inf", "-inf"), set("0123456789-")
@@ -55,7 +55,6 @@ class Bars:
     def lines(self, width: int) -> list[Text]:
         """Return the line of the epoch, that of the run and, where they need one, that of the metrics."""
         throughput, run, theme = self.throughput, self.throughput.run, self.theme
-        throughput.running.ask()
         finished, step, total = len(run.history), run.epoch_step, run.steps_per_epoch
         epoch = min(max(run.epoch, finished, 1), max(run.epochs, finished))
         if epoch == finished and finished:
@@ -68,7 +67,7 @@ class Bars:
         if evaluating is not None:
             done, of = tracked or (0, None)
             state = "evaluating" if of else f"evaluating {done if tracked else clock(evaluating)}"
-            count, values, of_epoch = f"{done}/{of}" if of else "", [], min(1.0, done / of) if of else None
+            count, of_epoch = f"{done}/{of}" if of else "", min(1.0, done / of) if of else None
 
         margin = " " * (width >= 59)
         epochs = f"{margin}epoch {epoch:{len(str(run.epochs))}}/{run.epochs}"
@@ -127,7 +126,7 @@ class Bars:
             after = [speed(throughput.steps_per_second), *(column.render(throughput) for column in self.columns)]
         else:
             done = "" if tracked is None else f" {tracked[0]}/{tracked[1]}" if tracked[1] else f" {tracked[0]}"
-            before, values = [*before, f"evaluating{done}"], []
+            before.append(f"evaluating{done}")
         parts = [*before, *values, *filter(None, after), "" if remaining is None else f"eta {clock(remaining)}"]
         # What there is no room for is left out: the further columns, then the last metrics.
         spare = [*filter(None, after[:0:-1]), *reversed(values)]
@@ -136,8 +135,9 @@ class Bars:
         return "  ".join(filter(None, parts))
 
     def values(self) -> list[str]:
-        """Return the running means of the epoch as texts, and the rate that is set now."""
+        """Return the running means of the epoch as texts, and the rate that is set now; ask for the next ones."""
         found = self.throughput.running.read()
+        self.throughput.running.ask()
         names = found if self.metrics is None else [name for name in self.metrics if name in found]
         texts = [f"{name} {self.numbers.running(name, found[name])}" for name in names]
         groups = getattr(self.throughput.run.optimizer, "param_groups", ())

@@ -64,16 +64,24 @@ def rates(values: Sequence[float], decimals: int | None = None) -> str:
 
     >>> rates([0.1, 0.1]), rates([0.1, 0.01]), rates([0.1, 0.01, 0.00085364]), rates([3e-4])
     ('0.1000', '0.1000, 0.0100', '8.54e-4 .. 1.00e-1', '3.00e-4')
+    >>> rates([1.4e-8], 4), rates([0.0], 4)
+    ('~0', '0')
     """
     if not values:
         return ""
     decimals = _rate_decimals(values) if decimals is None else decimals
-    shown = [number(value, decimals) if value else "0" for value in values]
+    shown = [_rate(value, decimals) for value in values]
     if len(set(shown)) == 1:
         return shown[0]
     if len(values) == 2:
         return ", ".join(shown)
     return f"{shown[values.index(min(values))]} .. {shown[values.index(max(values))]}"
+
+
+def _rate(value: float, decimals: int) -> str:
+    """Return a rate; one that has no digit in its column, as at the end of a cosine, is about 0."""
+    about_zero = decimals >= 0 and 0 < abs(value) < 0.5 * 10.0**-decimals
+    return "0" if value == 0 else "~0" if about_zero else number(value, decimals)
 
 
 def _decimals(value: float, before: int | None) -> int:

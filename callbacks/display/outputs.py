@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import get_console
 from rich.console import Console, RenderableType
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from lucid_train.callbacks.display.formatting import stack
@@ -19,8 +20,19 @@ from lucid_train.callbacks.display.ticker import Ticker
 
 # Rows that a notebook shows during the run; at its end it shows all of them.
 _ROWS_DURING_RUN = 30
-# A browser is slower than a terminal.
-_NOTEBOOK_INTERVAL = 0.5
+# Seconds between two looks at the run. A browser is slower than a terminal, and is shown each fifth.
+_LOOK_INTERVAL, _LOOKS = 0.1, 5
+# Colors that can be read on white and on black: those of terminals cannot.
+_MIDDLE = [
+    (128, 128, 128),
+    (214, 69, 65),
+    (46, 157, 82),
+    (193, 128, 20),
+    (59, 130, 196),
+    (165, 102, 201),
+    (32, 153, 160),
+]
+_COLORS = TerminalTheme((255, 255, 255), (0, 0, 0), [*_MIDDLE, (128, 128, 128)])
 _PRE = '<pre style="white-space:pre;overflow-x:auto;line-height:1.3;font-family:Menlo,Consolas,monospace">{code}</pre>'
 
 
@@ -81,7 +93,8 @@ class NotebookOutput(Output):
         self._lines: list[Text] = []
         self._handle: Any = None
         self._lock = threading.Lock()
-        self._ticker = Ticker(_NOTEBOOK_INTERVAL, self._update)
+        self._looks = 0
+        self._ticker = Ticker(_LOOK_INTERVAL, self._update)
 
     def open(self) -> None:
         self._show()
@@ -98,8 +111,12 @@ class NotebookOutput(Output):
         self._show(len(self._lines))
 
     def _update(self) -> None:
+        self._looks += 1
         try:
-            self._show()
+            if self._looks % _LOOKS == 0:
+                self._show()
+            elif self._moving is not None:  # drawing it asks for the running means, which come with a later drawing
+                Console(file=io.StringIO(), width=self.console.width, force_jupyter=False).print(self._moving)
         except Exception as error:  # the thread must not end with a traceback in the middle of the training
             self.error = self.error or error
 
@@ -113,7 +130,7 @@ class NotebookOutput(Output):
                 page.print(self._moving)
             data = {
                 "text/plain": page.export_text(clear=False).rstrip("\n"),
-                "text/html": page.export_html(inline_styles=True, code_format=_PRE),
+                "text/html": page.export_html(theme=_COLORS, inline_styles=True, code_format=_PRE),
             }
             if self._handle is None:
                 self._handle = self._display(data, raw=True, display_id=True)

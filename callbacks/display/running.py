@@ -32,7 +32,13 @@ class RunningMeans:
         """Ask for a snapshot, unless one is on its way."""
         if not self._asked and self._taken is None:
             self._asked = True
-            self.run.after_step(self._take)
+            self.run.after_step(self.take)
+
+    def take(self) -> None:
+        """Take a snapshot, in the thread that trains, between two steps; this waits for nothing."""
+        with suppress(Exception):  # a device without events cannot be read without waiting: nothing is shown of it
+            self._taken = self.run.epoch, self.run.epoch_step, self.run.snapshot()
+        self._asked = False
 
     def read(self) -> dict[str, float]:
         """Return the means of the latest snapshot of this epoch; {} without one."""
@@ -48,8 +54,3 @@ class RunningMeans:
     def weight_per_step(self) -> float:
         """How many samples, or tokens, a step stands for, in the mean; 0 if that is unknown."""
         return self._means[2]
-
-    def _take(self) -> None:
-        with suppress(Exception):  # a device without events cannot be read without waiting: nothing is shown of it
-            self._taken = self.run.epoch, self.run.epoch_step, self.run.snapshot()
-        self._asked = False

@@ -61,7 +61,7 @@ def as_plain(entries: Sequence[Entry], theme: Theme) -> list[Text]:
 
 def _phrases(text: str, theme: Theme) -> list[Text]:
     """Return the parts of a text between which a line may end: what belongs together stays together."""
-    return [theme.text(part) for part in re.split("(?<=[,;:]) ", text)]
+    return [theme.text(part) for part in re.split("(?<=[,;:.]) ", text)]
 
 
 def as_lines(entries: Sequence[Entry], theme: Theme, width: int) -> list[Text]:
@@ -81,7 +81,7 @@ def as_lines(entries: Sequence[Entry], theme: Theme, width: int) -> list[Text]:
             parts.append(formatting.join([text, Text(curve, style=theme.styles["lucid.curve"], end="")]))
         else:
             parts += _phrases(entry.text, theme)
-        indent = room + 2 if space >= 20 else 2
+        indent = room + 2 if space >= 30 else 2
         flowing = formatting.flow(parts, width - margin, indent, " ", fold=entry.broken)
         lines += [Text(" " * margin, end="") + line for line in flowing]
     return lines
@@ -123,14 +123,14 @@ def header_entries(run: Run, monitor: Monitor | None) -> list[Entry]:
     return entries + [Entry(label, "; ".join(texts)) for label, texts in described.items()]
 
 
-def awaited_entry(run: Run, throughput: Throughput) -> Entry:
-    """Return what a run that was interrupted waits for."""
+def awaited_lines(run: Run, throughput: Throughput, theme: Theme, width: int) -> list[Text]:
+    """Return what a run that was interrupted waits for, as one sentence or two."""
     saves = any(callback.checkpoints() is not None for callback in run.callbacks)
-    text = f"after this {'step' if throughput.evaluating is None else 'evaluation'}"
-    text += ", then saving" * saves
+    text = f"this {'step' if throughput.evaluating is None else 'evaluation'} ends first"
+    text += ", then the run is saved." if saves else "."
     if isinstance(run.interruption, KeyboardInterrupt):
-        text += "; Ctrl-C again to stop now" + " without saving" * saves
-    return Entry("stopping", text, "interrupted")
+        text += " Ctrl-C again stops at once" + (", without saving." if saves else ".")
+    return formatting.flow([theme.text("Stopping:", "interrupted"), *_phrases(text, theme)], min(width, WIDTH), gap=" ")
 
 
 def saved_entries(event: FitEnd, saved: Path | None) -> list[Entry]:
@@ -153,7 +153,9 @@ def saved_entries(event: FitEnd, saved: Path | None) -> list[Entry]:
         if match is not None and (saved.parent / name).is_file():
             found.append(f"{name} (epoch {match[1]}" + (")" if event.status == "completed" else f", step {match[2]})"))
     text = f"{saved.parent}: {', '.join(found)}" if found else str(saved)
-    if event.status != "completed":
+    if event.status != "completed" and run.goes_on and run.finished_reason is None:
+        text += "; the same command goes on from there"
+    elif event.status != "completed":
         resume = '"auto"' if len(places) < 2 else f'"{saved.parent}"'
         accept = "" if run.finished_reason is None else ', accept="stopped"'
         text += f"; go on with fit(resume={resume}{accept})"
@@ -178,14 +180,14 @@ def summary_entries(
     trained = f"{done} in {formatting.seconds(throughput.elapsed)}"
     if throughput.seconds > 0 and throughput.steps:
         trained += f" ({formatting.speed(throughput.steps / throughput.seconds)})"
-    if run.epoch_step:
-        total = "" if run.steps_per_epoch is None else f"/{run.steps_per_epoch}"
-        trained += f", up to step {run.epoch_step}{total} of epoch {run.epoch}"
-    # "interrupted by the keyboard" need not repeat the status.
-    reason = (event.reason or "").removeprefix(f"{event.status} ")
-    entries = [Entry(event.status, reason or trained, event.status)]
-    if reason:
-        entries.append(Entry("trained", trained))
+    if event.reason is None:
+        entries = [Entry(event.status, trained, event.status)]
+    else:
+        # "interrupted by Ctrl-C" need not repeat the status.
+        first, comma, rest = event.reason.removeprefix(f"{event.status} ").partition(", ")
+        interrupted = event.status == "interrupted"
+        text = f"{first} {_place(run)}{comma}{rest}" if interrupted else f"{_place(run)}: {first}{comma}{rest}"
+        entries = [Entry(event.status, text, event.status), Entry("trained", trained)]
     if monitor is not None and best is not None:
         metrics = {monitor.name: best.metrics[monitor.name], **best.metrics}
         place = f"epoch {best.epoch}" + (f", step {best.step}" if isinstance(best, EvaluationRecord) else "")
@@ -209,3 +211,11 @@ def summary_entries(
         texts = [f"{name} {formatting.seconds(spent)}" for name, spent in timings]
         entries.append(Entry("callbacks", ", ".join(texts)))
     return entries
+
+
+def _place(run: Run) -> str:
+    """Return where a run has ended."""
+    finished = len(run.history)
+    if run.epoch <= finished:
+        return f"after epoch {finished}" if finished else "before the first epoch"
+    return f"in epoch {run.epoch}" + (f", after step {run.step:,}" if run.step else "")

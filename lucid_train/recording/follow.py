@@ -125,7 +125,7 @@ class Watch:
         rewound, lines = new_lines(self.path, self._last)
         if rewound:
             self._last = None
-            self.player.close("failed", f"the run died {self.player.place()}")
+            self.player.close("failed", "the run died")
             self.player = Player(self.path, tuple(self.callbacks()), muted=True, pace=1.0)
         if lines:
             self._play(lines)
@@ -133,7 +133,7 @@ class Watch:
         player, silence = self.player, time.monotonic() - self._received
         if player.playing and gone and self._last is not None:
             player.run.tick(self._last.time, restart=True)  # the time since then is not the run's
-            player.close("failed", f"the run died {player.place()}: its process is gone")
+            player.close("failed", "the run died, its process is gone")
         if player.playing:
             self._warn_of_silence(silence)
         return bool(self._starts) and not player.playing and not self.stay and (gone or silence > _SECONDS_TO_NEXT_FIT)

@@ -25,7 +25,7 @@ class RecordedCallback(Callback):
     __name__: str
     text: str
     scheduled: tuple[Scheduled, ...]
-    described: dict[str, str]
+    described: tuple[tuple[str, str], ...]
 
     def __repr__(self) -> str:
         return self.text
@@ -34,7 +34,7 @@ class RecordedCallback(Callback):
         return self.scheduled
 
     def describe(self) -> dict[str, str]:
-        return self.described
+        return dict(self.described)
 
 
 @define(eq=False)
@@ -64,8 +64,9 @@ def read_callback(packed: Any) -> Callback:
     entry = read_json("callback", packed, dict)
     schedule = entry.get("schedule")
     scheduled = () if schedule is None else (Scheduled(text=str(schedule)),)
-    described = {label: str(text) for label, text in read_json("described", entry.get("described", {}), dict).items()}
-    return RecordedCallback(str(entry.get("name")), str(entry.get("repr")), scheduled, described)
+    described = read_json("described", entry.get("described", {}), dict).items()
+    texts = tuple((label, str(text)) for label, text in described)
+    return RecordedCallback(str(entry.get("name")), str(entry.get("repr")), scheduled, texts)
 
 
 def read_model(packed: Any) -> RecordedModel | None:

@@ -124,7 +124,7 @@ class Player:
             ValueError: If it does not fit the lines before it; and any exception of a callback.
         """
         if line.event == "FitStart" and self.playing:
-            self.close("failed", f"the run died {self.place()}, and was resumed later")
+            self.close("failed", "the run died, and was resumed later")
         self.run.tick(line.time, restart=line.event == "FitStart")
         try:
             event = self._begun(line) if line.event == "FitStart" else self._taken(line)
@@ -160,8 +160,7 @@ class Player:
         if self.playing and self.run.stopping:
             self.close("stopped", self.run.reason)
         elif self.playing:
-            died = is_gone(self.run.writer)
-            self.close("failed", f"{'the run died' if died else 'its log ends'} {self.place()}")
+            self.close("failed", "the run died" if is_gone(self.run.writer) else "its log ends")
 
     def close(self, status: Status, reason: str | None) -> None:
         """End the open fit, if there is one; with this status, unless a callback of the replay has stopped it."""
@@ -186,14 +185,6 @@ class Player:
         if fit is not None:
             fit.close(error)
             fit.leave()
-
-    def place(self) -> str:
-        """Return how far the run has come, in words."""
-        run = self.run
-        if not run.epoch:
-            return "before its first epoch"
-        finished = run.epoch == len(run.history)
-        return f"after epoch {run.epoch}" if finished else f"in epoch {run.epoch}, at step {run.step}"
 
     def _begun(self, line: Line) -> FitStart:
         self.run.take(line.run)

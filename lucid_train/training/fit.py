@@ -195,7 +195,7 @@ class Fit(Control):
         if error is not None and error is self.interruption:
             self.set_status("interrupted", self.run.reason)
         elif isinstance(error, KeyboardInterrupt):
-            self.set_status("interrupted", "interrupted by the keyboard")
+            self.set_status("interrupted", "interrupted by Ctrl-C")
         elif error is not None:
             self.set_status("failed", error_text(error))
         elif self.stopping and len(self.run.history) < self.run.epochs:

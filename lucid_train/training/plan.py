@@ -16,6 +16,7 @@ from lucid_train.description import hook_name, object_name
 from lucid_train.events import EvaluateEnd, EvaluateStart, FitEnd, FitError, event_classes
 from lucid_train.optims.lr_scheduler.scheduler import Binding, schedules_sized
 from lucid_train.optims.param_groups import read_rates
+from lucid_train.plot import Points, html_page, html_panels, html_table, html_text
 from lucid_train.schedules.schedule import Schedule
 from lucid_train.training.modes import has_eval_mode, networks
 from lucid_train.training.run import Run
@@ -63,7 +64,7 @@ class PlannedEpoch:
 
 @define(frozen=True, repr=False)
 class Plan:
-    """What a fit will do, as far as it can be known: text for `print`, and data.
+    """What a fit will do, as far as it can be known: text for `print`, tables and a curve in a notebook, and data.
 
     What follows a metric, and PyTorch's and Lucid's own schedulers, are not known beforehand.
 
@@ -74,12 +75,13 @@ class Plan:
         note: What is assumed of the updates, if the rates depend on their number, or why there are no epochs; or "".
         evaluation: In which mode models are evaluated, in words; or "".
 
-    >>> from lucid_train import Trainer, nn, optims
-    >>> from lucid_train.callbacks import StepLRCallback
+    >>> from lucid_train import Trainer, nn, optims, schedules
+    >>> from lucid_train.callbacks import LRSchedulerCallback
     >>> optimizer = optims.SGD(nn.Linear(2, 1).parameters(), lr=1.0)
-    >>> print(Trainer(optimizer=optimizer, epochs=5, callbacks=[StepLRCallback(3, 0.5)]).plan())
-    FitStart  StepLRCallback.on_fit_start
-    EpochEnd  StepLRCallback.on_epoch_end
+    >>> schedule = LRSchedulerCallback(schedules.Step(3, gamma=0.5))
+    >>> print(Trainer(optimizer=optimizer, epochs=5, callbacks=[schedule]).plan())
+    FitStart  LRSchedulerCallback.on_fit_start
+    EpochEnd  LRSchedulerCallback.on_epoch_end
     <BLANKLINE>
     rates: times 0.5 every 3 epochs
       epochs 1 to 3: 1
@@ -97,8 +99,9 @@ class Plan:
         lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.listeners.items()]
         lines = lines or ["no listeners"]
         notes = [f"  {self.note}"] if self.note else []
+        rates = [f"  {named}: {first}" for named, first in self._stretches()]
         evaluation = ["", f"evaluation: {self.evaluation}"] if self.evaluation else []
-        return "\n".join([*lines, *evaluation, "", f"rates: {self.schedule}", *notes, *self._rate_lines()])
+        return "\n".join([*lines, *evaluation, "", f"rates: {self.schedule}", *notes, *rates])
 
     __repr__ = __str__
 
@@ -107,13 +110,37 @@ class Plan:
 
         return Text(str(self))
 
-    def _rate_lines(self) -> Iterator[str]:
-        """Return a line for each stretch of epochs with one rate, so that a long run is not a long text."""
+    def _repr_html_(self) -> str:
+        listeners = {"event": [*self.listeners], "listeners": [", ".join(names) for names in self.listeners.values()]}
+        stretches = [*self._stretches()]
+        rates = {"rates": [named for named, _ in stretches], self.schedule: [str(first) for _, first in stretches]}
+        parts = [html_table(listeners) if self.listeners else html_text("no listeners")]
+        parts += [html_text(self.note)] if self.note else []
+        return html_page([*parts, html_table(rates), html_panels([self._curves()])])
+
+    def _curves(self) -> dict[str, Points]:
+        """Return where the curves of the rates go: each epoch's first one, the highest and lowest, and the last."""
+        known = [each for each in self.epochs if each.first_lr is not None]
+        found: dict[str, Points] = {}
+        for group in range(min((len(each.first_lr or ()) for each in known), default=0)):
+            xs, ys = [], []
+            for each in known:
+                first, last, highest, lowest = (
+                    (rates or ())[group] for rates in (each.first_lr, each.lr, each.highest, each.lowest)
+                )
+                inner = [rate for rate in (highest, lowest) if rate not in (first, last)]
+                ys += [first, *inner, last]
+                # Where within the epoch a peak is, a plan does not say.
+                xs += [each.epoch - 1 + part / (len(inner) + 1) for part in range(len(inner) + 2)]
+            found[f"lr_{group}" if group else "lr"] = (xs, ys)
+        return found
+
+    def _stretches(self) -> Iterator[tuple[str, PlannedEpoch]]:
+        """Return each stretch of epochs with one rate, named, and its first: a long run is not a long text."""
         digits = len(str(self.epochs[-1].epoch)) if self.epochs else 1
         for _, stretch in groupby(self.epochs, lambda each: each.lr if each.highest == each.lowest else each.epoch):
             first, *others = stretch
-            name = f"epochs {first.epoch} to {others[-1].epoch}" if others else f"epoch {first.epoch:>{digits}}"
-            yield f"  {name}: {first}"
+            yield f"epochs {first.epoch} to {others[-1].epoch}" if others else f"epoch {first.epoch:>{digits}}", first
 
 
 @define

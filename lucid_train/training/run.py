@@ -110,6 +110,7 @@ class Run:
         evaluate_prefix: What the names of an evaluation's metrics begin with; "" if that is not known.
         evaluates: Whether there are evaluations, as far as is known.
         resumed: Whether the run goes on from a checkpoint.
+        goes_on: Whether the same program goes on from the newest checkpoint: `fit` was called with resume="auto".
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
         unsaved: The first callback that schedules an optimizer which is not part of the run's state, by its label.
         source: The checkpoint that it goes on from, if `fit` has read it: the file, and where its history is.
@@ -125,6 +126,7 @@ class Run:
     evaluate_prefix: str = field(default="", repr=False)
     evaluates: bool = field(default=True, repr=False)
     resumed: bool = field(default=False, repr=False)
+    goes_on: bool = field(default=False, init=False, repr=False)
     trains: bool = field(default=False, repr=False)
     unsaved: str | None = field(default=None, init=False, repr=False)
     source: tuple[Path, dict[str, Any] | None] | None = field(default=None, init=False, repr=False)

@@ -69,7 +69,7 @@ class SignalCatcher:
         keyboard = number == signal.SIGINT
         if self.caught is None:
             self.caught, self._caught_at = KeyboardInterrupt() if keyboard else SystemExit(128 + number), monotonic()
-            by = "the keyboard" if keyboard else signal.Signals(number).name
+            by = "Ctrl-C" if keyboard else signal.Signals(number).name
             self.run.interrupt(self.caught, f"interrupted by {by}")
         elif monotonic() - self._caught_at < (_APART_KEYS if keyboard else _APART):
             return

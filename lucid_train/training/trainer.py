@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from lucid_train.callback import Callback, E, FunctionListener, R, Subscription, check_state_is_known
-from lucid_train.description import add_note, object_name
+from lucid_train.description import add_note, class_labels, hook_name, object_name, parameter_count
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import Metrics, Output, StepResult, detached, evaluation
@@ -136,7 +136,7 @@ def _as_tuple(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     return tuple(callbacks)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Trainer:
     """Runs a step function over data, epoch by epoch, and emits the events that callbacks receive.
 
@@ -207,6 +207,22 @@ class Trainer:
             raise ValueError("'step' must be given with data: None")
         self._feed = Feed(self.data, self.steps_per_epoch)
         self._run = Run(progress=self._progress)
+
+    def __repr__(self) -> str:
+        length, done = Feed(self.data, self.steps_per_epoch).length_of_epoch, len(self._progress.history)
+        steps = "" if self.data is None or length is None else f" of {length:,} step{'s' * (length != 1)}"
+        title = f"Trainer: {self.epochs:,} epoch{'s' * (self.epochs != 1)}{steps}, {self._run.status}"
+        lines = [title + (f" after epoch {done:,}" if done else "")]
+        parts = {name: getattr(self, name) for name in ("step", "data", "model", "optimizer", "evaluate")}
+        texts = {name: hook_name(part) for name, part in parts.items() if part is not None}
+        if (count := None if self.model is None else parameter_count(self.model)) is not None:
+            texts["model"] += f", {count:,} parameters"
+        if self.evaluate is not None and self.evaluate_every != 1:
+            texts["evaluate"] += f", every {self.evaluate_every}" + " epochs" * (
+                not isinstance(self.evaluate_every, str)
+            )
+        texts |= {"extras": ", ".join(self.extras), "callbacks": ", ".join(class_labels(self.callbacks))}
+        return "\n".join([*lines, *(f"  {name:<9}  {text}" for name, text in texts.items() if text)])
 
     def on(
         self,
@@ -344,7 +360,7 @@ class Trainer:
         if (done := _nothing_left(progress, goal, finished_reason)) is not None:
             warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
         feed.note_length(progress)
-        run.epochs, progress.finished_reason = goal, None
+        run.epochs, run.goes_on, progress.finished_reason = goal, resume == "auto", None
         known = self._participants(goal).optimizer
         dispatcher = Dispatcher((*self.callbacks, *self._listeners))
         with ExitStack() as leaving, Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:

@@ -106,7 +106,7 @@ def test_a_run_that_is_resumed_earlier_than_it_died_leaves_the_log_of_an_uninter
     assert lines(path)[-1]["step"] == 10
     history = replay(path)
     assert (len(history), history.status) == (3, "failed")
-    assert history.reason == "the run died in epoch 4, at step 10"
+    assert history.reason == "the run died"
 
     trainer = Trainer(step=lambda batch: batch / 4, data=range(3), epochs=kept)
     trainer.fit()  # stands for a checkpoint: a run with `kept` epochs behind it

@@ -12,33 +12,86 @@ def metrics(**settings: object) -> list[tuple[dict[str, float], tuple[float, ...
     return [(dict(record.metrics), record.lr) for record in train(**settings)]  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
 @pytest.mark.parametrize("scheduler", SCHEDULES)
 def test_the_demo_reaches_96_percent_on_the_held_out_third_with_every_schedule(scheduler: str) -> None:
-    assert train(scheduler=scheduler)[-1].metrics["val_accuracy"] >= 0.96
+    assert train(scheduler=scheduler, epochs=5)[-1].metrics["val_accuracy"] >= 0.96
 
 
 def test_the_same_seed_gives_the_same_numbers_to_the_last_bit_in_another_process() -> None:
-    code = "from lucid_train.cli.demo import train; print([(dict(r.metrics), r.lr) for r in train(epochs=3, seed=5)])"
+    code = "from lucid_train.cli.demo import train; print([(dict(r.metrics), r.lr) for r in train(epochs=2, seed=5)])"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert other.strip() == repr(metrics(epochs=3, seed=5))
+    assert other.strip() == repr(metrics(epochs=2, seed=5))
 
 
 def test_another_seed_gives_other_numbers() -> None:
     assert metrics(epochs=1, seed=1) != metrics(epochs=1, seed=2)
 
 
-def test_the_command_trains_and_says_how_well(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--epochs", "2", "--scheduler", "step", "--seed", "3"]) == 0
+def test_the_command_shows_a_training_with_all_that_belongs_around_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--epochs", "2", "--batch-size", "32", "--seed", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    (folder,) = tmp_path.iterdir()
+    assert lines[:4] == [
+        "model Sequential, 19,210 parameters",
+        "training 2 epochs of 337 steps, SGD",
+        "schedule warm-up 5 %, then cosine to 0, per step",
+        "stopping after 8 epochs without a higher val_accuracy",
+    ]
+    assert " best by highest val_accuracy (*)" in "".join(lines)
     assert [line.split()[:2] for line in lines if line.startswith("epoch")] == [["epoch", "1/2"], ["epoch", "2/2"]]
-    assert lines[-1].startswith("held-out accuracy ")
+    assert [line.split()[0] for line in lines if line.startswith(("completed", "best", "saved"))] == [
+        "completed",
+        "best",
+        "saved",
+    ]
+    assert {path.name for path in folder.glob("*.safetensors")} >= {"best.safetensors", "last.safetensors"}
+
+
+def test_an_interrupted_demo_goes_on_from_its_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["demo", "--epochs", "2", "--batch-size", "32", "--directory", str(tmp_path / "runs")]
+    program = """if True:
+        import signal, sys
+        from lucid_train import StepEnd, Trainer
+        from lucid_train.cli.main import main
+        fit = Trainer.fit
+
+        def interrupted(trainer, **options):
+            trainer.on(StepEnd, at=100)(lambda event: signal.raise_signal(signal.SIGINT))
+            return fit(trainer, **options)
+
+        Trainer.fit = interrupted
+        sys.exit(main(sys.argv[1:]))
+    """
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stdout.splitlines()[-1] == f"the same command with --directory {tmp_path / 'runs'} goes on from there"
+    assert main(arguments) == 0
+    assert "training epochs 1 to 2 of 337 steps, from step 101, SGD" in capsys.readouterr().out
+
+
+def test_without_pytorch_one_sentence_says_how_to_install_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["demo", "--torch"]) == 2
+    message = "lucid-train: error: '--torch' needs PyTorch, which is not installed: pip install torch\n"
+    assert capsys.readouterr() == ("", message)
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
 def test_the_demo_can_be_recorded_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = str(tmp_path / "run.jsonl")
-    assert main(["demo", "--epochs", "2", "--log", log]) == 0
+    assert main(["demo", "--epochs", "2", "--batch-size", "32", "--log", log]) == 0
     assert main(["show", log]) == 0
-    assert "completed 2 epochs, 300 steps" in capsys.readouterr().out
+    assert "completed 2 epochs, 674 steps" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

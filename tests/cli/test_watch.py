@@ -152,11 +152,11 @@ def test_a_run_that_was_killed_is_said_to_have_died(writer: Writer) -> None:
     os.kill(writer.process.pid, signal.SIGKILL)  # and nobody has asked for its exit code yet
     code, text = reader.finish()
     assert code == 1
-    assert "the run died in epoch 2, at step 7: its process is gone" in text
+    assert "failed in epoch 2, after step 7: the run died, its process is gone\n" in text
     again = Reader(writer.log).finish()[1]
     assert rows(again) == rows(text) == expected(1, of=3)
-    assert "the run died in epoch 2, at step 7: its process is gone" in again
-    assert "the run died in epoch 2, at step 7" in run("show", writer.log).stdout
+    assert "failed in epoch 2, after step 7: the run died, its process is gone\n" in again
+    assert "failed in epoch 2, after step 7: the run died\n" in run("show", writer.log).stdout
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_a_run_that_is_resumed_earlier_is_followed_again(writer: Writer) -> None
     reader.wait_for("epoch 3/5")
     writer.wait_for('"step":15')
     writer.kill()
-    reader.wait_for("the run died in epoch 4, at step 15")
+    reader.wait_for("in epoch 4, after step 15: the run died")
     writer.allow(4, 5)
     writer.start(5, done=2)  # from a checkpoint after epoch 2
     reader.wait_for("completed")

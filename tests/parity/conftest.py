@@ -1,10 +1,13 @@
-"""Everything here compares with the installed PyTorch or JAX; where one is missing, its tests are left out."""
+"""Everything here compares with the installed PyTorch, JAX or pandas; where one is missing, its tests are left out."""
 
 from importlib.util import find_spec
 
 collect_ignore_glob = [] if find_spec("torch") else ["test_*.py"]
 if not find_spec("jax"):
     collect_ignore_glob += ["test_jax_parity.py"]
+
+if not find_spec("pandas"):
+    collect_ignore_glob += ["test_history_parity.py"]
 
 if find_spec("torch"):
     import torch

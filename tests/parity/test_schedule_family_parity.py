@@ -276,7 +276,7 @@ def test_a_composition_of_pytorchs_is_no_state_of_a_schedule_without_settings() 
         inverse_lr(sgd(0.1)).load_state_dict(state)
 
 
-# Where PyTorch's own values are at fault: the README's table stands on these.
+# Where PyTorch's own values are at fault: the table in docs/compared.md stands on these.
 
 
 def test_pytorch_starts_a_product_from_the_wrong_rate_in_a_sequence() -> None:

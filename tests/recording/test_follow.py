@@ -40,7 +40,7 @@ def test_a_run_that_is_resumed_before_anybody_noticed_is_followed_from_there(tmp
     trained(3, done=1)
     watch._step()
     assert received == [
-        *["start after 0", "epoch 1", "epoch 2", "epoch 3", "end failed the run died after epoch 3"],
+        *["start after 0", "epoch 1", "epoch 2", "epoch 3", "end failed the run died"],
         *["start after 1", "epoch 2", "epoch 3", "end completed None"],
     ]
     trained(2)  # another run, to the same file

@@ -3,6 +3,7 @@
 import copy
 import io
 import itertools
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -420,3 +421,23 @@ def test_a_number_of_updates_that_cannot_be_is_refused() -> None:
     callback = LRSchedulerCallback(Step(3, 0.5), interval="step")
     trainer = Trainer(lambda batch: 1.0, Unsized(), optimizer=Bare(1.0), epochs=2, callbacks=[callback])
     assert [each.lr for each in trainer.plan(updates_per_epoch=3).epochs] == [(1.0,), (0.5,)]
+
+
+def test_a_notebook_shows_it_as_tables_with_the_curve() -> None:
+    optimizer = RateWitness(1.0)
+    callbacks = [LRSchedulerCallback(Step(2, 0.5).warmup(1), interval="step"), Talk()]
+    page = Trainer(lambda batch: 0.5, range(3), optimizer=optimizer, epochs=2, callbacks=callbacks).plan()._repr_html_()
+    cells = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", page)]
+    assert cells == [
+        ["event", "listeners"],
+        ["FitStart", "LRSchedulerCallback.on_fit_start, Talk.on_fit_start"],
+        ["StepEnd", "LRSchedulerCallback.on_step_end, Talk.beat"],
+        ["EpochReport", "Talk.on_epoch_report"],
+        ["FitEnd", "Talk.on_fit_end, LRSchedulerCallback.on_fit_end"],
+        ["rates", "warm-up over 1 step, then times 0.5 every 2 steps"],
+        ["epoch 1", "0.1 to 1"],
+        ["epoch 2", "0.5 to 0.25"],
+    ]
+    assert "if each of the 3 steps of an epoch performs an update" in page
+    assert re.findall('<path d="M([^"]+)" stroke="#', page) == ["60.0,128.0 207.0,8.0 207.0,74.7 354.0,108.0"]
+    assert "no listeners" in Trainer().plan()._repr_html_()

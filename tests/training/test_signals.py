@@ -66,7 +66,7 @@ def sending(
 @pytest.mark.parametrize(
     ("name", "error", "reason"),
     [
-        ("SIGINT", KeyboardInterrupt, "interrupted by the keyboard"),
+        ("SIGINT", KeyboardInterrupt, "interrupted by Ctrl-C"),
         ("SIGTERM", SystemExit, "interrupted by SIGTERM"),
         ("SIGUSR1", SystemExit, "interrupted by SIGUSR1"),
     ],
@@ -98,7 +98,7 @@ def test_a_second_interrupt_from_the_keyboard_ends_at_once(tmp_path: Path) -> No
     received: list[Any] = []
     with pytest.raises(KeyboardInterrupt):
         sending(signal.SIGINT, Checkpoint(tmp_path), received, times=2, pause=0.6).fit()
-    assert received == [1, 2, KeyboardInterrupt, ("interrupted", "interrupted by the keyboard")]
+    assert received == [1, 2, KeyboardInterrupt, ("interrupted", "interrupted by Ctrl-C")]
     assert Directory(tmp_path).files() == []
 
 
@@ -324,7 +324,7 @@ Trainer(step, range(1, 10_000), callbacks=[{", ".join(made[each] for each in ord
     assert terminal.code == (130 if name == "SIGINT" else 143)
     steps = (tmp_path / "done").read_text().count("x")
     assert saved_step(tmp_path / "run") == steps >= 5
-    reason = "by the keyboard" if name == "SIGINT" else "by SIGTERM"
+    reason = "by Ctrl-C" if name == "SIGINT" else "by SIGTERM"
     assert has(f"interrupted {reason}")(lines) is ("RichLogger" in order)
     assert not has("━")(lines)
     assert terminal.sane
@@ -347,7 +347,7 @@ Trainer(step, [1, 2, 3], callbacks=[RichLogger(), Checkpoint({str(tmp_path)!r}, 
     terminal.child.sendintr()
     lines = terminal.end()
     assert terminal.code == 130
-    assert has("interrupted by the keyboard", "up to step 2/3 of epoch 1")(lines)
+    assert has("interrupted by Ctrl-C in epoch 1, after step 2")(lines)
     assert not has("━")(lines)
     assert terminal.sane
     assert Directory(tmp_path).files() == []

@@ -2,6 +2,7 @@ import copy
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lucid_train import (
@@ -19,10 +20,12 @@ from lucid_train import (
     StepResult,
     StepStart,
     Trainer,
+    nn,
 )
-from lucid_train.callbacks import ExponentialLRCallback, LRSchedulerCallback, StepLRCallback
+from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, LRSchedulerCallback, StepLRCallback
 from lucid_train.nn import Linear
 from lucid_train.optims.lr_scheduler import ExponentialLR
+from lucid_train.optims.sgd import SGD
 from tests.support.callbacks import Recorder
 from tests.support.optimizers import RateWitness
 
@@ -377,3 +380,44 @@ def test_two_schedules_on_one_optimizer_are_refused_before_the_first_step() -> N
     with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per optimizer: StepLRCallback.*Exponent"):
         Trainer(optimizer=optimizer, callbacks=[StepLRCallback(step_size=1), ExponentialLRCallback(gamma=0.5)]).fit()
     assert optimizer.used == []
+
+
+def test_printed_it_says_in_a_few_lines_what_it_trains_with() -> None:
+    def train_step(batch: int) -> float:
+        return 0.5
+
+    model = nn.Linear(1199, 1)
+    trainer = Trainer(
+        train_step,
+        data=[1, 2, 3],
+        model=model,
+        optimizer=SGD(model.parameters(), lr=0.1),
+        evaluate=lambda: 0.5,
+        epochs=2,
+        evaluate_every=2,
+        extras={"noise": np.random.default_rng(0)},
+        callbacks=[EarlyStopping(), EarlyStopping(patience=2)],
+    )
+    lines = [
+        "  step       train_step",
+        "  data       list",
+        "  model      Linear, 1,200 parameters",
+        "  optimizer  SGD",
+        "  evaluate   <lambda>, every 2 epochs",
+        "  extras     noise",
+        "  callbacks  EarlyStopping, EarlyStopping#2",
+    ]
+    assert str(trainer).splitlines() == ["Trainer: 2 epochs of 3 steps, ready", *lines]
+    trainer.fit()
+    trainer.evaluate_every = "500 steps"
+    lines[4] = "  evaluate   <lambda>, every 500 steps"
+    assert repr(trainer).splitlines() == ["Trainer: 2 epochs of 3 steps, completed after epoch 2", *lines]
+
+
+def test_printed_what_is_not_there_is_left_out() -> None:
+    assert str(Trainer()) == "Trainer: 1 epoch, ready"
+    endless = Trainer(print, data=iter([1]), model=nn.ReLU())
+    assert (
+        str(endless)
+        == "Trainer: 1 epoch, ready\n  step       print\n  data       list_iterator\n  model      ReLU, 0 parameters"
+    )

@@ -180,7 +180,7 @@ def test_the_end_says_how_a_fit_ended() -> None:
             trainer.fit()
     assert [(end.status, end.reason) for end in ends] == [
         ("failed", "ValueError: too\nbad"),
-        ("interrupted", "interrupted by the keyboard"),
+        ("interrupted", "interrupted by Ctrl-C"),
         ("failed", "ValueError"),
     ]
     assert ends[0].history.status == "failed"

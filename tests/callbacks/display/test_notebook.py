@@ -1,10 +1,11 @@
 """RichLogger in a notebook, run by a real kernel."""
 
+import re
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+
+from tests.support.notebook import execute
 
 PROGRAM = """
 import time, warnings
@@ -25,16 +26,8 @@ history = Trainer(step, [1, 2, 3, 4], epochs=3, callbacks=[RichLogger()]).fit()
 def run(program: str) -> tuple[list[Any], list[Any]]:
     """Return the outputs that are left in a cell, and all the pictures that it showed."""
     pictures: list[Any] = []
-
-    class Client(NotebookClient):  # type: ignore[misc]  # nbclient is partly untyped
-        def process_message(self, message: Any, *arguments: Any) -> Any:
-            if message["msg_type"] in ("display_data", "update_display_data"):
-                pictures.append(message["content"]["data"])
-            return super().process_message(message, *arguments)
-
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(program)])
-    Client(notebook, kernel_name="python3", timeout=60).execute()
-    return notebook.cells[0].outputs, pictures
+    (outputs,) = execute(program, notice=pictures.append)
+    return outputs, pictures
 
 
 def test_a_notebook_shows_one_picture_that_is_updated_in_place() -> None:
@@ -50,6 +43,7 @@ def test_a_notebook_shows_one_picture_that_is_updated_in_place() -> None:
     assert "eta" not in text
     assert "&lt;i&gt;acc[top5]&lt;/i&gt;" in page
     assert "eta" in pictures[1]["text/plain"], "the bars move while it runs"
+    assert re.search(r"epoch 1/3 .* [23]/4  .*loss 0.", pictures[1]["text/plain"]), "so do the running means"
     assert 3 <= len(pictures) <= 8
 
 
@@ -60,3 +54,19 @@ def test_a_notebook_cell_that_fails_shows_what_there_was() -> None:
     shown = [output for output in outputs if output.output_type == "display_data"]
     assert len(shown) == 1
     assert "failed" in shown[0].data["text/plain"]
+
+
+def test_the_result_of_a_fit_shows_no_row_a_second_time_and_plan_and_history_are_tables_with_curves() -> None:
+    setup = """
+from lucid_train import Trainer, nn, optims, schedules
+from lucid_train.callbacks import LRSchedulerCallback, RichLogger
+optimizer = optims.SGD(nn.Linear(2, 1).parameters(), lr=0.5)
+callbacks = [LRSchedulerCallback(schedules.Cosine()), RichLogger(header=False, summary=False)]
+trainer = Trainer(optimizer=optimizer, evaluate=lambda: 0.25, epochs=3, callbacks=callbacks)
+trainer.plan()"""
+    (plan,), (rows, fit), (history,) = execute(setup, "history = trainer.fit()\nhistory", "history")
+    pages = [output.data["text/html"] for output in (plan, rows, fit, history)]
+    assert [page.count("val_loss</th>") for page in pages] == [0, 0, 0, 1], "the table is not under the rows"
+    assert [page.count("<svg") for page in pages] == [1, 0, 2, 2]
+    assert [output.data["text/plain"] for output in (fit, history)] == ["History(3 epochs, completed)"] * 2
+    assert rows.output_type == "display_data"

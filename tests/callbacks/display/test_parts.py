@@ -69,7 +69,7 @@ def test_a_column_of_rates_has_one_format_from_the_base_to_zero() -> None:
     table = Numbers()
     table.expect_rates([0.05])
     assert [table.rates([rate]) for rate in (0.05, 0.0492, 0.0003, 1.4e-8, 0.0)] == [
-        *("0.0500", "0.0492", "0.0003", "1.4e-8", "0"),
+        *("0.0500", "0.0492", "0.0003", "~0", "0"),
     ]
     table.expect_rates([3e-4])
     assert [table.rates([rate]) for rate in (0.0, 3e-4, 2.95e-4, 1e-6)] == ["0", "3.00e-4", "2.95e-4", "1.00e-6"]
@@ -291,12 +291,16 @@ def moving(width: int, *, encoding: str = "utf-8", evaluating: Sequence[int] = (
     throughput = Throughput(run)
     throughput._first_step, run.now = 0, 2.0
     progress.means.add({"accuracy": 0.97, "loss": 0.0837, "f1": 0.5})
-    throughput.running._take()
+    throughput.running.take()
     if evaluating:
         run._fit = Control(Dispatcher(()), None)
         run._fit.tracked.done, run._fit.tracked.total = evaluating
         throughput.start_evaluation()
-    return [text.plain.rstrip() for text in Bars(throughput, theme(encoding)).lines(width)]
+    bars = Bars(throughput, theme(encoding))
+    lines = [text.plain.rstrip() for text in bars.lines(width)]
+    run._progress.epoch = 2  # of which nothing is known yet
+    assert len(bars.lines(width)) == len(lines)
+    return lines
 
 
 def test_metrics_are_beside_the_bar_or_below_and_bars_go_before_the_speed() -> None:
@@ -319,9 +323,14 @@ def test_metrics_are_beside_the_bar_or_below_and_bars_go_before_the_speed() -> N
 
 
 def test_an_evaluation_shows_how_far_it_is() -> None:
+    assert moving(99, evaluating=[40, 64]) == [
+        " epoch  1/20  evaluating  ━━━━━━━━━━━━━━─────────    40/64  loss 0.0837  accuracy 0.9700  f1 0.5000",
+        " run          ━──────────────────────────────────      3 %  0:02  eta 1:00",
+    ]
     assert moving(79, evaluating=[40, 64]) == [
         " epoch  1/20  evaluating  ━━━━━━━━━━━━━━━━━╸──────────    40/64",
         " run          ━───────────────────────────────────────      3 %  0:02  eta 1:00",
+        "              loss 0.0837  accuracy 0.9700  f1 0.5000",
     ]
     assert moving(79, evaluating=[0, 0])[0] == " epoch  1/20  evaluating 0"
 

@@ -199,8 +199,8 @@ def test_metrics_and_rates_stay_in_their_columns() -> None:
         assert line[end_of_loss - 1] != " "
         assert line[end_of_loss : end_of_loss + 2] in ("  ", " *")
     assert [line.replace(" *", "").split()[2] for line in table if line not in titles] == [
-        *("1000.0", "1e-300", "999.9", "0.1"),
-        *("1.0e-5", "0", "1e-250", "3.0"),
+        *("1000.0", "~0", "999.9", "0.1"),
+        *("~0", "0", "~0", "3.0"),
     ]
 
 
@@ -237,7 +237,8 @@ def test_several_groups_are_summed_up(console: Console, lrs: list[float], expect
 def test_the_summary_says_why_a_run_was_stopped() -> None:
     console = pipe()
     train(RichLogger(console), EarlyStopping("loss", patience=1), step=lambda number: 1.0)
-    assert "stopped loss has not improved for 1 epoch (best 1 in epoch 1)\ntrained 2 epochs" in shown(console)
+    stopped = "stopped after epoch 2: loss has not improved for 1 epoch (best 1 in epoch 1)"
+    assert f"{stopped}\ntrained 2 epochs" in shown(console)
 
 
 def test_what_is_unknown_is_counted_and_known_from_the_second_epoch() -> None:
@@ -255,8 +256,8 @@ def test_an_evaluation_is_announced() -> None:
     assert "evaluating 0:00" in shown(console)
 
 
-def last_words(directory: Path, *others: Callback, epochs: int = 2, **settings: Any) -> str:
-    """Return what a run of two steps per epoch says in a pipe after how it has ended and what was best."""
+def last_words(directory: Path, *others: Callback, epochs: int = 2, resume: str | None = None, **settings: Any) -> str:
+    """Return what a run of two steps per epoch says in a pipe of what it has saved."""
     console = pipe()
     settings = {"step": lambda batch: 0.5, **settings}
     trainer = Trainer(
@@ -266,8 +267,9 @@ def last_words(directory: Path, *others: Callback, epochs: int = 2, **settings: 
         **settings,
     )
     with suppress(ZeroDivisionError):
-        trainer.fit()
-    return " ".join(shown(console).split("\nbest ")[-1].splitlines()[1:])
+        trainer.fit(resume=resume)
+    _, saved, words = shown(console).partition("\nsaved ")
+    return f"{saved}{words}".strip().replace("\n ", "")
 
 
 def failing(batch: int) -> float:
@@ -279,9 +281,13 @@ def test_the_last_line_of_a_run_that_is_not_completed_says_how_to_go_on(tmp_path
     last = "last.safetensors (epoch 1, step 2); go on with"
     place = tmp_path / "stopped"
     assert last_words(place, stop) == f'saved {place}: {last} fit(resume="auto")'
+    place = tmp_path / "auto"
+    same = "last.safetensors (epoch 1, step 2); the same command goes on from there"
+    assert last_words(place, stop, resume="auto") == f"saved {place}: {same}"
     again = At(EpochEnd, lambda event: event.run.stop("no better", for_good=True))
     place = tmp_path / "finished"
-    assert last_words(place, again) == f'saved {place}: {last} fit(resume="auto", accept="stopped")'
+    accept = f'saved {place}: {last} fit(resume="auto", accept="stopped")'
+    assert last_words(place, again, resume="auto") == accept
     place = tmp_path / "other"
     two = Checkpoint(place, weights=False)
     assert last_words(tmp_path / "two", stop, two) == f'saved {place}: {last} fit(resume="{place}")'
@@ -297,14 +303,14 @@ def test_a_run_that_fails_names_the_newest_checkpoint_there_is_of_it(tmp_path: P
 
     place = tmp_path / "run"
     last = "last.safetensors (epoch 1, step 2); go on with"
-    assert last_words(place, step=step).endswith(f'saved {place}: {last} fit(resume="auto")')
+    assert last_words(place, step=step) == f'saved {place}: {last} fit(resume="auto")'
 
 
 def test_a_run_that_is_completed_says_what_was_saved(tmp_path: Path) -> None:
     assert last_words(tmp_path / "a") == f"saved {tmp_path / 'a'}: last.safetensors (epoch 2)"
     losses = iter([0.25, 0.25, 0.5, 0.5])
     best = Checkpoint(tmp_path / "b", monitor="loss", weights=False)
-    words = last_words(tmp_path / "a", best, step=lambda batch: next(losses), epochs=2)
+    words = last_words(tmp_path / "c", best, step=lambda batch: next(losses), epochs=2)
     assert words == f"saved {tmp_path / 'b'}: best.safetensors (epoch 1), last.safetensors (epoch 2)"
 
 
@@ -322,10 +328,10 @@ def test_without_a_checkpoint_an_interruption_does_not_speak_of_saving() -> None
 
     def interrupt(event: StepEnd) -> None:
         event.run.interrupt(error, "interrupted by a friend")
-        while "stopping" not in shown(console):
+        while "Stopping" not in shown(console):
             time.sleep(0.01)
 
     with pytest.raises(SystemExit):
         Trainer(lambda batch: 0.5, [1], callbacks=[RichLogger(console, header=False), At(StepEnd, interrupt)]).fit()
-    assert shown(console).splitlines()[0] == "stopping after this step"
+    assert shown(console).splitlines()[0] == "Stopping: this step ends first."
     assert "lucid_train ticker" not in [thread.name for thread in threading.enumerate()]

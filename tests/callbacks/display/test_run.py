@@ -42,9 +42,8 @@ def test_no_row_is_lost_when_an_exception_leaves_the_fit() -> None:
         trainer.fit()
     text = "\n".join(permanent(console))
     assert re.findall(r"^ +(\d+) +0\.5", text, re.MULTILINE) == ["1", "2"]
-    assert "interrupted  by the keyboard" in text
-    assert "2 epochs, 8 steps in " in text
-    assert "up to step 2/3 of epoch 3" in text
+    assert "interrupted  by Ctrl-C in epoch 3, after step 8\n" in text
+    assert "trained      2 epochs, 8 steps in " in text
     assert shown(console).count("\x1b[?25h") == 1
 
 
@@ -63,9 +62,10 @@ def test_the_steps_of_an_epoch_that_failed_count_and_those_before_the_fit_do_not
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             trainer.fit(1)
-    _, first, _, second = shown(console).splitlines()
-    assert re.fullmatch(r"trained 0 epochs, 5 steps in \S+, up to step 5/10 of epoch 1", first)
-    assert re.fullmatch(r"trained 0 epochs, 0 steps in \S+, up to step 5/10 of epoch 1", second)
+    lines = shown(console).splitlines()
+    assert lines[::2] == ["failed in epoch 1, after step 5: ZeroDivisionError: division by zero"] * 2
+    assert re.fullmatch(r"trained 0 epochs, 5 steps in \S+", lines[1])
+    assert re.fullmatch(r"trained 0 epochs, 0 steps in \S+", lines[3])
 
 
 def test_everything_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,8 @@ def test_a_heartbeat_says_what_the_moving_lines_say_in_80_columns() -> None:
     assert any(
         re.match(r"epoch 2/2  step \d+/20  loss 1.0000  metric_0 1.0000  .*steps/s  eta \d", beat) for beat in beats
     )
-    assert any(re.fullmatch(r"epoch 2/2  evaluating \d+/15  eta \d:\d\d", beat) for beat in beats)
+    evaluating = r"epoch 2/2  evaluating \d+/15  loss 1.0000  metric_0 1.0000  eta \d:\d\d"
+    assert any(re.fullmatch(evaluating, beat) for beat in beats)
 
 
 def test_a_snapshot_is_taken_by_the_thread_that_trains_and_only_one_at_a_time() -> None:
@@ -85,10 +86,10 @@ def test_a_snapshot_is_taken_by_the_thread_that_trains_and_only_one_at_a_time() 
     snapshots: list[int] = []
 
     class Watched(RunningMeans):
-        def _take(self) -> None:
+        def take(self) -> None:
             threads.append(threading.current_thread().name)
             snapshots.append(self.run.step)
-            super()._take()
+            super().take()
 
     read: list[dict[str, float]] = []
     trainer = Trainer(lambda number: float(number), range(1, 7))

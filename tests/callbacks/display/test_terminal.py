@@ -42,7 +42,7 @@ def test_the_screen_shows_rows_that_stay_and_two_bars(columns: int) -> None:
 def test_an_exception_leaves_a_sane_terminal_and_its_traceback() -> None:
     terminal = Terminal("def step(number):\n    time.sleep(0.1)\n    assert number < 3\ntrain(step)")
     lines = terminal.end()
-    assert has("failed", "AssertionError", "Traceback", "0 epochs, 2 steps in", "up to step 2/4 of epoch 1")(lines)
+    assert has("failed in epoch 1, after step 2: AssertionError", "Traceback", "0 epochs, 2 steps in")(lines)
     assert not has("━")(lines)
     assert terminal.sane
     assert terminal.child.exitstatus == 1
@@ -320,16 +320,16 @@ def test_the_first_ctrl_c_is_answered_at_once_above_the_bars(tmp_path: Path, awa
     terminal = interrupted(tmp_path, LONG[awaited], order)
     terminal.until(has("going", "eta"))
     terminal.child.sendintr()
-    answer = f"stopping after this {awaited}, then saving;"
+    answer = f"Stopping: this {awaited} ends first, then the run is saved."
     lines = [" ".join(line.split()) for line in terminal.until(has(answer, "eta"))]
-    assert lines[lines.index(answer) + 1] == "Ctrl-C again to stop now without saving"
+    assert lines[lines.index(answer) + 1] == "Ctrl-C again stops at once, without saving."
     assert lines.index(answer) < max(n for n, line in enumerate(lines) if "eta" in line)
     time.sleep(0.2)  # what follows at once is taken for a copy that a launcher has forwarded
     terminal.child.sendintr()
     lines = terminal.end()
     assert (terminal.code, terminal.sane) == (130, True)
-    assert has("interrupted by the keyboard")(lines)
-    assert not has("saved")(lines)
+    assert has("interrupted by Ctrl-C")(lines)
+    assert not has("go on")(lines)
     assert list(tmp_path.glob("checkpoint*")) == []
 
 
@@ -340,7 +340,8 @@ def test_the_last_line_says_what_was_saved_and_how_to_go_on(tmp_path: Path, name
     terminal.until(has("going", "eta"))
     terminal.child.kill(signal.Signals[name])
     lines = [" ".join(line.split()) for line in terminal.end() if line]
-    again = "; Ctrl-C again to stop now without saving" if name == "SIGINT" else ""
-    assert f"stopping after this step, then saving{again}" in " ".join(lines)
+    answer = lines.index("Stopping: this step ends first, then the run is saved.")
+    again = lines[answer + 1] == "Ctrl-C again stops at once, without saving."
+    assert again is (name == "SIGINT")
     assert f'{tmp_path}: last.safetensors (epoch 1, step 2); go on with fit(resume="auto")' in " ".join(lines)
     assert (terminal.code, terminal.sane) == (130 if name == "SIGINT" else 143, True)
