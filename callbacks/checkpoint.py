@@ -35,7 +35,7 @@ Interval = Literal["epoch", "step", "second"]
 _FILES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 
 
-def _as_path(value: Any) -> Path:
+def _as_path(value: str | os.PathLike[str]) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise TypeError(f"'directory' must be a path: {value!r}")
     path = Path(value)
@@ -49,7 +49,7 @@ def _idle() -> SignalCatcher:
     return SignalCatcher(Run(), ())
 
 
-def _as_names(value: Any) -> tuple[str, ...]:
+def _as_names(value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"'signals' must be a list of names: {value!r}")
     return tuple(signal_named("signals", name).name for name in value)

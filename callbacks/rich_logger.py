@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
 from logging import ERROR, INFO, Logger, getLogger
@@ -53,14 +53,14 @@ def _instance(name: str, value: object, *, kinds: tuple[type, ...]) -> None:
         raise TypeError(f"{name!r} must be a {' or a '.join(names)}: {value!r}")
 
 
-def _as_names(value: Any) -> tuple[str, ...] | None:
+def _as_names(value: Iterable[str] | None) -> tuple[str, ...] | None:
     if value is None:
         return None
     names = listed("metrics", value, "names")
     return tuple(metric_name(f"metrics[{index}]", name) for index, name in enumerate(names))
 
 
-def _as_columns(value: Any) -> tuple[Column, ...]:
+def _as_columns(value: Iterable[Column]) -> tuple[Column, ...]:
     columns = listed("columns", value, "columns")
     for index, column in enumerate(columns):
         if not isinstance(column, Column):

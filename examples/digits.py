@@ -1,6 +1,7 @@
 """Train on handwritten digits, with a schedule, early stopping that restores the best weights, and the display."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lucid_train import Trainer, nn, optims, schedules
 from lucid_train.callbacks import EarlyStopping, LRSchedulerCallback, RichLogger
@@ -13,7 +14,7 @@ criterion = nn.CrossEntropyLoss()
 optimizer = optims.AdamW(model.parameters(), lr=0.003)
 
 
-def train_step(batch):
+def train_step(batch: tuple[NDArray[np.float64], NDArray[np.intp]]) -> float:
     """Do one update and return the loss, which is averaged over the epoch."""
     x, y = batch
     optimizer.zero_grad()
@@ -23,10 +24,10 @@ def train_step(batch):
     return loss
 
 
-def evaluate():
+def evaluate() -> dict[str, float]:
     """Return metrics of the test set; they are recorded as "val_loss" and "val_accuracy"."""
     scores = model(test_images)
-    return {"loss": criterion(scores, test_labels), "accuracy": float(np.mean(scores.argmax(axis=1) == test_labels))}
+    return {"loss": criterion(scores, test_labels), "accuracy": float((scores.argmax(axis=1) == test_labels).mean())}
 
 
 history = Trainer(

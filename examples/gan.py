@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lucid_train import Trainer, load_weights
 from lucid_train.callbacks import Checkpoint, RichLogger
@@ -24,9 +24,10 @@ generator_optimizer = torch.optim.Adam(generator.parameters(), lr=0.003, betas=(
 bce = nn.functional.binary_cross_entropy_with_logits
 
 
-def step(real):
+def step(batch: list[Tensor]) -> dict[str, Tensor]:
     """Train the critic to tell real from generated numbers, and the generator to be taken for real."""
-    real, fake = real[0], generator(torch.randn(len(real[0]), 1))
+    (real,) = batch
+    fake = generator(torch.randn(len(real), 1))
     of_real, of_fake = critic(real), critic(fake.detach())
     critic_loss = bce(of_real, torch.ones_like(of_real)) + bce(of_fake, torch.zeros_like(of_fake))
     critic_optimizer.zero_grad()
@@ -40,7 +41,7 @@ def step(real):
     return {"critic_loss": critic_loss.detach(), "generator_loss": generator_loss.detach()}
 
 
-extras = {
+extras: dict[str, nn.Module | torch.optim.Optimizer] = {
     "generator": generator,
     "critic": critic,
     "generator_optimizer": generator_optimizer,

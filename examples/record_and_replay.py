@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lucid_train import Trainer, nn, optims, replay, schedules
 from lucid_train.callbacks import CSVLogger, EarlyStopping, EventLog, LRSchedulerCallback
@@ -26,7 +27,7 @@ criterion = nn.CrossEntropyLoss()
 optimizer = optims.SGD(model.parameters(), lr=0.05, momentum=0.9)
 
 
-def train_step(batch):
+def train_step(batch: tuple[NDArray[np.float64], NDArray[np.intp]]) -> float:
     """Do one update."""
     x, y = batch
     optimizer.zero_grad()

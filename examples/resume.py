@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lucid_train import History, StepEnd, Trainer, nn, optims, schedules
 from lucid_train.callbacks import Checkpoint, LRSchedulerCallback, TimeLimit
@@ -25,7 +26,7 @@ def build(directory: Path) -> Trainer:
     optimizer = optims.Adam(model.parameters(), lr=0.01)
     noise = np.random.default_rng(2)
 
-    def step(batch: tuple[np.ndarray, np.ndarray]) -> float:
+    def step(batch: tuple[NDArray[np.float64], NDArray[np.intp]]) -> float:
         x, y = batch
         optimizer.zero_grad()
         loss = criterion(model(x + 0.1 * noise.standard_normal(x.shape)), y)
@@ -39,7 +40,7 @@ def build(directory: Path) -> Trainer:
         epochs=10,
         model=model,
         optimizer=optimizer,
-        evaluate=lambda: {"accuracy": np.mean(model(test_images).argmax(axis=1) == test_labels)},
+        evaluate=lambda: {"accuracy": float((model(test_images).argmax(axis=1) == test_labels).mean())},
         extras={"noise": noise},  # a generator of our own: its state belongs to the run
         callbacks=[
             LRSchedulerCallback(schedules.Cosine()),

@@ -11,8 +11,8 @@ from lucid_train.optims.lr_scheduler import LRScheduler, ParamScheduler
 from lucid_train.schedules import Constant, Cosine, Exponential, Linear, Polynomial, Schedule
 
 rng = np.random.default_rng(0)
-inputs = rng.normal(size=(20, 32, 1))
-batches = [(x, 3 * x + 1 + rng.normal(scale=0.1, size=x.shape)) for x in inputs]
+inputs, noise = rng.normal(size=(20, 32, 1)), rng.normal(scale=0.1, size=(20, 32, 1))
+batches = list(zip(inputs, 3 * inputs + 1 + noise, strict=True))
 
 
 def train(schedule: Schedule, interval: Literal["epoch", "step"]) -> None:
@@ -29,7 +29,7 @@ def train(schedule: Schedule, interval: Literal["epoch", "step"]) -> None:
         optimizer.step()
         return loss
 
-    callbacks = [LRSchedulerCallback(schedule, interval)]
+    callbacks = [LRSchedulerCallback(schedule, interval=interval)]
     trainer = Trainer(step, batches, optimizer=optimizer, epochs=8, callbacks=callbacks)
     print(trainer.plan())  # who listens to what, and the rate of every epoch; nothing is trained yet
     history = trainer.fit()

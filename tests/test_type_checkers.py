@@ -1,6 +1,8 @@
-"""What type checkers find in a program that is written on the library."""
+"""What type checkers find in programs that are written on the library."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,86 +10,103 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PROGRAM = """
-from attrs import define, field
+EVERYTHING, MISTAKES = (ROOT / f"tests/support/programs/{name}.py" for name in ("everything", "mistakes"))
+EXAMPLES = sorted(ROOT.glob("examples/*.py"))
+WRONG = [number for number, line in enumerate(MISTAKES.read_text().splitlines(), 1) if line.endswith("# wrong")]
 
-import lucid_train
-from lucid_train.callback import Callback, Hook, on
-from lucid_train.events import EpochEnd, Event, StepEnd
-
-
-@define(kw_only=True)
-class BatchLost(Event):
-    number: int = 0
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@define(eq=False)
-class Good(Callback):
-    patience: int = 3
-    loss: float = field(default=0.0, init=False)
-
-    def on_epoch_end(self, event: EpochEnd) -> None:
-        super().on_epoch_end(event)
-        self.loss = event.metrics["loss"]
-
-    def on_batch_lost(self, event: BatchLost) -> None:
-        event.run.stop(f"batch {event.number} is lost")
-
-    @on(StepEnd, every=2, when=lambda event: event.loss > 1)
-    def look(self, event: StepEnd) -> None:
-        event.run.emit(BatchLost(run=event.run, number=event.step))
-
-    def hooks(self, event: type[Event]) -> list[Hook]:
-        return super().hooks(event)
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package as it is installed, its catalogue of callbacks in it."""
+    folder = tmp_path_factory.mktemp("site")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "lucid_train", folder / "lucid_train", ignore=ignored)
+    shutil.copytree(ROOT / "callbacks", folder / "lucid_train" / "callbacks", ignore=ignored)
+    return folder
 
 
-@define(eq=False)
-class Wrong(Callback):
-    def on_epoch_end(self, event: StepEnd) -> None:  # wrong
-        print(event.loss)
-
-    @on(EpochEnd, when=lambda event: event.loss > 1)  # wrong
-    def look(self, event: EpochEnd) -> None:
-        print(event.epoch)
-
-
-Good(patience="3")  # wrong
-lucid_train.Trainer(callbacks=[Good()]).fit()
-lucid_train.Traner()  # wrong
-"""
-WRONG = [number for number, line in enumerate(PROGRAM.splitlines(), 1) if line.endswith("# wrong")]
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    path = tmp_path / "program.py"
-    path.write_text(PROGRAM)
-    return path
-
-
-def checked(*command: str, at: Path) -> str:
-    """Return what a checker says of the program."""
-    done = subprocess.run([sys.executable, "-m", *command], cwd=at, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_mypy_strict_finds_a_hook_with_another_event_a_misspelt_name_and_nothing_else(program: Path) -> None:
+@pytest.fixture(scope="module")
+def mypy(installed: Path) -> dict[str, list[tuple[int, str]]]:
+    """What mypy finds, by file: the line of each error, and its text."""
     pytest.importorskip("mypy")
+    pytest.importorskip("torch")
+    settings = installed / "mypy.ini"
+    # Some of PyTorch's methods are not annotated, backward() for one; transformers takes long to be read.
+    settings.write_text(
+        f"[mypy]\nstrict = True\nfollow_imports = silent\nuntyped_calls_exclude = torch\nmypy_path = {installed}\n"
+        "[mypy-transformers.*]\nfollow_imports = skip\nignore_missing_imports = True\n"
+    )
     cache = ROOT / ".mypy_cache" / "programs"
-    found = checked("mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(cache), str(program), at=ROOT)
-    assert [int(line) for line in re.findall(r"program\.py:(\d+): error:", found)] == WRONG, found
-    assert 'incompatible with supertype "lucid_train.callback.Callback"; supertype defines' in found
+    command = [
+        "mypy",
+        "--config-file",
+        settings,
+        "--cache-dir",
+        cache,
+        "--output",
+        "json",
+        EVERYTHING,
+        MISTAKES,
+        *EXAMPLES,
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, command)], cwd=installed, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    found: dict[str, list[tuple[int, str]]] = {}
+    for error in map(json.loads, done.stdout.splitlines()):
+        found.setdefault(Path(error["file"]).name, []).append((error["line"], error["message"]))
+    return found
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_pyright_strict_finds_the_same(program: Path) -> None:
+@pytest.fixture(scope="module")
+def pyright(installed: Path) -> dict[str, list[tuple[int, str]]]:
+    """What pyright finds."""
     pytest.importorskip("basedpyright")
-    settings = program.parent / "pyrightconfig.json"
-    settings.write_text(f'{{"typeCheckingMode": "strict", "extraPaths": ["{ROOT}"]}}')
-    found = checked("basedpyright", "--pythonpath", sys.executable, at=program.parent)
-    assert {int(line) for line in re.findall(r"program\.py:(\d+):\d+ - error:", found)} == set(WRONG), found
-    assert 'overrides class "Callback" in an incompatible manner' in found
+    pytest.importorskip("torch")
+    # PyTorch's methods are annotated in part.
+    settings = {"typeCheckingMode": "strict", "extraPaths": [str(installed)], "reportUnknownMemberType": False}
+    settings["include"] = [str(path) for path in (EVERYTHING, MISTAKES, *EXAMPLES)]
+    (installed / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = ["basedpyright", "--outputjson", "--pythonpath", sys.executable, "--project", str(installed)]
+    done = subprocess.run([sys.executable, "-m", *command], cwd=installed, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    found: dict[str, list[tuple[int, str]]] = {}
+    for error in json.loads(done.stdout)["generalDiagnostics"]:
+        place = error["range"]["start"]["line"] + 1
+        found.setdefault(Path(error["file"]).name, []).append((place, error["message"]))
+    return found
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+@pytest.mark.parametrize("program", [EVERYTHING, *EXAMPLES], ids=lambda path: path.stem)
+def test_a_strict_checker_finds_nothing_in_programs_that_are_right(
+    program: Path, checker: str, request: pytest.FixtureRequest
+) -> None:
+    if program.name.startswith("transformers"):
+        pytest.importorskip("transformers")
+    assert request.getfixturevalue(checker).get(program.name, []) == []
+
+
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_it_finds_every_mistake_and_nothing_else(checker: str, request: pytest.FixtureRequest) -> None:
+    found = request.getfixturevalue(checker)[MISTAKES.name]
+    assert sorted({line for line, _ in found}) == WRONG, found
+
+
+def test_what_it_says_of_a_hook_with_another_event_names_the_hook(
+    mypy: dict[str, list[tuple[int, str]]], pyright: dict[str, list[tuple[int, str]]]
+) -> None:
+    line = WRONG[0]
+    assert re.search('of "on_epoch_end" is incompatible with supertype', dict(mypy[MISTAKES.name])[line])
+    assert 'Method "on_epoch_end" overrides class "Callback"' in dict(pyright[MISTAKES.name])[line]
+
+
+def test_the_program_that_is_right_runs_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    command = [sys.executable, "-W", "error", str(EVERYTHING), str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "completed: as planned, 3 epochs" in done.stdout

@@ -346,7 +346,9 @@ def find_checkpoint(resume: str | os.PathLike[str], callbacks: Iterable[Callback
     if resume == "auto":
         places = [place for callback in callbacks if (place := callback.checkpoints()) is not None]
         if len(places) != 1:
-            raise ValueError(f"'resume' may be 'auto' with exactly one Checkpoint among the callbacks: {len(places)}")
+            cure = "pass the directory itself" if places else "add Checkpoint(directory) to them"
+            rule = "'resume' may be 'auto' with exactly one Checkpoint among the callbacks"
+            raise ValueError(f"{rule}: {len(places)}; {cure}")
         return Directory(places[0]).last()
     if not isinstance(resume, (str, os.PathLike)):
         raise TypeError(f"'resume' must be a directory, a file or 'auto': {resume!r}")

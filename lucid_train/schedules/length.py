@@ -26,6 +26,8 @@ def count_or_share(name: str, value: Any, *, least: int = 1) -> int | str:
         TypeError: If it is neither an int nor a string.
         ValueError: If it is a count below `least`, or no share above 0% and at most 100%.
     """
+    if isinstance(value, float) and 0 < value < 1:
+        raise TypeError(f"{name!r} must be an int, or a share of the run as a string, '{100 * value:g}%': {value}")
     if not isinstance(value, str):
         return whole_number(name, value, least=least)
     match = _SHARE.fullmatch(value)

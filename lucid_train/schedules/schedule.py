@@ -20,7 +20,11 @@ from lucid_train.validation import listed, real_number, unknown_values, whole_nu
 
 if TYPE_CHECKING:
     import numpy as np
+    from attrs import frozen as _frozen_for_checkers  # type checkers let frozen classes inherit from frozen ones alone
     from numpy.typing import NDArray
+else:
+    # Not frozen, so that a subclass which assigns its settings is refused with what to write, see `check_is_value`.
+    _frozen_for_checkers = partial(define, unsafe_hash=True)
 
 Affine: TypeAlias = Callable[[int], tuple[float, float]]
 
@@ -53,7 +57,7 @@ def function(name: str, value: Any) -> Any:
     return value
 
 
-@define(repr=False, unsafe_hash=True)
+@_frozen_for_checkers(repr=False)
 class Schedule(ABC):
     """What a number is at time `t`: the base of all schedules.
 

@@ -70,6 +70,13 @@ ENDING: dict[str, Any] = {
 }
 
 
+def trained() -> torch.nn.Parameter:
+    """Return a parameter with a gradient, without which no update would change anything."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    return parameter
+
+
 def accumulated(scheduler: Any, every: int) -> None:
     """Train for eight steps, each `every`th of which performs an update."""
 
@@ -84,7 +91,7 @@ def accumulated(scheduler: Any, every: int) -> None:
 @pytest.mark.parametrize("make", ENDING.values(), ids=ENDING)
 def test_a_scheduler_of_pytorch_that_does_not_come_to_its_end_is_named(make: Any) -> None:
     def made() -> Any:
-        return make(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9))
+        return make(torch.optim.SGD([trained()], lr=0.1, momentum=0.9))
 
     with pytest.warns(
         UserWarning, match="never reaches its end: 8 updates were planned and 4 were performed"
@@ -95,7 +102,7 @@ def test_a_scheduler_of_pytorch_that_does_not_come_to_its_end_is_named(make: Any
 
 
 def test_a_scheduler_of_pytorch_that_the_step_steps_too_is_named() -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    optimizer = torch.optim.SGD([trained()], lr=0.1)
     scheduler = theirs.StepLR(optimizer, 1)
 
     def step(batch: int) -> None:

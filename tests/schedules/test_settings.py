@@ -33,6 +33,12 @@ SHARE = "must be a share of the run, above 0% and at most 100%, such as '5%': "
     [
         (Step, {"step_size": 0}, ValueError, "'step_size' must be >= 1: 0"),
         (Step, {"step_size": 2.5}, TypeError, "'step_size' must be an int: 2.5"),
+        (
+            Step,
+            {"step_size": 0.05},
+            TypeError,
+            "'step_size' must be an int, or a share of the run as a string, '5%': 0.05",
+        ),
         (Step, {"step_size": True}, TypeError, "'step_size' must be an int: True"),
         (Step, {"step_size": None}, TypeError, "'step_size' must be an int: None"),
         (Step, {"step_size": "0%"}, ValueError, f"'step_size' {SHARE}'0%'"),

@@ -271,7 +271,9 @@ def test_resume_finds_a_directory_a_file_or_nothing(tmp_path: Path) -> None:
     assert len(made().fit(epochs=4, resume=str(file))) == 4
     with pytest.raises(ValueError, match="'resume' must not be given with restart=True"):
         made().fit(resume="auto", restart=True)
-    with pytest.raises(ValueError, match="'resume' may be 'auto' with exactly one Checkpoint among the callbacks: 0"):
+    with pytest.raises(
+        ValueError, match="'resume' may be 'auto' with exactly one Checkpoint among the callbacks: 0; add Checkpoint"
+    ):
         Trainer().fit(resume="auto")
     with pytest.raises(TypeError, match="'resume' must be a directory, a file or 'auto': 3"):
         Trainer().fit(resume=3)  # type: ignore[arg-type]  # on purpose
