@@ -216,8 +216,8 @@ class _Session:
         self._monitor = logger.monitored() or run.monitored
         self._by_default = self._monitor is None
         self._best: Record | None = None
-        for record in records(run.history):
-            self._improved(record)
+        for record in records(run.history):  # as if they had been shown
+            self._note(record)
 
     def open(self) -> None:
         """Begin to show."""
@@ -232,9 +232,7 @@ class _Session:
             return
         self._introduced = True
         run, console = self._run, self._console
-        if run.optimizer is not None:
-            groups = run.optimizer.param_groups
-            self._numbers.expect_rates([max(float(each.get("initial_lr", 0)), float(each["lr"])) for each in groups])
+        self._expect_rates()
         changing = any(each.schedules() for each in run.callbacks)
         scrolls = console.is_terminal and not (console.record or console.is_jupyter)
         explained = self._logger.header and not self._by_default
@@ -250,7 +248,8 @@ class _Session:
         """Show an epoch, or an evaluation within one."""
         self.introduce()
         self._shown_at = monotonic()
-        is_best, monitor = self._improved(record), None if self._monitor is None else self._monitor.name
+        self._expect_rates()
+        is_best, monitor = self._note(record), None if self._monitor is None else self._monitor.name
         epochs, width, chosen = self._run.epochs, self._console.width, self._logger.metrics
         if chosen is not None:
             record = evolve(record, metrics={name: record.metrics[name] for name in chosen if name in record.metrics})
@@ -314,9 +313,11 @@ class _Session:
                 self._log.log(level, "%s", text.plain)
         return plain if self._plain else styled()
 
-    def _improved(self, record: Record) -> bool:
-        """Return whether the best value so far of the marked metric is in this record."""
+    def _note(self, record: Record) -> bool:
+        """Choose the formats that its numbers need, and return whether it has the best value of the marked metric."""
         metrics = record.metrics
+        for name, value in metrics.items():
+            self._numbers.metric(name, value)
         if self._by_default and (self._monitor is None or self._monitor.name == "loss"):
             name = "val_loss" if "val_loss" in metrics else "loss"
             if name in metrics and (self._monitor is None or name == "val_loss"):
@@ -325,6 +326,19 @@ class _Session:
             return False
         before, self._best = self._best, self._monitor.best_of([record], self._best)
         return self._best is not before
+
+    def _expect_rates(self) -> None:
+        """Choose the format of the rates by the base rates, else by those of the first epoch; never by those of now.
+
+        A run that is resumed has the format that it had.
+        """
+        if self._numbers.knows_rates:
+            return
+        groups = () if self._run.optimizer is None else self._run.optimizer.param_groups
+        bases = [group.get("initial_lr") for group in groups]
+        used = next((record.lr for record in self._run.history), ())
+        if known := used if None in bases else [float(base) for base in bases]:
+            self._numbers.expect_rates(known)
 
     def _beat(self) -> None:
         self.bars.values()  # so that those of a line are not as old as the line before

@@ -128,14 +128,17 @@ class Numbers:
         known = self._of_metrics.get(name)
         return number(value, _decimals(value, None) if known is None else known)
 
+    @property
+    def knows_rates(self) -> bool:
+        """Whether the rates have a format."""
+        return self._of_rates is not None
+
     def expect_rates(self, bases: Sequence[float]) -> None:
         """Choose the format of the rates by the base rates of the groups."""
         self._of_rates = _rate_decimals(bases)
 
     def rates(self, values: Sequence[float]) -> str:
-        """Return the rates of all groups as their column has them."""
-        if self._of_rates is None:
-            self.expect_rates(values)
+        """Return the rates of all groups as their column has them; until it has a format, each as it needs it."""
         return rates(values, self._of_rates)
 
     @property

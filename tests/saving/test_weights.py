@@ -15,7 +15,6 @@ import pytest
 from lucid_train import CheckpointError, EpochReport, Trainer, load_weights, nn, optims, write_checkpoint
 from lucid_train.callbacks import Checkpoint, StepLRCallback
 from lucid_train.saving.checkpoint import Directory
-from tests.test_readme import BLOCKS
 
 REFUSED = re.escape(
     "'model' must be given to be saved: this run trains, and resumed it would go on with other weights; pass "
@@ -77,16 +76,6 @@ def test_a_run_that_trains_and_has_no_weights_to_save_is_refused_before_the_firs
     with pytest.raises(ValueError, match=REFUSED):
         trainer.fit(resume="auto")
     assert (list(tmp_path.iterdir()), len(trainer.state_dict()["progress"]["history"]["epoch"])) == ([], 0)
-
-
-def test_so_is_the_first_program_of_the_readme_once_it_has_a_checkpoint_and_not_with_its_model(tmp_path: Path) -> None:
-    program = BLOCKS[0][0].replace("callbacks=[", "callbacks=[Checkpoint(directory), ").replace("epochs=20", "epochs=1")
-    names = {"__name__": "__main__", "Checkpoint": Checkpoint, "directory": tmp_path}
-    with pytest.raises(ValueError, match=REFUSED):
-        exec(program, dict(names))
-    exec(program.replace("optimizer=optimizer", "optimizer=optimizer, model=model"), names)
-    model: Any = names["model"]
-    assert load_weights(tmp_path, "last")["0.weight"].tolist() == model.state_dict()["0.weight"].tolist()
 
 
 @pytest.mark.parametrize("made", FORGETFUL.values(), ids=FORGETFUL)

@@ -276,42 +276,49 @@ def failing(batch: int) -> float:
     return 1 / (batch - 2)
 
 
-def test_the_last_line_of_a_run_that_is_not_completed_says_how_to_go_on(tmp_path: Path) -> None:
+def test_the_last_line_of_a_run_that_is_not_completed_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a path that is longer than a line is broken
     stop = At(EpochEnd, lambda event: event.run.stop("enough"))
     last = "last.safetensors (epoch 1, step 2); go on with"
-    place = tmp_path / "stopped"
+    place = Path("stopped")
     assert last_words(place, stop) == f'saved {place}: {last} fit(resume="auto")'
-    place = tmp_path / "auto"
+    place = Path("auto")
     same = "last.safetensors (epoch 1, step 2); the same command goes on from there"
     assert last_words(place, stop, resume="auto") == f"saved {place}: {same}"
     again = At(EpochEnd, lambda event: event.run.stop("no better", for_good=True))
-    place = tmp_path / "finished"
+    place = Path("finished")
     accept = f'saved {place}: {last} fit(resume="auto", accept="stopped")'
     assert last_words(place, again, resume="auto") == accept
-    place = tmp_path / "other"
+    place = Path("other")
     two = Checkpoint(place, weights=False)
-    assert last_words(tmp_path / "two", stop, two) == f'saved {place}: {last} fit(resume="{place}")'
+    assert last_words(Path("two"), stop, two) == f'saved {place}: {last} fit(resume="{place}")'
 
 
-def test_a_run_that_fails_names_the_newest_checkpoint_there_is_of_it(tmp_path: Path) -> None:
-    assert last_words(tmp_path / "none", step=failing) == ""
+def test_a_run_that_fails_names_the_newest_checkpoint_there_is_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert last_words(Path("none"), step=failing) == ""
     calls = []
 
     def step(batch: int) -> float:
         calls.append(batch)
         return 1 / (len(calls) - 3)
 
-    place = tmp_path / "run"
+    place = Path("run")
     last = "last.safetensors (epoch 1, step 2); go on with"
     assert last_words(place, step=step) == f'saved {place}: {last} fit(resume="auto")'
 
 
-def test_a_run_that_is_completed_says_what_was_saved(tmp_path: Path) -> None:
-    assert last_words(tmp_path / "a") == f"saved {tmp_path / 'a'}: last.safetensors (epoch 2)"
+def test_a_run_that_is_completed_says_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert last_words(Path("a")) == "saved a: last.safetensors (epoch 2)"
     losses = iter([0.25, 0.25, 0.5, 0.5])
-    best = Checkpoint(tmp_path / "b", monitor="loss", weights=False)
-    words = last_words(tmp_path / "c", best, step=lambda batch: next(losses), epochs=2)
-    assert words == f"saved {tmp_path / 'b'}: best.safetensors (epoch 1), last.safetensors (epoch 2)"
+    best = Checkpoint(Path("b"), monitor="loss", weights=False)
+    words = last_words(Path("c"), best, step=lambda batch: next(losses), epochs=2)
+    assert words == "saved b: best.safetensors (epoch 1), last.safetensors (epoch 2)"
 
 
 def test_a_path_that_is_longer_than_a_line_stays_whole(tmp_path: Path) -> None:
