@@ -40,7 +40,7 @@ class Entry:
         text: What is said.
         style: The style of the label.
         curve: Numbers to draw behind the text; None for an entry that has no curve, and that a plain line says as well.
-        broken: Whether a word that is too long for a line is broken; a path that is cannot be copied.
+        broken: Whether a word that is too long for a line of a terminal is broken; a path that is cannot be copied.
     """
 
     label: str
@@ -55,7 +55,7 @@ def as_plain(entries: Sequence[Entry], theme: Theme) -> list[Text]:
     lines = []
     for entry in (each for each in entries if each.curve is None):
         phrases = _phrases(f"{entry.label} {entry.text}", theme)
-        lines += formatting.flow(phrases, WIDTH, 2, " ", fold=entry.broken)
+        lines += formatting.flow(phrases, WIDTH, 2, " ", fold=False)
     return lines
 
 

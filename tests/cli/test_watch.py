@@ -175,9 +175,10 @@ def test_a_run_that_is_resumed_earlier_is_followed_again(writer: Writer) -> None
     code, text = reader.finish()
     assert code == 130
     assert rows(text) == [*expected(1, 2, 3, of=5), *expected(3, 4, 5, of=5)]
-    assert [line.split()[0] for line in text.splitlines() if "waiting" not in line] == [
-        *["training", "epoch", "epoch", "epoch", "failed"],
-        *["training", "epoch", "epoch", "epoch", "completed"],
+    lines = [line for line in text.splitlines() if "waiting" not in line and not line.startswith("  ")]
+    assert [line.split()[0] for line in lines] == [
+        *["training", "recording", "epoch", "epoch", "epoch", "failed", "trained", "best"],
+        *["training", "recording", "epoch", "epoch", "epoch", "completed", "best"],
     ]
     assert [record.epoch for record in replay(writer.log)] == [1, 2, 3, 4, 5]
 
@@ -207,7 +208,8 @@ def test_what_is_piped_is_plain(writer: Writer) -> None:
     assert reader.finish()[0] == 0
     for output in (reader.output.read_bytes(), run("replay", writer.log, "--speed", 100).stdout.encode()):
         assert not set(output) & set(b"\x1b\r\b")
-        assert len(output.splitlines()) <= 5
+        lines = [line.split()[0] for line in output.decode().splitlines() if not line.startswith("  ")]
+        assert lines == ["training", "recording", "epoch", "epoch", "completed", "best"]
 
 
 def test_a_terminal_shows_the_bars_of_a_run_elsewhere(writer: Writer) -> None:
