@@ -43,10 +43,12 @@ class RunningMeans:
     def read(self) -> dict[str, float]:
         """Return the means of the latest snapshot of this epoch; {} without one."""
         with self._lock:
-            if self._taken is not None and self._taken[2].is_complete:
-                epoch, steps, snapshot = self._taken
+            taken = self._taken  # read once: the thread that trains may replace it by one that is not complete
+            if taken is not None and taken[2].is_complete:
+                epoch, steps, snapshot = taken
                 self._means = epoch, snapshot.means.read(), snapshot.weight() / steps if steps else 0.0
-                self._taken = None
+                if self._taken is taken:
+                    self._taken = None
             epoch, means, _ = self._means
         return means if epoch == self.run.epoch else {}
 

@@ -81,7 +81,8 @@ def as_lines(entries: Sequence[Entry], theme: Theme, width: int) -> list[Text]:
             parts.append(formatting.join([text, Text(curve, style=theme.styles["lucid.curve"], end="")]))
         else:
             parts += _phrases(entry.text, theme)
-        indent = room + 2 if space >= 30 else 2
+        longest = max(map(theme.width, entry.text.split()), default=0)
+        indent = room + 2 if space >= max(30, longest) else 2
         flowing = formatting.flow(parts, width - margin, indent, " ", fold=entry.broken)
         lines += [Text(" " * margin, end="") + line for line in flowing]
     return lines

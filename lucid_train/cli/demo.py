@@ -79,9 +79,11 @@ def run(arguments: Namespace) -> int:
         *logs,
     ]
     try:
-        train(**settings, callbacks=callbacks, resume="auto")
+        # In a new directory the same command would not find the run.
+        train(**settings, callbacks=callbacks, resume="auto" if arguments.directory else None)
     except KeyboardInterrupt:
-        print(f"the same command with --directory {directory} goes on from there")
+        if not arguments.directory and any(directory.iterdir()):
+            print(f"the same command with --directory {directory} goes on from there")
         raise
     finally:
         if arguments.directory is None:

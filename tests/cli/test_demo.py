@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +55,12 @@ def test_the_command_shows_a_training_with_all_that_belongs_around_it(
     assert {path.name for path in folder.glob("*.safetensors")} >= {"best.safetensors", "last.safetensors"}
 
 
-def test_an_interrupted_demo_goes_on_from_its_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["demo", "--epochs", "2", "--batch-size", "32", "--directory", str(tmp_path / "runs")]
+@pytest.mark.parametrize("chosen", [True, False], ids=["a directory of one's own", "a new directory"])
+def test_an_interrupted_demo_says_once_how_it_goes_on(
+    chosen: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["demo", "--epochs", "2", "--batch-size", "32"]
+    folder = ["--directory", str(tmp_path / "runs")]
     program = """if True:
         import signal, sys
         from lucid_train import StepEnd, Trainer
@@ -69,11 +74,18 @@ def test_an_interrupted_demo_goes_on_from_its_directory(tmp_path: Path, capsys: 
         Trainer.fit = interrupted
         sys.exit(main(sys.argv[1:]))
     """
-    command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program, *arguments, *(folder if chosen else [])]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 130
-    assert done.stdout.splitlines()[-1] == f"the same command with --directory {tmp_path / 'runs'} goes on from there"
-    assert main(arguments) == 0
+    assert done.stdout.count("the same command") == 1
+    if chosen:
+        assert done.stdout.endswith("the same command goes on from there\n")
+    else:
+        (made,) = tmp_path.glob("lucid-train-demo-*")
+        folder = ["--directory", str(made)]
+        assert done.stdout.splitlines()[-1] == f"the same command with --directory {made} goes on from there"
+    assert main([*arguments, *folder]) == 0
     assert "training epochs 1 to 2 of 337 steps, from step 101, SGD" in capsys.readouterr().out
 
 

@@ -124,6 +124,40 @@ def test_the_means_of_one_epoch_are_not_shown_in_the_next() -> None:
     assert seen == [{}, {"loss": 0.5}, {"loss": 0.5}, {}, {}, {}]
 
 
+def test_a_snapshot_that_replaces_the_one_being_read_is_read_when_it_is_complete() -> None:
+    trainer = Trainer(lambda number: float(number), range(1, 4))
+    run = trainer._run
+    arrived, seen, snapshots = [False], [], []
+
+    class Copy:
+        """The event of a device; while the first is asked, the thread that trains takes the next snapshot."""
+
+        def query(self) -> bool:
+            if running._taken is not snapshots[0]:
+                return arrived[0]
+            running._taken = snapshots[1]
+            return True
+
+    running = RunningMeans(run)
+
+    def take() -> None:
+        snapshots.append((run.epoch, run.epoch_step, run.snapshot()))
+        snapshots[-1][2].events.append(Copy())
+
+    @trainer.on(StepEnd)
+    def look(event: StepEnd) -> None:
+        if event.step < 3:
+            run.after_step(take)
+            return
+        running._taken = snapshots[0]
+        seen.extend([running.read(), running.read()])
+        arrived[0] = True
+        seen.append(running.read())
+
+    trainer.fit()
+    assert seen == [{"loss": 1.0}, {"loss": 1.0}, {"loss": 1.5}]
+
+
 def test_what_cannot_be_read_without_waiting_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Means, "snapshot", lambda means: 1 / 0)  # as on a device without events
     trainer = Trainer(lambda number: 0.5, range(2))

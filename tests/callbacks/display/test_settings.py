@@ -21,6 +21,8 @@ from lucid_train.callbacks import (
     RichLogger,
     TimeLimit,
 )
+from lucid_train.callbacks.display import theme
+from lucid_train.callbacks.display.summary import Entry, as_lines
 from lucid_train.monitor import Monitor
 from tests.support.console import SECONDS, Sink, pipe, shown, terminal, train
 
@@ -214,3 +216,11 @@ def test_the_repr_shows_the_settings() -> None:
         "metrics=None, columns=(DataWait(),), "
         "refresh_per_second=10, heartbeat=None, timings=False, log=None, theme=None)"
     )
+
+
+def test_a_path_of_the_header_is_kept_whole_where_a_line_of_its_own_has_room_for_it() -> None:
+    entries = [Entry("saving", "runs/of-thirty-characters-length, every epoch"), Entry("schedule", "none")]
+    plain = theme.Theme.of(terminal(80), None)
+    narrow, wide = ([text.plain.rstrip() for text in as_lines(entries, plain, width)] for width in (40, 80))
+    assert narrow == ["saving", "  runs/of-thirty-characters-length,", "  every epoch", "schedule  none"]
+    assert wide == [" saving    runs/of-thirty-characters-length, every epoch", " schedule  none"]
