@@ -47,8 +47,10 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("preview", help="draw a schedule's curve", description="Draw a schedule's curve.")
     schedules = parser.add_subparsers(required=True, metavar="schedule")
     for name, kind in SCHEDULES.items():
-        summary = (inspect.getdoc(kind) or "").partition("\n")[0]
-        one = schedules.add_parser(name, help=summary, description=f"{kind.__name__}: {summary}")
+        # What follows a colon is a formula and its error, for those who read the documentation.
+        first = (inspect.getdoc(kind) or "").partition("\n")[0]
+        summary = re.split(r"[:.]|, within", first)[0].replace("`", "") + "."
+        one = schedules.add_parser(name, help=summary, description=summary)
         for option, settings in options(kind).items():
             one.add_argument(option, **settings)
         _add_common(one)
@@ -67,7 +69,7 @@ def options(kind: type[Schedule]) -> dict[str, dict[str, Any]]:
         if each.default is NOTHING:
             settings |= {"default": None, "required": True}
             default = "(required)"
-        settings["help"] = f"{meanings[each.name]} {default}".replace("%", "%%")
+        settings["help"] = f"{meanings[each.name]} {default}".replace("%", "%%").replace("`", "")
         if of is bool:
             settings["action"] = argparse.BooleanOptionalAction
         elif get_origin(of) is Literal:
