@@ -175,7 +175,7 @@ class Sum:
 
 @define(eq=False)
 class Mean:
-    """A weighted mean. That of floats of weight 1 is their exact sum, rounded, over their number: within 1 ulp.
+    """A weighted mean. That of floats of weight 1 is their exact sum, rounded, over their number: within 1.5 ulp.
 
     Args:
         total: The sum of the values, each times its weight.

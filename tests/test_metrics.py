@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lucid_train import StepResult, Trainer
@@ -101,10 +101,11 @@ def mean_of(outputs: list[Any]) -> Any:
 
 
 @given(st.lists(FLOATS, min_size=1, max_size=30), st.booleans())
+@example([0.0] * 6 + [2.6121132560057784e16, -68.0, -6.483228665706979e16], False)  # half a ulp of the sum is lost
 def test_a_mean_is_the_exact_sum_rounded_over_the_number_of_steps(losses: list[float], mapping: bool) -> None:
     exact = sum(map(Fraction, losses)) / len(losses)
     found = mean_of([{"loss": loss} for loss in losses] if mapping else losses)["loss"]
-    assert abs(Fraction(found) - exact) <= Fraction(math.ulp(float(exact)))
+    assert abs(Fraction(found) - exact) <= Fraction(3, 2) * Fraction(math.ulp(float(exact)))
     with suppress(OverflowError):  # which fsum raises where the sum is beyond the largest float
         assert found == math.fsum(losses) / len(losses)
 
