@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import attrs
@@ -342,6 +342,15 @@ class Callback:
     def schedules(self) -> tuple[Scheduled, ...]:
         """Return what this callback schedules, for the plan, the log and the display; nothing by default."""
         return ()
+
+    def during_evaluation(self, event: events.EvaluateStart) -> AbstractContextManager[object]:
+        """Return what holds while `evaluate` runs, and ends with it, whatever ends it; nothing by default.
+
+        It is entered after all callbacks have received EvaluateStart, in list order, and left before any receives
+        EvaluateEnd. A run that is interrupted meanwhile is saved, and evaluated again when it goes on: what is not
+        undone at the end must not be done twice. Write it with `contextlib.contextmanager`.
+        """
+        return nullcontext()
 
     def describe(self) -> Mapping[str, str]:
         """Return what a person wants to know of this callback before the run begins, in words, by labels.

@@ -18,7 +18,8 @@ def load_weights(
     Args:
         path: The directory of a Checkpoint, or one of its files.
         which: In a directory, the "best" checkpoint, which Checkpoint(monitor=...) keeps, or the "last" one.
-        name: The name of a model among the run's extras; by default the run's `model`.
+        name: The name of a model among the run's extras, or the label of a callback that has averaged one, such as
+            "WeightAverage"; by default the run's `model`.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -35,8 +36,12 @@ def load_weights(
     state = read_checkpoint(path, which=which)
     if not isinstance(state, Mapping) or not isinstance(extras := state.get("extras"), Mapping) or "model" not in state:
         raise CheckpointError(f"{os.fspath(path)} is not the checkpoint of a run")
-    found = state["model"] if name is None else extras.get(name)
+    averages = {label: each["weights"] for label, each in state.get("callbacks", {}).items() if "averaged" in each}
+    found = state["model"] if name is None else {**averages, **extras}.get(name)
+    if found is None and name in averages:
+        raise ValueError(f"'name' must be that of weights, and {name} had taken none when the checkpoint was written")
     if found is None:
         what = "model" if name is None else f"extra {name!r}"
-        raise ValueError(f"'name' must be one of the run's extras, {sorted(extras)}, as it has no {what}: {name!r}")
+        known = f"one of the run's extras, {sorted(extras)}" + (f", or {', '.join(averages)}" if averages else "")
+        raise ValueError(f"'name' must be {known}, as it has no {what}: {name!r}")
     return found

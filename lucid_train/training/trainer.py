@@ -552,8 +552,7 @@ class Trainer:
             progress.phase = "steps"
             return
         began = perf_counter()
-        run.emit(EvaluateStart(run, epoch=epoch, step=step, within_epoch=True))
-        output = self._evaluated(fit, self.evaluate)
+        output = self._evaluated(fit, self.evaluate, EvaluateStart(run, epoch=epoch, step=step, within_epoch=True))
         if fit.given_up:
             return
         found = evaluation(output, self.evaluate_prefix, progress.means.names)
@@ -563,22 +562,27 @@ class Trainer:
         # Callbacks change the run here: if one fails, the evaluation is over all the same.
         run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found, within_epoch=True))
 
-    def _evaluated(self, fit: Fit, evaluate: Callable[[], Any]) -> Any:
+    def _evaluated(self, fit: Fit, evaluate: Callable[[], Any], start: EvaluateStart) -> Any:
         """Call `evaluate`. One that fails or is given up is done again when the run goes on, with the same numbers."""
+        fit.run.emit(start)
         random, output, done = self._random, None, False
         before, switched = random.read(), networks(self.model, self.extras).values()
         modes = training_modes(switched)
         fit.watch_children()
         try:
-            for network in switched if self.eval_mode else ():
-                if has_eval_mode(network):
-                    network.eval()
-            output = fit.repeat(evaluate)
-            done = not fit.given_up
+            with ExitStack() as leaving:
+                for callback in fit.run.callbacks:
+                    leaving.enter_context(callback.during_evaluation(start))
+                # Left first: a module may change its weights with its mode, as those of LoRA do.
+                leaving.callback(restore_modes, modes)
+                for network in switched if self.eval_mode else ():
+                    if has_eval_mode(network):
+                        network.eval()
+                output = fit.repeat(evaluate)
+                done = not fit.given_up
         finally:
             if not done:
                 random.write(before)
-            restore_modes(modes)
         if fit.given_up:
             for callback in filter(_changes_with_evaluations, fit.run.callbacks):
                 fit.forgo_saving(f"{object_name(callback)} may have changed the run until EvaluateEnd")
@@ -589,8 +593,7 @@ class Trainer:
         run, progress = self._run, self._progress
         epoch, step, metrics = progress.epoch, progress.step, progress.means.read()
         if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch):
-            run.emit(EvaluateStart(run, epoch=epoch, step=step))
-            output = self._evaluated(fit, self.evaluate)
+            output = self._evaluated(fit, self.evaluate, EvaluateStart(run, epoch=epoch, step=step))
             if fit.given_up:
                 return
             found = evaluation(output, self.evaluate_prefix, metrics)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define, fields
+from attrs import define, field, fields
 from rich.console import Console
 
 import lucid_train.callbacks
@@ -28,8 +28,23 @@ from lucid_train.callbacks import (
     StepLRCallback,
     TerminateOnNaN,
     TimeLimit,
+    WeightAverage,
 )
 from lucid_train.optims.lr_scheduler import StepLR
+
+
+@define
+class Floats:
+    """A model whose state is plain JSON."""
+
+    weights: list[float] = field(factory=lambda: [1.0, 2.0])
+
+    def state_dict(self) -> dict[str, list[float]]:
+        return {"weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        self.weights = state["weights"]
+
 
 # How to build each on an optimizer, arguments that are refused, and the name that the error gives.
 CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]] = {
@@ -72,6 +87,7 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         "action",
     ),
     "TimeLimit": (lambda optimizer: TimeLimit(3600), lambda: TimeLimit(0), "seconds"),
+    "WeightAverage": (lambda optimizer: WeightAverage(0.5, model=Floats()), lambda: WeightAverage(1.0), "decay"),
 }
 COPIES: dict[str, Callable[[Any], Any]] = {
     "deep copy": copy.deepcopy,

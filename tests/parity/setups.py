@@ -23,6 +23,7 @@ from lucid_train.callbacks import (
     EarlyStopping,
     LRSchedulerCallback,
     TerminateOnNaN,
+    WeightAverage,
 )
 from lucid_train.data import batches, grouped, seeded
 from lucid_train.optims.lr_scheduler import OneCycleLR, ReduceLROnPlateau
@@ -581,6 +582,23 @@ REST: dict[str, SetUp] = {
         loader(), scheduled(schedules.Exponential(0.9)), step=accumulating, epochs=3, cuts=[3, 6]
     ),
     "an average of the weights": setup(step=averaging, model=mlp),
+    "a moving average, evaluated within epochs": setup(
+        loader(), lambda parts: WeightAverage(0.9), step=scaled, model=mlp, evaluate_every="2 steps", epochs=3
+    ),
+    "the mean of the last epochs, saved in the background": setup(
+        loader(),
+        lambda parts: WeightAverage(None, interval="epoch", start=2),
+        lambda parts: Checkpoint("checkpoints", monitor="val_loss", background=True),
+        model=mlp,
+        evaluate_every=1,
+        epochs=4,
+    ),
+    "a moving average of a network in bfloat16, channels last": setup(
+        loader(TensorDataset(IMAGES.bfloat16(), TARGETS.bfloat16())),
+        lambda parts: WeightAverage(schedules.Linear(0.5, 0.99)),
+        model=lambda: cnn().bfloat16(),
+        step=of_images,
+    ),
     "a recurrent network": setup(model=Recurrent, step=noisy),
     "a frozen batch norm, evaluated within epochs": setup(model=partly_frozen, step=noisy, evaluate_every="2 steps"),
     "a frozen batch norm, evaluated after epochs": setup(model=partly_frozen, step=noisy, evaluate_every=1),

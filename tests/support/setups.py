@@ -24,6 +24,7 @@ from lucid_train.callbacks import (
     StepLRCallback,
     TerminateOnNaN,
     TimeLimit,
+    WeightAverage,
 )
 from lucid_train.data import batches, grouped
 from lucid_train.optims.lr_scheduler import OneCycleLR, ParamScheduler, ReduceLROnPlateau
@@ -356,6 +357,26 @@ SETUPS: dict[str, SetUp] = {
         optimizer=lambda parameters: optims.SGD(parameters, lr=np.array(0.1)),
     ),
     "an average of the weights": setup(step=averaging, extras=lambda parts: {"average": parts.average}),
+    "a moving average, evaluated within epochs": setup(
+        DATA["reshuffled"], lambda parts: WeightAverage(0.9), step=skipping, evaluate_every="2 steps"
+    ),
+    "a moving average of accumulated gradients": setup(
+        DATA["batches"], lambda parts: WeightAverage(0.9, every=2), step=accumulating, cuts=[3, 6], evaluate_every=1
+    ),
+    "the mean of the last epochs": setup(
+        DATA["batches"],
+        lambda parts: WeightAverage(None, interval="epoch", start="50%"),
+        lambda parts: EarlyStopping("val_loss", patience=20, restore_best=True),
+        lambda parts: Checkpoint("checkpoints", monitor="val_loss", every=None),
+        evaluate_every=1,
+        epochs=4,
+    ),
+    "a moving average whose decay is scheduled": setup(
+        DATA["batches"],
+        scheduled(schedules.Cosine()),
+        lambda parts: WeightAverage(schedules.Linear(0.5, 0.99), start="30%"),
+        evaluate_every=2,
+    ),
     "accumulated gradients": setup(step=accumulating, cuts=[3, 6]),
     **{f"{name} in groups": setup(in_twos(data), step=in_groups, evaluate_every=1) for name, data in DATA.items()},
     "batches in groups, evaluated within epochs": setup(

@@ -44,6 +44,7 @@ from lucid_train.callbacks import (
     StepLRCallback,
     TerminateOnNaN,
     TimeLimit,
+    WeightAverage,
 )
 from lucid_train.optims.lr_scheduler import StepLR
 
@@ -64,6 +65,7 @@ OTHERS: dict[str, Callable[[], Callback]] = {
     "RichLogger": lambda: RichLogger(Console(file=io.StringIO(), force_terminal=True, width=80)),
     "TerminateOnNaN": TerminateOnNaN,
     "TimeLimit": lambda: TimeLimit(3600),
+    "WeightAverage": WeightAverage,
 }
 
 
