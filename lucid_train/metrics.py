@@ -9,6 +9,8 @@ from typing import Any, SupportsFloat, TypeAlias, final
 
 from attrs import define, evolve, field
 
+from lucid_train.description import attributed
+from lucid_train.protocols import MetricObject
 from lucid_train.validation import checked, dtype_name, flag, real_number
 
 # What an evaluation returns: metrics by name, or one number, which is the loss. Arrays and tensors are numbers too.
@@ -97,6 +99,28 @@ def evaluation(output: Any, prefix: str, taken: Collection[str]) -> dict[str, fl
         if recorded in taken or recorded in found:
             raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
         found[recorded] = value
+    return found
+
+
+def computed(metrics: Mapping[str, MetricObject], taken: Collection[str]) -> dict[str, float]:
+    """Return what metric objects have come to, as floats.
+
+    Args:
+        metrics: The objects, by the names of their metrics.
+        taken: The names that what a step or an evaluation returned has.
+
+    Raises:
+        TypeError: If one does not return a single number.
+        ValueError: If its name is taken.
+    """
+    found: dict[str, float] = {}
+    for name, metric in metrics.items():
+        if name in taken:
+            raise ValueError(f"'metrics' must not have a name that is returned too, by a step or 'evaluate': {name!r}")
+        value, source = attributed(f"metrics[{name!r}].compute", metric.compute), f"'metrics[{name!r}].compute()'"
+        if not hasattr(value, "__float__"):
+            raise TypeError(f"{source} must return a real number: {value!r:.200}")
+        found |= to_metrics({name: value}, source)
     return found
 
 

@@ -24,6 +24,20 @@ class Stateful(Protocol):
         """Load a state that `state_dict` returned."""
 
 
+class MetricObject(Protocol):
+    """A metric that gathers what it needs over many batches, as those of torchmetrics do."""
+
+    @property
+    def update(self) -> Callable[..., object]:
+        """Take a batch into account; the program calls it."""
+
+    def compute(self) -> Any:
+        """Return the metric of all batches since the last reset, a single number."""
+
+    def reset(self) -> object:
+        """Forget them."""
+
+
 class Steppable(Protocol):
     """A scheduler: anything with `step()`, or with `step(metric)` if it follows one."""
 

@@ -16,6 +16,8 @@ from lucid_train.description import attributed, class_labels
 from lucid_train.history import History
 from lucid_train.optims.param_groups import read_value, write_value
 from lucid_train.progress import Progress, check_like, structure, unstructure
+from lucid_train.protocols import MetricObject
+from lucid_train.saving.metric_state import load_metric, read_metric
 from lucid_train.saving.random_state import RandomState, is_generator
 from lucid_train.saving.settings import (
     Options,
@@ -46,6 +48,7 @@ class RunState:
         data: Where the data said that it stood, or None.
         random: Where the random generators stood.
         extras: The states of what else belongs to the run, by name.
+        metrics: What the metric objects of the open epoch have gathered, by name.
     """
 
     setup: Setup
@@ -56,6 +59,7 @@ class RunState:
     data: Any
     random: dict[str, Any]
     extras: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 @frozen
@@ -66,6 +70,7 @@ class Participants:
     optimizer: Any
     callbacks: Sequence[Callback]
     extras: Mapping[str, Any]
+    metrics: Mapping[str, MetricObject]
     data: Any
     random: RandomState
     # The number of epochs, the steps in one if that is known, and how often the run is evaluated, if ever.
@@ -121,6 +126,10 @@ class Participants:
             data=self.data.state_dict(),
             random=self.random.read(),
             extras={name: _state_of(f"extras[{name!r}]", each) for name, each in self._stateful_extras()},
+            metrics={
+                name: attributed(f"metrics[{name!r}].state_dict", read_metric, each)
+                for name, each in self.metrics.items()
+            },
         )
         return dict(unstructure(state))
 
@@ -166,6 +175,7 @@ class Participants:
                 f"scheduler to LRSchedulerCallback, which follows"
             )
         check_entries("the state of the extras", read.extras, extras)
+        check_entries("the state of the metrics", read.metrics, self.metrics)
         for name, value, held in (
             ("model", self.model, read.model),
             ("optimizer", self._own_optimizer, read.optimizer),
@@ -181,6 +191,8 @@ class Participants:
         for name, each in extras.items():
             if not hasattr(each, "param_groups"):
                 attributed(f"extras[{name!r}].load_state_dict", each.load_state_dict, read.extras[name])
+        for name, metric in self.metrics.items():
+            load_metric(f"metrics.{name}", metric, read.metrics[name])
         kept = {**read.setup.optimizers}
         for name, optimizer in self.optimizers().items():
             own = {key.removeprefix(f"{name}.") for key in differing if key.startswith(f"{name}.")}

@@ -36,7 +36,7 @@ def load_weights(
     state = read_checkpoint(path, which=which)
     if not isinstance(state, Mapping) or not isinstance(extras := state.get("extras"), Mapping) or "model" not in state:
         raise CheckpointError(f"{os.fspath(path)} is not the checkpoint of a run")
-    averages = {label: each["weights"] for label, each in state.get("callbacks", {}).items() if "averaged" in each}
+    averages = _averages(state.get("callbacks"))
     found = state["model"] if name is None else {**averages, **extras}.get(name)
     if found is None and name in averages:
         raise ValueError(f"'name' must be that of weights, and {name} had taken none when the checkpoint was written")
@@ -45,3 +45,13 @@ def load_weights(
         known = f"one of the run's extras, {sorted(extras)}" + (f", or {', '.join(averages)}" if averages else "")
         raise ValueError(f"'name' must be {known}, as it has no {what}: {name!r}")
     return found
+
+
+def _averages(callbacks: Any) -> dict[str, Any]:
+    """Return the weights that callbacks have averaged, by their labels, from the states of all."""
+    states = callbacks if isinstance(callbacks, Mapping) else {}
+    return {
+        label: each["weights"]
+        for label, each in states.items()
+        if isinstance(each, Mapping) and {"weights", "averaged"} <= each.keys()
+    }

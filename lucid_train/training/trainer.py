@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from lucid_train.callback import Callback, E, FunctionListener, R, Subscription, check_state_is_known
-from lucid_train.description import add_note, class_labels, hook_name, object_name, parameter_count
+from lucid_train.description import add_note, attributed, class_labels, hook_name, object_name, parameter_count
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
-from lucid_train.metrics import Metrics, Output, StepResult, detached, evaluation
+from lucid_train.metrics import Metrics, Output, StepResult, computed, detached, evaluation
 from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
-from lucid_train.protocols import HasParamGroups, Stateful
+from lucid_train.protocols import HasParamGroups, MetricObject, Stateful
+from lucid_train.saving.metric_state import check_saves
 from lucid_train.saving.random_state import Generator, RandomState, is_generator
 from lucid_train.saving.settings import Options, is_accepted
 from lucid_train.saving.state import Participants, find_checkpoint
@@ -30,7 +31,7 @@ from lucid_train.training.fit import Fit
 from lucid_train.training.modes import has_eval_mode, networks, restore_modes, training_modes
 from lucid_train.training.run import Run
 from lucid_train.training.source import generators, set_epoch
-from lucid_train.validation import check_call, checked, flag, function, whole_number
+from lucid_train.validation import check_call, checked, flag, function, metric_name, whole_number
 
 if TYPE_CHECKING:
     from lucid_train.training.plan import Plan
@@ -72,6 +73,27 @@ def _extras(name: str, value: Any) -> None:
         if not (isinstance(key, str) and (is_generator(each) or hasattr(each, "load_state_dict"))):
             rule = "a random generator or an object with state_dict() and load_state_dict(), under a name"
             raise TypeError(f"'{name}[{key!r}]' must be {rule}: {each!r}")
+        if _is_metric(each) and not each.state_dict():
+            cure = f"pass Trainer(metrics={{{key!r}: ...}})"
+            raise TypeError(
+                f"'{name}[{key!r}]' must not be a metric whose state_dict() is empty, {cure}: {each!r:.200}"
+            )
+
+
+def _is_metric(value: Any) -> bool:
+    return all(callable(getattr(value, method, None)) for method in ("update", "compute", "reset"))
+
+
+def _metrics(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        rule = "a mapping of names to objects with update(), compute() and reset()"
+        raise TypeError(f"{name!r} must be {rule}: {value!r:.200}")
+    for key, each in value.items():
+        metric_name(name, key)
+        if isinstance(each, type) or not _is_metric(each):
+            cure = ", pass an instance" if isinstance(each, type) else ""
+            raise TypeError(f"'{name}[{key!r}]' must have update(), compute() and reset(){cure}: {each!r:.200}")
+        check_saves(f"{name}[{key!r}]", each)
 
 
 def _step(name: str, value: Any) -> None:
@@ -163,6 +185,10 @@ class Trainer:
             a boolean `training`; `plan()` says on which.
         extras: What else belongs to the state of the run, by name: random generators of Python, numpy or PyTorch that
             the data or the step draws from, and anything with `state_dict` and `load_state_dict`.
+        metrics: Metric objects by the names under which they are recorded, with `update`, `compute` and `reset`, as
+            those of torchmetrics. The step function calls `update`; they are reset before an epoch and computed at its
+            end, and what they have gathered is saved. Those whose names begin with `evaluate_prefix` belong to
+            `evaluate`, which calls their `update`: they are reset before it and computed after it.
         callbacks: Callbacks in the order in which they receive an event.
 
     Raises:
@@ -187,6 +213,7 @@ class Trainer:
     extras: Mapping[str, Stateful | Generator] = field(
         factory=dict, kw_only=True, validator=checked(_extras), repr=False
     )
+    metrics: Mapping[str, MetricObject] = field(factory=dict, kw_only=True, validator=checked(_metrics), repr=False)
     callbacks: tuple[Callback, ...] = field(
         default=(), kw_only=True, converter=_as_tuple, validator=checked(_callbacks)
     )
@@ -205,6 +232,8 @@ class Trainer:
     def __attrs_post_init__(self) -> None:
         if self.data is not None and self.step is None:
             raise ValueError("'step' must be given with data: None")
+        if self.evaluate is None and (of_evaluation := [*self._metrics_of(evaluation=True)]):
+            raise ValueError(f"'evaluate' must be given with a metric of it, metrics[{of_evaluation[0]!r}]: None")
         self._feed = Feed(self.data, self.steps_per_epoch)
         self._run = Run(progress=self._progress)
 
@@ -221,7 +250,8 @@ class Trainer:
             texts["evaluate"] += f", every {self.evaluate_every}" + " epochs" * (
                 not isinstance(self.evaluate_every, str)
             )
-        texts |= {"extras": ", ".join(self.extras), "callbacks": ", ".join(class_labels(self.callbacks))}
+        texts |= {"extras": ", ".join(self.extras), "metrics": ", ".join(self.metrics)}
+        texts |= {"callbacks": ", ".join(class_labels(self.callbacks))}
         return "\n".join([*lines, *(f"  {name:<9}  {text}" for name, text in texts.items() if text)])
 
     def on(
@@ -433,7 +463,16 @@ class Trainer:
         if optimizer is None:  # that of the first callback which brings one
             brought = (each.optimizer for callback in self.callbacks for each in callback.schedules())
             optimizer = next((each for each in brought if each is not None), None)
-        return Participants(self.model, optimizer, self.callbacks, self.extras, self._feed, self._random, settings)
+        metrics = self._metrics_of(evaluation=False)
+        return Participants(
+            self.model, optimizer, self.callbacks, self.extras, metrics, self._feed, self._random, settings
+        )
+
+    def _metrics_of(self, *, evaluation: bool) -> dict[str, MetricObject]:
+        """Return the metric objects of the evaluation or those of the steps."""
+        prefix = self.evaluate_prefix
+        belongs = {name: bool(prefix) and name.startswith(prefix) for name in self.metrics}
+        return {name: each for name, each in self.metrics.items() if belongs[name] is evaluation}
 
     def _note_options(self, goal: int) -> None:
         self._left = None
@@ -465,6 +504,7 @@ class Trainer:
     def _open(self, fit: Fit) -> None:
         """Begin an epoch: callbacks may still decide what its pass over the data will be."""
         run, progress = self._run, self._progress
+        _reset(self._metrics_of(evaluation=False))
         progress.open_epoch()
         set_epoch(self.data, progress.epoch)
         self._feed.note_length(progress)
@@ -555,7 +595,7 @@ class Trainer:
         output = self._evaluated(fit, self.evaluate, EvaluateStart(run, epoch=epoch, step=step, within_epoch=True))
         if fit.given_up:
             return
-        found = evaluation(output, self.evaluate_prefix, progress.means.names)
+        found = self._found(output, progress.means.names)
         seconds = perf_counter() - began
         progress.history.evaluations.append(EvaluationRecord(epoch=epoch, step=step, seconds=seconds, metrics=found))
         progress.phase = "steps"
@@ -569,6 +609,7 @@ class Trainer:
         before, switched = random.read(), networks(self.model, self.extras).values()
         modes = training_modes(switched)
         fit.watch_children()
+        _reset(self._metrics_of(evaluation=True))
         try:
             with ExitStack() as leaving:
                 for callback in fit.run.callbacks:
@@ -588,15 +629,21 @@ class Trainer:
                 fit.forgo_saving(f"{object_name(callback)} may have changed the run until EvaluateEnd")
         return output
 
+    def _found(self, output: Any, taken: Iterable[str]) -> dict[str, float]:
+        """Return the metrics of an evaluation that has returned `output`, under names that no other metric has."""
+        found = evaluation(output, self.evaluate_prefix, {*taken, *self._metrics_of(evaluation=False)})
+        return found | computed(self._metrics_of(evaluation=True), found)
+
     def _close(self, fit: Fit) -> None:
         """Evaluate the epoch, if that is due, and end it."""
         run, progress = self._run, self._progress
         epoch, step, metrics = progress.epoch, progress.step, progress.means.read()
+        metrics |= computed(self._metrics_of(evaluation=False), metrics)
         if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch):
             output = self._evaluated(fit, self.evaluate, EvaluateStart(run, epoch=epoch, step=step))
             if fit.given_up:
                 return
-            found = evaluation(output, self.evaluate_prefix, metrics)
+            found = self._found(output, metrics)
             run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found))
             metrics |= found
         lr = tuple(run.last_lr if progress.rates is None else map(float, progress.rates))
@@ -620,6 +667,11 @@ def _rehearsal(optimizer: Any) -> Callable[[Any], None]:
         step()
 
     return rehearse
+
+
+def _reset(metrics: Mapping[str, MetricObject]) -> None:
+    for name, metric in metrics.items():
+        attributed(f"metrics[{name!r}].reset", metric.reset)
 
 
 def _changes_with_evaluations(callback: Callback) -> bool:

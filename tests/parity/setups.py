@@ -219,11 +219,13 @@ class Parts:
 
     Attributes:
         extras: What else belongs to its state.
+        metrics: Metric objects, those of the evaluation by names that begin with "val_".
     """
 
     model: Any
     optimizer: Any
     extras: dict[str, Any] = field(factory=dict, init=False)
+    metrics: dict[str, Any] = field(factory=dict, init=False)
 
     def loss(self, batch: Any) -> Any:
         x, y = batch
@@ -238,7 +240,10 @@ class Parts:
     def evaluate(self) -> Any:
         with torch.no_grad():
             x = IMAGES if isinstance(self.model[0] if hasattr(self.model, "__getitem__") else None, nn.Conv2d) else ROWS
-            return nn.functional.mse_loss(self.model(x), TARGETS)
+            scores = self.model(x)
+            for metric in (each for name, each in self.metrics.items() if name.startswith("val_")):
+                metric.update(scores, TARGETS)
+            return nn.functional.mse_loss(scores, TARGETS)
 
 
 def plain(parts: Parts) -> Callable[[Any], Any]:
@@ -373,6 +378,26 @@ def averaging(parts: Parts) -> Callable[[Any], Any]:
     return step
 
 
+def measuring(parts: Parts) -> Callable[[Any], Any]:
+    """Let metrics of torchmetrics gather sums and lists of what the network returns."""
+    from torchmetrics import MeanSquaredError, SpearmanCorrCoef
+
+    parts.metrics |= {
+        name: metric
+        for prefix in ("", "val_")
+        for name, metric in {f"{prefix}error": MeanSquaredError(), f"{prefix}ranks": SpearmanCorrCoef()}.items()
+    }
+
+    def step(batch: Any) -> Any:
+        x, y = batch
+        scores = parts.model(x)
+        parts.metrics["error"].update(scores.detach(), y)
+        parts.metrics["ranks"](scores.detach()[:, 0], y[:, 0])  # which updates it too
+        return parts.update(nn.functional.mse_loss(scores, y))
+
+    return step
+
+
 def adversarial(parts: Parts) -> Callable[[Any], Any]:
     """Train a second model with a second optimizer, as GANs do."""
     critic = parts.extras["critic"] = nn.Linear(1, 1)
@@ -443,6 +468,7 @@ def setup(
             evaluate=None if evaluate_every is None else parts.evaluate,
             evaluate_every=evaluate_every or 1,
             extras=parts.extras,
+            metrics=parts.metrics,
             callbacks=[make(parts) for make in callbacks],
             **settings,
         )
@@ -582,6 +608,12 @@ REST: dict[str, SetUp] = {
         loader(), scheduled(schedules.Exponential(0.9)), step=accumulating, epochs=3, cuts=[3, 6]
     ),
     "an average of the weights": setup(step=averaging, model=mlp),
+    "metrics of torchmetrics": setup(
+        loader(),
+        lambda parts: EarlyStopping("val_ranks", mode="max", patience=20),
+        step=measuring,
+        evaluate_every="2 steps",
+    ),
     "a moving average, evaluated within epochs": setup(
         loader(), lambda parts: WeightAverage(0.9), step=scaled, model=mlp, evaluate_every="2 steps", epochs=3
     ),

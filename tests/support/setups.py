@@ -186,12 +186,36 @@ class Average:
 
 
 @define
+class Largest:
+    """A metric object: the largest and the mean of the rows."""
+
+    highest: float | None = None
+    rows: int = 0
+    total: Any = field(factory=lambda: np.zeros(()))
+    means: list[float] = field(factory=list)
+
+    def update(self, batch: Any) -> None:
+        self.highest = float(max(batch.max(), -np.inf if self.highest is None else self.highest))
+        self.rows += len(batch)
+        self.total += batch.sum()
+        self.means.append(float(batch.mean()))
+
+    def compute(self) -> Any:
+        assert self.highest is not None
+        return self.highest + self.total / self.rows + sum(self.means)
+
+    def reset(self) -> None:
+        self.highest, self.rows, self.total, self.means = None, 0, np.zeros(()), []
+
+
+@define
 class Parts:
     """What a run is made of, for those who make the rest of it."""
 
     model: Any
     optimizer: Any
     noise: Any
+    metrics: dict[str, Largest] = field(factory=dict, init=False)
     average: Average = field(init=False)
     loss: Any = field(factory=nn.MSELoss, init=False)
 
@@ -208,6 +232,9 @@ class Parts:
         return value
 
     def evaluate(self) -> float:
+        for name, metric in self.metrics.items():
+            if name.startswith("val_"):
+                metric.update(ROWS + self.model(ROWS))
         return float(self.loss(self.model(ROWS), ROWS[:, :1]))
 
 
@@ -221,6 +248,17 @@ def plain(parts: Parts) -> Callable[[Any], Any]:
 
 def several_metrics(parts: Parts) -> Callable[[Any], Any]:
     return lambda batch: {"loss": parts.train(batch), "size": len(batch)}
+
+
+def measuring(parts: Parts) -> Callable[[Any], Any]:
+    """Let a metric object gather what it needs, and another one in the evaluation."""
+    parts.metrics |= {"highest": Largest(), "val_largest": Largest()}
+
+    def step(batch: Any) -> float:
+        parts.metrics["highest"].update(batch)
+        return parts.train(batch)
+
+    return step
 
 
 def averaging(parts: Parts) -> Callable[[Any], Any]:
@@ -284,6 +322,7 @@ def setup(
         return Trainer(
             step(parts),
             data(ROWS),
+            metrics=parts.metrics,
             model=model,
             optimizer=parts.optimizer,
             evaluate=None if evaluate_every is None else parts.evaluate,
@@ -376,6 +415,16 @@ SETUPS: dict[str, SetUp] = {
         scheduled(schedules.Cosine()),
         lambda parts: WeightAverage(schedules.Linear(0.5, 0.99), start="30%"),
         evaluate_every=2,
+    ),
+    "metric objects": setup(DATA["reshuffled"], lambda parts: CSVLogger("t.csv"), step=measuring, evaluate_every=1),
+    "metric objects, evaluated within epochs": setup(
+        DATA["batches"],
+        lambda parts: EarlyStopping("val_largest", mode="min", patience=20),
+        lambda parts: LRSchedulerCallback(
+            ReduceLROnPlateau(parts.optimizer, mode="max", patience=0), monitor="highest"
+        ),
+        step=measuring,
+        evaluate_every="2 steps",
     ),
     "accumulated gradients": setup(step=accumulating, cuts=[3, 6]),
     **{f"{name} in groups": setup(in_twos(data), step=in_groups, evaluate_every=1) for name, data in DATA.items()},
