@@ -31,7 +31,14 @@ from lucid_train import (
     on,
     track,
 )
-from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback, RichLogger, TerminateOnNaN
+from lucid_train.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    LRSchedulerCallback,
+    RichLogger,
+    TerminateOnNaN,
+    WeightAverage,
+)
 from lucid_train.callbacks.display.columns import Column, DataWait, ItemsPerSecond
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.optims.lr_scheduler import LRScheduler, StepLR
@@ -165,6 +172,7 @@ trainer = Trainer(
         LRSchedulerCallback(Cosine().warmup("5%"), interval="step"),
         EarlyStopping("val_loss", patience=3),
         TerminateOnNaN(),
+        WeightAverage(Linear(0.9, 0.999), start="10%"),
         Checkpoint(sys.argv[1], every=1, monitor="val_accuracy"),
         witness,
         RichLogger(
