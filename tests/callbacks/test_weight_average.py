@@ -1,5 +1,6 @@
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +379,62 @@ def test_a_resume_with_another_decay_is_refused_by_name(tmp_path: Path) -> None:
     digits_run(tmp_path, WeightAverage(0.8)).fit()
     with pytest.raises(ValueError, match=r"WeightAverage\.decay is 0\.9 here and 0\.8 in the checkpoint"):
         digits_run(tmp_path, WeightAverage(0.9)).fit(resume="auto")
+
+
+@pytest.mark.parametrize("decay", [0.8, s.Linear(0.5, 0.99)])
+def test_more_epochs_change_what_is_a_share_of_the_run_and_are_refused_by_name(decay: Any, tmp_path: Path) -> None:
+    def longer(**settings: Any) -> Trainer:
+        trainer = digits_run(tmp_path, WeightAverage(decay, start="50%", **settings))
+        trainer.epochs = 6
+        return trainer
+
+    digits_run(tmp_path, WeightAverage(decay, start="50%")).fit()
+    with pytest.raises(ValueError, match=r"WeightAverage\.length is 24 here and 16 in the checkpoint"):
+        longer().fit(resume="auto")
+    trainer = longer(length=16)
+    trainer.fit(resume="auto")
+    average: Any = trainer.callbacks[1]
+    assert average.averaged == 24 - 8 + 1
+    assert longer().fit(8, resume="auto", accept="WeightAverage").status == "completed"
+
+
+@pytest.mark.parametrize("epochs", [(2, 4), (4,)])
+def test_two_fits_are_as_one(epochs: tuple[int, ...]) -> None:
+    average = WeightAverage(0.8, every=3)
+    trainer = digits_run(None, average)
+    for epoch in epochs:
+        trainer.fit(epoch)
+    one = average.state_dict()
+    trainer = digits_run(None, other := WeightAverage(0.8, every=3))
+    trainer.fit()
+    assert diff_states(one, other.state_dict()) == []
+    assert average.averaged == 5
+
+
+def test_what_a_callback_of_ones_own_holds_ends_with_the_evaluation_whatever_ends_it() -> None:
+    seen: list[str] = []
+
+    @define(eq=False)
+    class Held(Callback):
+        name: str
+
+        @contextmanager
+        def during_evaluation(self, event: EvaluateStart) -> Iterator[None]:
+            seen.append(f"{self.name} begins in {event.epoch}")
+            try:
+                yield
+            finally:
+                seen.append(f"{self.name} ends")
+
+    def evaluate() -> float:
+        seen.append("evaluate")
+        raise Evaluated
+
+    trainer = Trainer(lambda batch: 0.5, [1.0], evaluate=evaluate, callbacks=[Held("a"), Held("b")])
+    trainer.on(EvaluateStart)(lambda event: seen.append("EvaluateStart"))
+    with pytest.raises(Evaluated):
+        trainer.fit()
+    assert seen == ["EvaluateStart", "a begins in 1", "b begins in 1", "evaluate", "b ends", "a ends"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -149,3 +150,75 @@ def test_no_graph_is_kept() -> None:
     trainer(model, average).fit()
     assert not any(each.requires_grad for each in average.weights.values() if isinstance(each, torch.Tensor))
     assert all(each.grad_fn is None for each in average.weights.values() if isinstance(each, torch.Tensor))
+
+
+def test_tensors_stay_on_their_device_and_saved_ones_go_there() -> None:
+    # A tensor on the meta device has no values: whatever took one from it, or to another device, would fail.
+    model, average = Network().to("meta"), WeightAverage(0.9)
+    run = Trainer(lambda batch: None, [1, 2, 3], epochs=1, model=model, callbacks=[average])
+    run.fit()
+    devices = {each.device.type for each in average.weights.values() if isinstance(each, torch.Tensor)}
+    assert (average.averaged, devices) == (3, {"meta"})
+    average.load_state_dict({**average.state_dict(), "weights": Network().state_dict()})
+    run.fit(2)
+    devices = {each.device.type for each in average.weights.values() if isinstance(each, torch.Tensor)}
+    assert (average.averaged, devices) == (6, {"meta"})
+
+
+def test_arrays_of_jax_and_few_bits_are_averaged_too() -> None:
+    import jax.numpy as jnp
+    import ml_dtypes
+
+    class Model:
+        state: Any = None
+
+        def state_dict(self) -> Any:
+            return self.state
+
+        def load_state_dict(self, state: Any) -> None:
+            self.state = state
+
+    model, average, seen = Model(), WeightAverage(decay=None), []
+
+    def step(value: int) -> None:
+        model.state = {
+            "jax": jnp.full(2, value, jnp.float32),
+            "half": jnp.full(2, value, jnp.bfloat16),
+            "numpy": np.full(2, value, ml_dtypes.bfloat16),
+            "count": jnp.array(value),
+        }
+
+    def evaluate() -> float:
+        seen.append(model.state["jax"].tolist())
+        return 0.5
+
+    Trainer(step, [1, 2, 6], model=model, evaluate=evaluate, callbacks=[average]).fit()
+    found = {name: (str(each.dtype), each.tolist()) for name, each in average.weights.items()}
+    three = ("float32", [3.0, 3.0])
+    assert found == {"jax": three, "half": three, "numpy": three, "count": ("int32", 6)}
+    assert (seen, model.state["jax"].tolist()) == ([[3.0, 3.0]], [6.0, 6.0])
+
+
+class Merging(nn.Linear):
+    """Merges weights in eval mode, as a layer of LoRA does."""
+
+    def train(self, mode: bool = True) -> Any:
+        if mode is not self.training:
+            with torch.no_grad():
+                self.weight += -1.0 if mode else 1.0
+        return super().train(mode)
+
+
+def test_a_layer_whose_weights_change_with_its_mode_gets_its_own_back() -> None:
+    model, seen = Merging(1, 1, bias=False), []
+
+    def step(value: float) -> None:
+        with torch.no_grad():
+            model.weight.fill_(value)
+
+    def evaluate() -> float:
+        seen.append(model.weight.item())
+        return 0.5
+
+    Trainer(step, [1.0, 3.0], model=model, evaluate=evaluate, callbacks=[WeightAverage(None)]).fit()
+    assert (seen, model.weight.item(), model.training) == ([3.0], 3.0, True)
