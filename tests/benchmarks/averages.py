@@ -79,7 +79,7 @@ def of_torch() -> list[Row]:
     swapped, by_hand = best_of(evaluated, copied, repeats=50)
     return [
         Row("an update of an average, PyTorch, 100 tensors", ours, torchs, "PyTorch's AveragedModel", budget=1.2),
-        Row("its weights in the model, and back", swapped, by_hand, "a copy, loaded twice", budget=1.2),
+        Row("its weights in the model, and back", swapped, by_hand, "a copy, loaded twice", budget=1.5),
     ]
 
 
