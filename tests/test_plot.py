@@ -1,4 +1,5 @@
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,5 +79,10 @@ def test_a_run_of_nothing_is_drawn_as_well() -> None:
 
 
 def test_no_backend_is_chosen() -> None:
-    History(RECORDS).plot()
-    assert "matplotlib.pyplot" not in sys.modules
+    # In a process of its own, as torchmetrics loads pyplot when it is imported.
+    program = (
+        "import sys; from lucid_train import EpochRecord, History; "
+        "History([EpochRecord(epoch=1, metrics={'loss': 0.5})]).plot(); print('matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "False\n"

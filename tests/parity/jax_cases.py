@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lucid_train import CheckpointError, Trainer, read_checkpoint, write_checkpoint
+from lucid_train.callbacks import WeightAverage
 from lucid_train.testing import assert_resumes_exactly
 
 TYPES = ["bool", "int8", "uint32", "int32", "float16", "bfloat16", "float32", "complex64", "int4"]
@@ -139,3 +140,34 @@ def test_a_training_in_jax_is_resumed_exactly() -> None:
         return Trainer(step, [0.5, 1.0, 2.0], epochs=2, model=holder)
 
     assert_resumes_exactly(made, cuts=range(1, 6))
+
+
+def test_arrays_of_jax_and_of_few_bits_are_averaged() -> None:
+    class Model:
+        state: Any = None
+
+        def state_dict(self) -> Any:
+            return self.state
+
+        def load_state_dict(self, state: Any) -> None:
+            self.state = state
+
+    model, average, seen = Model(), WeightAverage(decay=None), []
+
+    def step(value: int) -> None:
+        model.state = {
+            "jax": jnp.full(2, value, jnp.float32),
+            "half": jnp.full(2, value, jnp.bfloat16),
+            "numpy": np.full(2, value, ml_dtypes.bfloat16),
+            "count": jnp.array(value),
+        }
+
+    def evaluate() -> float:
+        seen.append(model.state["jax"].tolist())
+        return 0.5
+
+    Trainer(step, [1, 2, 6], model=model, evaluate=evaluate, callbacks=[average]).fit()
+    found = {name: (str(each.dtype), each.tolist()) for name, each in average.weights.items()}
+    three = ("float32", [3.0, 3.0])
+    assert found == {"jax": three, "half": three, "numpy": three, "count": ("int32", 6)}
+    assert (seen, model.state["jax"].tolist()) == ([[3.0, 3.0]], [6.0, 6.0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -163,40 +162,6 @@ def test_tensors_stay_on_their_device_and_saved_ones_go_there() -> None:
     run.fit(2)
     devices = {each.device.type for each in average.weights.values() if isinstance(each, torch.Tensor)}
     assert (average.averaged, devices) == (6, {"meta"})
-
-
-def test_arrays_of_jax_and_few_bits_are_averaged_too() -> None:
-    import jax.numpy as jnp
-    import ml_dtypes
-
-    class Model:
-        state: Any = None
-
-        def state_dict(self) -> Any:
-            return self.state
-
-        def load_state_dict(self, state: Any) -> None:
-            self.state = state
-
-    model, average, seen = Model(), WeightAverage(decay=None), []
-
-    def step(value: int) -> None:
-        model.state = {
-            "jax": jnp.full(2, value, jnp.float32),
-            "half": jnp.full(2, value, jnp.bfloat16),
-            "numpy": np.full(2, value, ml_dtypes.bfloat16),
-            "count": jnp.array(value),
-        }
-
-    def evaluate() -> float:
-        seen.append(model.state["jax"].tolist())
-        return 0.5
-
-    Trainer(step, [1, 2, 6], model=model, evaluate=evaluate, callbacks=[average]).fit()
-    found = {name: (str(each.dtype), each.tolist()) for name, each in average.weights.items()}
-    three = ("float32", [3.0, 3.0])
-    assert found == {"jax": three, "half": three, "numpy": three, "count": ("int32", 6)}
-    assert (seen, model.state["jax"].tolist()) == ([[3.0, 3.0]], [6.0, 6.0])
 
 
 class Merging(nn.Linear):
