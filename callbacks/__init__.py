@@ -16,5 +16,6 @@ if TYPE_CHECKING:
     from lucid_train.callbacks.stopping import EarlyStopping as EarlyStopping
     from lucid_train.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
     from lucid_train.callbacks.stopping import TimeLimit as TimeLimit
+    from lucid_train.callbacks.tensorboard_logger import TensorBoardLogger as TensorBoardLogger
 else:
     __getattr__, __dir__, __all__ = lazy_names(__name__)

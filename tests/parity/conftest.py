@@ -1,4 +1,4 @@
-"""Everything here compares with the installed PyTorch, JAX or pandas; where one is missing, its tests are left out."""
+"""Everything here needs PyTorch, JAX, pandas or a tracker; where one is missing, its tests are left out."""
 
 from importlib.util import find_spec
 
@@ -8,6 +8,9 @@ if not find_spec("jax"):
 
 if not find_spec("pandas"):
     collect_ignore_glob += ["test_history_parity.py"]
+
+if not find_spec("tensorboardX") or not find_spec("tensorboard"):
+    collect_ignore_glob += ["test_tensorboard_parity.py"]
 
 if find_spec("torch"):
     import torch
