@@ -142,6 +142,10 @@ class Tracker(Callback, ABC):
             status: "completed", "stopped", "interrupted" or "failed".
         """
 
+    def metric_name(self, name: str) -> str:
+        """Return the name that a metric has at the tracker, where some are not allowed."""
+        return name
+
     def waits(self) -> bool:
         """Return whether the run waits at every epoch and evaluation until all is sent; for those that write files."""
         return False
@@ -347,7 +351,7 @@ class _Worker:
             self._taken += 1
             numbers = to_metrics(output) if of_step else output
             for key, value in numbers.items():
-                name = f"step/{key}" if of_step else key
+                name = self._tracker.metric_name(f"step/{key}" if of_step else key)
                 if step > newest.get(name, self._last.get(name, self._floor)):
                     newest[name] = step
                     self._points.append(Point(name, float(value), step, when))

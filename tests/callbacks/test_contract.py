@@ -25,6 +25,7 @@ from lucid_train.callbacks import (
     EventLog,
     ExponentialLRCallback,
     LRSchedulerCallback,
+    MLflowLogger,
     RichLogger,
     StepLRCallback,
     TensorBoardLogger,
@@ -32,6 +33,7 @@ from lucid_train.callbacks import (
     TimeLimit,
 )
 from lucid_train.optims.lr_scheduler import StepLR
+from tests.support.tracking import mlflow_database
 
 # How to build each on an optimizer, arguments that are refused, and the name that the error gives.
 CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]] = {
@@ -57,6 +59,11 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         lambda optimizer: LRSchedulerCallback(StepLR(optimizer, 2)),
         lambda: LRSchedulerCallback(3),
         "schedule",
+    ),
+    "MLflowLogger": (
+        lambda optimizer: MLflowLogger("digits", tracking_uri=mlflow_database(Path())),
+        lambda: MLflowLogger(""),
+        "experiment",
     ),
     "RichLogger": (
         lambda optimizer: RichLogger(Console(file=io.StringIO(), width=80)),
@@ -86,7 +93,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 }
 
 # Packages that some need; where one is missing, the tests of its callback are left out.
-PACKAGES = {"TensorBoardLogger": "tensorboardX"}
+PACKAGES = {"MLflowLogger": "mlflow", "TensorBoardLogger": "tensorboardX"}
 every = pytest.mark.parametrize("name", sorted(name for name in CATALOGUE if find_spec(PACKAGES.get(name, "attrs"))))
 
 
