@@ -29,6 +29,7 @@ from lucid_train.events import (
 )
 from lucid_train.group import check_alone
 from lucid_train.metrics import copied, to_metrics
+from lucid_train.recording.placeholders import RecordedCallback
 from lucid_train.training.plan import schedule_text
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, flag, real_number, whole_number
@@ -110,7 +111,7 @@ class Tracker(Callback, ABC):
     config: Mapping[str, Any] = field(factory=dict, validator=_config)
     timeout: float = field(default=10.0, validator=checked(real_number, above=0))
     strict: bool = field(default=False, validator=checked(flag))
-    _run_id: str | None = field(default=None, init=False, repr=False)
+    _tracker_run_id: str | None = field(default=None, init=False, repr=False)
     _worker: _Worker | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
     def prepare(self) -> None:  # a tracker without a package has nothing to import
@@ -162,8 +163,8 @@ class Tracker(Callback, ABC):
         check_alone(type(self).__name__)
         run = event.run
         self.prepare()
-        begun = self._run_id is not None and run.step > 0  # a Trainer of its own begins a run of its own
-        run_id = self._run_id if self._run_id is not None and begun else uuid4().hex
+        begun = self._tracker_run_id is not None and run.step > 0  # a Trainer of its own begins a run of its own
+        run_id = self._tracker_run_id if self._tracker_run_id is not None and begun else uuid4().hex
         opening = Opening(run_id, begun, run.step, _parameters(run, self.config))
         self._worker = worker = _Worker(self, self.strict)
         worker.start(opening)
@@ -173,7 +174,7 @@ class Tracker(Callback, ABC):
             cause = worker.failure or f"no answer within {self.timeout:g} s"
             self._complain(f"could not be opened, and is sent nothing in this fit: {cause}", worker.failure)
             return
-        self._run_id = worker.run_id
+        self._tracker_run_id = worker.run_id
         now = time.time()
         for record in run.history.records():
             worker.add(int(record["step"]), _numbers(record), now)
@@ -358,8 +359,9 @@ class _Worker:
 
 
 def _numbers(record: Mapping[str, float]) -> dict[str, float]:
-    """Return what is sent of a record of the history."""
-    return {name: float(value) for name, value in record.items() if name not in ("step", "steps")}
+    """Return what is sent of an epoch, or of an evaluation within one, as the history has it."""
+    left_out = ("step", "steps") if "steps" in record else ("step", "epoch", "seconds")
+    return {name: float(value) for name, value in record.items() if name not in left_out}
 
 
 def _parameters(run: Run, config: Mapping[str, Any]) -> dict[str, bool | int | float | str | None]:
@@ -374,7 +376,7 @@ def _parameters(run: Run, config: Mapping[str, Any]) -> dict[str, bool | int | f
     for index, rate in enumerate(run.last_lr if not run.step else ()):
         found[f"optimizer.lr_{index}" if index else "optimizer.lr"] = rate
     for label, callback in zip(class_labels(run.callbacks), run.callbacks, strict=True):
-        found[label] = repr(callback) if type(callback).settings is Callback.settings else callback.settings()
+        found[label] = repr(callback) if isinstance(callback, RecordedCallback) else callback.settings()
         if callback.schedules():
             found[f"{label}.schedule"] = schedule_text(callback, run)
     found["config"] = config

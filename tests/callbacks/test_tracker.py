@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 from attrs import define, field
 
-from lucid_train import TRANSIENT, StepEnd, StepResult, Trainer, schedules
-from lucid_train.callbacks import Checkpoint, LRSchedulerCallback
+from lucid_train import TRANSIENT, StepEnd, StepResult, Trainer, nn, optims, schedules
+from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback
 from lucid_train.callbacks.tracker import Opening, Point, Tracker
+from lucid_train.data import batches
 from lucid_train.events import Status
+from lucid_train.testing import assert_resumes_exactly, pairs_that_do_not_commute
 from tests.support.optimizers import Bare
 
 
@@ -196,7 +199,7 @@ def test_a_tracker_that_cannot_be_opened_is_one_warning() -> None:
     assert [str(each.message) for each in warned] == [
         "Lines could not be opened, and is sent nothing in this fit: no route to host"
     ]
-    assert (history.status, tracker.seen, tracker.state_dict()) == ("completed", [], {"run_id": None})
+    assert (history.status, tracker.seen, tracker.state_dict()) == ("completed", [], {"tracker_run_id": None})
 
 
 def test_a_strict_tracker_that_cannot_be_opened_is_an_error() -> None:
@@ -301,3 +304,27 @@ def test_the_interpreter_exits_without_waiting_for_a_tracker() -> None:
 def test_a_bad_argument_is_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         Lines(**arguments)
+
+
+def test_the_order_of_a_tracker_and_others_does_not_matter(tmp_path: Path) -> None:
+    folders = count()
+
+    def build() -> Trainer:
+        checkpoint = Checkpoint(tmp_path / str(next(folders)), weights=False)
+        return trainer(Lines(step_every=1), EarlyStopping("loss", patience=1), checkpoint, epochs=4)
+
+    assert pairs_that_do_not_commute(build) == []
+
+
+def test_a_run_with_a_tracker_resumes_exactly_and_the_tracker_is_sent_nothing_of_the_test() -> None:
+    trackers = []
+
+    def build() -> Trainer:
+        trackers.append(Lines(step_every=1))
+        weights = nn.Linear(1, 1, rng=0)
+        optimizer = optims.SGD(weights.parameters(), lr=0.1)
+        settings: dict[str, Any] = {"data": batches([[1.0], [2.0]], batch_size=1), "model": weights}
+        return trainer(trackers[-1], step=lambda batch: optimizer.step() or 0.5, optimizer=optimizer, **settings)
+
+    assert_resumes_exactly(build)
+    assert [each.seen for each in trackers] == [[]] * len(trackers)
