@@ -18,5 +18,6 @@ if TYPE_CHECKING:
     from lucid_train.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
     from lucid_train.callbacks.stopping import TimeLimit as TimeLimit
     from lucid_train.callbacks.tensorboard_logger import TensorBoardLogger as TensorBoardLogger
+    from lucid_train.callbacks.trackio_logger import TrackioLogger as TrackioLogger
 else:
     __getattr__, __dir__, __all__ = lazy_names(__name__)

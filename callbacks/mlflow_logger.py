@@ -13,21 +13,12 @@ from attrs import define, field
 from lucid_train.callback import TRANSIENT
 from lucid_train.callbacks.tracker import Opening, Point, Tracker, imported
 from lucid_train.events import Status
-from lucid_train.validation import metric_name
+from lucid_train.validation import optional_text, text
 
 _STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 # What names may not contain, how long a value may be, and how many parameters a call may send.
 _NOT_ALLOWED = re.compile(r"[^\w\-. :/]", flags=re.ASCII)
 _LONGEST, _MOST_PARAMETERS = 6000, 100
-
-
-def _text(instance: object, attribute: Any, value: Any) -> None:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise TypeError(f"{attribute.name!r} must be a text that is not empty, or None: {value!r}")
-
-
-def _name(instance: object, attribute: Any, value: Any) -> None:
-    metric_name(attribute.name, value)
 
 
 @final
@@ -58,9 +49,9 @@ class MLflowLogger(Tracker):
         RuntimeError: When the fit starts or later, if `strict` and MLflow cannot be reached.
     """
 
-    experiment: str = field(default="Default", validator=_name, kw_only=False)
-    tracking_uri: str | None = field(default=None, validator=_text)
-    run_name: str | None = field(default=None, validator=_text)
+    experiment: str = field(default="Default", validator=text, kw_only=False)
+    tracking_uri: str | None = field(default=None, validator=optional_text)
+    run_name: str | None = field(default=None, validator=optional_text)
     _client: Any = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _id: str = field(default="", init=False, repr=False, metadata=TRANSIENT)
 
@@ -119,9 +110,9 @@ class MLflowLogger(Tracker):
         from mlflow.entities import Param, RunTag
 
         texts = {self.metric_name(name): str(value)[:_LONGEST] for name, value in parameters.items()}
-        new = [Param(name, text) for name, text in texts.items() if name not in known]
+        new = [Param(name, value) for name, value in texts.items() if name not in known]
         for start in range(0, len(new), _MOST_PARAMETERS):
             self._client.log_batch(self._id, params=new[start : start + _MOST_PARAMETERS])
-        changed = [RunTag(f"changed.{name}", text) for name, text in texts.items() if known.get(name, text) != text]
+        changed = [RunTag(f"changed.{name}", value) for name, value in texts.items() if known.get(name, value) != value]
         for start in range(0, len(changed), _MOST_PARAMETERS):
             self._client.log_batch(self._id, tags=changed[start : start + _MOST_PARAMETERS])

@@ -31,6 +31,7 @@ from lucid_train.callbacks import (
     TensorBoardLogger,
     TerminateOnNaN,
     TimeLimit,
+    TrackioLogger,
 )
 from lucid_train.optims.lr_scheduler import StepLR
 from tests.support.tracking import mlflow_database
@@ -86,6 +87,7 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         "action",
     ),
     "TimeLimit": (lambda optimizer: TimeLimit(3600), lambda: TimeLimit(0), "seconds"),
+    "TrackioLogger": (lambda optimizer: TrackioLogger("digits", step_every=1), lambda: TrackioLogger(""), "project"),
 }
 COPIES: dict[str, Callable[[Any], Any]] = {
     "deep copy": copy.deepcopy,
@@ -93,7 +95,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 }
 
 # Packages that some need; where one is missing, the tests of its callback are left out.
-PACKAGES = {"MLflowLogger": "mlflow", "TensorBoardLogger": "tensorboardX"}
+PACKAGES = {"MLflowLogger": "mlflow", "TensorBoardLogger": "tensorboardX", "TrackioLogger": "trackio"}
 every = pytest.mark.parametrize("name", sorted(name for name in CATALOGUE if find_spec(PACKAGES.get(name, "attrs"))))
 
 

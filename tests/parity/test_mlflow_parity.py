@@ -13,7 +13,7 @@ from mlflow.entities import Run as Found
 
 from lucid_train import StepEnd, Trainer
 from lucid_train.callbacks import MLflowLogger
-from tests.support.tracking import mlflow_database
+from tests.support.tracking import expected_curves, mlflow_database
 
 
 @pytest.fixture
@@ -34,16 +34,6 @@ def curves(uri: str, run: Found) -> dict[str, list[tuple[int, float]]]:
     return {name: sorted((each.step, each.value) for each in history) for name, history in found.items()}
 
 
-def expected(epochs: int) -> dict[str, list[tuple[int, float]]]:
-    ends = range(1, epochs + 1)
-    return {
-        "epoch": [(2 * epoch, float(epoch)) for epoch in ends],
-        "loss": [(2 * epoch, 0.5) for epoch in ends],
-        "step/loss": [point for epoch in ends for point in ((2 * epoch - 1, 0.25), (2 * epoch, 0.75))],
-        "val_loss": [(2 * epoch, 0.25) for epoch in ends],
-    }
-
-
 def trainer(uri: str, epochs: int = 2, **settings: Any) -> Trainer:
     logger = MLflowLogger("digits", **{"tracking_uri": uri, "step_every": 1, **settings})
     return Trainer(lambda batch: batch / 4, [1.0, 3.0], evaluate=lambda: 0.25, epochs=epochs, callbacks=[logger])
@@ -52,7 +42,7 @@ def trainer(uri: str, epochs: int = 2, **settings: Any) -> Trainer:
 def test_mlflow_has_the_metrics_the_parameters_and_the_end(uri: str) -> None:
     trainer(uri, config={"seed": 3}, run_name="first").fit()
     [run] = runs(uri)
-    assert curves(uri, run) == expected(2)
+    assert curves(uri, run) == expected_curves(2)
     assert run.data.params == {"epochs": "2", "evaluate_every": "1", "config.seed": "3"}
     assert (run.info.status, run.info.run_name, run.data.tags["status"]) == ("FINISHED", "first", "completed")
 
@@ -86,7 +76,7 @@ def test_a_second_fit_goes_on_with_the_run_and_notes_a_parameter_that_changed(ur
     run.fit()
     run.fit(3)
     [found] = runs(uri)
-    assert curves(uri, found) == expected(3)
+    assert curves(uri, found) == expected_curves(3)
     assert (found.data.params["epochs"], found.data.tags["changed.epochs"]) == ("2", "3")
     assert found.info.status == "FINISHED"
 
@@ -95,7 +85,7 @@ def test_a_restart_is_another_run(uri: str) -> None:
     run = trainer(uri)
     run.fit()
     run.fit(1, restart=True)
-    assert [curves(uri, found) for found in runs(uri)] == [expected(1), expected(2)]
+    assert [curves(uri, found) for found in runs(uri)] == [expected_curves(1), expected_curves(2)]
 
 
 def test_names_and_values_that_mlflow_does_not_have(uri: str) -> None:
@@ -163,4 +153,4 @@ def test_a_run_that_is_killed_and_resumed_is_one_run_with_each_step_once(uri: st
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     [run] = runs(uri)
-    assert (curves(uri, run), run.info.status) == (expected(6), "FINISHED")
+    assert (curves(uri, run), run.info.status) == (expected_curves(6), "FINISHED")

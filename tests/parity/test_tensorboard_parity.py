@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lucid_train import StepEnd, Trainer
 from lucid_train.callbacks import TensorBoardLogger
 from tests.support.disks import small_disk
+from tests.support.tracking import expected_curves
 
 
 def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -31,19 +32,9 @@ def trainer(folder: Path, epochs: int = 2, **settings: Any) -> Trainer:
     return Trainer(lambda batch: batch / 4, [1.0, 3.0], evaluate=lambda: 0.25, epochs=epochs, callbacks=[logger])
 
 
-def curves(epochs: int) -> dict[str, list[tuple[int, float]]]:
-    ends = range(1, epochs + 1)
-    return {
-        "epoch": [(2 * epoch, float(epoch)) for epoch in ends],
-        "loss": [(2 * epoch, 0.5) for epoch in ends],
-        "step/loss": [point for epoch in ends for point in ((2 * epoch - 1, 0.25), (2 * epoch, 0.75))],
-        "val_loss": [(2 * epoch, 0.25) for epoch in ends],
-    }
-
-
 def test_tensorboard_shows_the_curves_the_parameters_and_the_end(tmp_path: Path) -> None:
     trainer(tmp_path, config={"seed": 3}).fit()
-    assert read(tmp_path) == curves(2)
+    assert read(tmp_path) == expected_curves(2)
     [(step, parameters)] = texts(tmp_path, "parameters")
     assert (step, json.loads(parameters)) == (0, {"epochs": 2, "evaluate_every": 1, "config.seed": 3})
     assert texts(tmp_path, "status") == [(4, "completed")]
@@ -53,14 +44,14 @@ def test_a_second_fit_goes_on_in_the_same_curves(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     run.fit()
     run.fit(3)
-    assert read(tmp_path) == curves(3)
+    assert read(tmp_path) == expected_curves(3)
     assert texts(tmp_path, "status") == [(4, "completed"), (6, "completed")]
 
 
 def test_a_new_run_in_the_same_folder_hides_the_old_one_and_keeps_its_files(tmp_path: Path) -> None:
     trainer(tmp_path, 3).fit()
     trainer(tmp_path, 1).fit()
-    assert read(tmp_path) == curves(1)
+    assert read(tmp_path) == expected_curves(1)
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -106,5 +97,5 @@ def test_a_run_that_is_killed_and_resumed_has_each_step_once(tmp_path: Path) -> 
         assert subprocess.run([*arguments, str(kill)], capture_output=True, timeout=60).returncode == -9
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert read(tmp_path / "curves") == curves(6)
+    assert read(tmp_path / "curves") == expected_curves(6)
     assert texts(tmp_path / "curves", "status") == [(12, "completed")]
