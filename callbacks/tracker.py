@@ -282,8 +282,8 @@ class _Worker:
     def finish(self, status: Status) -> None:
         """Let all that waits be sent, and the run at the tracker be ended."""
         with self._changed:
-            self._status = status
-        self.flush()
+            self._status, self._urgent = status, True
+            self._changed.notify_all()
 
     def wait(self, seconds: float) -> bool:
         """Wait until all is done, or a try has failed that is not for the end; return whether all is."""
@@ -293,7 +293,9 @@ class _Worker:
             return self._is_done()
 
     def _is_done(self) -> bool:
-        return not (self._busy or self._urgent or self.unsent()) and (self._status is None or self._closed)
+        if self._status is not None:
+            return self._closed  # the thread has ended then, and looks at nothing more
+        return not (self._busy or self._urgent or self.unsent())
 
     def abandon(self) -> None:
         """Let the thread end as soon as the tracker lets go of it."""

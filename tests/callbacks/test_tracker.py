@@ -245,6 +245,23 @@ def test_what_stayed_unsent_is_one_warning() -> None:
         trainer(Lines(fault=fault, timeout=0.1, strict=True)).fit()
 
 
+def test_a_fit_that_fails_while_the_thread_is_awake_does_not_wait_for_the_limit(
+    request: pytest.FixtureRequest,
+) -> None:
+    def fail(event: StepEnd) -> None:
+        raise OSError("disk full")
+
+    interval = sys.getswitchinterval()
+    request.addfinalizer(lambda: sys.setswitchinterval(interval))
+    sys.setswitchinterval(1e-6)
+    for _ in range(1000):  # the moment at which the thread notices the end is a matter of chance
+        run = trainer(Lines(timeout=0.5))
+        run.on(StepEnd, at=3)(fail)
+        with pytest.raises(OSError, match="disk full") as caught:
+            run.fit()
+        assert "Lines may show the run as going on" not in "".join(caught.value.__notes__)
+
+
 def test_an_end_that_is_not_taken_is_one_warning() -> None:
     def fault(call: str) -> None:
         if call == "close":
