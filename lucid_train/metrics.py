@@ -135,6 +135,20 @@ def detached(output: Any) -> Any:
     return output.detach() if hasattr(output, "detach") else output
 
 
+def copied(output: Any) -> Any:
+    """Return an output whose numbers stay what they are: arrays and tensors are copied, without reading them."""
+    if type(output) is float or output is None:
+        return output
+    if type(output) is StepResult:
+        return copied(output.metrics)
+    if isinstance(output, Mapping):
+        return {name: copied(value) for name, value in output.items()}
+    for copy in ("clone", "copy"):
+        if hasattr(output, copy):
+            return getattr(output, copy)()
+    return output
+
+
 @define(eq=False)
 class Sum:
     """A sum of numbers: of floats exactly, in any order; of tensors in double precision, where they are.

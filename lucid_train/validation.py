@@ -173,6 +173,26 @@ def metric_name(name: str, value: Any) -> str:
     return value
 
 
+def text(instance: object, attribute: Any, value: Any) -> None:
+    """Check a field that is a text which is not empty.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{attribute.name!r} must be a text that is not empty: {value!r}")
+
+
+def optional_text(instance: object, attribute: Any, value: Any) -> None:
+    """Check a field that is a text which is not empty, or None.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if value is not None:
+        text(instance, attribute, value)
+
+
 def check_entries(what: str, state: Any, expected: Iterable[str], *, optional: Iterable[str] = ()) -> None:
     """Check that a state is a dict with exactly the expected entries, and perhaps optional ones.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from lucid_train.callbacks.display.formatting import clean
-from lucid_train.cli import demo, preview, runs
+from lucid_train.cli import demo, export, preview, runs
 
 # As a shell reports it of a process that SIGPIPE ended.
 _BROKEN_PIPE = 141
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
     demo.add_command(commands)
     runs.add_commands(commands)
+    export.add_command(commands)
     preview.add_command(commands)
     chosen = parser.parse_args(arguments)
     try:

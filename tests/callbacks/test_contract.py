@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,17 @@ from lucid_train.callbacks import (
     EventLog,
     ExponentialLRCallback,
     LRSchedulerCallback,
+    MLflowLogger,
     RichLogger,
     StepLRCallback,
+    TensorBoardLogger,
     TerminateOnNaN,
     TimeLimit,
+    TrackioLogger,
     WeightAverage,
 )
 from lucid_train.optims.lr_scheduler import StepLR
+from tests.support.tracking import mlflow_database
 
 
 @define
@@ -71,6 +76,11 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         lambda: LRSchedulerCallback(3),
         "schedule",
     ),
+    "MLflowLogger": (
+        lambda optimizer: MLflowLogger("digits", tracking_uri=mlflow_database(Path())),
+        lambda: MLflowLogger(""),
+        "experiment",
+    ),
     "RichLogger": (
         lambda optimizer: RichLogger(Console(file=io.StringIO(), width=80)),
         lambda: RichLogger(3),  # type: ignore[arg-type]  # that it is refused is the claim
@@ -81,12 +91,18 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         lambda: StepLRCallback(step_size=0),
         "step_size",
     ),
+    "TensorBoardLogger": (
+        lambda optimizer: TensorBoardLogger("curves", step_every=1),
+        lambda: TensorBoardLogger("curves", timeout=0),
+        "timeout",
+    ),
     "TerminateOnNaN": (
         lambda optimizer: TerminateOnNaN(),
         lambda: TerminateOnNaN(action="x"),  # type: ignore[arg-type]  # that it is refused is the claim
         "action",
     ),
     "TimeLimit": (lambda optimizer: TimeLimit(3600), lambda: TimeLimit(0), "seconds"),
+    "TrackioLogger": (lambda optimizer: TrackioLogger("digits", step_every=1), lambda: TrackioLogger(""), "project"),
     "WeightAverage": (lambda optimizer: WeightAverage(0.5, model=Floats()), lambda: WeightAverage(1.0), "decay"),
 }
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -94,7 +110,9 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda callback: pickle.loads(pickle.dumps(callback)),
 }
 
-every = pytest.mark.parametrize("name", sorted(CATALOGUE))
+# Packages that some need; where one is missing, the tests of its callback are left out.
+PACKAGES = {"MLflowLogger": "mlflow", "TensorBoardLogger": "tensorboardX", "TrackioLogger": "trackio"}
+every = pytest.mark.parametrize("name", sorted(name for name in CATALOGUE if find_spec(PACKAGES.get(name, "attrs"))))
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +260,8 @@ def test_two_fits_of_one_trainer_and_a_restart(name: str) -> None:
     whole = [record.lr for record in trainer.fit(4)]
     state = callback.state_dict()
     assert [record.lr for record in trainer.fit(4, restart=True)] == whole
-    assert name == "TimeLimit" or callback.state_dict() == state  # whose state is the time that was spent
+    # The time that was spent, and the id of the run at a tracker.
+    assert name in ("TimeLimit", *PACKAGES) or callback.state_dict() == state
 
 
 @every

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lucid_train.cli import demo, preview, runs
+from lucid_train.cli import demo, export, preview, runs
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -14,6 +14,7 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     found = parser.add_subparsers()
     demo.add_command(found)
     runs.add_commands(found)
+    export.add_command(found)
     preview.add_command(found)
     for name, command in found.choices.items():
         inner = [each for each in command._actions if isinstance(each, argparse._SubParsersAction)]
@@ -26,7 +27,7 @@ COMMANDS = dict(commands())
 
 def test_these_are_all_commands() -> None:
     previews = {f"preview {name}" for name in preview.SCHEDULES}
-    assert set(COMMANDS) == {"demo", "watch", "show", "replay"} | previews
+    assert set(COMMANDS) == {"demo", "watch", "show", "replay", "export"} | previews
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,4 +1,4 @@
-"""Everything here compares with the installed PyTorch, JAX or pandas; where one is missing, its tests are left out."""
+"""Everything here needs PyTorch, JAX, pandas or a tracker; where one is missing, its tests are left out."""
 
 from importlib.util import find_spec
 
@@ -8,6 +8,15 @@ if not find_spec("jax"):
 
 if not find_spec("pandas"):
     collect_ignore_glob += ["test_history_parity.py"]
+
+if not find_spec("tensorboardX") or not find_spec("tensorboard"):
+    collect_ignore_glob += ["test_tensorboard_parity.py", "test_export_parity.py"]
+
+if not find_spec("mlflow") or not find_spec("sqlalchemy"):
+    collect_ignore_glob += ["test_mlflow_parity.py", "test_export_parity.py"]
+
+if not find_spec("trackio"):
+    collect_ignore_glob += ["test_trackio_parity.py"]
 
 if find_spec("torch"):
     import torch

@@ -42,10 +42,12 @@ from lucid_train.callbacks import (
     LRSchedulerCallback,
     RichLogger,
     StepLRCallback,
+    TensorBoardLogger,
     TerminateOnNaN,
     TimeLimit,
     WeightAverage,
 )
+from lucid_train.callbacks.tracker import Tracker
 from lucid_train.optims.lr_scheduler import StepLR
 
 EVENTS: list[type[Event]] = [
@@ -63,6 +65,7 @@ OTHERS: dict[str, Callable[[], Callback]] = {
     "EarlyStopping": lambda: EarlyStopping("loss", restore_best=True),
     "EventLog": lambda: EventLog("run.jsonl"),
     "RichLogger": lambda: RichLogger(Console(file=io.StringIO(), force_terminal=True, width=80)),
+    "TensorBoardLogger": lambda: TensorBoardLogger("curves", step_every=1),
     "TerminateOnNaN": TerminateOnNaN,
     "TimeLimit": lambda: TimeLimit(3600),
     "WeightAverage": WeightAverage,
@@ -126,7 +129,12 @@ class Injection:
 
 
 def test_every_callback_of_the_catalogue_takes_part() -> None:
-    assert sorted([*SCHEDULES, *OTHERS]) == sorted(lucid_train.callbacks.__all__)
+    catalogue = {name: getattr(lucid_train.callbacks, name) for name in lucid_train.callbacks.__all__}
+    others = {name: each for name, each in catalogue.items() if name not in (*SCHEDULES, *OTHERS)}
+    assert SCHEDULES.keys() | OTHERS.keys() | others.keys() == catalogue.keys()
+    # One tracker stands for all: they have the hooks of their base, and none of their own.
+    assert all(issubclass(each, Tracker) for each in others.values())
+    assert [name for each in others.values() for name in vars(each) if name.startswith("on_")] == []
 
 
 def cases() -> Iterator[Any]:
