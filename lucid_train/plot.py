@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Where a curve goes: the x values and, as many, the y values. One that is NaN leaves a gap.
 Points: TypeAlias = tuple[Sequence[float], Sequence[float]]
 
-# Can be told apart from one another, and read on white and on black.
+# Distinct from one another, and legible on white and on black.
 _COLORS = ("#3b82c4", "#d9772b", "#3a9d5d", "#a566c9")
 # Of a drawing, and of what is left for its labels.
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 360, 150, 60, 18

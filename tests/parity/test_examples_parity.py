@@ -17,7 +17,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "gan.py"
 
 
 def run(directory: Path, kill_at: str | None = None) -> str:
-    """Run the example and return its last line, or kill it once a line begins as told."""
+    """Run the example and return its last line, or kill it once a line begins with that text."""
     process = subprocess.Popen(
         [sys.executable, str(EXAMPLE), str(directory)],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The pictures show what the code shows: the same rows, columns and labels, whatever the numbers are."""
+"""The pictures show what the code shows: the same rows, columns and labels, for any numbers."""
 
 import html
 import re

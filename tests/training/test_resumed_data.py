@@ -277,7 +277,7 @@ def test_no_batch_is_kept() -> None:
 
 
 class Epochal:
-    """A data set, a sampler or a loader that asks for the epoch; what it was told is in a common list."""
+    """A data set, a sampler or a loader that asks for the epoch; what it was called with is in a common list."""
 
     def __init__(self, name: str, calls: list[Any], **parts: Any) -> None:
         self.name, self.calls = name, calls
@@ -300,18 +300,18 @@ def test_all_that_asks_for_the_epoch_gets_it_before_the_epoch_starts_and_when_a_
         dataset = Epochal("subset", calls, dataset=Epochal("data set", calls))
         return Epochal("loader", calls, sampler=sampler, batch_sampler=batch_sampler, dataset=dataset)
 
-    def told(epoch: int) -> list[Any]:
+    def asked(epoch: int) -> list[Any]:
         return [(name, epoch) for name in ("loader", "sampler", "batch sampler", "subset", "data set")]
 
     trainer = Trainer(lambda batch: None, make(), epochs=2)
     trainer.on(EpochStart)(lambda event: calls.append(event))
     state = state_at(trainer, StepEnd, 3)
-    assert calls == [*told(0), EpochStart(epoch=1), "a pass", *told(1), EpochStart(epoch=2), "a pass"]
+    assert calls == [*asked(0), EpochStart(epoch=1), "a pass", *asked(1), EpochStart(epoch=2), "a pass"]
     calls.clear()
     again = Trainer(lambda batch: None, make(), epochs=2)
     again.load_state_dict(state)
     again.fit()
-    assert set(map(str, calls)) == set(map(str, [*told(1), "a pass"]))
+    assert set(map(str, calls)) == set(map(str, [*asked(1), "a pass"]))
     assert calls[-1] == "a pass"
 
 

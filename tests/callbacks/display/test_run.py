@@ -108,7 +108,7 @@ def test_everything_is_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch
     assert len(cast("list[object]", during[0][-1])) == 1
     assert console.file is out
     monkeypatch.setattr(sys, "stdout", other := Tty())
-    assert console.file is other, "the console writes to whatever sys.stdout is, as before"
+    assert console.file is other, "the console writes to the sys.stdout of the moment, as before"
 
 
 def test_a_second_fit_goes_on() -> None:
