@@ -8,6 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -93,8 +94,9 @@ class Tracker(Callback, ABC):
     says that the tracker has, when a run is resumed, nor a step that a metric has come to already.
 
     Opening and ending a fit each wait up to `timeout` seconds for the tracker, and the interpreter's exit not at all.
-    If the tracker cannot be opened, a warning says so and the training goes on without it; another says what stayed
-    unsent in the end.
+    If the tracker cannot be opened, a warning says so and the training goes on without it; a run that it opens later
+    than that is ended as failed. Another warning says what stayed unsent in the end. A fit does not open a tracker that
+    hangs in a call of the fit before.
 
     Args:
         step_every: Send the metrics of every step whose number is a multiple of this; by default of none. At least 1.
@@ -113,6 +115,7 @@ class Tracker(Callback, ABC):
     strict: bool = field(default=False, validator=checked(flag))
     _tracker_run_id: str | None = field(default=None, init=False, repr=False)
     _worker: _Worker | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
+    _thread: threading.Thread | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
     def prepare(self) -> None:  # a tracker without a package has nothing to import
         """Import what `open` and `send` need; called in the thread that trains, before `open`."""
@@ -148,7 +151,10 @@ class Tracker(Callback, ABC):
         return name
 
     def waits(self) -> bool:
-        """Return whether the run waits at every epoch and evaluation until all is sent; for those that write files."""
+        """Return whether the run waits at every epoch and evaluation until all is sent; for those that write files.
+
+        Where that takes longer than `timeout`, it does not wait again until something was sent.
+        """
         return False
 
     def settings(self) -> dict[str, Any]:
@@ -167,11 +173,11 @@ class Tracker(Callback, ABC):
         run_id = self._tracker_run_id if self._tracker_run_id is not None and begun else uuid4().hex
         opening = Opening(run_id, begun, run.step, _parameters(run, self.config))
         self._worker = worker = _Worker(self, self.strict)
-        worker.start(opening)
+        self._thread = worker.start(opening, self._thread)
         if not worker.opened.wait(self.timeout) or worker.failure is not None:
             self._worker = None
             worker.abandon()
-            cause = worker.failure or f"no answer within {self.timeout:g} s"
+            cause = worker.failure or self._no_answer()
             self._complain(f"could not be opened, and is sent nothing in this fit: {cause}", worker.failure)
             return
         self._tracker_run_id = worker.run_id
@@ -207,8 +213,7 @@ class Tracker(Callback, ABC):
         unsent, lost = worker.unsent(), worker.lost
         if unsent or lost or not done or worker.failure is not None:
             what = f"has {unsent + lost} steps and records fewer" if unsent or lost else "may show the run as going on"
-            cause = worker.failure or f"no answer within {self.timeout:g} s"
-            self._complain(f"{what}: {cause}", worker.failure)
+            self._complain(f"{what}: {worker.failure or self._no_answer()}", worker.failure)
 
     def _take_step(self, event: StepEnd) -> None:
         if self._worker is not None:
@@ -219,10 +224,14 @@ class Tracker(Callback, ABC):
         if worker is None:
             return
         worker.flush()
-        if self.strict or self.waits():
-            worker.wait(self.timeout)
-        if self.strict and worker.failure is not None:
-            self._complain(f"could not be sent to: {worker.failure}", worker.failure)
+        if self.strict:
+            if not worker.wait(self.timeout):
+                self._complain(f"could not be sent to: {worker.failure or self._no_answer()}", worker.failure)
+        elif self.waits() and not worker.stalled:  # it may hang for long: not once more at every epoch
+            worker.stalled = not worker.wait(self.timeout)
+
+    def _no_answer(self) -> str:
+        return f"no answer within {self.timeout:g} s"
 
     def _complain(self, what: str, cause: BaseException | None) -> None:
         text = f"{type(self).__name__} {what}"
@@ -238,6 +247,7 @@ class _Worker:
         opened: Set when the tracker is open, or cannot be opened.
         run_id: The run's id at the tracker.
         failure: What the tracker raised last, or None since it has taken something.
+        stalled: Whether a wait was in vain, and the tracker has taken nothing since.
         lost: How many steps and records were given up, because too many waited.
     """
 
@@ -245,6 +255,7 @@ class _Worker:
         self.opened = threading.Event()
         self.run_id = ""
         self.failure: Exception | None = None
+        self.stalled = False
         self.lost = 0
         self._tracker, self._patient = tracker, patient
         self._waiting: deque[tuple[int, Any, float, bool]] = deque()
@@ -256,11 +267,12 @@ class _Worker:
         self._urgent = self._busy = self._abandoned = self._closed = False
         self._status: Status | None = None
 
-    def start(self, opening: Opening) -> None:
-        """Open the tracker in the thread, and send what is added from then on."""
-        threading.Thread(
-            target=self._work, args=(opening,), name=f"lucid_train.{type(self._tracker).__name__}", daemon=True
-        ).start()
+    def start(self, opening: Opening, before: threading.Thread | None) -> threading.Thread:
+        """Open the tracker in a thread as soon as the one before has ended, and send what is added from then on."""
+        name = f"lucid_train.{type(self._tracker).__name__}"
+        thread = threading.Thread(target=self._work, args=(opening, before), name=name, daemon=True)
+        thread.start()
+        return thread
 
     def add(self, step: int, output: Any, time: float, *, of_step: bool = False) -> None:
         """Let numbers wait to be sent; it does not wait, unless the tracker is strict and too many are waiting."""
@@ -307,15 +319,22 @@ class _Worker:
         """Return how many steps and records still wait."""
         return len(self._waiting) + self._taken
 
-    def _work(self, opening: Opening) -> None:
+    def _work(self, opening: Opening, before: threading.Thread | None) -> None:
+        if before is not None:  # that of a fit whose tracker still does not answer, and must not be called by two
+            before.join()
+        if self._abandoned:
+            return
         try:
             self.run_id = self._tracker.open(opening) or opening.run_id
-            sent = self._tracker.sent() if opening.begun else {}
-            self._last, self._floor = dict(sent or {}), opening.step if sent is None else -1
         except Exception as error:
             self.failure = error
             self.opened.set()
             return
+        try:
+            sent = self._tracker.sent() if opening.begun else {}
+            self._last, self._floor = dict(sent or {}), opening.step if sent is None else -1
+        except Exception as error:
+            self.failure, self._abandoned = error, True
         self.opened.set()
         while not self._abandoned:
             with self._changed:
@@ -326,6 +345,9 @@ class _Worker:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
+        if self._status is None:  # the fit goes on without the tracker, whose run would stay open
+            with suppress(Exception):
+                self._tracker.close("failed")
 
     def _send_all(self) -> None:
         """Send what waits, and end the run if that is asked for and nothing is left."""
@@ -334,6 +356,7 @@ class _Worker:
                 self._take()
                 if self._points:
                     self._tracker.send(self._points)
+                    self.stalled = False
                     for point in self._points:
                         self._last[point.name] = point.step
                 self._points, self._taken, self.failure = [], 0, None

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from attrs import define, field
 
-from lucid_train import TRANSIENT, StepEnd, StepResult, Trainer, nn, optims, schedules
+from lucid_train import TRANSIENT, EpochEnd, EpochStart, StepEnd, StepResult, Trainer, nn, optims, schedules
 from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback
-from lucid_train.callbacks.tracker import Opening, Point, Tracker
+from lucid_train.callbacks.tracker import Opening, Point, Tracker, _Worker
 from lucid_train.data import batches
 from lucid_train.events import Status
 from lucid_train.testing import assert_resumes_exactly, pairs_that_do_not_commute
 from tests.support.optimizers import Bare
+from tests.support.waiting import until
 
 
 @define(eq=False)
@@ -217,6 +218,94 @@ def test_a_tracker_that_does_not_answer_is_waited_for_no_longer_than_the_limit()
     ]
     answer.set()
     assert history.status == "completed"
+
+
+def test_a_run_that_is_opened_after_the_limit_is_ended_as_failed() -> None:
+    answer = threading.Event()
+    tracker = Lines(fault=lambda call: call == "open" and answer.wait(60), timeout=0.1)
+    with pytest.warns(RuntimeWarning, match=r"^Lines could not be opened, .*: no answer within 0.1 s$"):
+        trainer(tracker).fit()
+    assert tracker.seen == []
+    answer.set()
+    until(lambda: bool(tracker.seen))
+    assert tracker.seen == ["failed"]
+
+
+def test_a_run_whose_last_steps_cannot_be_read_is_ended_as_failed() -> None:
+    @define(eq=False)
+    class Unreadable(Lines):
+        def sent(self) -> dict[str, int]:
+            raise ConnectionError("no route to host")
+
+    tracker = Unreadable()
+    run = trainer(tracker)
+    run.fit()
+    with pytest.warns(RuntimeWarning, match="^Unreadable could not be opened, .*: no route to host$"):
+        run.fit(3)
+    until(lambda: tracker.seen[-1] == "failed")
+    assert tracker.seen == [*EPOCHS, "completed", "failed"]
+
+
+def test_a_fit_does_not_call_a_tracker_in_which_the_thread_of_another_still_is() -> None:
+    answer, calls = threading.Event(), []
+
+    def fault(call: str) -> None:
+        calls.append((call, threading.current_thread()))
+        if call == "send":
+            answer.wait(60)
+
+    tracker = Lines(fault=fault, timeout=0.1)
+    run = trainer(tracker)
+    with pytest.warns(RuntimeWarning, match=r"^Lines has 2 steps and records fewer: no answer within 0.1 s$"):
+        run.fit()
+    with pytest.warns(RuntimeWarning, match=r"^Lines could not be opened, .*: no answer within 0.1 s$"):
+        run.fit(3)
+    assert [call for call, _ in calls] == ["open", "send"]
+    answer.set()
+    run.fit(4)
+    assert [call for call, _ in calls] == ["open", "send", "open", "send", "close"]
+    assert len({thread for _, thread in calls}) == 2
+    assert tracker.openings[-1].step == 6
+    assert tracker.seen[-1] == "completed"
+
+
+def test_a_tracker_that_hangs_is_waited_for_at_one_epoch_until_it_has_taken_something() -> None:
+    @define(eq=False)
+    class Patient(Lines):
+        def waits(self) -> bool:
+            return True
+
+    answer = threading.Event()
+    tracker = Patient(fault=lambda call: call == "send" and answer.wait(60), timeout=0.3)
+    run = trainer(tracker, epochs=50)
+    run.on(EpochEnd, at=20)(lambda event: answer.set())
+    run.on(EpochStart, at=22)(lambda event: until(lambda: ("epoch", 42, 21.0) in tracker.seen))
+    waited: list[int] = []
+    epochs: list[int] = []
+    run.on(EpochStart)(lambda event: epochs.append(event.epoch))
+    wait = _Worker.wait
+
+    def counted(worker: _Worker, seconds: float) -> bool:
+        waited.append(len(epochs))
+        return wait(worker, seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Worker, "wait", counted)
+        run.fit()
+    assert (waited[:2], [epoch for epoch in waited if epoch > 21]) == ([0, 1], [*range(22, 51), 50])
+    assert not set(waited) & set(range(2, 20))
+    assert tracker.seen[-1] == "completed"
+
+
+def test_a_strict_tracker_that_hangs_is_an_error_at_the_first_epoch() -> None:
+    answer = threading.Event()
+    tracker = Lines(fault=lambda call: call == "send" and answer.wait(60), timeout=0.1, strict=True)
+    run, epochs = trainer(tracker), []
+    run.on(EpochStart)(lambda event: epochs.append(event.epoch))
+    with pytest.raises(RuntimeError, match=r"^Lines could not be sent to: no answer within 0.1 s\n"):
+        run.fit()
+    answer.set()
+    assert epochs == [1]
 
 
 def test_what_cannot_be_sent_for_a_while_is_sent_later_and_once() -> None:
