@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lucid_train.callbacks.stopping import TimeLimit as TimeLimit
     from lucid_train.callbacks.tensorboard_logger import TensorBoardLogger as TensorBoardLogger
     from lucid_train.callbacks.trackio_logger import TrackioLogger as TrackioLogger
+    from lucid_train.callbacks.wandb_logger import WandbLogger as WandbLogger
     from lucid_train.callbacks.weight_average import WeightAverage as WeightAverage
 else:
     __getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -12,6 +12,7 @@ from lucid_train.callbacks.csv_logger import CSVLogger
 from lucid_train.callbacks.mlflow_logger import MLflowLogger
 from lucid_train.callbacks.tensorboard_logger import TensorBoardLogger
 from lucid_train.callbacks.trackio_logger import TrackioLogger
+from lucid_train.callbacks.wandb_logger import WandbLogger
 from lucid_train.recording.replay import replay
 
 # Each step that was recorded; what cannot be sent is an error, and is waited for long.
@@ -22,10 +23,15 @@ def _mlflow(log: Path, at: str | None, project: str | None) -> Callback:
     return MLflowLogger(project or log.stem, tracking_uri=at, run_name=log.stem, **_ALL)
 
 
+def _wandb(log: Path, at: str | None, project: str | None) -> Callback:
+    return WandbLogger(project or log.stem, run_name=log.stem, mode="offline", folder=at, **_ALL)
+
+
 _TARGETS: dict[str, Callable[[Path, str | None, str | None], Callback]] = {
     "tensorboard": lambda log, at, project: TensorBoardLogger(at or log.with_suffix(""), **_ALL),
     "mlflow": _mlflow,
     "trackio": lambda log, at, project: TrackioLogger(project or log.stem, run_name=log.stem, **_ALL),
+    "wandb": _wandb,
     "csv": lambda log, at, project: CSVLogger(at or log.with_suffix(".csv")),
 }
 
@@ -39,10 +45,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--at",
         metavar="PLACE",
-        help="tensorboard's folder, csv's file or mlflow's server (default: the log's name without .jsonl; with .csv; "
-        "MLFLOW_TRACKING_URI, else mlflow.db in this folder)",
+        help="tensorboard's or wandb's folder, csv's file or mlflow's server (default: the log's name without .jsonl; "
+        "WANDB_DIR, else this folder; with .csv; MLFLOW_TRACKING_URI, else mlflow.db in this folder)",
     )
-    meaning = "MLflow's experiment or Trackio's project (default: the log's name)"
+    meaning = "MLflow's experiment, or Trackio's or wandb's project (default: the log's name)"
     parser.add_argument("--project", metavar="NAME", help=meaning)
     parser.set_defaults(command=_export)
 

@@ -32,6 +32,7 @@ from lucid_train.callbacks import (
     TerminateOnNaN,
     TimeLimit,
     TrackioLogger,
+    WandbLogger,
     WeightAverage,
 )
 from lucid_train.optims.lr_scheduler import StepLR
@@ -103,6 +104,11 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
     ),
     "TimeLimit": (lambda optimizer: TimeLimit(3600), lambda: TimeLimit(0), "seconds"),
     "TrackioLogger": (lambda optimizer: TrackioLogger("digits", step_every=1), lambda: TrackioLogger(""), "project"),
+    "WandbLogger": (
+        lambda optimizer: WandbLogger("digits", mode="offline", step_every=1),
+        lambda: WandbLogger("digits", mode="on"),
+        "mode",
+    ),
     "WeightAverage": (lambda optimizer: WeightAverage(0.5, model=Floats()), lambda: WeightAverage(1.0), "decay"),
 }
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -111,7 +117,12 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 }
 
 # Packages that some need; where one is missing, the tests of its callback are left out.
-PACKAGES = {"MLflowLogger": "mlflow", "TensorBoardLogger": "tensorboardX", "TrackioLogger": "trackio"}
+PACKAGES = {
+    "MLflowLogger": "mlflow",
+    "TensorBoardLogger": "tensorboardX",
+    "TrackioLogger": "trackio",
+    "WandbLogger": "wandb",
+}
 every = pytest.mark.parametrize("name", sorted(name for name in CATALOGUE if find_spec(PACKAGES.get(name, "attrs"))))
 
 

@@ -18,6 +18,9 @@ if not find_spec("mlflow") or not find_spec("sqlalchemy"):
 if not find_spec("trackio"):
     collect_ignore_glob += ["test_trackio_parity.py"]
 
+if not find_spec("wandb"):
+    collect_ignore_glob += ["test_wandb_parity.py"]
+
 if find_spec("torch"):
     import torch
 

@@ -1,11 +1,16 @@
 """Databases for trackers, and what is in them."""
 
+import json
 import os
 import shutil
+import struct
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from attrs import define
 
 # Trackio reads this when it is imported.
 TRACKIO_FOLDER = os.environ["TRACKIO_DIR"] = tempfile.mkdtemp()
@@ -59,3 +64,63 @@ def trackio_curves(project: str, run: str) -> dict[str, list[tuple[int, float]]]
         for name in row.keys() - {"step", "timestamp", "seconds"}:
             found.setdefault(name, []).append((row["step"], row[name]))
     return {name: sorted(points) for name, points in sorted(found.items())}
+
+
+def wandb_records(path: Path) -> Iterator[Any]:
+    """Return the records of a file of wandb's that is perhaps still being written."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts = path.read_bytes(), 7, b""  # after the file's own header
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768  # of a block
+        if left < 7:  # too short for the header of a part
+            at += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4) and at <= len(data):  # whole, or the last part
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+@define(frozen=True)
+class WandbRun:
+    """What wandb has written to a folder; `code` is the exit code, or None of a run that was not ended."""
+
+    id: str
+    name: str
+    config: dict[str, Any]
+    curves: dict[str, list[tuple[int, float]]]
+    status: str | None
+    code: int | None
+
+
+def wandb_runs(folder: Path) -> list[WandbRun]:
+    """Return the runs of a folder, one per folder of wandb's, but for how long the epochs took."""
+    found = []
+    for path in sorted((folder / "wandb").glob("*run-*/*.wandb")):
+        identity, name, status, code = "", "", None, None
+        config: dict[str, Any] = {}
+        curves: dict[str, list[tuple[int, float]]] = {}
+        for record in wandb_records(path):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                identity, name = record.run.run_id, record.run.display_name
+            if kind in ("run", "config"):
+                changes = record.run.config if kind == "run" else record.config
+                config |= {each.key: json.loads(each.value_json) for each in changes.update if each.key != "_wandb"}
+            elif kind == "history":
+                row = {each.nested_key[0]: json.loads(each.value_json) for each in record.history.item}
+                for key in row.keys() - {"step", "seconds"}:
+                    if "step" in row and not key.startswith("_"):
+                        curves.setdefault(key, []).append((row["step"], row[key]))
+            elif kind == "summary":
+                changes = {(each.key or each.nested_key[0]): each.value_json for each in record.summary.update}
+                status = json.loads(changes["status"]) if "status" in changes else status
+            elif kind == "exit":
+                code = record.exit.exit_code
+        found.append(WandbRun(identity, name, config, dict(sorted(curves.items())), status, code))
+    return found
