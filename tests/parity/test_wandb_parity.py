@@ -1,10 +1,13 @@
 """WandbLogger offline, its files read back, after fits that end well, are killed and are resumed."""
 
+import json
 import math
 import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +195,52 @@ def test_a_server_that_is_down_is_one_warning_and_the_exit_does_not_wait(tmp_pat
     assert (done.returncode, done.stdout) == (0, "completed\n")
     assert done.stderr.count("Warning") == 1
     assert "WandbLogger could not be opened, and is sent nothing in this fit: " in done.stderr
+
+
+class Server(BaseHTTPRequestHandler):
+    """A server of wandb's that opens runs, and then does not answer any more."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path != "/graphql" or json.loads(body)["operationName"] == "CreateRunFiles":
+            threading.Event().wait()  # for ever
+        project = {"id": "p", "name": "digits", "entity": {"id": "e", "name": "me"}}
+        bucket = {"id": "x", "name": "r", "displayName": "n", "config": "{}", "project": project, "historyLineCount": 0}
+        upsert = {"bucket": bucket | {"description": "", "sweepName": None}, "inserted": True}
+        viewer = {"id": "v", "entity": "me", "flags": "{}", "teams": {"edges": []}}
+        data = {"upsertBucket": upsert, "viewer": viewer, "serverInfo": {"features": []}, "model": None}
+        answer = json.dumps({"data": data}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_a_server_that_answers_no_more_is_one_warning_and_the_exit_has_the_limit_of_the_callback(
+    tmp_path: Path,
+) -> None:
+    program = (
+        "import sys, time; from lucid_train import Trainer; from lucid_train.callbacks import WandbLogger\n"
+        "logger = WandbLogger('digits', entity='me', folder=sys.argv[1], timeout=3)\n"
+        "print(Trainer(lambda batch: batch, [1.0], callbacks=[logger]).fit().status, flush=True)"
+    )
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = {**os.environ, "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": "a" * 40}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    # Without a limit, wandb waits for ever.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=45, env=environment)
+    server.shutdown()
+    assert (done.returncode, done.stdout) == (0, "completed\n")
+    assert done.stderr.count("Warning") == 1
+    assert "WandbLogger may show the run as going on: no answer within 3 s" in done.stderr
+    # What had come is in the file, for `wandb sync`.
+    [run] = wandb_runs(tmp_path)
+    assert (run.curves, run.status) == ({"epoch": [(1, 1)], "loss": [(1, 1)]}, "completed")
 
 
 def test_that_there_is_no_key_is_one_warning_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
