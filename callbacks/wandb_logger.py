@@ -47,7 +47,7 @@ class WandbLogger(Tracker):
     by some ten seconds where the server does not answer.
 
     Online, a run that is resumed goes on as the same one, in which each step is once: what the server has is read from
-    it, and not sent again. A kill loses what wandb had not sent yet, the last 15 to 30 seconds; of these the epochs are
+    it, and not sent again. A kill loses what wandb had not sent yet, up to the last 15 seconds; of these the epochs are
     sent when the run is resumed. The file of the run has what came until half a second before the kill.
 
     Offline, wandb cannot resume: each fit writes a folder of its own, all with the id of the run. A kill loses half a
@@ -130,7 +130,7 @@ class WandbLogger(Tracker):
         if not self._run.resumed:
             return {}
         first = max(0, self._run.starting_step - _NEWEST_ROWS)  # counted by wandb, in rows
-        # The summary would be quicker, but is behind the rows by up to 30 seconds.
+        # The summary would be quicker, but has one step for all: not whether the epoch of that step has arrived.
         found = wandb.Api().run(self._run.path).scan_history(min_step=first, use_cache=False)
         rows = [row for row in found if row.get("step") is not None]
         # What is in none of these rows is in older ones.
