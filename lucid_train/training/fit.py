@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, TypeVar
@@ -88,6 +88,19 @@ class Fit(Control):
         optimizers = {id(each): each for each in (self.run.optimizer, *(each for each, _, _ in self.claims))}
         noted = [(each, versions(each)) for each in optimizers.values()]
         self.unchanged = [(optimizer, before) for optimizer, before in noted if before is not None]
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Leave out of account what an evaluation changes in the parameters, such as an average that is put in."""
+        began = [versions(optimizer) for optimizer, _ in self.unchanged]
+        try:
+            yield
+        finally:
+            self.unchanged = [
+                (optimizer, before + now - first)
+                for (optimizer, before), first in zip(self.unchanged, began, strict=True)
+                if first is not None and (now := versions(optimizer)) is not None
+            ]
 
     def check_parameters(self) -> None:
         """Warn of steps that have changed no parameter of an optimizer, once."""

@@ -611,7 +611,7 @@ class Trainer:
         fit.watch_children()
         _reset(self._metrics_of(evaluation=True))
         try:
-            with ExitStack() as leaving:
+            with fit.evaluation(), ExitStack() as leaving:
                 for callback in fit.run.callbacks:
                     leaving.enter_context(callback.during_evaluation(start))
                 # Left first: a module may change its weights with its mode, as those of LoRA do.

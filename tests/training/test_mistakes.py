@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lucid_train import StepResult, Trainer, schedules
-from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback
+from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback, WeightAverage
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
 from lucid_train.optims.lr_scheduler import StepLR
@@ -185,6 +185,17 @@ def test_steps_that_change_no_parameter_are_warned_about_once(kind: str, mistake
         pytorch_trainer(kind, mistake, epochs=3).fit()
     assert len(warned) == 1
     assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+@pytest.mark.parametrize("mistake", ["no backward", "no step", "", "skips"])
+def test_an_average_that_is_put_in_for_an_evaluation_is_no_change(kind: str, mistake: str) -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        trainer = pytorch_trainer(kind, mistake, evaluate=dict, evaluate_every="1 step", callbacks=[WeightAverage()])
+        trainer.fit()
+    expected = mistake in ("no backward", "no step")
+    assert [UNCHANGED.format(kind) in str(each.message) for each in found] == [True] * expected
 
 
 def test_so_are_those_that_train_another_optimizer_than_the_trainers() -> None:
