@@ -174,15 +174,19 @@ class WeightAverage(Callback):
             yield
             return
         model = self._model(event.run)
-        own = _mapped(model.state_dict(), _copied)
+        live = _mapped(model.state_dict())
+        own = _mapped(live, _copied)
+        # PyTorch's modules copy what they load. Others may keep the arrays: they get copies of the average, and their
+        # very own arrays back, which the optimizer changes.
+        copies = callable(getattr(model, "modules", None))
         try:
-            model.load_state_dict(_mapped(self.weights))
+            model.load_state_dict(_mapped(self.weights) if copies else _mapped(self.weights, _copied))
             yield
         finally:
             try:
-                model.load_state_dict(_mapped(own))
+                model.load_state_dict(_mapped(own) if copies else _refilled(live, own))
             except KeyboardInterrupt:  # a second Ctrl-C may come at any moment, and half of the weights would be back
-                model.load_state_dict(own)
+                model.load_state_dict(own if copies else _refilled(live, own))
                 raise
 
     def _model(self, run: Run) -> Any:
@@ -274,6 +278,24 @@ def _mapped(value: Any, function: Callable[[Any], Any] = lambda leaf: leaf) -> A
     if isinstance(value, (list, tuple)):
         return _sequence(value, [_mapped(each, function) for each in value])
     return function(value)
+
+
+def _refilled(live: Any, own: Any) -> Any:
+    """Return the state of a model with new dicts and lists, its arrays filled with copies that were taken of them."""
+    if isinstance(own, Mapping):
+        found = copy.copy(own) if isinstance(own, MutableMapping) else {}
+        for name, each in own.items():
+            found[name] = _refilled(live[name], each)
+        return found
+    if isinstance(own, (list, tuple)):
+        return _sequence(own, [_refilled(one, other) for one, other in zip(live, own, strict=True)])
+    if _is_tensor(own):
+        live.detach().copy_(own)
+    elif isinstance(own, np.ndarray) and live.flags.writeable:
+        live[...] = own
+    else:
+        return own
+    return live
 
 
 def _sequence(like: Any, items: list[Any]) -> Any:
