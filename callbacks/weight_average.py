@@ -174,11 +174,11 @@ class WeightAverage(Callback):
             yield
             return
         model = self._model(event.run)
-        live = _mapped(model.state_dict())
-        own = _mapped(live, _copied)
         # PyTorch's modules copy what they load. Others may keep the arrays: they get copies of the average, and their
         # very own arrays back, which the optimizer changes.
         copies = callable(getattr(model, "modules", None))
+        live = model.state_dict() if copies else _mapped(model.state_dict())
+        own = _mapped(live, _copied)
         try:
             model.load_state_dict(_mapped(self.weights) if copies else _mapped(self.weights, _copied))
             yield
