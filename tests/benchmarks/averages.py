@@ -34,7 +34,7 @@ class Sum:
 
 
 def keep_memory() -> None:
-    """Let glibc keep what is freed: whether it is given back, and then zeroed again, is chance, and half of the cost."""
+    """Let glibc keep what is freed: whether it is given back, and zeroed again, is chance, and half of the cost."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
