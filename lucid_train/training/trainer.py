@@ -576,6 +576,7 @@ class Trainer:
             means.condense()
             updates = progress.step - began - skipped
             progress.updates += updates
+            fit.updates += updates
             # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
             if updates and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
@@ -584,7 +585,7 @@ class Trainer:
         if exhausted and progress.phase == "steps":
             feed.complete_pass(progress)
             progress.phase = "end"
-        if fit.unchanged and progress.updates and (progress.phase == "end" or progress.step == pause_at):
+        if fit.unchanged and fit.updates and (progress.phase == "end" or progress.step == pause_at):
             fit.check_parameters()
 
     def _evaluate(self, fit: Fit) -> None:
