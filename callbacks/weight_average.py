@@ -115,7 +115,8 @@ class WeightAverage(Callback):
         decay = self.decay.words(self.interval) if isinstance(self.decay, Schedule) else f"{self.decay}"
         kind = "the mean" if self.decay is None else f"decay {decay}{' after a warm-up' if self.warmup else ''}"
         start = f" from {counted(self.start, unit)} on" if self.start else ""
-        return {"averaging": f"weights, {kind}, {how_often(self.every, unit)}{start}"}
+        use = "evaluations use the average, checkpoints hold both"
+        return {"averaging": f"weights, {kind}, {how_often(self.every, unit)}{start}; {use}"}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state; its arrays are the live ones, as those of a model may be."""

@@ -491,4 +491,4 @@ def test_what_a_callback_of_ones_own_holds_ends_with_the_evaluation_whatever_end
     ],
 )
 def test_the_header_says_what_is_averaged(average: WeightAverage, words: str) -> None:
-    assert average.describe() == {"averaging": words}
+    assert average.describe() == {"averaging": f"{words}; evaluations use the average, checkpoints hold both"}
