@@ -69,7 +69,8 @@ class WeightAverage(Callback):
 
     Raises:
         ValueError: In `fit`, before the first step, if there is no model, another callback averages the same one, or a
-            length is needed and not known; later, if a schedule's decay is not from 0 to 1.
+            length is needed and not known; later, if a schedule's decay is not from 0 to 1, or the model replaces its
+            parameters when it loads a state.
 
     >>> import numpy as np
     >>> from lucid_train import StepEnd, Trainer, nn, optims
@@ -179,9 +180,14 @@ class WeightAverage(Callback):
         # very own arrays back, which the optimizer changes.
         copies = callable(getattr(model, "modules", None))
         live = model.state_dict() if copies else _mapped(model.state_dict())
-        own = _mapped(live, _copied)
+        own, trained = _mapped(live, _copied), _parameters(model)
         try:
             model.load_state_dict(_mapped(self.weights) if copies else _mapped(self.weights, _copied))
+            if any(one is not other for one, other in zip(trained, _parameters(model), strict=False)):
+                raise ValueError(
+                    "the model's load_state_dict() must copy into its parameters, which the optimizer changes, and not "
+                    f"replace them, as PyTorch's does with assign=True: {type(model).__name__}"
+                )
             yield
         finally:
             try:
@@ -279,6 +285,10 @@ def _mapped(value: Any, function: Callable[[Any], Any] = lambda leaf: leaf) -> A
     if isinstance(value, (list, tuple)):
         return _sequence(value, [_mapped(each, function) for each in value])
     return function(value)
+
+
+def _parameters(model: Any) -> list[Any]:
+    return [*model.parameters()] if callable(getattr(model, "parameters", None)) else []
 
 
 def _refilled(live: Any, own: Any) -> Any:
