@@ -308,6 +308,15 @@ class Checkpoint(Callback):
             raise ValueError(
                 f"the optimizer of {run.unsaved} must be saved too: pass it among the extras of the Trainer"
             )
+        if run.unsaved_metrics:
+            place = run.unsaved_metrics[0]
+            warnings.warn(
+                f"what {', '.join(run.unsaved_metrics)} gathered would be lost in a run that is resumed within an "
+                f"epoch, as torchmetrics leaves it out of state_dict(): pass Trainer(metrics={{...: {place}}}), or "
+                f"call {place}.persistent()",
+                UserWarning,
+                stacklevel=2,
+            )
         flatten(state)
 
     def on_step_end(self, event: StepEnd) -> None:

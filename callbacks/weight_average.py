@@ -69,7 +69,8 @@ class WeightAverage(Callback):
 
     Raises:
         ValueError: In `fit`, before the first step, if there is no model, another callback averages the same one, or a
-            length is needed and not known; later, if a schedule's decay is not from 0 to 1.
+            length is needed and not known; later, if a schedule's decay is not from 0 to 1, or the model replaces its
+            parameters when it loads a state.
 
     >>> import numpy as np
     >>> from lucid_train import StepEnd, Trainer, nn, optims
@@ -115,7 +116,8 @@ class WeightAverage(Callback):
         decay = self.decay.words(self.interval) if isinstance(self.decay, Schedule) else f"{self.decay}"
         kind = "the mean" if self.decay is None else f"decay {decay}{' after a warm-up' if self.warmup else ''}"
         start = f" from {counted(self.start, unit)} on" if self.start else ""
-        return {"averaging": f"weights, {kind}, {how_often(self.every, unit)}{start}"}
+        use = "evaluations use the average, checkpoints hold both"
+        return {"averaging": f"weights, {kind}, {how_often(self.every, unit)}{start}; {use}"}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state; its arrays are the live ones, as those of a model may be."""
@@ -174,15 +176,24 @@ class WeightAverage(Callback):
             yield
             return
         model = self._model(event.run)
-        own = _mapped(model.state_dict(), _copied)
+        # PyTorch's modules copy what they load. Others may keep the arrays: they get copies of the average, and their
+        # very own arrays back, which the optimizer changes.
+        copies = callable(getattr(model, "modules", None))
+        live = model.state_dict() if copies else _mapped(model.state_dict())
+        own, trained = _mapped(live, _copied), _parameters(model)
         try:
-            model.load_state_dict(_mapped(self.weights))
+            model.load_state_dict(_mapped(self.weights) if copies else _mapped(self.weights, _copied))
+            if any(one is not other for one, other in zip(trained, _parameters(model), strict=False)):
+                raise ValueError(
+                    "the model's load_state_dict() must copy into its parameters, which the optimizer changes, and not "
+                    f"replace them, as PyTorch's does with assign=True: {type(model).__name__}"
+                )
             yield
         finally:
             try:
-                model.load_state_dict(_mapped(own))
+                model.load_state_dict(_mapped(own) if copies else _refilled(live, own))
             except KeyboardInterrupt:  # a second Ctrl-C may come at any moment, and half of the weights would be back
-                model.load_state_dict(own)
+                model.load_state_dict(own if copies else _refilled(live, own))
                 raise
 
     def _model(self, run: Run) -> Any:
@@ -274,6 +285,28 @@ def _mapped(value: Any, function: Callable[[Any], Any] = lambda leaf: leaf) -> A
     if isinstance(value, (list, tuple)):
         return _sequence(value, [_mapped(each, function) for each in value])
     return function(value)
+
+
+def _parameters(model: Any) -> list[Any]:
+    return [*model.parameters()] if callable(getattr(model, "parameters", None)) else []
+
+
+def _refilled(live: Any, own: Any) -> Any:
+    """Return the state of a model with new dicts and lists, its arrays filled with copies that were taken of them."""
+    if isinstance(own, Mapping):
+        found = copy.copy(own) if isinstance(own, MutableMapping) else {}
+        for name, each in own.items():
+            found[name] = _refilled(live[name], each)
+        return found
+    if isinstance(own, (list, tuple)):
+        return _sequence(own, [_refilled(one, other) for one, other in zip(live, own, strict=True)])
+    if _is_tensor(own):
+        live.detach().copy_(own)
+    elif isinstance(own, np.ndarray) and live.flags.writeable:
+        live[...] = own
+    else:
+        return own
+    return live
 
 
 def _sequence(like: Any, items: list[Any]) -> Any:

@@ -103,24 +103,38 @@ def evaluation(output: Any, prefix: str, taken: Collection[str]) -> dict[str, fl
 
 
 def computed(metrics: Mapping[str, MetricObject], taken: Collection[str]) -> dict[str, float]:
-    """Return what metric objects have come to, as floats.
+    """Return what metric objects have come to, as floats; of one that returns a mapping, each number under its name.
 
     Args:
         metrics: The objects, by the names of their metrics.
         taken: The names that what a step or an evaluation returned has.
 
     Raises:
-        TypeError: If one does not return a single number.
-        ValueError: If its name is taken.
+        TypeError: If one returns neither a single number nor a mapping of them.
+        ValueError: If a name is taken, by a step, an evaluation or another object.
+
+    >>> from types import SimpleNamespace
+    >>> computed({"top": SimpleNamespace(compute=lambda: {"1": 0.5, "top_5": 0.75})}, taken=["loss"])
+    {'top_1': 0.5, 'top_5': 0.75}
     """
     found: dict[str, float] = {}
     for name, metric in metrics.items():
-        if name in taken:
-            raise ValueError(f"'metrics' must not have a name that is returned too, by a step or 'evaluate': {name!r}")
         value, source = attributed(f"metrics[{name!r}].compute", metric.compute), f"'metrics[{name!r}].compute()'"
-        if not hasattr(value, "__float__"):
-            raise TypeError(f"{source} must return a real number: {value!r:.200}")
-        found |= to_metrics({name: value}, source)
+        if isinstance(value, Mapping):
+            numbers = to_metrics(value, source)
+            named = {key if key.startswith(f"{name}_") else f"{name}_{key}": each for key, each in numbers.items()}
+        elif hasattr(value, "__float__"):
+            named = to_metrics({name: value}, source)
+        else:
+            raise TypeError(f"{source} must return a real number or a mapping of them: {value!r:.200}")
+        for each in named:
+            if each in taken:
+                raise ValueError(
+                    f"'metrics' must not have a name that is returned too, by a step or 'evaluate': {each!r}"
+                )
+            if each in found:
+                raise ValueError(f"'metrics' must not come to one name twice: {each!r}, by metrics[{name!r}] too")
+        found |= named
     return found
 
 

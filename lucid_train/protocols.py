@@ -32,7 +32,7 @@ class MetricObject(Protocol):
         """Take a batch into account; the program calls it."""
 
     def compute(self) -> Any:
-        """Return the metric of all batches since the last reset, a single number."""
+        """Return the metric of all batches since the last reset: a single number, or a mapping of them by name."""
 
     def reset(self) -> object:
         """Forget them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lucid_train.progress import check_like
@@ -13,9 +13,11 @@ from lucid_train.validation import check_entries
 def read_metric(metric: Any) -> dict[str, Any]:
     """Return what a metric object has gathered; its arrays may be the live ones.
 
-    That of torchmetrics is in attributes, which `state_dict()` leaves out by default. Others are asked for their
-    `state_dict()`, or, without one, are their attributes.
+    That of torchmetrics is in attributes, which `state_dict()` leaves out by default; a collection has that of each of
+    its members. Others are asked for their `state_dict()`, or, without one, are their attributes.
     """
+    if (members := _members(metric)) is not None:
+        return {"updates": None, "state": {name: read_metric(each) for name, each in members.items()}}
     if _is_of_torchmetrics(metric):
         held = {name: [*each] if isinstance(each, list) else each for name, each in metric.metric_state.items()}
         return {"updates": metric._update_count, "state": held}
@@ -32,6 +34,11 @@ def load_metric(name: str, metric: Any, state: Any) -> None:
     """
     check_entries(f"the state of {name}", state, ("updates", "state"))
     of_torchmetrics, held = _is_of_torchmetrics(metric), state["state"]
+    if (members := _members(metric)) is not None:
+        check_entries(f"the state of {name}", held, members)
+        for key, member in members.items():
+            load_metric(f"{name}.{key}", member, held[key])
+        return
     if hasattr(metric, "state_dict") and not of_torchmetrics:
         metric.load_state_dict(held)
         return
@@ -52,6 +59,10 @@ def check_saves(name: str, metric: Any) -> None:
     Raises:
         TypeError: Naming it and the cure.
     """
+    if (members := _members(metric)) is not None:
+        for key, member in members.items():
+            check_saves(f"{name}[{key!r}]", member)
+        return
     modules = [*metric.modules()] if callable(getattr(metric, "modules", None)) else []
     if any(each is not metric and _is_of_torchmetrics(each) for each in modules):
         cure = "pass each of them by its name, and call its update()"
@@ -59,6 +70,30 @@ def check_saves(name: str, metric: Any) -> None:
     if hasattr(metric, "state_dict") and not _is_of_torchmetrics(metric) and not metric.state_dict():
         cure = "let it return what update() changes"
         raise TypeError(f"'{name}' must save what it gathers, but its state_dict() is empty, {cure}: {metric!r:.200}")
+
+
+def unsaved_metrics(networks: Mapping[str, Any], metrics: Iterable[Any]) -> list[str]:
+    """Return the metrics of torchmetrics in networks whose state is neither in the network's nor saved by itself.
+
+    Args:
+        networks: What consists of modules, by its place.
+        metrics: The metric objects that are saved.
+    """
+    saved = {id(module) for metric in metrics if hasattr(metric, "modules") for module in metric.modules()}
+    found: list[str] = []
+    for place, network in networks.items():
+        for name, module in network.named_modules() if hasattr(network, "named_modules") else ():
+            own = id(module) not in saved and _is_of_torchmetrics(module) and _members(module) is None
+            if own and not module.metric_state.keys() <= module.state_dict().keys():
+                found.append(f"{place}.{name}")
+    return found
+
+
+def _members(metric: Any) -> dict[str, Any] | None:
+    """Return the metrics of a collection of torchmetrics by their names, or None if it is none."""
+    if not hasattr(metric, "compute_groups"):
+        return None
+    return dict(metric.items(keep_base=True, copy_state=False))  # which brings those that share a state up to date
 
 
 def _is_of_torchmetrics(metric: Any) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, TypeVar
@@ -39,6 +39,8 @@ class Fit(Control):
         began: perf_counter() when the open epoch would have begun, had it been trained without a break.
         unchanged: The optimizers, with the `versions` of their parameters when the fit began, until it is checked that
             the steps change them.
+        watched_from: The last step before that.
+        updates: How many steps have performed an update in this fit.
         given_up: Whether the interruption has ended what can be done again, so that the fit ends at once.
     """
 
@@ -46,6 +48,8 @@ class Fit(Control):
     can_be_saved: Callable[[], bool] = lambda: True
     began: float = field(default=0.0, init=False)
     unchanged: list[tuple[Any, int]] = field(factory=list, init=False)
+    watched_from: int = field(default=0, init=False)
+    updates: int = field(default=0, init=False)
     given_up: bool = field(default=False, init=False)
     _child_error: BaseException | None = field(default=None, init=False)
     _registrations: ExitStack = field(factory=ExitStack, init=False)
@@ -84,17 +88,31 @@ class Fit(Control):
         self.dispatcher.open(FitStart(self.run))
 
     def watch_parameters(self) -> None:
-        """Note how often the parameters of the optimizers have been changed."""
+        """Note how often the parameters of the optimizers have been changed, and after which step that is."""
+        self.watched_from = self.run.step
         optimizers = {id(each): each for each in (self.run.optimizer, *(each for each, _, _ in self.claims))}
         noted = [(each, versions(each)) for each in optimizers.values()]
         self.unchanged = [(optimizer, before) for optimizer, before in noted if before is not None]
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Leave out of account what an evaluation changes in the parameters, such as an average that is put in."""
+        began = [versions(optimizer) for optimizer, _ in self.unchanged]
+        try:
+            yield
+        finally:
+            self.unchanged = [
+                (optimizer, before + now - first)
+                for (optimizer, before), first in zip(self.unchanged, began, strict=True)
+                if first is not None and (now := versions(optimizer)) is not None
+            ]
 
     def check_parameters(self) -> None:
         """Warn of steps that have changed no parameter of an optimizer, once."""
         watched, self.unchanged = self.unchanged, []
         for optimizer, before in watched:
             if versions(optimizer) == before:
-                steps = counted(self.run.step, "step")
+                steps = counted(self.run.step - self.watched_from, "step")
                 warnings.warn(
                     f"no parameter of the {object_name(optimizer)} has changed in {steps}: a step calls "
                     "loss.backward() and then the step() of this optimizer, which is built on model.parameters()",

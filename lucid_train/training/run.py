@@ -112,6 +112,7 @@ class Run:
         resumed: Whether the run goes on from a checkpoint.
         goes_on: Whether the same program goes on from the newest checkpoint: `fit` was called with resume="auto".
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
+        unsaved_metrics: The metrics in the model, or in extras, whose state is not part of the run's, by their places.
         unsaved: The first callback that schedules an optimizer which is not part of the run's state, by its label.
         source: The checkpoint that it goes on from, if `fit` has read it: the file, and where its history is.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
@@ -128,6 +129,7 @@ class Run:
     resumed: bool = field(default=False, repr=False)
     goes_on: bool = field(default=False, init=False, repr=False)
     trains: bool = field(default=False, repr=False)
+    unsaved_metrics: list[str] = field(factory=list, init=False, repr=False)
     unsaved: str | None = field(default=None, init=False, repr=False)
     source: tuple[Path, dict[str, Any] | None] | None = field(default=None, init=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)

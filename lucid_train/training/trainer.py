@@ -21,7 +21,7 @@ from lucid_train.metrics import Metrics, Output, StepResult, computed, detached,
 from lucid_train.optims.param_groups import param_groups, snapshot_lrs
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, MetricObject, Stateful
-from lucid_train.saving.metric_state import check_saves
+from lucid_train.saving.metric_state import check_saves, unsaved_metrics
 from lucid_train.saving.random_state import Generator, RandomState, is_generator
 from lucid_train.saving.settings import Options, is_accepted
 from lucid_train.saving.state import Participants, find_checkpoint
@@ -188,7 +188,9 @@ class Trainer:
         metrics: Metric objects by the names under which they are recorded, with `update`, `compute` and `reset`, as
             those of torchmetrics. The step function calls `update`; they are reset before an epoch and computed at its
             end, and what they have gathered is saved. Those whose names begin with `evaluate_prefix` belong to
-            `evaluate`, which calls their `update`: they are reset before it and computed after it.
+            `evaluate`, which calls their `update`: they are reset before it and computed after it. One that computes
+            a mapping, as a collection does, is recorded under a name for each of its numbers: that of "f1" in "val" is
+            "val_f1".
         callbacks: Callbacks in the order in which they receive an event.
 
     Raises:
@@ -403,6 +405,7 @@ class Trainer:
             if known is None:
                 self._options |= self._participants(goal).meet(self._loaded, self._options, self._accepted)
             run.unsaved = self._participants(goal).unsaved((each, callback) for each, _, callback in fit.claims)
+            run.unsaved_metrics = unsaved_metrics(networks(self.model, self.extras), self.metrics.values())
             if (loaded := self._loaded) is not None:
                 fit.repeat(lambda: self._resume(loaded))
                 self._loaded = loaded if fit.given_up else None
@@ -471,7 +474,7 @@ class Trainer:
     def _metrics_of(self, *, evaluation: bool) -> dict[str, MetricObject]:
         """Return the metric objects of the evaluation or those of the steps."""
         prefix = self.evaluate_prefix
-        belongs = {name: bool(prefix) and name.startswith(prefix) for name in self.metrics}
+        belongs = {name: bool(prefix) and f"{name}_".startswith(prefix) for name in self.metrics}
         return {name: each for name, each in self.metrics.items() if belongs[name] is evaluation}
 
     def _note_options(self, goal: int) -> None:
@@ -573,6 +576,7 @@ class Trainer:
             means.condense()
             updates = progress.step - began - skipped
             progress.updates += updates
+            fit.updates += updates
             # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
             if updates and not listened and optimizer is not None:
                 progress.rates = snapshot_lrs(optimizer)
@@ -581,7 +585,7 @@ class Trainer:
         if exhausted and progress.phase == "steps":
             feed.complete_pass(progress)
             progress.phase = "end"
-        if fit.unchanged and progress.updates and (progress.phase == "end" or progress.step == pause_at):
+        if fit.unchanged and fit.updates and (progress.phase == "end" or progress.step == pause_at):
             fit.check_parameters()
 
     def _evaluate(self, fit: Fit) -> None:
@@ -611,7 +615,7 @@ class Trainer:
         fit.watch_children()
         _reset(self._metrics_of(evaluation=True))
         try:
-            with ExitStack() as leaving:
+            with fit.evaluation(), ExitStack() as leaving:
                 for callback in fit.run.callbacks:
                     leaving.enter_context(callback.during_evaluation(start))
                 # Left first: a module may change its weights with its mode, as those of LoRA do.

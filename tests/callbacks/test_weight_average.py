@@ -186,6 +186,48 @@ def test_only_evaluate_sees_the_average_whatever_ends_it(error: type[BaseExcepti
     assert model.state["w"] == 3.0
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("lives", [True, False])
+def test_the_arrays_that_an_optimizer_changes_stay_in_a_model(keeps: bool, lives: bool) -> None:
+    class Layer:
+        """Keeps the arrays that it loads, or copies them; and returns its own, or copies."""
+
+        def __init__(self) -> None:
+            self.w, self.parts = np.zeros(1), [np.zeros(1)]
+
+        def state_dict(self) -> Any:
+            return {
+                "w": self.w if lives else self.w.copy(),
+                "parts": [self.parts[0] if lives else self.parts[0].copy()],
+            }
+
+        def load_state_dict(self, state: Any) -> None:
+            if keeps:
+                self.w, self.parts = state["w"], state["parts"]
+            else:
+                self.w[...], self.parts[0][...] = state["w"], state["parts"][0]
+
+    model, average = Layer(), WeightAverage(None)
+    trained = [model.w, model.parts[0]]
+
+    def step(batch: float) -> None:
+        for each in trained if lives or not keeps else (model.w, model.parts[0]):
+            each[...] = batch
+
+    def evaluate() -> float:
+        found = float(model.w[0])
+        model.w += 100.0  # as a batch norm in training mode does to its statistics
+        return found
+
+    trainer = Trainer(
+        step, [1.0, 2.0, 6.0], model=model, evaluate=evaluate, callbacks=[average], evaluate_every="1 step"
+    )
+    history = trainer.fit()
+    assert [each.metrics["val_loss"] for each in history.evaluations] == [1.0, 1.5, 3.0]
+    assert (model.w, model.parts[0]) == (6.0, 6.0)
+    assert diff_states(average.weights, {"w": np.full(1, 3.0), "parts": [np.full(1, 3.0)]}) == []
+
+
 def test_a_ctrl_c_while_the_weights_are_put_back_does_not_leave_half_of_them() -> None:
     @define
     class Interrupted(Weights):
@@ -449,4 +491,4 @@ def test_what_a_callback_of_ones_own_holds_ends_with_the_evaluation_whatever_end
     ],
 )
 def test_the_header_says_what_is_averaged(average: WeightAverage, words: str) -> None:
-    assert average.describe() == {"averaging": words}
+    assert average.describe() == {"averaging": f"{words}; evaluations use the average, checkpoints hold both"}

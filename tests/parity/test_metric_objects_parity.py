@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torchmetrics import (
     R2Score,
     SpearmanCorrCoef,
 )
+from torchmetrics.classification import BinaryF1Score, BinaryPrecision
 from torchmetrics.wrappers import Running
 
 from lucid_train import Trainer
@@ -94,7 +97,6 @@ def test_what_was_computed_before_a_state_was_loaded_is_forgotten(tmp_path: Path
 @pytest.mark.parametrize(
     ("metric", "name"),
     [
-        (MetricCollection([MeanMetric()]), "MetricCollection"),
         (MinMaxMetric(MeanMetric()), "MinMaxMetric"),
         (Running(MeanMetric()), "Running"),
         (MeanMetric() + MeanMetric(), "CompositionalMetric"),
@@ -104,6 +106,110 @@ def test_metrics_that_hold_others_are_refused_by_name(metric: Any, name: str) ->
     message = rf"'metrics\['mean'\]' must be one metric, not a {name} of several, pass each of them by its name"
     with pytest.raises(TypeError, match=message):
         Trainer(metrics={"mean": metric})
+
+
+def test_a_wrapper_in_a_collection_is_refused_by_name() -> None:
+    collection = MetricCollection({"a": MeanMetric(), "b": MinMaxMetric(MeanMetric())})
+    with pytest.raises(TypeError, match=r"'metrics\['all'\]\['b'\]' must be one metric, not a MinMaxMetric of several"):
+        Trainer(metrics={"all": collection})
+
+
+# Those that share a state, as F1 and precision do, are found after their first update; or it is said; or none do.
+COLLECTIONS: dict[str, Any] = {
+    "shared": {},
+    "said": {"compute_groups": [["f1", "precision"], ["area"]]},
+    "apart": {"compute_groups": False},
+    "named": {"prefix": "val_", "postfix": "_x"},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*will save all targets:UserWarning")
+@pytest.mark.parametrize("looks", [True, False])
+@pytest.mark.parametrize("name", COLLECTIONS)
+def test_a_collection_comes_to_the_same_after_a_kill_and_has_a_name_for_each(
+    name: str, looks: bool, tmp_path: Path
+) -> None:
+    def make() -> Any:
+        members = {"f1": BinaryF1Score(), "precision": BinaryPrecision(), "area": AUROC(task="binary")}
+        return MetricCollection(members, **COLLECTIONS[name])  # type: ignore[arg-type]
+
+    def build(fails_at: int | None = None) -> Trainer:
+        collection, done = make(), 0
+
+        def step(pair: Any) -> None:
+            nonlocal done
+            done += 1
+            if done == fails_at:
+                raise OSError("power cut")
+            collection.update(*pair)
+            if looks:  # which makes copies of what is shared
+                collection.compute()
+                next(iter(collection.values()))
+
+        saved = Checkpoint(tmp_path, every=1, interval="step", weights=False)
+        return Trainer(step, PAIRS, epochs=2, metrics={"all": collection}, callbacks=[saved])
+
+    expected = make()
+    for pair in PAIRS:
+        expected.update(*pair)
+    with pytest.raises(OSError, match="power cut"):
+        build(fails_at=10).fit()
+    history = build().fit(resume="auto")
+    wanted = {f"all_{key}": float(value) for key, value in expected.compute().items()}
+    assert [record.metrics for record in history] == [wanted] * 2
+    assert len(wanted) == 3
+
+
+def test_a_state_of_a_collection_that_was_taken_does_not_go_on_with_it(tmp_path: Path) -> None:
+    collection = MetricCollection({"f1": BinaryF1Score(), "precision": BinaryPrecision()})
+    run = Trainer(lambda pair: collection.update(*pair), PAIRS, metrics={"all": collection})
+    run.fit()
+    first = {name: float(each) for name, each in collection.compute().items()}
+    kept = copy.deepcopy(run.state_dict())
+    collection.update(*PAIRS[0])
+    run.load_state_dict(kept)
+    assert {name: float(each) for name, each in collection.compute().items()} == first
+    with pytest.raises(ValueError, match=r"the state of metrics\.all does not fit: 'f1' is missing"):
+        run.load_state_dict({**kept, "metrics": {"all": {"updates": None, "state": {}}}})
+
+
+class Measured(torch.nn.Linear):
+    """A model that holds its metrics."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1)
+        self.seen, self.all = MeanMetric(), MetricCollection({"one": MeanMetric(), "two": MeanSquaredError()})
+
+
+@pytest.mark.parametrize(
+    ("passed", "lost"),
+    [
+        (lambda model: {}, "model.seen, model.all.one, model.all.two"),
+        (lambda model: {"seen": model.seen}, "model.all.one, model.all.two"),
+        (lambda model: {"seen": model.seen, "all": model.all}, None),
+        (lambda model: model.all.persistent() or model.seen.persistent(True) or {}, None),
+    ],
+)
+def test_metrics_in_a_model_that_would_be_lost_are_named_before_the_first_step(
+    passed: Any, lost: str | None, tmp_path: Path
+) -> None:
+    model = Measured()
+
+    def step(value: float) -> None:
+        model.seen.update(value)
+        model.all.update(preds=torch.ones(1), target=torch.ones(1), value=1.0)
+        raise OSError("power cut")
+
+    def fit(*callbacks: Any) -> list[str]:
+        trainer = Trainer(step, [1.0], model=model, metrics=passed(model), callbacks=callbacks)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            with pytest.raises(OSError, match="power cut"):
+                trainer.fit()
+        return [str(each.message).partition(" gathered would be lost")[0] for each in found]
+
+    assert fit(Checkpoint(tmp_path)) == ([] if lost is None else [f"what {lost}"])
+    assert fit() == []  # nothing is saved
 
 
 def test_one_among_the_extras_is_refused_as_it_would_not_be_saved() -> None:

@@ -187,3 +187,15 @@ def test_a_layer_whose_weights_change_with_its_mode_gets_its_own_back() -> None:
 
     Trainer(step, [1.0, 3.0], model=model, evaluate=evaluate, callbacks=[WeightAverage(None)]).fit()
     assert (seen, model.weight.item(), model.training) == ([3.0], 3.0, True)
+
+
+class Assigning(nn.Linear):
+    """Replaces its parameters, which the optimizer goes on changing."""
+
+    def load_state_dict(self, state: Any, strict: bool = True, assign: bool = True) -> Any:
+        return super().load_state_dict(state, strict, assign)
+
+
+def test_a_model_that_replaces_its_parameters_is_refused_at_the_first_evaluation() -> None:
+    with pytest.raises(ValueError, match=r"load_state_dict\(\) must copy into its parameters, .*: Assigning"):
+        trainer(Assigning(3, 1), WeightAverage(0.9)).fit()

@@ -99,6 +99,23 @@ def test_those_of_the_evaluation_are_gathered_within_it(every: int | str, evalua
     assert [record.metrics for record in history] == [{"loss": 0.5, "mean": 3.0, **ends}] * 2
 
 
+@pytest.mark.parametrize("prefix", ["val_", ""])
+def test_a_mapping_is_recorded_under_a_name_for_each_number(prefix: str) -> None:
+    steps, own = Several(), Several()
+
+    def evaluate() -> dict[str, float]:
+        own.update(4.0)
+        return {}
+
+    run = trainer(steps, EarlyStopping("val_a", mode="min"), evaluate=evaluate, evaluate_prefix=prefix)
+    run.metrics = {"mean": steps, "val": own}
+    history = run.fit()
+    # Without a prefix nothing says that it is one of the evaluation: it is reset before the epoch all the same.
+    assert [record.metrics for record in history] == [
+        {"loss": 0.5, "mean_a": 9.0, "mean_b": 2.0, "val_a": 4.0 if prefix else 0.0, "val_mean_b": 2.0}
+    ] * 2
+
+
 def test_callbacks_follow_them() -> None:
     stopping = EarlyStopping("mean", mode="min", patience=1)
     history = trainer(Mean(), stopping, epochs=9).fit()
@@ -142,7 +159,12 @@ class Vector(Mean):
 
 class Several(Mean):
     def compute(self) -> Any:
-        return {"a": 1.0}
+        return {"a": self.total, "mean_b": np.float32(2.0)}
+
+
+class Named(Mean):
+    def compute(self) -> Any:
+        return ["a"]
 
 
 class Keeping(Mean):
@@ -205,10 +227,20 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         TypeError,
         r"'metrics\['mean'\]\.compute\(\)' must return single numbers: 'mean' has the shape \(3,\)",
     ),
-    "several": (
-        lambda: trainer(Several()).fit(),
+    "neither a number nor a mapping": (
+        lambda: trainer(Named()).fit(),
         TypeError,
-        r"'metrics\['mean'\]\.compute\(\)' must return a real number: \{'a': 1\.0\}",
+        r"'metrics\['mean'\]\.compute\(\)' must return a real number or a mapping of them: \['a'\]",
+    ),
+    "a name that the step returns, in a mapping": (
+        lambda: returned(Several(), mean_a=1.0),
+        ValueError,
+        "'metrics' must not have a name that is returned too, by a step or 'evaluate': 'mean_a'",
+    ),
+    "one name of two objects": (
+        lambda: Trainer(lambda batch: 0.5, [1.0], metrics={"mean": Several(), "mean_a": Constant()}).fit(),
+        ValueError,
+        r"'metrics' must not come to one name twice: 'mean_a', by metrics\['mean_a'\] too",
     ),
     "a name that the step returns": (
         lambda: returned(Constant(), mean=1.0),

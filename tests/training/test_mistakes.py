@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lucid_train import StepResult, Trainer, schedules
-from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback
+from lucid_train import StepEnd, StepResult, Trainer, schedules
+from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback, WeightAverage
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
 from lucid_train.optims.lr_scheduler import StepLR
@@ -187,6 +187,17 @@ def test_steps_that_change_no_parameter_are_warned_about_once(kind: str, mistake
     assert warned[0].filename == __file__
 
 
+@pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+@pytest.mark.parametrize("mistake", ["no backward", "no step", "", "skips"])
+def test_an_average_that_is_put_in_for_an_evaluation_is_no_change(kind: str, mistake: str) -> None:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        trainer = pytorch_trainer(kind, mistake, evaluate=dict, evaluate_every="1 step", callbacks=[WeightAverage()])
+        trainer.fit()
+    expected = mistake in ("no backward", "no step")
+    assert [UNCHANGED.format(kind) in str(each.message) for each in found] == [True] * expected
+
+
 def test_so_are_those_that_train_another_optimizer_than_the_trainers() -> None:
     with pytest.warns(UserWarning, match=UNCHANGED.format("Adam")):
         pytorch_trainer("SGD", "another optimizer").fit()
@@ -199,6 +210,20 @@ def test_and_those_that_never_step_the_optimizer_that_a_schedule_drives() -> Non
     callbacks = [LRSchedulerCallback(schedules.Step(1), optimizer=other)]
     with pytest.warns(UserWarning, match=UNCHANGED.format("RMSprop")):
         pytorch_trainer("SGD", callbacks=callbacks).fit()
+
+
+@pytest.mark.parametrize("mistake", ["", "no step"])
+def test_a_fit_that_goes_on_at_the_end_of_an_epoch_has_steps_of_its_own_first(mistake: str) -> None:
+    run, states = pytorch_trainer("SGD"), []
+    run.on(StepEnd, at=2)(lambda event: event.run.at_safe_point(lambda: states.append(run.state_dict())))
+    run.fit()
+    again = pytorch_trainer("SGD", mistake)
+    again.load_state_dict(states[0])
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        histories = [len(again.fit(1)), len(again.fit(2))]
+    texts = [str(each.message).partition(":")[0] for each in found]
+    assert (histories, texts) == ([1, 2], [UNCHANGED.format("SGD").partition(":")[0]] if mistake else [])
 
 
 @pytest.mark.parametrize("kind", ["SGD", "AdamW"])
