@@ -311,7 +311,7 @@ class Means:
                 weight = _ONE if weight == 1 else float(weight)
         for name, value in output.items() if type(output) is dict else _items(output):
             number = value if type(value) is float else _addable(name, value)
-            if _is_tensor(weight) or _is_late(weight) or weight:
+            if weight is _ONE or _is_tensor(weight) or _is_late(weight) or weight:
                 self._mean(name).add(number, weight)
 
     def extend(self, losses: Iterable[float]) -> None:
