@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, SupportsFloat, TypeAlias, final
 
 from attrs import define, evolve, field
@@ -26,7 +26,7 @@ _ONE = 1.0
 
 
 def _weight(name: str, value: Any) -> None:
-    if not _is_tensor(value):
+    if not (_is_tensor(value) or _is_late(value)):
         real_number(name, value, least=0)
     elif value.ndim != 0 or dtype_name(value).startswith("complex") or getattr(value, "is_meta", False):
         raise TypeError(f"{name!r} must be {_TENSOR_OR_NUMBER}: {value!r}")
@@ -233,18 +233,25 @@ class Mean:
         total: The sum of the values, each times its weight.
         weight: The sum of the weights.
         pending: Floats of weight 1 that neither of them contains yet.
+        late: Values that neither of them contains yet, each followed by its weight: one of the two is an array of JAX,
+            which may not have been computed yet and is not read before.
     """
 
     total: Sum = field(factory=Sum)
     weight: Sum = field(factory=Sum)
     pending: list[float] = field(factory=list)
+    late: list[float] = field(factory=list)
 
     def add(self, value: Any, weight: Any) -> None:
-        """Count a number or a tensor."""
+        """Count a number, a tensor or an array."""
         if type(value) is float and weight is _ONE:
             self.pending.append(value)
             if len(self.pending) > _MANY:
                 self.condense()
+        elif _is_late(value) or _is_late(weight):
+            self.late += value, weight
+            if len(self.late) > 2 * _MANY:
+                self._read_late(_MANY)  # the older half, so that the device may stay that far behind
         else:
             self.total.add(value, weight)
             self.weight.add(1.0, weight)
@@ -252,7 +259,7 @@ class Mean:
     def copy(self) -> Mean:
         """Return a copy; tensors are shared."""
         total, weight = (Sum(list(each.parts), each.scaled, each.tensor) for each in (self.total, self.weight))
-        return Mean(total, weight, list(self.pending))
+        return Mean(total, weight, list(self.pending), list(self.late))
 
     def extend(self, values: Iterable[float]) -> None:
         """Count floats of weight 1."""
@@ -260,7 +267,7 @@ class Mean:
         self.condense()
 
     def condense(self) -> None:
-        """Put together what has been collected, so that it takes little room."""
+        """Put together what has been collected, so that it takes little room; what is late stays so."""
         values, self.pending = self.pending, []
         if values:
             self.total.extend([value * _TO_UNIT for value in values] if self.total.scaled else values)
@@ -268,8 +275,16 @@ class Mean:
         self.total.condense()
         self.weight.condense()
 
+    def _read_late(self, count: int) -> None:
+        """Count the first entries of what is late; this waits for their device."""
+        entries, self.late = self.late[:count], self.late[count:]
+        for value, weight in zip(entries[::2], entries[1::2], strict=True):
+            if number := float(weight) if _is_late(weight) else weight:
+                self.add(float(value) if _is_late(value) else value, _ONE if number == 1 else number)
+
     def read(self) -> float:
         """Return the mean, NaN without any weight; this waits for a tensor's device."""
+        self._read_late(len(self.late))
         self.condense()
         (total, unit), (weight, unit_of_weight) = self.total.read(), self.weight.read()
         mean = total / weight if weight else math.nan
@@ -306,11 +321,11 @@ class Means:
         weight: Any = _ONE
         if type(output) is StepResult:
             output, weight = output.metrics, output.weight
-            if not _is_tensor(weight):
+            if not (_is_tensor(weight) or _is_late(weight)):
                 weight = _ONE if weight == 1 else float(weight)
         for name, value in output.items() if type(output) is dict else _items(output):
             number = value if type(value) is float else _addable(name, value)
-            if _is_tensor(weight) or weight:
+            if weight is _ONE or _is_tensor(weight) or _is_late(weight) or weight:
                 self._mean(name).add(number, weight)
 
     def extend(self, losses: Iterable[float]) -> None:
@@ -335,17 +350,19 @@ class Means:
         for each in (each for mean in means.metrics.values() for each in (mean.total, mean.weight)):
             if _is_tensor(each.tensor):
                 on_devices.setdefault(each.tensor.device, []).append(each)  # type: ignore[union-attr]  # it is a tensor
-        events = []
+        late: list[Any] = [each for mean in means.metrics.values() for each in mean.late]
+        checks = [each.is_ready for each in filter(_is_late, late)]
         for device, sums in on_devices.items():
             torch: Any = sys.modules["torch"]
             # One copy for each device, to memory that this can be done to without waiting.
             found = torch.stack([each.tensor for each in sums]).to("cpu", non_blocking=True)
             if device.type != "cpu":
-                events.append(getattr(torch, device.type).Event())
-                events[-1].record()
+                event = getattr(torch, device.type).Event()
+                event.record()
+                checks.append(event.query)
             for each, value in zip(sums, found, strict=True):
                 each.tensor = value
-        return Snapshot(means, events)
+        return Snapshot(means, checks)
 
     def _mean(self, name: str) -> Mean:
         if (mean := self.metrics.get(name)) is None:
@@ -360,16 +377,16 @@ class Snapshot:
 
     Args:
         means: The means; they may be read when the snapshot is complete.
-        events: Of the devices, one after each copy.
+        checks: Whether a copy, or an array, is complete; these wait for nothing.
     """
 
     means: Means
-    events: list[Any]
+    checks: list[Callable[[], bool]]
 
     @property
     def is_complete(self) -> bool:
         """Whether all copies are complete; this waits for nothing."""
-        return all(event.query() for event in self.events)
+        return all(check() for check in self.checks)
 
     def weight(self) -> float:
         """Return the largest sum of the weights of a metric: how many samples, or tokens, there were so far."""
@@ -430,10 +447,15 @@ def _is_tensor(value: Any) -> bool:
     return hasattr(value, "element_size")
 
 
+def _is_late(value: Any) -> bool:
+    """Whether reading a value may wait for a device, and it is no tensor: JAX's arrays are."""
+    return hasattr(value, "block_until_ready")
+
+
 def _addable(name: str, value: Any) -> Any:
-    """Return a value that can be added up over many steps: a float, where that asks no device, or a tensor."""
+    """Return a value that is added up later: a float, where that asks no device, a tensor or an array of JAX."""
     _check_value(name, value)
-    return value if _is_tensor(value) else float(value)
+    return value if _is_tensor(value) or _is_late(value) else float(value)
 
 
 def _wide(value: Any) -> Any:

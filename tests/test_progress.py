@@ -70,11 +70,11 @@ def test_a_number_of_any_kind_is_a_plain_one_in_the_state() -> None:
             return 0.5
 
     total = Sum([np.float64(1.5)], tensor=Tensor())  # type: ignore[arg-type]  # as it comes
-    means = Means({"loss": Mean(total)})
+    means = Means({"loss": Mean(total, late=[Tensor(), 2.0])})  # type: ignore[list-item]  # as it comes
     state = unstructure(Progress(means=means, steps_per_epoch=np.int64(3), rates=[Tensor()]))  # type: ignore[arg-type, list-item]
     found = state["means"], state["steps_per_epoch"], state["rates"]
     sums = {"total": {"parts": [1.5], "scaled": False, "tensor": 0.5}, "weight": unstructure(Sum())}
-    assert found == ({"metrics": {"loss": {**sums, "pending": []}}}, 3, [0.5])
+    assert found == ({"metrics": {"loss": {**sums, "pending": [], "late": [0.5, 2.0]}}}, 3, [0.5])
     assert json.loads(json.dumps(state)) == state
 
 

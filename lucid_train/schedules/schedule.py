@@ -88,6 +88,9 @@ class Schedule(ABC):
     # Whether `t` may lie between two whole times.
     fractional: ClassVar[bool] = False
 
+    # How long the run is that it was sized for: what a table of all values needs.
+    _run_length: int | None = field(default=None, init=False, repr=False, eq=False)
+
     def __attrs_post_init__(self) -> None:
         self._fill(Span())
 
@@ -127,15 +130,15 @@ class Schedule(ABC):
             return self._value(real_number("t", t, least=0), base)
         return self._value(whole_number("t", t, least=0), base)
 
-    def with_base(self, base: float) -> Callable[[float], float]:
-        """Return the schedule as a function of `t` alone.
+    def with_base(self, base: float) -> WithBase:
+        """Return the schedule as a function of `t` alone, which JAX can trace where the schedule was `sized`.
 
         >>> from lucid_train.schedules import Exponential
         >>> Exponential(0.5).with_base(0.1)(1)
         0.05
         """
         self.check_sized()
-        return partial(self, base=real_number("base", base))
+        return WithBase(self, real_number("base", base))
 
     def table(self, n: int, base: float = 1.0) -> list[float]:
         """Return the first `n` values."""
@@ -165,7 +168,8 @@ class Schedule(ABC):
     def sized(self, length: int) -> Self:
         """Return the schedule with its lengths known, for a run of so many epochs or steps.
 
-        It equals this one and has the same settings. A schedule whose lengths are known is returned as it is.
+        It equals this one and has the same settings. Lengths that are known stay as they are, and one that was sized
+        before is returned as it is.
 
         Raises:
             ValueError: If the run is too short for a part of it.
@@ -175,7 +179,12 @@ class Schedule(ABC):
         [1.0, 0.75, 0.5, 0.25, 0.0]
         """
         run = whole_number("length", length, least=1)
-        return self._within(Span(run=run, start=0, end=run))
+        if self._run_length is not None:
+            return self
+        sized = self._within(Span(run=run, start=0, end=run))
+        sized = copy(self) if sized is self else sized
+        store(sized, "_run_length", run)
+        return sized
 
     def until(self, end: int | str) -> Until:
         """Return the schedule with an end; say with `then` what comes from there on.
@@ -304,8 +313,8 @@ class Schedule(ABC):
 
     def __repr__(self) -> str:
         shown = []
-        for index, each in enumerate(fields(type(self))):
-            if each.init and (value := getattr(self, each.name)) != each.default:
+        for index, each in enumerate(each for each in fields(type(self)) if each.init):
+            if (value := getattr(self, each.name)) != each.default:
                 # Without the address that is in the repr of most callable objects.
                 text = getattr(value, "__qualname__", None) or sub(r"( object)? at 0x[0-9A-Fa-f]+", "", repr(value))
                 shown.append(text if index == 0 or each.default is NOTHING else f"{each.name}={text}")
@@ -381,6 +390,61 @@ class Schedule(ABC):
                 return missing
         own = [getattr(self, each.name) for each in fields(type(self)) if not each.init]
         return next((value for value in own if isinstance(value, Missing)), None)
+
+
+@final
+@define(unsafe_hash=True)
+class WithBase:
+    """A schedule as a function of `t` alone: what `with_base` returns.
+
+    An array that is not numpy's, such as one that JAX traces in `jit`, `vmap` or `scan`, is looked up in a table of the
+    values from 0 to `n`, where `n` is the length that the schedule was `sized` for. The table is made once, at the
+    first such call. Below 0 the value of 0 holds, beyond `n` that of `n`: an error cannot be raised in traced code.
+
+    Args:
+        schedule: A schedule whose lengths are known.
+        base: What it scales.
+    """
+
+    schedule: Schedule
+    base: float
+    _table: Any = field(default=None, init=False, repr=False, eq=False)
+
+    @overload
+    def __call__(self, t: float) -> float: ...
+
+    @overload
+    def __call__(self, t: NDArray[np.integer[Any]]) -> NDArray[np.float64]: ...
+
+    def __call__(self, t: Any) -> Any:
+        """Return the value at time `t`.
+
+        Args:
+            t: What the schedule takes; or an integer array, of any shape, of a library with the array API, such as JAX.
+
+        Returns:
+            What the schedule returns; for such an array one of the same library and shape, in its default float type:
+            each value is that of the int, rounded to this type.
+
+        Raises:
+            TypeError: If `t` does not hold integers.
+            ValueError: If `t` is such an array and the schedule was not `sized`.
+        """
+        space = t.__array_namespace__() if hasattr(t, "__array_namespace__") else None
+        if space is None or space.__name__ == "numpy":
+            return self.schedule(t, self.base)
+        if not space.isdtype(t.dtype, "integral"):
+            raise TypeError(f"'t' must be an int or an integer array: {t!r}")
+        last = self.schedule._run_length
+        if last is None:
+            raise ValueError(f"{self.schedule!r} needs the length of the run for arrays of JAX: call .sized(n) first")
+        if self._table is None:
+            import numpy as np
+
+            # Of numpy's, as an array that is made while JAX traces must not outlive the trace.
+            self._table = np.array(self.schedule.table(last + 1, self.base))
+        # The clipping has JAX's own arithmetic, whose indices beyond the end would be the last one but below 0 wrap.
+        return space.asarray(self._table)[space.clip(t, 0, last)]
 
 
 def listed_times(t: Any) -> list[int]:

@@ -1,10 +1,13 @@
-"""Everything here needs PyTorch, JAX, pandas or a tracker; where one is missing, its tests are left out."""
+"""Everything here needs PyTorch, JAX, pandas, a framework or a tracker; where it is missing, its tests are left out."""
 
 from importlib.util import find_spec
 
 collect_ignore_glob = [] if find_spec("torch") else ["test_*.py"]
-if not find_spec("jax"):
+if not find_spec("jax") or not find_spec("optax"):
     collect_ignore_glob += ["test_jax_parity.py"]
+
+if not all(map(find_spec, ("keras", "pytorch_lightning", "lightning_fabric", "accelerate", "transformers"))):
+    collect_ignore_glob += ["test_elsewhere_parity.py"]
 
 if not find_spec("pandas"):
     collect_ignore_glob += ["test_history_parity.py"]

@@ -142,7 +142,7 @@ def test_a_snapshot_that_replaces_the_one_being_read_is_read_when_it_is_complete
 
     def take() -> None:
         snapshots.append((run.epoch, run.epoch_step, run.snapshot()))
-        snapshots[-1][2].events.append(Copy())
+        snapshots[-1][2].checks.append(Copy().query)
 
     @trainer.on(StepEnd)
     def look(event: StepEnd) -> None:
