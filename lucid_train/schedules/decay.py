@@ -16,8 +16,9 @@ from lucid_train.validation import choice, flag, listed, real_number
 
 
 def _period(instance: Any, attribute: Any, value: Any) -> None:
-    if isinstance(value, float) and value > 1 and not value.is_integer():
-        store(instance, attribute.name, real_number(attribute.name, value))
+    if isinstance(value, float) and value >= 1:
+        number = real_number(attribute.name, value)
+        store(instance, attribute.name, int(number) if number.is_integer() else number)
     else:
         store(instance, attribute.name, count_or_share(attribute.name, value))
 

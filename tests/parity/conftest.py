@@ -6,6 +6,9 @@ collect_ignore_glob = [] if find_spec("torch") else ["test_*.py"]
 if not find_spec("jax"):
     collect_ignore_glob += ["test_jax_parity.py"]
 
+if not all(map(find_spec, ("jax", "keras", "optax", "timm", "transformers"))):
+    collect_ignore_glob += ["test_schedules_of_others_parity.py"]
+
 if not find_spec("pandas"):
     collect_ignore_glob += ["test_history_parity.py"]
 

@@ -251,6 +251,7 @@ numbers: Any = (np.int64(5), np.float32(0.5), np.array([3, 1]), iter(["50%", 1])
         (MultiStep(numbers[3]), MultiStep(["50%", 1])),
         (Exponential(1), Exponential(1.0)),
         (WarmRestarts(5, 2.0), WarmRestarts(5, 2)),
+        (Step(2.0), Step(2)),
         (Piecewise(numbers[0:1], [1, 2]), Piecewise((5,), (1.0, 2.0))),
         (Cosine(numbers[0], 0), Cosine(5)),
         (Cyclic(0, 1, 5), Cyclic(0.0, 1.0, 5, 5)),
