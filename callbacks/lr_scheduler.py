@@ -305,7 +305,11 @@ class LRSchedulerCallback(_ScheduleCallback):
         factor, patience = (getattr(self.schedule, name, None) for name in ("factor", "patience"))
         if self.monitor is None or not isinstance(factor, float) or not isinstance(patience, int):
             return object_name(self.schedule) + (", per step" if self.interval == "step" else "")
-        return f"times {factor:g} when {self.monitor} has not improved for more than {counted(patience, 'epoch')}"
+        held = getattr(self.schedule, "schedule", None)
+        scaled = f"{held.words(self.interval)}, " if isinstance(held, Schedule) else ""
+        return (
+            f"{scaled}times {factor:g} when {self.monitor} has not improved for more than {counted(patience, 'epoch')}"
+        )
 
     def monitored(self) -> Monitor | None:
         mode = getattr(self.schedule, "mode", None)

@@ -691,19 +691,23 @@ class Skipped(Schedule):
         return self.schedule._ends
 
     def _extent(self, span: Span) -> Place | None:
-        skipped = span.extent(self.n)
-        if skipped is None:
+        start = self._start(span)
+        extent = None if start is None else self.schedule._extent(evolve(span, start=start))
+        return None if start is None or extent is None else extent - (span.start - start)
+
+    def _start(self, span: Span) -> Place | None:
+        """Return where in the run the schedule begins, at least 1 before; None while that is not known."""
+        if (skipped := span.extent(self.n)) is None:
             return None
-        extent = self.schedule._extent(evolve(span, start=span.start - skipped))
-        return None if extent is None else extent - skipped
+        start = span.start - skipped
+        return start if rounded(start) < rounded(span.start) else rounded(span.start) - 1
 
     def _fill(self, span: Span) -> None:
-        skipped = span.extent(self.n)
-        if skipped is None:
+        if (start := self._start(span)) is None:
             store(self, "_n", Missing("'n'", self))
             return
-        store(self, "schedule", self.schedule._within(evolve(span, start=span.start - skipped)))
-        store(self, "_n", rounded(span.start) - rounded(span.start - skipped))
+        store(self, "schedule", self.schedule._within(evolve(span, start=start)))
+        store(self, "_n", rounded(span.start) - rounded(start))
 
     def words(self, unit: str = "epoch") -> str:
         return f"{self.schedule.words(unit)}, without the first {counted(self.n, unit)}"

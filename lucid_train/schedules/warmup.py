@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Self, final
 
 from attrs import field, frozen
 
@@ -162,6 +162,13 @@ class WSD(Floored, Schedule):
     def _extent(self, span: Span) -> Place | None:
         parts = [None if each is None else span.extent(each) for each in (self.warmup_length, self.stable, self.decay)]
         return None if None in parts else sum(part for part in parts if part is not None)
+
+    def _within(self, span: Span) -> Self:
+        if not any(
+            isinstance(length, str) or length is None for length in (self.warmup_length, self.stable, self.decay)
+        ):
+            self._places(span)  # counts that are known may still not add up to the run
+        return super()._within(span)
 
     def _fill(self, span: Span) -> None:
         store(self, "_joints", self._places(span))

@@ -91,7 +91,7 @@ PAIRS: list[tuple[Schedule, Schedule]] = [
     (Piecewise([3, "50%"], [1, 2, 0.5], "cosine"), Piecewise([3, "50%"], [1, 2, 0.5])),
     (WSD(), WSD(shape="linear")),
     (WSD(3, "10%", "cosine", eta_min=0.1, warmup_shape="1-sqrt"), WSD(3, "10%", "cosine", warmup_shape="1-sqrt")),
-    (WSD(10, 20, stable=30), WSD(10, 20, stable=30, start=0.0)),
+    (WSD("20%", "30%", stable="50%"), WSD("20%", "30%", stable="50%", start=0.0)),
     (Cosine().skip("10%"), Cosine().skip("5%")),
     (Cosine().warmup(5, 0.1, "cosine").skip(2), Cosine().warmup(5, 0.1, "1-sqrt").skip(2)),
     (Cosine() * Exponential(0.9), Cosine() * Exponential(0.8)),

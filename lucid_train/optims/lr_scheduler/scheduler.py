@@ -274,7 +274,7 @@ class LRScheduler:
         """Return the settings of the schedule as plain JSON; of several keys or groups, by key and in a list."""
         if len(self._bindings) == 1 and isinstance(self._bindings[0].schedules, Schedule):
             return self._bindings[0].schedules.settings(resolved=True)
-        return {binding.key: binding.mapped(_named_settings) for binding in self._bindings}
+        return {binding.key: binding.mapped(named_settings) for binding in self._bindings}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the base values and `last_epoch` as plain JSON; functions are left out."""
@@ -655,7 +655,8 @@ def _setting(name: str) -> property:
     return property(lambda scheduler: scheduler._binding("lr").mapped(attrgetter(name)))
 
 
-def _named_settings(schedule: Schedule) -> dict[str, Any]:
+def named_settings(schedule: Schedule) -> dict[str, Any]:
+    """Return the settings of a schedule and the name of its class, with the counts that it was sized to."""
     return {"class": type(schedule).__name__, **schedule.settings(resolved=True)}
 
 
