@@ -305,7 +305,11 @@ class LRSchedulerCallback(_ScheduleCallback):
         factor, patience = (getattr(self.schedule, name, None) for name in ("factor", "patience"))
         if self.monitor is None or not isinstance(factor, float) or not isinstance(patience, int):
             return object_name(self.schedule) + (", per step" if self.interval == "step" else "")
-        return f"times {factor:g} when {self.monitor} has not improved for more than {counted(patience, 'epoch')}"
+        held = getattr(self.schedule, "schedule", None)
+        scaled = f"{held.words(self.interval)}, " if isinstance(held, Schedule) else ""
+        return (
+            f"{scaled}times {factor:g} when {self.monitor} has not improved for more than {counted(patience, 'epoch')}"
+        )
 
     def monitored(self) -> Monitor | None:
         mode = getattr(self.schedule, "mode", None)
@@ -442,13 +446,10 @@ class CosineAnnealingLRCallback(_ScheduleCallback):
 
     Args:
         T_max: Epochs, or updates with interval="step", from the base rates to `eta_min`. At least 1.
-        eta_min: The lowest rate. At least 0 and at most every group's base rate.
+        eta_min: The lowest rate. At least 0; of a group whose base rate is below it, one warning says so.
         after: What follows `T_max`: "restart", "hold" or "mirror".
         optimizer: The optimizer to schedule; by default the run's.
         interval: What the schedule counts, "epoch" or "step".
-
-    Raises:
-        ValueError: If `eta_min` is above a base rate, when the fit starts.
     """
 
     T_max: int = field(validator=checked(whole_number, least=1), on_setattr=setters.frozen)

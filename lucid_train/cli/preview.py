@@ -16,8 +16,8 @@ from rich.text import Text
 
 from lucid_train.schedules.cosine import Cosine, WarmRestarts
 from lucid_train.schedules.cycle import Cyclic, OneCycle
-from lucid_train.schedules.decay import Exponential, MultiStep, Polynomial, Step
-from lucid_train.schedules.schedule import Linear, Schedule
+from lucid_train.schedules.decay import Exponential, InverseSqrt, InverseTime, MultiStep, Polynomial, Rex, Step
+from lucid_train.schedules.schedule import Linear, Ramp, Schedule
 from lucid_train.schedules.warmup import Constant, Noam
 from lucid_train.validation import real_number, whole_number
 
@@ -27,11 +27,15 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "cosine-restarts": WarmRestarts,
     "cyclic": Cyclic,
     "exponential": Exponential,
+    "inverse-sqrt": InverseSqrt,
+    "inverse-time": InverseTime,
     "linear": Linear,
     "multistep": MultiStep,
     "noam": Noam,
     "one-cycle": OneCycle,
     "polynomial": Polynomial,
+    "ramp": Ramp,
+    "rex": Rex,
     "step": Step,
 }
 
@@ -98,7 +102,6 @@ def preview(chosen: argparse.Namespace) -> int:
     if chosen.warmup is not None:
         schedule = schedule.warmup(chosen.warmup, chosen.warmup_start)
     base = real_number("lr", chosen.lr, least=0)
-    schedule.check_base("lr", base)
     rates = schedule.sized(epochs).table(epochs, base)
     if chosen.csv is not None:
         Path(chosen.csv).write_text("".join(["epoch,lr\n", *(f"{t},{rate!r}\n" for t, rate in enumerate(rates))]))

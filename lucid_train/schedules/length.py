@@ -43,7 +43,7 @@ def share(text: str) -> Fraction:
     return Fraction(text.rstrip("% ")) / 100
 
 
-def counted(length: int | str, unit: str) -> str:
+def counted(length: float | str, unit: str) -> str:
     """Return a length in words.
 
     >>> counted(1, "epoch"), counted(1500, "step"), counted("5%", "epoch")
@@ -54,7 +54,7 @@ def counted(length: int | str, unit: str) -> str:
     return f"{length:,} {unit}{'s' * (length != 1)}"
 
 
-def every(length: int | str, unit: str) -> str:
+def every(length: float | str, unit: str) -> str:
     """Return how often in words.
 
     >>> every(1, "epoch"), every(30, "epoch"), every("10%", "step")

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from copy import copy
 from functools import partial
 from itertools import pairwise
-from math import isfinite, isinf
+from math import isfinite, isinf, pi, sin, sqrt
 from re import sub
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, final, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, final, overload
 
 from attrs import NOTHING, define, evolve, field, fields, frozen
 
 from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, counted, later, rounded, share
-from lucid_train.validation import listed, real_number, unknown_values, whole_number
+from lucid_train.validation import listed, one_of, real_number, unknown_values, whole_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,12 @@ Affine: TypeAlias = Callable[[int], tuple[float, float]]
 # How a constructor, or `sized` on a fresh copy, sets a field of a frozen class.
 store = object.__setattr__
 
+# Marks, in the metadata of a field, what PyTorch's schedule of that name does not have: the settings leave it out while
+# it is at its default, so that a state has PyTorch's entries.
+OURS = "not PyTorch's"
+
+Shape: TypeAlias = Literal["linear", "cosine", "1-sqrt", "exponential"]
+
 
 def stored(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any], None]:
     """Return an attrs validator that stores what `check` returns; None passes where it is the default.
@@ -41,9 +47,15 @@ def stored(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any], 
 
     def validator(instance: Any, attribute: Any, value: Any) -> None:
         if value is not None or attribute.default is not None:
-            store(instance, attribute.name, check(attribute.name, value, **rule))
+            store(instance, attribute.name, check(attribute.alias, value, **rule))
 
     return validator
+
+
+def optional_length(instance: Any, attribute: Any, value: Any) -> None:
+    """Check a length that may be None though that is not its default; an attrs validator."""
+    if value is not None:
+        store(instance, attribute.name, count_or_share(attribute.name, value))
 
 
 def function(name: str, value: Any) -> Any:
@@ -215,20 +227,45 @@ class Schedule(ABC):
             raise ValueError(f"'then' must follow an end, as in .until('5%').then(...): {self!r}")
         return joined(self, None, following)
 
-    def warmup(self, length: int | str, start: float = 0.1) -> Schedule:
-        """Return the schedule after a warm-up: a line from a share of the base to the whole, then this schedule.
+    def warmup(self, length: int | str, start: float = 0.1, shape: Shape = "linear") -> Schedule:
+        """Return the schedule after a warm-up from a share of the base to the whole.
+
+        The value is `base * start` at time 0 and the whole base, this schedule's first value, at `length`.
 
         Args:
             length: Length of the warm-up; everything in this schedule comes so much later. 0 is none at all.
-            start: The share of the base at time 0, from 0 to 1.
+            start: The share of the base at time 0, from 0 to 1; above 0 for "exponential".
+            shape: The way from one to the other: "linear", or "cosine", "1-sqrt" or "exponential" as in Ramp.
 
         >>> from lucid_train.schedules import Step
         >>> Step(2, gamma=0.5).warmup(2, start=0.0).table(5)
         [0.0, 0.5, 1.0, 1.0, 0.5]
+        >>> Step(2, gamma=0.5).warmup(2, start=0.25, shape="exponential").table(3)
+        [0.25, 0.5, 1.0]
         """
         length = count_or_share("length", length, least=0)
         start = real_number("start", start, least=0, most=1)
-        return self if length == 0 else Linear(start, 1.0, length).then(self)
+        check_shape("shape", shape, start)
+        if length == 0:
+            return self
+        return (Linear(start, 1.0, length) if shape == "linear" else Ramp(start, 1.0, length, shape)).then(self)
+
+    def skip(self, n: int | str) -> Schedule:
+        """Return the schedule without its first `n` times: its value at `t` is that of this one at `t + n`.
+
+        A part that is skipped into began so much earlier: its lengths count from there.
+
+        Args:
+            n: A count, at least 0, or a share of the run.
+
+        >>> from lucid_train.schedules import Linear, Polynomial
+        >>> Polynomial(4).skip(1).table(4)
+        [0.75, 0.5, 0.25, 0.0]
+        >>> Linear(0.0, total_iters=2).then(Polynomial().skip(2)).sized(8).table(8)  # shares and lengths of the run
+        [0.0, 0.5, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
+        """
+        n = count_or_share("n", n, least=0)
+        return self if n == 0 else Skipped(self, n)
 
     def __mul__(self, factor: Schedule) -> Product:
         if not isinstance(factor, Schedule):
@@ -239,7 +276,8 @@ class Schedule(ABC):
     def settings(self, *, resolved: bool = False) -> dict[str, Any]:
         """Return the settings by name, as plain JSON, for states, logs and comparisons.
 
-        Functions are left out. A schedule within a schedule is a dict with the name of its class under "class".
+        Functions are left out, and of a schedule of PyTorch's what PyTorch's does not have, unless it is given. A
+        schedule within a schedule is a dict with the name of its class under "class".
 
         Args:
             resolved: Give the counts that `sized` has found in place of shares and lengths left out.
@@ -253,10 +291,13 @@ class Schedule(ABC):
         """
         own = {each.name for each in fields(type(self))}
         settings = {}
-        for name in (each.name for each in fields(type(self)) if each.init):
+        for each in (each for each in fields(type(self)) if each.init):
+            name = each.name
+            if each.metadata.get(OURS) and getattr(self, name) == each.default:
+                continue
             value = getattr(self, f"_{name}" if resolved and f"_{name}" in own else name)
             if isinstance(value, Schedule) or not callable(value):
-                settings[name] = _plain(f"{type(self).__name__}.{name}", value, resolved)
+                settings[str(each.alias)] = _plain(f"{type(self).__name__}.{name}", value, resolved)
         return settings
 
     def restarts(self, length: int) -> tuple[int, ...]:
@@ -279,7 +320,7 @@ class Schedule(ABC):
         'warm-up 5 %, then cosine to 0'
         """
         name = sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", type(self).__name__).lower()
-        own = [(each.name, getattr(self, each.name)) for each in fields(type(self)) if each.init]
+        own = [(each.alias, getattr(self, each.name)) for each in fields(type(self)) if each.init]
         return ", ".join([name, *(f"{each} {_worded(value, unit)}" for each, value in own)])
 
     def _over(self, unit: str) -> str:
@@ -301,15 +342,15 @@ class Schedule(ABC):
         ends = [own, *(part.ends_at for part in self._parts())]
         return max((end for end in ends if end is not None and isfinite(end)), default=None)
 
-    def check_base(self, name: str, base: float) -> None:
-        """Refuse a base value that the settings do not fit; a binder asks this once for each of its bases.
+    @property
+    def floor(self) -> float:
+        """The highest `eta_min` of it and its parts, 0 where there is none; from a base below, it rises to that.
 
-        Args:
-            name: What the base is, for the error, such as "the base rate of group 0".
-            base: The base value.
+        >>> from lucid_train.schedules import Cosine
+        >>> Cosine(T_max=4, eta_min=0.01).warmup(2).floor
+        0.01
         """
-        for part in self._parts():
-            part.check_base(name, base)
+        return max((part.floor for part in self._parts()), default=0.0)
 
     def __repr__(self) -> str:
         shown = []
@@ -317,7 +358,7 @@ class Schedule(ABC):
             if (value := getattr(self, each.name)) != each.default:
                 # Without the address that is in the repr of most callable objects.
                 text = getattr(value, "__qualname__", None) or sub(r"( object)? at 0x[0-9A-Fa-f]+", "", repr(value))
-                shown.append(text if index == 0 or each.default is NOTHING else f"{each.name}={text}")
+                shown.append(text if index == 0 or each.default is NOTHING else f"{each.alias}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _value(self, t: Any, base: float) -> float:
@@ -550,6 +591,194 @@ class Linear(Schedule):
             return f"warm-up{length.removeprefix(' over') if isinstance(self.total_iters, str) else length}{start}"
         start = "" if self.start_factor == 1.0 else f" from {self.start_factor:g}"
         return f"linear{start} to {f'{self.end_factor:g} of the base' if self.end_factor else '0'}{length}"
+
+
+def min_ratio(instance: Any, attribute: Any, value: Any) -> None:
+    """Check a floor that is a share of the base, beside which there is none in absolute terms."""
+    value = real_number(attribute.name, value, least=0, most=1)
+    absolute = "end" if hasattr(instance, "end") else "eta_min"
+    if value and getattr(instance, absolute):
+        raise ValueError(f"{attribute.name!r} must be left out where {absolute!r} is given: {value}")
+    store(instance, attribute.name, value)
+
+
+class Floored:
+    """A floor: `eta_min`, a value, or `min_ratio`, a share of the base."""
+
+    __slots__ = ()
+    eta_min: float
+    min_ratio: float
+
+    @property
+    def has_shift(self) -> bool:
+        return self.eta_min != 0.0
+
+    @property
+    def floor(self) -> float:
+        return self.eta_min
+
+    def floor_words(self) -> str:
+        """Return the floor in words."""
+        return f"{self.min_ratio:g} of the base" if self.min_ratio else f"{self.eta_min:g}"
+
+
+def shares(shape: str, t: float, n: float) -> tuple[float, float]:
+    """Return how much of the start, and of the end, a fall has at time `t` of `n`; the two add up to 1."""
+    if shape == "linear":
+        return (n - t) / n, t / n
+    if shape == "1-sqrt":
+        fallen = sqrt(t / n)
+        return (n - t) / n / (1.0 + fallen), fallen
+    # From the nearer end, as the cosine of an angle close to pi / 2 loses what the angle was rounded by.
+    if t + t < n:
+        fallen = sin(pi * t / (2 * n)) ** 2
+        return 1.0 - fallen, fallen
+    left = sin(pi * (n - t) / (2 * n)) ** 2
+    return left, 1.0 - left
+
+
+def between(shape: str, start: float, end: float, t: float, n: float) -> float:
+    """Return what lies at time `t` of `n` on the way from `start` to `end`; a rise is a fall read backwards."""
+    if shape == "exponential":
+        return float(start * (end / start) ** (t / n))
+    if end < start:
+        high, low = shares(shape, t, n)
+        return start * high + end * low
+    high, low = shares(shape, n - t, n)
+    return end * high + start * low
+
+
+def check_shape(name: str, shape: Any, *ends: float) -> None:
+    """Refuse what is no shape, and an exponential one that would have to start or end at 0.
+
+    Raises:
+        ValueError: If it is one of these.
+    """
+    one_of(name, shape, ("linear", "cosine", "1-sqrt", "exponential"))
+    if shape == "exponential" and min(ends) == 0.0:
+        raise ValueError(
+            f"{name!r} must be 'linear', 'cosine' or '1-sqrt' from or to 0, which no power reaches: {shape!r}"
+        )
+
+
+def _ramp_shape(instance: Any, attribute: Any, value: Any) -> None:
+    one_of(attribute.name, value, ("cosine", "1-sqrt", "exponential"))
+    check_shape(attribute.name, value, instance.start_factor, instance.end_factor)
+
+
+@final
+@frozen(repr=False)
+class Ramp(Schedule):
+    """Move from one share of the base to another along a curve; Linear moves along a line.
+
+    With `p = t / total_iters`, a fall from `high` to `low` has at `t` the value `base * (low + (high - low) * f(p))`,
+    `f(p)` being `cos(pi * p / 2) ** 2` for "cosine" and `1 - sqrt(p)` for "1-sqrt" (Haegele et al., arXiv 2405.18392):
+    within 8 ulp. A rise is the same read backwards, `f(1 - p)`. For "exponential" it is
+    `base * start_factor * (end_factor / start_factor) ** p`, within 4 ulp and one more for each unit of the logarithm
+    of their ratio. From `total_iters` on it is exactly `base * end_factor`.
+
+    Args:
+        start_factor: The share at 0, from 0 to 1.
+        end_factor: The share from `total_iters` on, from 0 to 1.
+        total_iters: Epochs or steps from one to the other, at least 1; a share of the run; or as long as its part of
+            it.
+        shape: "cosine", "1-sqrt", or "exponential", for which neither share may be 0.
+
+    >>> [round(value, 3) for value in Ramp(1.0, 0.0, 4, shape="1-sqrt").table(6)]
+    [1.0, 0.5, 0.293, 0.134, 0.0, 0.0]
+    """
+
+    duration: ClassVar[str] = "total_iters"
+
+    start_factor: float = field(validator=stored(real_number, least=0, most=1))
+    end_factor: float = field(default=1.0, validator=stored(real_number, least=0, most=1))
+    total_iters: Length = field(default=None, validator=stored(count_or_share))
+    shape: Literal["cosine", "1-sqrt", "exponential"] = field(default="cosine", validator=_ramp_shape)
+    _total_iters: int = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        n = self._total_iters
+        if t >= n:
+            return self.end_factor, 0.0
+        if t == 0:
+            return self.start_factor, 0.0
+        return between(self.shape, self.start_factor, self.end_factor, t, n), 0.0
+
+    def words(self, unit: str = "epoch") -> str:
+        length = self._over(unit)
+        if self.end_factor == 1.0 and length:
+            start = {0.0: " from 0", 0.1: ""}.get(self.start_factor, f" from {self.start_factor:g} of the base")
+            length = length.removeprefix(" over") if isinstance(self.total_iters, str) else length
+            return f"{self.shape} warm-up{length}{start}"
+        start = "" if self.start_factor == 1.0 else f" from {self.start_factor:g}"
+        return f"{self.shape}{start} to {f'{self.end_factor:g} of the base' if self.end_factor else '0'}{length}"
+
+
+def _is_schedule(instance: Any, attribute: Any, value: Any) -> None:
+    check_is_value(value, attribute.name)
+
+
+@final
+@frozen(repr=False)
+class Skipped(Schedule):
+    """A schedule without its first times: its value at `t` is that of the schedule at `t + n`. It is what `skip` makes.
+
+    Args:
+        schedule: Any schedule. Its lengths and shares count from its own beginning, `n` before.
+        n: Epochs or steps, at least 1, or a share of the run.
+
+    >>> Skipped(Linear(0.0, total_iters=4), 1).table(4)
+    [0.25, 0.5, 0.75, 1.0]
+    """
+
+    schedule: Schedule = field(validator=_is_schedule)
+    n: int | str = field(validator=stored(count_or_share))
+    _n: int = field(init=False, repr=False, eq=False)
+
+    def affine(self, t: int) -> tuple[float, float]:
+        return self.schedule.affine(t + self._n)
+
+    def restarts(self, length: int) -> tuple[int, ...]:
+        return tuple(t - self._n for t in self.schedule.restarts(length + self._n) if t > self._n)
+
+    @property
+    def ends_at(self) -> int | None:
+        end = self.schedule.ends_at if self.is_sized else None
+        return None if end is None else max(end - self._n, 0)
+
+    @property
+    def absolute(self) -> bool:
+        return self.schedule.absolute
+
+    @property
+    def _ends(self) -> bool:
+        return self.schedule._ends
+
+    def _extent(self, span: Span) -> Place | None:
+        start = self._start(span)
+        extent = None if start is None else self.schedule._extent(evolve(span, start=start))
+        return None if start is None or extent is None else extent - (span.start - start)
+
+    def _start(self, span: Span) -> Place | None:
+        """Return where in the run the schedule begins, at least 1 before; None while that is not known."""
+        if (skipped := span.extent(self.n)) is None:
+            return None
+        start = span.start - skipped
+        return start if rounded(start) < rounded(span.start) else rounded(span.start) - 1
+
+    def _fill(self, span: Span) -> None:
+        if (start := self._start(span)) is None:
+            store(self, "_n", Missing("'n'", self))
+            return
+        store(self, "schedule", self.schedule._within(evolve(span, start=start)))
+        store(self, "_n", rounded(span.start) - rounded(start))
+
+    def words(self, unit: str = "epoch") -> str:
+        return f"{self.schedule.words(unit)}, without the first {counted(self.n, unit)}"
+
+    def __repr__(self) -> str:
+        text = f"({self.schedule!r})" if isinstance(self.schedule, Product) else repr(self.schedule)
+        return f"{text}.skip({self.n!r})"
 
 
 @final
@@ -785,10 +1014,6 @@ class Chain(Schedule):
 
     def __repr__(self) -> str:
         return f"Chain({list(self.parts)!r})"
-
-
-def _is_schedule(instance: Any, attribute: Any, value: Any) -> None:
-    check_is_value(value, attribute.name)
 
 
 def _is_multiple(instance: Any, attribute: Any, value: Any) -> None:

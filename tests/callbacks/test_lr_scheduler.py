@@ -181,11 +181,13 @@ def test_bad_arguments_are_refused_by_name(build: Any, error: type[Exception], m
         build()
 
 
-def test_eta_min_above_the_rate_is_refused_before_the_first_step() -> None:
+def test_eta_min_above_the_rate_warns_once_before_the_first_step() -> None:
     optimizer = RateWitness(0.1)
-    with pytest.raises(ValueError, match="'eta_min' must be <= "):
-        Trainer(optimizer=optimizer, callbacks=[CosineAnnealingLRCallback(T_max=3, eta_min=1.0)]).fit()
-    assert optimizer.used == []
+    callback = CosineAnnealingLRCallback(T_max=2, eta_min=0.3)
+    with pytest.warns(UserWarning, match="'eta_min' is above the base rate, .* in group 0, 0.3 > 0.1$") as warned:
+        Trainer(optimizer=optimizer, epochs=3, callbacks=[callback]).fit()
+    assert len(warned) == 1
+    assert optimizer.used == [(0.1,), (pytest.approx(0.2),), (0.3,)]
 
 
 def test_a_scheduler_that_follows_a_metric_gets_it_in_the_epochs_that_have_it() -> None:

@@ -64,6 +64,16 @@ def test_warm_restarts(rates: list[float], first: int, mult: int, share: float) 
     )
 
 
+def test_a_rate_below_the_lowest_one_rises_as_pytorchs() -> None:
+    for build in (
+        lambda home, opt: home.CosineAnnealingLR(opt, 70, 0.05),
+        lambda home, opt: home.CosineAnnealingWarmRestarts(opt, 7, 2, 0.05),
+    ):
+        with pytest.warns(UserWarning, match="'eta_min' is above the base rate, .* in group 1, 0.05 > 0.01$") as warned:
+            assert_same_rates(build, [0.1, 0.01], EPOCHS)
+        assert len(warned) == 1
+
+
 @given(
     rates=rates,
     first=spans,

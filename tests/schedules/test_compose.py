@@ -1,6 +1,7 @@
 """Schedules made of schedules: joined, warmed up, chained, multiplied; and lengths as shares of the run."""
 
 import math
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -9,19 +10,25 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lucid_train.schedules import (
+    WSD,
     Chain,
     Constant,
     Cosine,
     Cyclic,
     Exponential,
     Function,
+    InverseSqrt,
+    InverseTime,
     Linear,
     Multiplicative,
     MultiStep,
     Noam,
     OneCycle,
+    Piecewise,
     Polynomial,
     Product,
+    Ramp,
+    Rex,
     Schedule,
     Sequence,
     Step,
@@ -135,6 +142,99 @@ def test_a_chain_is_the_composition_and_a_product_the_product(
     assert (first * second)(t, base) == Chain([first, second])(t, base)
 
 
+@given(schedule=endless, n=st.integers(0, 30), more=st.integers(0, 30), t=times)
+def test_what_is_skipped_is_left_out(schedule: Schedule, n: int, more: int, t: int) -> None:
+    assert schedule.skip(n)(t, 0.3) == schedule(t + n, 0.3)
+    assert schedule.skip(n).skip(more)(t) == schedule(t + n + more)
+
+
+@given(length=st.integers(2, 300), warm=st.one_of(shares, st.integers(1, 50)), start=st.floats(0, 1))
+def test_a_part_that_is_skipped_into_has_the_lengths_of_the_run(length: int, warm: Any, start: float) -> None:
+    linear = Linear(start, 1.0, warm).sized(length)
+    joint = linear.ends_at
+    assert joint is not None
+    assume(joint < length)
+    for part in (Cosine(), Polynomial(), MultiStep(["30%", "60%"]), Rex(), WSD(0, "20%")):
+        joined, whole = Linear(start, 1.0, warm).then(part.skip(warm)).sized(length), part.sized(length)
+        assert joined.table(length + 1) == linear.table(joint) + whole.table(length + 1)[joint:]
+
+
+def test_a_part_that_is_skipped_into_ends_and_restarts_so_much_earlier() -> None:
+    schedule = Cosine(4).skip(3)
+    assert (schedule.ends_at, schedule.restarts(10), Cosine(4).restarts(13)) == (1, (2, 7), (5, 10))
+    assert Linear(0.0, 1.0, 4).skip(3).then(Exponential(0.5)).table(3) == [0.75, 1.0, 0.5]
+    assert (Cosine().skip(2).ends_at, Cosine(4).skip(9).ends_at) == (None, 0)
+    with pytest.raises(ValueError, match=r"Linear\(.*\).skip\(4\) must end after it begins, at 0: 0"):
+        Linear(0.0, 1.0, 4).skip(4).then(Exponential(0.5))
+    with pytest.raises(ValueError, match=r"'n' of Step\(2\).skip\('5%'\) needs the length of the run"):
+        Step(2).skip("5%")(0)
+
+
+@given(schedule=endless, length=lengths, start=st.floats(0.01, 1), shape=st.sampled_from(["cosine", "1-sqrt"]), t=times)
+def test_a_warm_up_with_a_shape_is_a_ramp(schedule: Schedule, length: int, start: float, shape: Any, t: int) -> None:
+    assert schedule.warmup(length, start, shape) == Ramp(start, 1.0, length, shape).then(schedule)
+    assert schedule.warmup(length, start, "exponential")(t) == (
+        Ramp(start, 1.0, length, "exponential")(t) if t < length else schedule(t - length)
+    )
+
+
+@given(gamma=st.floats(0.1, 1), n=st.integers(1, 50), drops=st.integers(0, 20))
+def test_exponential_over_a_length_meets_the_step_of_that_length(gamma: float, n: int, drops: int) -> None:
+    assert Exponential(gamma, every=n)(n * drops) == Step(n, gamma)(n * drops)
+
+
+@given(warm=st.integers(0, 30), stable=st.integers(1, 30), decay=st.integers(1, 30), start=st.floats(0, 1))
+def test_wsd_is_a_warm_up_a_constant_and_a_decay(warm: int, stable: int, decay: int, start: float) -> None:
+    length = warm + stable + decay
+    for shape, last in (("linear", Linear(1.0, 0.2, decay)), ("1-sqrt", Ramp(1.0, 0.2, decay, "1-sqrt"))):
+        parts = Constant().until(stable).then(last).warmup(warm, start)
+        for whole in (
+            WSD(warm, decay, shape, min_ratio=0.2, start=start).sized(length),  # type: ignore[arg-type]  # one
+            WSD(warm, decay, shape, min_ratio=0.2, start=start, stable=stable),
+        ):  # type: ignore[arg-type]
+            assert whole.table(length + 5) == pytest.approx(parts.table(length + 5), rel=1e-14)
+            assert whole.ends_at == length
+
+
+def test_wsd_in_shares_adds_up_to_the_run_and_follows_a_part() -> None:
+    for length in (10, 33, 90, 1001):
+        left, given = WSD("5%", "20%").sized(length), WSD("5%", "20%", stable="75%").sized(length)
+        assert (left.ends_at, given.ends_at, left(length), given(length)) == (length, length, 0.0, 0.0)
+    after = Constant(0.5).until(10).then(WSD(2, 4, "linear", start=0)).sized(20)
+    assert after.table(21)[10:] == WSD(2, 4, "linear", start=0).sized(10).table(11)
+    assert WSD(1, 2, "linear", start=0, stable=1).then(Constant(0.5)).table(6) == [0.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "message"),
+    [
+        (
+            lambda: WSD(60, 50).sized(100),
+            "'warmup', 'decay' of WSD(60, decay=50) must fit into its part of the run, 100: 60 + 50",
+        ),
+        (
+            lambda: WSD(10, 20, stable=50).sized(100),
+            "'warmup', 'stable', 'decay' of WSD(10, decay=20, stable=50) must add up to its part of the run, 100: "
+            "10 + 50 + 20",
+        ),
+        (lambda: WSD(10, 20, stable=90).sized(100), "must add up to its part of the run, 100: 10 + 90 + 20"),
+        (
+            lambda: WSD(10, 20, stable=90).until(50).then(Step(2)),
+            "must add up to its part of the run, 50: 10 + 90 + 20",
+        ),
+        (lambda: WSD(10, 20)(3), "'stable' of WSD(10, decay=20) needs the length of the run: call .sized(n) first"),
+        (lambda: WSD(10, 20).then(Step(2)), "'then' must follow an end"),
+        (
+            lambda: Piecewise([5, "10%"], [1, 2, 3]).sized(20),
+            "'milestones' must rise in the run: [5, 2], from [5, '10%']",
+        ),
+    ],
+)
+def test_counts_that_do_not_add_up_or_rise_are_refused(attempt: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        attempt()
+
+
 # Sequences
 
 
@@ -179,6 +279,13 @@ def test_a_schedule_that_ends_by_itself_needs_no_until() -> None:
         Linear(0.1, 1.0, 5).then(Cosine()),
         Linear(0.1, 1.0, "5%").then(Exponential(0.5)),
         Sequence([Step(2), None], [5]),
+        WSD(),
+        Rex(),
+        Ramp(0.1),
+        InverseSqrt(5),
+        InverseTime(5),
+        Piecewise([5], [1, 2]),
+        Step(2).skip(3),
         Chain([Cosine(5)]),
         Cosine(5) * Step(2),
     ],
@@ -281,6 +388,12 @@ def test_a_part_that_is_none_stands_at_the_share_where_the_part_before_ended() -
         (WarmRestarts(5, eta_min=0.1), False, True),
         (OneCycle(1.0), True, True),
         (OneCycle(1.0).momentum(), True, True),
+        (Cosine(5, min_ratio=0.1), False, False),
+        (Polynomial(5, end=0.1), False, True),
+        (WSD(eta_min=0.1), False, True),
+        (WSD(min_ratio=0.1), False, False),
+        (Cosine(5, 0.1).skip(2), False, True),
+        (OneCycle(1.0).skip(2), True, True),
         (Cyclic(0, 1), True, True),
         (Cyclic(0, 1) * Step(2), True, True),
         (Cosine(5, 0.1) * Step(2), False, True),

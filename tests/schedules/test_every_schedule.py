@@ -15,18 +15,24 @@ from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import LRScheduler
 from lucid_train.schedules import (
+    WSD,
     Chain,
     Constant,
     Cosine,
     Cyclic,
     Exponential,
     Function,
+    InverseSqrt,
+    InverseTime,
     Linear,
     Multiplicative,
     MultiStep,
     Noam,
     OneCycle,
+    Piecewise,
     Polynomial,
+    Ramp,
+    Rex,
     Schedule,
     Sequence,
     Step,
@@ -70,6 +76,24 @@ PAIRS: list[tuple[Schedule, Schedule]] = [
     (Linear(0.1, 1.0, 5).then(Cosine()), Linear(0.1, 1.0, 5).until(5).then(Cosine())),
     (Sequence([None, Step(2), None], [3, 9]), Sequence([None, Step(2), None], [3, 8])),
     (Chain([OneCycle(1.0), Cosine()]), Chain([OneCycle(1.0), Step(2)])),
+    (Step(2.5, 0.5, min_ratio=0.1), Step(2.5, 0.5)),
+    (Exponential(0.5, None, 0.1), Exponential(0.5, 5, 0.1)),
+    (Polynomial(power=2.0, end=0.1), Polynomial(power=2.0, min_ratio=0.1)),
+    (Polynomial("10%", cycle=True), Polynomial("10%")),
+    (Cosine(min_ratio=0.1, cycles=1.75, power=2.0), Cosine(min_ratio=0.1, cycles=1.5, power=2.0)),
+    (WarmRestarts(5, 1.5, gamma=0.5, cycles=3), WarmRestarts(5, 1.5, gamma=0.5, cycles=2)),
+    (WarmRestarts(cycles=7, min_ratio=0.1), WarmRestarts(cycles=6, min_ratio=0.1)),
+    (Ramp(0.1, shape="1-sqrt"), Ramp(0.1)),
+    (Ramp(0.1, shape="exponential"), Ramp(0.2, shape="exponential")),
+    (Rex(), Rex(min_ratio=0.1)),
+    (InverseSqrt(5), InverseSqrt("5%")),
+    (InverseTime(5, 0.5, staircase=True), InverseTime(5, 0.5)),
+    (Piecewise([3, "50%"], [1, 2, 0.5], "cosine"), Piecewise([3, "50%"], [1, 2, 0.5])),
+    (WSD(), WSD(shape="linear")),
+    (WSD(3, "10%", "cosine", eta_min=0.1, warmup_shape="1-sqrt"), WSD(3, "10%", "cosine", warmup_shape="1-sqrt")),
+    (WSD("20%", "30%", stable="50%"), WSD("20%", "30%", stable="50%", start=0.0)),
+    (Cosine().skip("10%"), Cosine().skip("5%")),
+    (Cosine().warmup(5, 0.1, "cosine").skip(2), Cosine().warmup(5, 0.1, "1-sqrt").skip(2)),
     (Cosine() * Exponential(0.9), Cosine() * Exponential(0.8)),
 ]
 SCHEDULES = [schedule for schedule, _ in PAIRS]
@@ -420,17 +444,16 @@ def test_settings_that_are_no_json_are_refused() -> None:
         Odd({1}).settings()
 
 
-def test_a_lowest_value_above_the_base_is_named() -> None:
+def test_the_floor_is_the_highest_lowest_value_of_the_parts() -> None:
     for schedule in (
         Cosine(5, 0.5),
         WarmRestarts(5, eta_min=0.5),
-        Cosine(5, 0.5).warmup(3),
+        WSD(2, 3, eta_min=0.5),
+        Cosine(5, 0.5).skip(2),
+        Cosine(5, 0.5).warmup(3).then(Cosine(5, 0.25)),
         Chain([Step(2), Cosine(5, 0.5)]),
         Cosine(5, 0.5) * Step(2),
         Sequence([None, Cosine(5, 0.5)], [3]),
     ):
-        schedule.check_base("the base rate of group 0", 0.5)
-        schedule.check_base("the base rate of group 0", float(np.float32(0.5 * (1 - 1e-7))))
-        with pytest.raises(ValueError, match=r"^'eta_min' must be <= the base rate of group 0, 0.1: 0.5$"):
-            schedule.check_base("the base rate of group 0", 0.1)
-    Step(2).check_base("the base rate of group 0", 0.0)
+        assert schedule.floor == 0.5
+    assert (Step(2).floor, Cosine(5, min_ratio=0.5).floor, Polynomial(5, end=0.5).floor) == (0.0, 0.0, 0.0)

@@ -10,17 +10,23 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lucid_train.schedules import (
+    WSD,
     Constant,
     Cosine,
     Cyclic,
     Exponential,
     Function,
+    InverseSqrt,
+    InverseTime,
     Linear,
     Multiplicative,
     MultiStep,
     Noam,
     OneCycle,
+    Piecewise,
     Polynomial,
+    Ramp,
+    Rex,
     Schedule,
     Step,
     WarmRestarts,
@@ -102,6 +108,169 @@ def test_cosine_near_the_ends_and_the_middle_within_8_ulp(T_max: int, eta_min: f
     for t in {*near, *(T_max - 1 - k for k in near), *(max(0, middle - k) for k in near), min(middle + 1, T_max)}:
         exact = real(eta_min) + (real(0.1) - real(eta_min)) * falling(t, T_max)
         assert schedule(t, 0.1) == exact == 0 or ulps(schedule(t, 0.1), exact) <= 8, t
+
+
+@given(base=bases, ratio=st.floats(0, 1), waves=st.floats(0.05, 50), T_max=lengths, power=st.floats(0.2, 5), t=times)
+def test_cosine_in_waves_to_a_power_within_8_ulp_times_the_power(
+    base: float, ratio: float, waves: float, T_max: int, power: float, t: int
+) -> None:
+    t %= T_max + 1
+    curve = mpmath.cospi(real(waves) * t / T_max) ** 2
+    exact = real(base) * (real(ratio) + (1 - real(ratio)) * curve ** real(power))
+    found = Cosine(T_max, min_ratio=ratio, cycles=waves, power=power)(t, base)
+    if exact > 1e-290:
+        assert ulps(found, exact) <= 8 * max(1, power)
+    assert Cosine(T_max, min_ratio=ratio, cycles=waves, power=power)(0, base) == base
+
+
+@given(base=bases, T_max=lengths, cycles=st.integers(1, 20), ratio=st.floats(0, 1), gamma=st.floats(0.1, 1), t=times)
+def test_warm_restarts_that_do_not_divide_within_8_ulp(
+    base: float, T_max: int, cycles: int, ratio: float, gamma: float, t: int
+) -> None:
+    t %= T_max
+    descent, place = divmod(t * cycles, T_max)
+    exact = real(base) * (real(ratio) + (1 - real(ratio)) * real(gamma) ** descent * falling(place, T_max))
+    schedule = WarmRestarts(min_ratio=ratio, gamma=gamma, cycles=cycles).sized(T_max)
+    assert ulps(schedule(t, base), exact) <= 8
+    assert (schedule(0, base), schedule(T_max, base)) == (base, base * ratio)
+
+
+@given(base=bases, first=st.integers(1, 10**4), mult=st.floats(1.01, 4), t=st.integers(0, 10**5))
+def test_warm_restarts_of_a_fraction_are_within_1e_9_of_the_base(base: float, first: int, mult: float, t: int) -> None:
+    place, length, begins = real(t), real(first), False
+    while place >= length:
+        place, length = place - length, length * real(mult)
+    begins = place < 1e-6 or length - place < 1e-6  # where rounding decides to which descent it belongs
+    if not begins:
+        assert abs(WarmRestarts(first, mult)(t, base) - real(base) * falling(place, length)) <= 1e-9 * base
+
+
+def shape_of(shape: str, p: Any) -> Any:
+    return {"linear": 1 - p, "cosine": mpmath.cospi(p / 2) ** 2, "1-sqrt": 1 - mpmath.sqrt(p)}[shape]
+
+
+@given(base=bases, start=st.floats(0, 1), end=st.floats(0, 1), total=lengths, t=times)
+@pytest.mark.parametrize("shape", ["cosine", "1-sqrt"])
+def test_ramp_within_8_ulp(shape: Any, base: float, start: float, end: float, total: int, t: int) -> None:
+    t %= total + 1
+    p = real(t) / total
+    high, low = max(start, end), min(start, end)
+    exact = real(base) * (real(low) + (real(high) - real(low)) * shape_of(shape, p if end < start else 1 - p))
+    schedule = Ramp(start, end, total, shape)
+    if exact > 1e-290:
+        assert ulps(schedule(t, base), exact) <= 8
+    assert (schedule(0, base), schedule(total, base)) == (base * start, base * end)
+
+
+@given(base=bases, start=st.floats(1e-9, 1), end=st.floats(1e-9, 1), total=lengths, t=times)
+def test_exponential_ramp_within_4_ulp_and_the_logarithm(
+    base: float, start: float, end: float, total: int, t: int
+) -> None:
+    t %= total + 1
+    exact = real(base) * real(start) * (real(end) / real(start)) ** (real(t) / total)
+    schedule = Ramp(start, end, total, "exponential")
+    assert ulps(schedule(t, base), exact) <= 4 + abs(math.log(end / start))
+    assert (schedule(0, base), schedule(total, base)) == (base * start, base * end)
+
+
+@given(base=bases, warm=st.integers(0, 10**6), decay=st.integers(1, 10**6), ratio=st.floats(0, 1), t=times)
+@pytest.mark.parametrize("shape", ["linear", "cosine", "1-sqrt"])
+def test_wsd_within_8_ulp(shape: Any, base: float, warm: int, decay: int, ratio: float, t: int) -> None:
+    length = warm + decay + 1000
+    t %= length + 1
+    schedules = (WSD(warm, decay, shape, min_ratio=ratio, start=0.0), WSD(warm, decay, shape, base * ratio, start=0.0))
+    for schedule, floor in zip(schedules, (real(base) * real(ratio), real(base * ratio)), strict=True):
+        p = real(max(0, t - warm - 1000)) / decay
+        exact = real(base) * t / warm if t < warm else floor + (real(base) - floor) * shape_of(shape, p)
+        if exact > 1e-290:
+            assert ulps(schedule.sized(length)(t, base), exact) <= 8
+        else:
+            assert schedule.sized(length)(t, base) == exact
+
+
+@given(base=bases, ratio=st.floats(1e-6, 1), decay=lengths, t=times)
+def test_wsd_of_an_exponential_within_4_ulp_and_the_logarithm(base: float, ratio: float, decay: int, t: int) -> None:
+    t %= decay + 1
+    exact = real(base) * real(ratio) ** (real(t) / decay)
+    schedule = WSD(0, decay, "exponential", min_ratio=ratio).sized(decay)
+    assert ulps(schedule(t, base), exact) <= 4 - math.log(ratio)
+
+
+@given(base=bases, gamma=st.floats(1e-6, 10), every=lengths, fall=st.floats(0, 50), ratio=st.floats(0, 1))
+def test_exponential_over_a_length_within_4_ulp_and_the_logarithm(
+    base: float, gamma: float, every: int, fall: float, ratio: float
+) -> None:
+    t = int(fall * every) if gamma <= 1 else int(fall * every) // 5
+    exact = real(base) * real(gamma) ** (real(t) / every)
+    if exact > 1e-290:
+        assert ulps(Exponential(gamma, every)(t, base), exact) <= 4 + abs(math.log(gamma))
+    assert Exponential(gamma, every, ratio)(t, base) == max(Exponential(gamma, every)(t, base), base * ratio)
+
+
+@given(base=bases, end=st.floats(0, 1e3), total=lengths, power=st.floats(0.1, 10), ratio=st.floats(0, 1), t=times)
+def test_polynomial_to_an_end_within_8_ulp_and_the_power_of_the_greater(
+    base: float, end: float, total: int, power: float, ratio: float, t: int
+) -> None:
+    for cycle in (False, True):
+        whole = total * max(1, -(-t // total)) if cycle else total
+        curve = max(real(0), 1 - real(t) / whole) ** real(power)
+        for schedule, floor in (
+            (Polynomial(total, power, end, cycle=cycle), real(end)),
+            (Polynomial(total, power, min_ratio=ratio, cycle=cycle), real(base) * real(ratio)),
+        ):
+            exact = floor + (real(base) - floor) * curve
+            assert abs(real(schedule(t, base)) - exact) <= (8 + power) * math.ulp(max(base, float(floor)))
+    assert (Polynomial(total, power, end)(0, base), Polynomial(total, power, end)(total, base)) == (base, end)
+
+
+@given(base=bases, total=lengths, ratio=st.floats(0, 1), t=times)
+def test_rex_within_4_ulp(base: float, total: int, ratio: float, t: int) -> None:
+    for time in (t, t % total):
+        left = 1 - real(min(time, total)) / total
+        for floor in (0.0, ratio):
+            exact = real(base) * (real(floor) + (1 - real(floor)) * left / (real(0.5) + left / 2))
+            found = Rex(total, floor)(time, base)
+            assert found == exact == 0 or ulps(found, exact) <= 4
+
+
+@given(base=bases, timescale=lengths, t=times)
+def test_inverse_sqrt_within_2_ulp(base: float, timescale: int, t: int) -> None:
+    exact = real(base) * mpmath.sqrt(real(timescale) / (timescale + t))
+    assert ulps(InverseSqrt(timescale)(t, base), exact) <= 2
+
+
+@given(
+    base=bases, steps=lengths, rate=st.floats(1e-3, 1e3), power=st.sampled_from([1.0, 0.5]) | st.floats(0.1, 5), t=times
+)
+def test_inverse_time_within_4_ulp_and_twice_the_power(
+    base: float, steps: int, rate: float, power: float, t: int
+) -> None:
+    for staircase in (False, True):
+        place = real(t // steps) if staircase else real(t) / steps
+        exact = real(base) / (1 + real(rate) * place) ** real(power)
+        assert ulps(InverseTime(steps, rate, power, staircase)(t, base), exact) <= 4 + 2 * power
+
+
+@given(
+    base=bases,
+    places=st.lists(st.integers(1, LAST), min_size=1, max_size=5, unique=True).map(sorted),
+    levels=st.lists(st.just(0.0) | st.floats(1e-6, 10), min_size=6, max_size=6),
+    t=times,
+)
+def test_piecewise_within_1_ulp_and_between_within_8(
+    base: float, places: list[int], levels: list[float], t: int
+) -> None:
+    factors = levels[: len(places) + 1]
+    passed = sum(place <= t for place in places)
+    assert ulps(Piecewise(places, factors)(t, base), real(base) * real(factors[passed])) <= 1
+    if passed < len(places):
+        start = places[passed - 1] if passed else 0
+        p = real(t - start) / (places[passed] - start)
+        here, there = real(factors[passed]), real(factors[passed + 1])
+        for way, rest in (("linear", 1 - p), ("cosine", shape_of("cosine", p))):
+            exact = real(base) * (there + (here - there) * rest)
+            found = Piecewise(places, factors, way)(t, base)  # type: ignore[arg-type]  # one of the two
+            assert found == exact == 0 or ulps(found, exact) <= 8
 
 
 @given(base=bases, first=st.integers(1, 10**6), mult=st.integers(1, 5), share=st.floats(0, 1), t=times)

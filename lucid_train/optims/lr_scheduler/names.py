@@ -117,7 +117,12 @@ class CosineAnnealingWarmRestarts(LRScheduler, of=WarmRestarts):
         *,
         base_lrs: Rates = None,
     ) -> None:
-        super().__init__(optimizer, WarmRestarts(_count("T_0", T_0), T_mult, eta_min), last_epoch, base_lrs=base_lrs)
+        super().__init__(
+            optimizer,
+            WarmRestarts(_count("T_0", T_0), whole_number("T_mult", T_mult, least=1), eta_min),
+            last_epoch,
+            base_lrs=base_lrs,
+        )
 
 
 class ConstantLR(LRScheduler, of=Constant):

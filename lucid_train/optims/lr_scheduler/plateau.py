@@ -18,10 +18,12 @@ from lucid_train.optims.lr_scheduler.scheduler import (
     check_same,
     checked_bases,
     checked_state,
+    evolved,
+    named_settings,
 )
-from lucid_train.optims.param_groups import numbers_per_group, param_groups, read_rates, write_value
+from lucid_train.optims.param_groups import numbers_per_group, param_groups, write_value
 from lucid_train.protocols import HasParamGroups as Optimizer
-from lucid_train.schedules.schedule import stored
+from lucid_train.schedules.schedule import Schedule, check_is_value, stored
 from lucid_train.validation import check_entries, choice, real_number, whole_number
 
 _COUNTS = ("num_bad_epochs", "cooldown_counter", "last_epoch")
@@ -36,14 +38,22 @@ def _min_lr(instance: Any, attribute: Any, value: Any) -> None:
     instance.min_lr = numbers_per_group("min_lr", value, len(instance.optimizer.param_groups), least=0)
 
 
+def _dependent(instance: Any, attribute: Any, value: Any) -> None:
+    if value is not None:
+        check_is_value(value, attribute.alias)
+        value.check_sized()
+        if value.absolute:
+            raise ValueError(f"{attribute.alias!r} must depend on its base, which the plateau lowers: {value!r}")
+
+
 # What a step sets is not checked again.
 @define(slots=False, eq=False, repr=False, on_setattr=setters.NO_OP)
 class ReduceLROnPlateau(LRScheduler):
     """Multiply the rates by `factor` when a metric has not improved for more than `patience` epochs.
 
     The rates follow the metric that `step` is given, so no formula gives them beforehand: `lr_at` knows those of the
-    present epoch alone. What is multiplied is the rate that stands in the group. In a Trainer:
-    `LRSchedulerCallback(..., monitor="val_loss")`.
+    present epoch alone. What is multiplied is the rate that stands in the group, or with a `schedule` its base rate:
+    the plateau scales the schedule, in a warm-up too. In a Trainer: `LRSchedulerCallback(..., monitor="val_loss")`.
 
     Args:
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
@@ -55,6 +65,8 @@ class ReduceLROnPlateau(LRScheduler):
         cooldown: Epochs after a reduction in which none is counted as bad. At least 0.
         min_lr: The lowest rate, one for all groups or a list with one per group. At least 0.
         eps: A reduction that is not larger is left out. At least 0.
+        schedule: What the rates follow from one call of `step` to the next, such as `Constant().warmup(5)`; its lengths
+            are known, and it depends on its base.
 
     Attributes:
         best: The best value of the metric, or None before the first.
@@ -82,22 +94,37 @@ class ReduceLROnPlateau(LRScheduler):
     cooldown: int = field(default=0, validator=stored(whole_number, least=0))
     min_lr: float | Sequence[float] = field(default=0.0, validator=_min_lr)
     eps: float = field(default=1e-8, validator=stored(real_number, least=0))
+    _schedule: Schedule | None = field(default=None, validator=_dependent, kw_only=True)
     best: float | None = field(default=None, init=False)
     num_bad_epochs: int = field(default=0, init=False)
     cooldown_counter: int = field(default=0, init=False)
     last_epoch: int = field(default=0, init=False)
+    _levels: list[float] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._watch = UpdateWatch(self.optimizer)
+        if self._schedule is not None:
+            self._write(self._scheduled(self.base_lrs, 0))
+
+    @property
+    def schedule(self) -> Schedule | tuple[Schedule, ...]:
+        """The schedule that it scales."""
+        return super().schedule if self._schedule is None else self._schedule
 
     @property
     def base_lrs(self) -> list[float]:
-        """The rates that the optimizer has now: the next reduction starts from them."""
-        return self.last_lr
+        """The rates that the next reduction starts from: those that the optimizer has, or that the schedule scales."""
+        if self._schedule is None:
+            return self.last_lr
+        for group in self.optimizer.param_groups[len(self._levels) :]:
+            self._levels.append(float(group.setdefault("initial_lr", float(group["lr"]))))
+        return list(self._levels)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings as plain JSON."""
-        return {each.name: copy(getattr(self, each.name)) for each in fields(type(self))[1:] if each.init}
+        own = {each.name: copy(getattr(self, each.name)) for each in fields(type(self))[1:] if each.init}
+        schedule = own.pop("_schedule")
+        return own if schedule is None else {**own, "schedule": named_settings(schedule)}
 
     def lr_at(self, t: Any) -> Any:
         """Return the rates of the present epoch, the only one whose rates are known.
@@ -120,6 +147,7 @@ class ReduceLROnPlateau(LRScheduler):
         value = float(metrics)
         groups = param_groups(self.optimizer)
         lowest = numbers_per_group("min_lr", self.min_lr, len(groups), least=0)
+        rates = self.base_lrs
         in_order = self._stop_watching()
         if self._is_better(value):
             self.best, self.num_bad_epochs = value, 0
@@ -129,12 +157,16 @@ class ReduceLROnPlateau(LRScheduler):
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
-            rates = read_rates(self.optimizer)
             floors = lowest if isinstance(lowest, list) else [lowest] * len(rates)
             reduced = [max(rate * self.factor, floor) for rate, floor in zip(rates, floors, strict=True)]
-            self._write([new if rate - new > self.eps else rate for rate, new in zip(rates, reduced, strict=True)])
+            rates = [new if rate - new > self.eps else rate for rate, new in zip(rates, reduced, strict=True)]
+            if self._schedule is None:
+                self._write(rates)
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
         self.last_epoch += 1
+        if self._schedule is not None:
+            self._levels = rates
+            self._write(self._scheduled(rates, self.last_epoch))
         if not in_order:
             warnings.warn(WRONG_ORDER, UserWarning, stacklevel=2)
 
@@ -142,30 +174,43 @@ class ReduceLROnPlateau(LRScheduler):
         """Return the settings, the progress, and the rates that all reductions so far have led to."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         best = self.best if self.best is None or math.isfinite(self.best) else str(self.best)  # which JSON lacks
-        return {**self.settings(), "best": best, **counts, "current_lrs": self.last_lr}
+        levels = {} if self._schedule is None else {"base_lrs": self.base_lrs}
+        return {**self.settings(), "best": best, **counts, "current_lrs": self.last_lr, **levels}
 
     def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
         """Go on from a state, ours or PyTorch's, and write its rates; see LRScheduler."""
         state = checked_state(self, state, prefer)
         settings, groups = self.settings(), self.optimizer.param_groups
-        check_entries(f"the state of the {type(self).__name__}", state, [*settings, *_PROGRESS])
+        levels = [] if self._schedule is None else ["base_lrs"]
+        check_entries(f"the state of the {type(self).__name__}", state, [*settings, *_PROGRESS, *levels])
         saved = {name: state[name] for name in settings}
+        schedule = self._schedule
         if prefer == "state":
-            settings = evolve(self, **saved).settings()
+            schedule = evolved(schedule, saved.pop("schedule", None))
+            settings = evolve(self, **saved, schedule=None).settings()
         elif prefer is None:
             check_same(settings, saved)
+        settings.pop("schedule", None)
         best = None if state["best"] is None else float(state["best"])
         counts = {name: whole_number(name, state[name], least=0) for name in _COUNTS}
         rates = checked_bases("current_lrs", state["current_lrs"])
         if len(rates) > len(groups):
             raise ValueError(f"'optimizer' must have the {len(rates)} groups that the schedule knows: {len(groups)}")
-        vars(self).update(settings, best=best, **counts)
+        bases = [checked_bases(name, state[name]) for name in levels]
+        if bases and len(bases[0]) != len(rates):
+            raise ValueError(f"'base_lrs' must have one rate per rate in 'current_lrs', {len(rates)}: {bases[0]}")
+        vars(self).update(
+            settings, best=best, _schedule=schedule, _levels=[rate for each in bases for rate in each], **counts
+        )
         self._write(rates)
         self._stop_watching()
 
     def __repr__(self) -> str:
         shown = [f"{name}={value!r}" for name, value in self.settings().items()]
         return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
+
+    def _scheduled(self, levels: Sequence[float], t: int) -> list[float]:
+        return [level if self._schedule is None else self._schedule(t, level) for level in levels]
 
     def _write(self, rates: Sequence[float]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=False):

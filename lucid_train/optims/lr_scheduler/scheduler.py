@@ -127,6 +127,9 @@ class LRScheduler:
             Binding.of(key, chosen, groups, given if key == "lr" else [], done) for key, chosen in schedules.items()
         )
         values = self._values(self._bindings, self.last_epoch)
+        if not parts:  # else they have said so
+            for rise in filter(None, (binding.rise() for binding in self._bindings)):
+                warnings.warn(rise, UserWarning, stacklevel=3 if self._of is None else 4)
         self._serial = next(_serials)
         self._trap: str | None = None
         if parts:  # what stood in the groups before the first of them was built is what may surprise
@@ -271,7 +274,7 @@ class LRScheduler:
         """Return the settings of the schedule as plain JSON; of several keys or groups, by key and in a list."""
         if len(self._bindings) == 1 and isinstance(self._bindings[0].schedules, Schedule):
             return self._bindings[0].schedules.settings(resolved=True)
-        return {binding.key: binding.mapped(_named_settings) for binding in self._bindings}
+        return {binding.key: binding.mapped(named_settings) for binding in self._bindings}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the base values and `last_epoch` as plain JSON; functions are left out."""
@@ -347,6 +350,8 @@ class LRScheduler:
                 evolve(Binding.of(each.key, each.schedules, groups, each.bases), written=each.written)
                 for each in self._bindings
             )
+            for rise in filter(None, (binding.rise(known) for binding in self._bindings)):
+                warnings.warn(rise, UserWarning, stacklevel=4)
 
     def _values(self, bindings: Iterable[Binding], t: float) -> list[list[float]]:
         return [binding.checked_values(t, self) for binding in bindings]
@@ -453,8 +458,19 @@ class Binding:
         for index, schedule in enumerate(new.per_group()):
             known = index < len(bases)
             new.bases[index] = bases[index] if known else _base(key, schedule, groups[index], index, done)
-            schedule.check_base(f"the base {'rate' if key == 'lr' else key} of group {index}", new.bases[index])
         return new
+
+    def rise(self, known: int = 0) -> str | None:
+        """Return a warning that names the groups, from `known` on, whose base is below `eta_min`, if there are any."""
+        floors = [(index, schedule.floor, self.bases[index]) for index, schedule in enumerate(self.per_group())][known:]
+        # More than the rounding of a float32: a rate of 0.01 may read as 0.0099999998.
+        found = [
+            f"group {index}, {floor} > {base}" for index, floor, base in floors if floor and floor > base * (1 + 1e-6)
+        ]
+        if not found:
+            return None
+        what = "rate" if self.key == "lr" else self.key
+        return f"'eta_min' is above the base {what}, from which it rises as in PyTorch, in {', '.join(found)}"
 
     @property
     def bases_name(self) -> str:
@@ -639,7 +655,8 @@ def _setting(name: str) -> property:
     return property(lambda scheduler: scheduler._binding("lr").mapped(attrgetter(name)))
 
 
-def _named_settings(schedule: Schedule) -> dict[str, Any]:
+def named_settings(schedule: Schedule) -> dict[str, Any]:
+    """Return the settings of a schedule and the name of its class, with the counts that it was sized to."""
     return {"class": type(schedule).__name__, **schedule.settings(resolved=True)}
 
 
@@ -677,8 +694,8 @@ def evolved(value: Any, saved: Any) -> Any:
     kind = type(value).__name__
     if saved.get("class", kind) != kind:
         raise ValueError(f"the state must be one of a {kind}: {saved['class']!r}")
-    names = [each.name for each in fields(type(value)) if each.init and each.name in saved]
-    return evolve(value, **{name: evolved(getattr(value, name), saved[name]) for name in names})
+    given = [each for each in fields(type(value)) if each.init and each.alias in saved]
+    return evolve(value, **{str(each.alias): evolved(getattr(value, each.name), saved[each.alias]) for each in given})
 
 
 def check_same(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:

@@ -11,7 +11,14 @@ import pytest
 
 from lucid_train.nn import Parameter
 from lucid_train.optims import SGD
-from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
+from lucid_train.optims.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    LRScheduler,
+    SequentialLR,
+    StepLR,
+)
 from tests.support.optimizers import Bare, ByValue, LucidLike, Scalar, sgd
 from tests.support.schedules import each_kind
 
@@ -160,13 +167,37 @@ def test_a_group_added_later_that_cannot_be_scheduled_is_refused_every_time() ->
     optimizer = Bare(0.1)
     scheduler = CosineAnnealingLR(optimizer, 5, 0.05)
     scheduler.step()
-    optimizer.param_groups.append({"lr": 0.01})
+    optimizer.param_groups.append({"lr": "0.01"})
     asks: list[Callable[[], Any]] = [scheduler.step, scheduler.state_dict, lambda: scheduler.base_lrs]
     for ask in 2 * asks:
-        with pytest.raises(ValueError, match=r"'eta_min' must be <= the base rate of group 1, 0.01: 0.05"):
+        with pytest.raises(TypeError, match=r"param_groups\[1\]\['lr'\].* must be a number: '0.01'"):
             ask()
     del optimizer.param_groups[1]
     assert (scheduler.last_epoch, scheduler.base_lrs) == (1, [0.1])
+
+
+def test_a_group_whose_base_is_below_the_lowest_rate_rises_as_pytorchs_and_one_warning_names_it() -> None:
+    optimizer = Bare(0.1, 0.2, 0.05, 0.1 * (1 - 1e-7))
+    with pytest.warns(UserWarning, match="eta_min") as warned:
+        scheduler = CosineAnnealingLR(optimizer, 4, 0.1)
+    assert [(str(each.message), each.filename) for each in warned] == [
+        ("'eta_min' is above the base rate, from which it rises as in PyTorch, in group 2, 0.1 > 0.05", __file__)
+    ]
+    assert [scheduler.lr_at(t)[2] for t in (0, 2, 4)] == [0.05, pytest.approx(0.075), 0.1]
+    optimizer.param_groups.append({"lr": 0.01})
+    with pytest.warns(UserWarning, match="in group 4, 0.1 > 0.01$") as warned:
+        scheduler.step()
+    scheduler.step()
+    again = CosineAnnealingLR(Bare(0.3, 0.4), 4, 0.1)
+    again.load_state_dict({**again.state_dict(), "base_lrs": [0.3, 0.01]})
+    assert (len(warned), again.lr_at(4)) == (1, [0.1, 0.1])
+
+
+def test_a_sequence_says_once_that_a_rate_rises() -> None:
+    optimizer = Bare(0.1)
+    with pytest.warns(UserWarning, match="in group 0, 0.2 > 0.1$") as warned:
+        SequentialLR(optimizer, [LinearLR(optimizer), CosineAnnealingLR(optimizer, 5, 0.2)], [3])
+    assert len(warned) == 1
 
 
 def test_a_group_that_has_gone_is_refused() -> None:

@@ -152,11 +152,6 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "'T_max' of Cosine() needs the length of the run: call .sized(n) first",
     ),
     (
-        lambda: ParamScheduler(Bare(1.0, **OPTIONS), weight_decay=Cosine(9, eta_min=0.6)),
-        ValueError,
-        "'eta_min' must be <= the base weight_decay of group 0, 0.5: 0.6",
-    ),
-    (
         lambda: ParamScheduler(Bare(1.0, **OPTIONS), 3, weight_decay=Exponential(0.5)),
         ValueError,
         "'initial_weight_decay' must be in group 0 with last_epoch=3: the weight_decay 0.5 of group 0 may be a decayed",

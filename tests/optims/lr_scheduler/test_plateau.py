@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import ReduceLROnPlateau
+from lucid_train.schedules import Constant, Cosine, OneCycle, Schedule
 from tests.support.optimizers import Bare, LucidLike, Scalar
 
 
@@ -52,6 +53,78 @@ def test_any_cut_resumes_to_the_bit(losses: list[float], cut: int) -> None:
     scheduler = build()
     scheduler.load_state_dict(state)
     assert seen + walk(scheduler, losses[cut:]) == straight
+
+
+WARM = [Constant().warmup(4, start=0), Constant().warmup(4, 0.01, "exponential"), Cosine(20, eta_min=0.01)]
+
+
+@given(losses=st.lists(st.floats(-1, 1), max_size=30), cut=st.integers(0, 30), schedule=st.sampled_from(WARM))
+def test_a_plateau_scales_the_schedule_that_it_holds_and_any_cut_resumes(
+    losses: list[float], cut: int, schedule: Schedule
+) -> None:
+    def build(schedule: Schedule | None = schedule) -> ReduceLROnPlateau:
+        return ReduceLROnPlateau(Bare(0.7, 0.2), factor=0.3, patience=1, min_lr=0.02, schedule=schedule)
+
+    plain, scheduler, expected, seen = build(None), build(), [], []
+    assert scheduler.last_lr == [schedule(0, 0.7), schedule(0, 0.2)]
+    for t, loss in enumerate(losses, 1):
+        if t == cut:
+            state = json.loads(json.dumps(scheduler.state_dict(), allow_nan=False))
+            scheduler = build()
+            scheduler.load_state_dict(state)
+        plain.step(loss)
+        scheduler.step(loss)
+        assert scheduler.base_lrs == plain.last_lr
+        expected.append([schedule(t, level) for level in plain.last_lr])
+        seen.append(scheduler.last_lr)
+    assert seen == expected
+
+
+def test_the_schedule_that_a_plateau_holds_is_in_its_state() -> None:
+    scheduler = ReduceLROnPlateau(Bare(1.0), schedule=WARM[0])
+    assert scheduler.schedule == WARM[0]
+    state = scheduler.state_dict()
+    other = ReduceLROnPlateau(Bare(1.0), schedule=Constant().warmup(5, start=0))
+    with pytest.raises(ValueError, match=r"'schedule.parts\[0\].total_iters' is 5 here and 4 there, .*; pass prefer="):
+        other.load_state_dict(state)
+    other.load_state_dict(state, prefer="state")
+    assert (other.state_dict(), other.last_lr) == (state, [0.0])
+    with pytest.raises(ValueError, match="'schedule' is unknown"):
+        ReduceLROnPlateau(Bare(1.0)).load_state_dict(state)
+    with pytest.raises(ValueError, match="'base_lrs' must have one rate per rate in 'current_lrs', 1"):
+        other.load_state_dict({**state, "base_lrs": [1.0, 2.0]})
+    with pytest.raises(AttributeError, match="has no schedule for 'lr'"):
+        ReduceLROnPlateau(Bare(1.0)).schedule  # noqa: B018  # asked for
+
+
+def test_a_group_added_later_follows_the_schedule_of_a_plateau() -> None:
+    optimizer = Bare(1.0)
+    scheduler = ReduceLROnPlateau(optimizer, schedule=WARM[0])
+    scheduler.step(1.0)
+    optimizer.param_groups.append({"lr": 4.0})
+    scheduler.step(1.0)
+    assert scheduler.last_lr == [0.5, 2.0]
+    again = ReduceLROnPlateau(optimizer, schedule=WARM[0])
+    assert (again.last_lr, again.base_lrs) == ([0.0, 0.0], [1.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "error", "message"),
+    [
+        (0.1, TypeError, "'schedule' must be a Schedule: 0.1"),
+        (Cosine(), ValueError, "'T_max' of Cosine() needs the length of the run: call .sized(n) first"),
+        (
+            OneCycle(1.0, 9),
+            ValueError,
+            "'schedule' must depend on its base, which the plateau lowers: OneCycle(1.0, total_steps=9)",
+        ),
+    ],
+)
+def test_a_schedule_that_a_plateau_cannot_scale_is_refused(schedule: Any, error: type[Exception], message: str) -> None:
+    optimizer = Bare(1.0)
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        ReduceLROnPlateau(optimizer, schedule=schedule)
+    assert optimizer.param_groups == [{"lr": 1.0}]
 
 
 def test_what_it_multiplies_is_the_rate_that_stands() -> None:
