@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text, code = str(cause), 2
         if isinstance(cause, OSError):  # one without a file is of standard output, which is full or closed
             text, code = (text, 1) if cause.filename is None else (f"'{cause.filename}': {cause.strerror}", 2)
-        print(f"lucid-train: error: {clean(text, sys.stderr.encoding)}", file=sys.stderr)
+        for line in (f"lucid-train: error: {text}", *getattr(cause, "__notes__", ())):
+            print(clean(line, sys.stderr.encoding), file=sys.stderr)
         return code
     except SystemExit as end:  # what rich raises when the reader of a pipe is gone
         if not isinstance(end.__context__, BrokenPipeError):
