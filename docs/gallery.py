@@ -64,7 +64,7 @@ COMPOSITIONS: dict[str, Schedule] = {
     "Linear to 0 after a warm-up, as BERT is fine-tuned on GLUE": Polynomial().warmup("10%", start=0.0),
     "Cosine after a warm-up": Cosine().warmup("5%", start=0.0),
     "Warm-up, stable, decay (WSD)": Constant().until("80%").then(Polynomial()).warmup("5%", start=0.0),
-    "Down to a rate that can be kept for as long as there is data, and a final anneal": (
+    "Infinite: a rate that can be kept for as long as there is data, and a final anneal": (
         Linear(1.0, 0.4, "35%").then(Constant(0.4)).until("85%").then(Linear(0.4, 0.0)).warmup("5%", start=0.0)
     ),
     "Steps at shares of the run": MultiStep(["80%", "90%"], gamma=0.316).warmup(10, start=0.0),
@@ -84,7 +84,7 @@ class Gallery:
             parts.append(html_text(title, "h3"))
             if self.described:
                 parts.append(formula(type(schedule)))
-            parts.append(html_text(repr(schedule), "pre"))
+            parts.append(f"<p><code>{escape(repr(schedule))}</code></p>")
             parts.append(html_panels([{schedule.words("step"): schedule.curve(LENGTH, BASE)}], "step"))
         return html_page(parts)
 

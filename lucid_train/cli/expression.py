@@ -16,8 +16,8 @@ from lucid_train.schedules.schedule import Schedule, Until
 _METHODS = ("then", "until", "warmup")
 # Far more than a schedule needs, and little enough to be read and built at once.
 _MOST_CHARACTERS, _MOST_DEPTH, _LARGEST = 4000, 40, 10**15
-# Of an expression, what an error shows on either side of the place.
-_CONTEXT = 30
+# What an error shows of an expression on either side of the place, and of the place: a line of 80 columns at most.
+_CONTEXT, _MOST_MARKED = 15, 40
 _MARK = "..."
 
 
@@ -82,8 +82,9 @@ def parse(text: str) -> Schedule:
 def _at(text: str, start: int, end: int, error: TypeError | ValueError) -> TypeError | ValueError:
     """Return the error with a note that shows a part of the text and, below it, the place."""
     start = min(start, len(text))
-    end = min(max(end, start + 1), start + 2 * _CONTEXT)
-    first, last = max(start - _CONTEXT, 0), end + _CONTEXT
+    end = min(max(end, start + 1), start + _MOST_MARKED)
+    is_short = len(text) <= _MOST_MARKED + 2 * _CONTEXT
+    first, last = (0, len(text)) if is_short else (max(start - _CONTEXT, 0), end + _CONTEXT)
     before, after = _MARK * (first > 0), _MARK * (last < len(text))
     error.add_note(f"  {before}{text[first:last]}{after}")
     error.add_note(f"  {' ' * (len(before) + start - first)}{'^' * (end - start)}")

@@ -25,7 +25,7 @@ def test_every_public_schedule_has_an_example_of_its_own_class() -> None:
 @pytest.mark.parametrize("shown", [gallery.EXAMPLES, gallery.COMPOSITIONS], ids=["examples", "compositions"])
 def test_each_is_drawn_with_its_expression(shown: dict[str, schedules.Schedule]) -> None:
     html = gallery.Gallery(shown, described=True)._repr_html_()
-    assert html.count("<svg") == html.count("<pre") == html.count("<h3") == len(shown)
+    assert html.count("<svg") == html.count("<p><code>") == html.count("<h3") == len(shown)
 
 
 def test_what_is_said_of_a_schedule_is_its_docstring_before_the_arguments() -> None:
