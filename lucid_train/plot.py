@@ -186,13 +186,13 @@ def svg_picture(named: Mapping[str, Points], axis: str) -> str:
         for index, name in enumerate(named)
     )
     inside = _shapes(thinned, int(min(xs)), int(max(xs)), axis)
-    width, height = 2 * _WIDTH, 2 * _HEIGHT + top
+    width, height = _WIDTH * 3 // 2, _HEIGHT * 3 // 2 + top
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="sans-serif" font-size="12" fill="none" stroke-linecap="round" stroke-linejoin="round">\n'
+        'font-family="sans-serif" font-size="13" fill="none" stroke-linecap="round" stroke-linejoin="round">\n'
         "<style>:root{color:#222;background:#fff}"
         "@media(prefers-color-scheme:dark){:root{color:#ddd;background:#111}}</style>\n"
-        f'{legend}<g transform="translate(0 {top}) scale(2)">{inside}</g>\n</svg>\n'
+        f'{legend}<g transform="translate(0 {top}) scale(1.5)">{inside}</g>\n</svg>\n'
     )
 
 
