@@ -38,16 +38,8 @@ def curves(metrics: Sequence[Mapping[str, Points]], rates: Sequence[Points], fig
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    try:
-        # The class itself, not pyplot: nothing is registered, no window opens and no backend is chosen.
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plotting needs matplotlib: pip install 'lucid-train[plot]'") from error
     count = max(1, len(metrics) + bool(rates))
-    if figure is None:
-        figure = Figure(figsize=(8, 1 + 2.5 * count), layout="constrained")
-        # Without pyplot, IPython does not know how to show a figure.
-        figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
+    figure = _figure(1 + 2.5 * count) if figure is None else figure
     panels = figure.subplots(count, sharex=True, squeeze=False)[:, 0]
     for panel, lines in zip(panels, metrics, strict=False):
         for name, points in lines.items():
@@ -61,6 +53,38 @@ def curves(metrics: Sequence[Mapping[str, Points]], rates: Sequence[Points], fig
     if len(rates) > 1:
         panels[-1].legend()
     panels[-1].set_xlabel("epoch")
+    return figure
+
+
+def lines(named: Mapping[str, Points], axis: str, figure: Figure | None = None) -> Figure:
+    """Return a figure with curves in one panel.
+
+    Args:
+        named: The curves by name.
+        axis: What the x values are.
+        figure: An empty figure to draw in; by default a new one, which a notebook shows.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    figure = _figure(3.5) if figure is None else figure
+    panel = figure.subplots()
+    for name, points in named.items():
+        panel.plot(*points, label=name)
+    panel.legend(fontsize="small")
+    panel.set_xlabel(axis)
+    return figure
+
+
+def _figure(height: float) -> Figure:
+    try:
+        # The class itself, not pyplot: nothing is registered, no window opens and no backend is chosen.
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plotting needs matplotlib: pip install 'lucid-train[plot]'") from error
+    figure = Figure(figsize=(8, height), layout="constrained")
+    # Without pyplot, IPython does not know how to show a figure.
+    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
     return figure
 
 
@@ -80,15 +104,16 @@ def html_text(text: str, tag: str = "div") -> str:
     return f'<{tag} style="margin:4px 0">{escape(text)}</{tag}>'
 
 
-def html_panels(panels: Iterable[Mapping[str, Points]]) -> str:
+def html_panels(panels: Iterable[Mapping[str, Points]], axis: str = "epoch") -> str:
     """Return drawings beside one another, of curves over the same epochs; one without a number is left out.
 
     Args:
         panels: The curves of each drawing, by name.
+        axis: What the x values are.
     """
     thinned = [{name: _thinned([*zip(*points, strict=True)]) for name, points in lines.items()} for lines in panels]
     xs = [x for lines in thinned for points in lines.values() for x, y in points if math.isfinite(y)]
-    drawn = "".join(_drawing(lines, math.floor(min(xs)), math.ceil(max(xs))) for lines in thinned) if xs else ""
+    drawn = "".join(_drawing(lines, math.floor(min(xs)), math.ceil(max(xs)), axis) for lines in thinned) if xs else ""
     return f'<div style="display:flex;flex-wrap:wrap;gap:4px 24px">{drawn}</div>' if drawn else ""
 
 
@@ -145,8 +170,52 @@ def number_texts(values: Sequence[float | None]) -> list[str]:
     return ["" if value is None else text(value) for value in values]
 
 
-def _drawing(lines: Mapping[str, list[tuple[float, float]]], left: int, right: int) -> str:
+def svg_picture(named: Mapping[str, Points], axis: str) -> str:
+    """Return curves as an SVG picture of its own, dark where the reader's screen is.
+
+    Args:
+        named: The curves by name, each with a number.
+        axis: What the x values are, which are whole numbers.
+    """
+    thinned = {name: _thinned([*zip(*points, strict=True)]) for name, points in named.items()}
+    xs = [x for points in thinned.values() for x, _ in points]
+    top = 18 * len(named) + 12
+    legend = "".join(
+        f'<path d="M16 {18 * index + 14}h16" stroke="{_color(index)}" stroke-width="3"/>'
+        f'<text x="40" y="{18 * index + 18}" fill="currentColor">{escape(name)}</text>'
+        for index, name in enumerate(named)
+    )
+    inside = _shapes(thinned, int(min(xs)), int(max(xs)), axis)
+    width, height = _WIDTH * 3 // 2, _HEIGHT * 3 // 2 + top
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'font-family="sans-serif" font-size="13" fill="none" stroke-linecap="round" stroke-linejoin="round">\n'
+        "<style>:root{color:#222;background:#fff}"
+        "@media(prefers-color-scheme:dark){:root{color:#ddd;background:#111}}</style>\n"
+        f'{legend}<g transform="translate(0 {top}) scale(1.5)">{inside}</g>\n</svg>\n'
+    )
+
+
+def _color(index: int) -> str:
+    return _COLORS[index % len(_COLORS)]
+
+
+def _drawing(lines: Mapping[str, list[tuple[float, float]]], left: int, right: int, axis: str) -> str:
     """Return curves from one epoch to another as an SVG with a legend, or nothing if they have no number."""
+    shapes = _shapes(lines, left, right, axis)
+    if not shapes:
+        return ""
+    legend = [f'<span style="color:{_color(index)}">&#9644;</span> {escape(name)}' for index, name in enumerate(lines)]
+    title = escape(", ".join(lines))
+    return (
+        f"<div><div>{' &nbsp; '.join(legend)}</div>"
+        f'<svg role="img" aria-label="{title}" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'fill="none" stroke-linecap="round" stroke-linejoin="round" style="max-width:100%">{shapes}</svg></div>'
+    )
+
+
+def _shapes(lines: Mapping[str, list[tuple[float, float]]], left: int, right: int, axis: str) -> str:
+    """Return the frame, the curves and the labels, or nothing if the curves have no number."""
     known = [y for points in lines.values() for _, y in points if math.isfinite(y)]
     if not known:
         return ""
@@ -161,35 +230,27 @@ def _drawing(lines: Mapping[str, list[tuple[float, float]]], left: int, right: i
         )
         return _LEFT + x * (right_end - _LEFT), bottom - 4 - y * (bottom - 12)
 
-    shapes, legend = [], []
-    for index, (name, points) in enumerate(lines.items()):
-        color = _COLORS[index % len(_COLORS)]
-        legend.append(f'<span style="color:{color}">&#9644;</span> {escape(name)}')
+    shapes = []
+    for index, points in enumerate(lines.values()):
         for is_known, stretch in groupby(points, lambda point: math.isfinite(point[1])):
             if is_known:
                 at = [f"{x:.1f},{y:.1f}" for x, y in map(place, stretch)]
                 # A line of no length, with round ends, is a dot.
                 path = f"M{' '.join(at if len(at) > 1 else at * 2)}"
                 width = 1.5 if len(at) > 1 else 5
-                shapes.append(f'<path d="{path}" stroke="{color}" stroke-width="{width}"/>')
+                shapes.append(f'<path d="{path}" stroke="{_color(index)}" stroke-width="{width}"/>')
     frame = f'<path d="M{_LEFT} 4V{bottom}H{right_end}" stroke="currentColor" stroke-opacity=".4"/>'
     labels = "".join(
-        f'<text x="{x}" y="{y}" text-anchor="{anchor}">{value}</text>'
+        f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(str(value))}</text>'
         for x, y, anchor, value in [
             (_LEFT - 5, 12, "end", f"{high:.3g}"),
             (_LEFT - 5, bottom, "end", f"{low:.3g}" if high > low else ""),
             (_LEFT, _HEIGHT - 4, "start", f"{left}"),
-            ((_LEFT + right_end) / 2, _HEIGHT - 4, "middle", "epoch"),
+            ((_LEFT + right_end) / 2, _HEIGHT - 4, "middle", axis),
             (right_end, _HEIGHT - 4, "end", f"{right}" if right > left else ""),
         ]
     )
-    title = escape(", ".join(lines))
-    return (
-        f"<div><div>{' &nbsp; '.join(legend)}</div>"
-        f'<svg role="img" aria-label="{title}" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
-        f'fill="none" stroke-linecap="round" stroke-linejoin="round" style="max-width:100%">{frame}{"".join(shapes)}'
-        f'<g fill="currentColor" font-size="11" font-family="inherit">{labels}</g></svg></div>'
-    )
+    return f'{frame}{"".join(shapes)}<g fill="currentColor" font-size="11" font-family="inherit">{labels}</g>'
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -1,203 +1,164 @@
-"""`lucid-train preview`: a schedule's curve in the terminal, as SVG or as CSV, before anything is trained."""
+"""`lucid-train preview`: the curves of schedules in the terminal, as SVG or as CSV, before anything is trained."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import inspect
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
-from attrs import NOTHING, fields
 from rich.console import Console
 from rich.text import Text
 
-from lucid_train.schedules.cosine import Cosine, WarmRestarts
-from lucid_train.schedules.cycle import Cyclic, OneCycle
-from lucid_train.schedules.decay import Exponential, InverseSqrt, InverseTime, MultiStep, Polynomial, Rex, Step
-from lucid_train.schedules.schedule import Linear, Ramp, Schedule
-from lucid_train.schedules.warmup import Constant, Noam
+from lucid_train.callbacks.display.formatting import clean
+from lucid_train.cli.expression import names, parse, signature
+from lucid_train.plot import svg_picture
+from lucid_train.schedules.schedule import Schedule
 from lucid_train.validation import real_number, whole_number
-
-SCHEDULES: dict[str, type[Schedule]] = {
-    "constant": Constant,
-    "cosine": Cosine,
-    "cosine-restarts": WarmRestarts,
-    "cyclic": Cyclic,
-    "exponential": Exponential,
-    "inverse-sqrt": InverseSqrt,
-    "inverse-time": InverseTime,
-    "linear": Linear,
-    "multistep": MultiStep,
-    "noam": Noam,
-    "one-cycle": OneCycle,
-    "polynomial": Polynomial,
-    "ramp": Ramp,
-    "rex": Rex,
-    "step": Step,
-}
-
-# Functions cannot be typed on a command line.
-_LEFT_OUT = ("scale_fn", "scale_mode")
 
 _HEIGHT = 12
 _BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+# Of several curves, in their order: how each is drawn. More could not be told apart.
+_MARKS = "*+ox"
+_COLORS = ("cyan", "yellow", "green", "magenta")
+_MOST_STEPS = 10_000_000
 
 
 def add_command(commands: Any) -> None:
     """Add `preview` to what argparse's `add_subparsers` returned."""
-    parser = commands.add_parser("preview", help="draw a schedule's curve", description="Draw a schedule's curve.")
-    schedules = parser.add_subparsers(required=True, metavar="schedule")
-    for name, kind in SCHEDULES.items():
-        # What follows a colon is a formula and its error, for those who read the documentation.
-        first = (inspect.getdoc(kind) or "").partition("\n")[0]
-        summary = re.split(r"[:.]|, within", first)[0].replace("`", "") + "."
-        one = schedules.add_parser(name, help=summary, description=summary)
-        for option, settings in options(kind).items():
-            one.add_argument(option, **settings)
-        _add_common(one)
-        one.set_defaults(command=preview, schedule=kind)
-
-
-def options(kind: type[Schedule]) -> dict[str, dict[str, Any]]:
-    """Return a schedule's settings as argparse takes them: `T_max` becomes `--T-max`."""
-    found: dict[str, dict[str, Any]] = {}
-    types, meanings = get_type_hints(kind), _meanings(kind)
-    for each in (each for each in fields(kind) if each.init and each.name not in _LEFT_OUT):
-        of = types[each.name]
-        # Left out, the schedule's own default holds.
-        settings: dict[str, Any] = {"dest": f"set_{each.name}", "default": argparse.SUPPRESS}
-        default = f"(default: {'left out' if each.default is None else each.default})"
-        if each.default is NOTHING:
-            settings |= {"default": None, "required": True}
-            default = "(required)"
-        settings["help"] = f"{meanings[each.name]} {default}".replace("%", "%%").replace("`", "")
-        if of is bool:
-            settings["action"] = argparse.BooleanOptionalAction
-        elif get_origin(of) is Literal:
-            settings["choices"] = get_args(of)
-        elif of is float:
-            settings |= {"type": float, "metavar": "X"}
-        else:
-            several = {"nargs": "+"} if get_origin(of) not in (None, type(int | str)) else {}
-            settings |= {"type": length, "metavar": "N", **several}
-        found[f"--{each.name.replace('_', '-')}"] = settings
-    return found
-
-
-def _meanings(kind: type[Schedule]) -> dict[str, str]:
-    """Return what the docstring of a schedule says of its settings."""
-    listed = (inspect.getdoc(kind) or "").partition("Args:\n")[2].partition("\n\n")[0]
-    texts = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in texts}
+    parser = commands.add_parser(
+        "preview",
+        help="draw the curves of schedules",
+        description='Draw the curves of schedules, such as "Linear(0, 1, 5).then(Cosine())" or '
+        "\"Cosine().warmup('5%') * Step(30, gamma=0.5)\". lucid-train preview --list names all.",
+    )
+    parser.add_argument(
+        "expressions",
+        nargs="*",
+        metavar="schedule",
+        help="a schedule as it is written in Python, joined by .then, .until, .warmup and *; up to four",
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, metavar="N", help="length of the run in epochs (default: 100)")
+    length.add_argument("--steps", type=int, metavar="N", help="length of the run in steps (default: 100 epochs)")
+    parser.add_argument("--lr", type=float, default=0.1, metavar="X", help="base rate (default: 0.1)")
+    parser.add_argument("--svg", metavar="FILE", help="write a picture to this file (default: draw on the terminal)")
+    parser.add_argument("--csv", metavar="FILE", help="write the numbers to this file (default: draw on the terminal)")
+    parser.add_argument("--list", action="store_true", help="name every schedule and its settings (default: draw)")
+    parser.set_defaults(command=preview)
 
 
 def preview(chosen: argparse.Namespace) -> int:
     """Draw, or write, what the command line asks for."""
-    settings = {name[4:]: value for name, value in vars(chosen).items() if name.startswith("set_")}
-    epochs = whole_number("epochs", chosen.epochs, least=1)
-    schedule: Schedule = chosen.schedule(**settings)
-    if chosen.warmup is not None:
-        schedule = schedule.warmup(chosen.warmup, chosen.warmup_start)
+    if chosen.list:
+        _list_schedules(Console())
+        return 0
+    if not 1 <= len(chosen.expressions) <= len(_MARKS):
+        raise ValueError(
+            f"'schedule' must be 1 to {len(_MARKS)} expressions, such as \"Cosine().warmup('5%')\": "
+            f"{len(chosen.expressions)}; lucid-train preview --list names the schedules"
+        )
+    unit, length = ("epoch", chosen.epochs) if chosen.steps is None else ("step", chosen.steps)
+    length = whole_number(f"{unit}s", 100 if length is None else length, least=1)
+    if length > _MOST_STEPS:
+        raise ValueError(f"'{unit}s' must be <= {_MOST_STEPS:,}: {length:,}")
     base = real_number("lr", chosen.lr, least=0)
-    rates = schedule.sized(epochs).table(epochs, base)
+    try:
+        schedules = [parse(text) for text in chosen.expressions]
+    except (TypeError, ValueError) as error:
+        for line in (f"lucid-train: error: {error}", *getattr(error, "__notes__", ())):
+            print(clean(line, sys.stderr.encoding), file=sys.stderr)
+        return 2
     if chosen.csv is not None:
-        Path(chosen.csv).write_text("".join(["epoch,lr\n", *(f"{t},{rate!r}\n" for t, rate in enumerate(rates))]))
+        _write_numbers(Path(chosen.csv), [each.sized(length) for each in schedules], length, base, unit)
+    curves = {repr(each): each.curve(length, base) for each in schedules} if chosen.svg or not chosen.csv else {}
     if chosen.svg is not None:
-        Path(chosen.svg).write_text(svg(rates, repr(schedule)), encoding="utf-8")
+        Path(chosen.svg).write_text(svg_picture(curves, unit), encoding="utf-8")
     if chosen.csv is None and chosen.svg is None:
-        draw(Console(), rates, repr(schedule))
+        draw(Console(), {name: values for name, (_, values) in curves.items()}, unit, length - 1)
     return 0
 
 
-def draw(console: Console, rates: Sequence[float], title: str) -> None:
-    """Draw a curve: dots of braille on a terminal that takes them, else ASCII."""
-    low, high = min(rates), max(rates)
+def _list_schedules(console: Console) -> None:
+    for kind in names().values():
+        # What follows a colon is a formula and its error, for those who read the documentation.
+        first = (inspect.getdoc(kind) or "").partition("\n")[0]
+        summary = re.split(r"[:.]|, within", first)[0].replace("`", "")
+        console.print(Text(signature(kind), style="bold", overflow="fold"))
+        console.print(Text(f"    {summary}.", overflow="fold"))
+
+
+def _write_numbers(file: Path, schedules: Sequence[Schedule], length: int, base: float, unit: str) -> None:
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow([unit, *map(repr, schedules)])
+        rows.writerows([t, *(repr(schedule(t, base)) for schedule in schedules)] for t in range(length))
+
+
+def draw(console: Console, curves: Mapping[str, Sequence[float]], unit: str, last_time: int) -> None:
+    """Draw curves: dots of braille on a terminal that takes them, else ASCII, in which several have their own marks."""
+    low, high = min(map(min, curves.values())), max(map(max, curves.values()))
     last = _HEIGHT - 1
     labels = [f"{high * ((last - row) / last) + low * (row / last):.3g}" for row in range(_HEIGHT)]
-    margin = max(map(len, labels))
+    margin = max(len(unit), *map(len, labels))
     columns = max(min(console.width, 80) - margin - 3, 10)
-    fine = console.is_terminal and not console.options.ascii_only
-    bar = chr(0x2502) if fine else "|"
-    console.print(Text(title, style="bold", overflow="fold"))
-    for index, row in enumerate(braille(rates, columns) if fine else plain(rates, columns)):
+    unicode = console.is_terminal and not console.options.ascii_only
+    # Dots look alike without a color.
+    fine = unicode and (len(curves) == 1 or console.color_system is not None)
+    bar = chr(0x2502) if unicode else "|"
+    for name, mark, color in zip(curves, _MARKS, _COLORS, strict=False):
+        key = Text() if len(curves) == 1 else Text(f"{chr(0x25CF) if fine else mark} ", style=color)
+        line = key + Text(name, style="bold")
+        for start in range(0, len(line), console.width):
+            console.print(line[start : start + console.width], soft_wrap=True)
+    picture = braille if fine else plain
+    for index, row in enumerate(picture(list(curves.values()), columns)):
         label = labels[index] if index % 3 == 0 or index == last else ""
-        console.print(Text(f"{label:>{margin}} {bar} ", style="dim") + Text(row, style="cyan"), soft_wrap=True)
-    console.print(Text(f"{'epoch':>{margin}}   0{len(rates) - 1:>{columns - 1}}", style="dim"), soft_wrap=True)
+        text = Text(f"{label:>{margin}} {bar} ", style="dim")
+        for letter, curve in row:
+            text.append(letter, style=_COLORS[curve])
+        text.rstrip()
+        console.print(text, soft_wrap=True)
+    console.print(Text(f"{unit:>{margin}}   0{last_time or '':>{columns - 1}}", style="dim"), soft_wrap=True)
 
 
-def plain(rates: Sequence[float], columns: int) -> list[str]:
-    """Return a curve as rows of stars."""
-    spans = _spans(rates, columns, _HEIGHT)
-    return ["".join("*" if row in span else " " for span in spans).rstrip() for row in range(_HEIGHT)]
+def plain(curves: Sequence[Sequence[float]], columns: int) -> list[list[tuple[str, int]]]:
+    """Return curves as rows of marks, each with the index of its curve; the first of two lies on top."""
+    drawn = [[(" ", 0)] * columns for _ in range(_HEIGHT)]
+    for index, spans in reversed([*enumerate(_spans(curves, columns, _HEIGHT))]):
+        for column, span in enumerate(spans):
+            for row in span:
+                drawn[row][column] = _MARKS[index], index
+    return drawn
 
 
-def braille(rates: Sequence[float], columns: int) -> list[str]:
-    """Return a curve as rows of braille, two by four dots to a character."""
-    cells = [[0] * columns for _ in range(_HEIGHT)]
-    for column, span in enumerate(_spans(rates, 2 * columns, 4 * _HEIGHT)):
-        for row in span:
-            cells[row // 4][column // 2] |= _BRAILLE[column % 2][row % 4]
-    return ["".join(chr(0x2800 + cell) if cell else " " for cell in row).rstrip() for row in cells]
+def braille(curves: Sequence[Sequence[float]], columns: int) -> list[list[tuple[str, int]]]:
+    """Return curves as rows of braille, two by four dots to a character, each with the index of its curve.
+
+    Where two meet in a character, it has the dots of both and the color of the first.
+    """
+    cells = [[(0, 0)] * columns for _ in range(_HEIGHT)]
+    for index, spans in reversed([*enumerate(_spans(curves, 2 * columns, 4 * _HEIGHT))]):
+        for column, span in enumerate(spans):
+            for row in span:
+                dots, _ = cells[row // 4][column // 2]
+                cells[row // 4][column // 2] = dots | _BRAILLE[column % 2][row % 4], index
+    return [[(chr(0x2800 + dots) if dots else " ", index) for dots, index in row] for row in cells]
 
 
-def svg(rates: Sequence[float], title: str) -> str:
-    """Return a curve as an SVG picture of its own."""
-    from html import escape
-
-    left, right, top, floor = 70, 620, 40, 280
-    low, high, last = min(rates), max(rates), len(rates) - 1
-    across, up = (right - left) / max(last, 1), (floor - top) / ((high - low) or 1.0)
-    points = " ".join(f"{left + across * t:.2f},{floor - up * (rate - low):.2f}" for t, rate in enumerate(rates))
-    texts = [
-        (left, 24, "start", title),
-        (left - 8, top + 5, "end", f"{high:.3g}"),
-        (left - 8, floor + 5, "end", f"{low:.3g}"),
-        (left, floor + 24, "middle", "0"),
-        (right, floor + 24, "end", f"epoch {last}"),
-    ]
-    elements = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 320" font-family="sans-serif" font-size="12">',
-        '<rect width="640" height="320" fill="white"/>',
-        f'<path d="M{left} {top}V{floor}H{right}" fill="none" stroke="gray"/>',
-        f'<polyline points="{points}" fill="none" stroke="teal" stroke-width="2"/>',
-        *(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>' for x, y, anchor, text in texts),
-    ]
-    return "\n".join([*elements, "</svg>\n"])
-
-
-def _spans(rates: Sequence[float], columns: int, height: int) -> list[range]:
-    """Return the rows, from the top, that the curve crosses in every column."""
-    low, high = min(rates), max(rates)
+def _spans(curves: Sequence[Sequence[float]], columns: int, height: int) -> list[list[range]]:
+    """Return, of each curve, the rows, from the top, that it crosses in every column."""
+    low, high = min(map(min, curves)), max(map(max, curves))
     scale = (height - 1) / (high - low) if high > low else 0.0
-    levels = [round((high - rate) * scale) for rate in rates]
-    cuts = [column * len(levels) // columns for column in range(columns + 1)]
-    parts = [levels[start : max(end, start + 1)] for start, end in pairwise(cuts)]
-    return [range(min(part), max(part) + 1) for part in parts]
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lr", type=float, default=0.1, metavar="X", help="base rate (default: 0.1)")
-    parser.add_argument("--epochs", type=int, default=100, metavar="N", help="epochs, or steps, to show (default: 100)")
-    parser.add_argument(
-        "--warmup",
-        type=length,
-        metavar="N",
-        help="epochs, or N%% of them, of a linear warm-up before it (default: none)",
-    )
-    parser.add_argument(
-        "--warmup-start",
-        type=float,
-        default=0.1,
-        metavar="X",
-        help="share of the base that it begins at (default: 0.1)",
-    )
-    parser.add_argument("--svg", metavar="FILE", help="write a picture to this file (default: draw on the terminal)")
-    parser.add_argument("--csv", metavar="FILE", help="write the numbers to this file (default: draw on the terminal)")
-
-
-def length(text: str) -> int | str:
-    """Return a count, or a share such as "5%", that was typed; argparse names this function in its error."""
-    return text if text.endswith("%") else int(text)
+    found = []
+    for values in curves:
+        levels = [round((high - value) * scale) for value in values]
+        cuts = [column * len(levels) // columns for column in range(columns + 1)]
+        parts = [levels[start : max(end, start + 1)] for start, end in pairwise(cuts)]
+        found.append([range(min(part), max(part) + 1) for part in parts])
+    return found

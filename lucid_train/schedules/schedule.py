@@ -21,6 +21,7 @@ from lucid_train.validation import listed, one_of, real_number, unknown_values, 
 if TYPE_CHECKING:
     import numpy as np
     from attrs import frozen as _frozen_for_checkers  # type checkers let frozen classes inherit from frozen ones alone
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 else:
     # Not frozen, so that a subclass which assigns its settings is refused with what to write, see `check_is_value`.
@@ -156,6 +157,68 @@ class Schedule(ABC):
         """Return the first `n` values."""
         n, base = whole_number("n", n, least=0), real_number("base", base)
         return [self._value(t, base) for t in range(n)]
+
+    def curve(self, length: int, base: float = 1.0) -> tuple[list[int], list[float]]:
+        """Return times and values to draw, for a run of this length: all, or 100,000 of a longer one.
+
+        Raises:
+            ValueError: If the run is too short for a part of it.
+        """
+        schedule, count = self.sized(length), min(length, 100_000)
+        times = [length * index // count for index in range(count)]
+        base = real_number("base", base)
+        return times, [schedule._value(t, base) for t in times]
+
+    def plot(
+        self, *others: Schedule, length: int | None = None, base: float = 1.0, figure: Figure | None = None
+    ) -> Figure:
+        """Return a figure of the values of this schedule, and of others, in a run of this length.
+
+        A notebook shows the figure; elsewhere save it with `figure.savefig("rates.png")`. This needs matplotlib:
+        `pip install lucid-train[plot]`.
+
+        Args:
+            *others: More schedules, for the same picture.
+            length: Epochs or steps of the run, at least 1. By default the schedule's own end; or, where it has none,
+                three times its longest setting in epochs or steps, and at least 100.
+            base: What the schedules scale, such as a base rate.
+            figure: An empty figure to draw in; by default a new one.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            ValueError: If the run is too short for a part of a schedule.
+        """
+        from lucid_train.plot import lines  # which loads more than a scheduler needs
+
+        shown = (self, *others)
+        for index, each in enumerate(others):
+            check_is_value(each, f"others[{index}]")
+        if length is None:
+            length = max(each._drawn_length() for each in shown)
+        return lines({repr(each): each.curve(length, base) for each in shown}, "t", figure)
+
+    def _repr_html_(self) -> str:
+        """Return the schedule with its curve, as a notebook shows it."""
+        from lucid_train.plot import html_page, html_panels, html_text
+
+        title = html_text(repr(self))
+        try:
+            curve = self.curve(self._drawn_length())
+        except Exception as error:  # of a function of the user's own, too; the schedule is shown all the same
+            return html_page([title, html_text(f"no curve: {error}")])
+        return html_page([title, html_panels([{"value for a base of 1": curve}], "t")])
+
+    def _drawn_length(self) -> int:
+        end = self.ends_at
+        return end + 1 if end is not None else max(100, 3 * self._longest())
+
+    def _longest(self) -> int:
+        """Return the largest length among the settings, as far as they are counts."""
+        names = {each.name for each in fields(type(self))}
+        values = [getattr(self, name) for name in names if f"_{name}" in names]
+        items = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+        counts = [item for item in items if isinstance(item, int)]
+        return max([0, *counts, *(part._longest() for part in self._parts())])
 
     @property
     def absolute(self) -> bool:

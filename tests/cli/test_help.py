@@ -9,25 +9,21 @@ from lucid_train.cli import demo, export, preview, runs
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Yield every command, those of `preview` too, by its name."""
+    """Yield every command by its name."""
     parser = argparse.ArgumentParser()
     found = parser.add_subparsers()
     demo.add_command(found)
     runs.add_commands(found)
     export.add_command(found)
     preview.add_command(found)
-    for name, command in found.choices.items():
-        inner = [each for each in command._actions if isinstance(each, argparse._SubParsersAction)]
-        parts = {f"{name} {part}": one for each in inner for part, one in each.choices.items()}
-        yield from (parts or {name: command}).items()
+    yield from found.choices.items()
 
 
 COMMANDS = dict(commands())
 
 
 def test_these_are_all_commands() -> None:
-    previews = {f"preview {name}" for name in preview.SCHEDULES}
-    assert set(COMMANDS) == {"demo", "watch", "show", "replay", "export"} | previews
+    assert set(COMMANDS) == {"demo", "watch", "show", "replay", "export", "preview"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,80 +1,64 @@
-"""`lucid-train preview`: the curve in the terminal, as a picture, as numbers."""
+"""`lucid-train preview`: curves in the terminal, as a picture, as numbers."""
 
-import argparse
 import csv
 import io
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from lucid_train import schedules
 from lucid_train.cli import preview
+from lucid_train.cli.expression import names, parse
 from lucid_train.cli.main import main
-from lucid_train.schedules import Cosine
+from lucid_train.schedules import Constant, Cosine, Exponential, Linear, Schedule, Step
+from tests.schedules.test_gallery import gallery
+
+TYPED = {name: schedule for name, schedule in gallery.EXAMPLES.items() if name in names()}
+SHOWN = {**TYPED, **gallery.COMPOSITIONS}
+
+# What Python says that it has run; a hook cannot be removed.
+EXECUTED: list[str] = []
+sys.addaudithook(
+    lambda event, _: EXECUTED.append(event) if event in ("exec", "os.system", "subprocess.Popen") else None
+)
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser(prog="lucid-train")
-    preview.add_command(parser.add_subparsers(required=True))
-    chosen = parser.parse_args(["preview", *arguments])
-    code: int = chosen.command(chosen)
-    return code
+    return main(["preview", *arguments])
 
 
-ARGUMENTS = {
-    "constant": "--factor 0.5 --total-iters 5",
-    "cosine": "--lr 0.1 --T-max 50 --warmup 5 --epochs 60",
-    "cosine-restarts": "--T-0 10 --T-mult 2 --eta-min 0.001",
-    "cyclic": "--base-lr 0.1 --max-lr 1 --step-size-up 20 --mode triangular2",
-    "exponential": "--gamma 0.9 --warmup 5%",
-    "inverse-sqrt": "--timescale 20 --warmup 20",
-    "inverse-time": "--decay-steps 20 --staircase",
-    "linear": "--start-factor 0.1",
-    "multistep": "--milestones 30 75% --gamma 0.5",
-    "noam": "--d-model 512 --warmup-steps 20 --lr 1",
-    "one-cycle": "--max-lr 1 --no-three-phase --anneal-strategy linear",
-    "polynomial": "--power 2",
-    "ramp": "--start-factor 1 --end-factor 0 --shape 1-sqrt",
-    "rex": "--min-ratio 0.1",
-    "step": "--step-size 25%",
-}
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run(*arguments) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    return error.removeprefix("lucid-train: error: ").removesuffix("\n")
 
 
-SHOWN = {
-    "constant": "Constant(0.5, total_iters=5)",
-    "cosine": "Linear(0.1, total_iters=5).then(Cosine(50))",
-    "cosine-restarts": "WarmRestarts(10, T_mult=2, eta_min=0.001)",
-    "cyclic": "Cyclic(0.1, 1.0, step_size_up=20, step_size_down=20, mode='triangular2')",
-    "exponential": "Linear(0.1, total_iters='5%').then(Exponential(0.9))",
-    "inverse-sqrt": "Linear(0.1, total_iters=20).then(InverseSqrt(20))",
-    "inverse-time": "InverseTime(20, staircase=True)",
-    "linear": "Linear(0.1)",
-    "multistep": "MultiStep((30, '75%'), gamma=0.5)",
-    "noam": "Noam(512, warmup_steps=20)",
-    "one-cycle": "OneCycle(1.0, anneal_strategy='linear')",
-    "polynomial": "Polynomial(power=2.0)",
-    "ramp": "Ramp(1.0, end_factor=0.0, shape='1-sqrt')",
-    "rex": "Rex(min_ratio=0.1)",
-    "step": "Step('25%')",
-}
+def test_all_but_those_that_need_a_function_can_be_typed() -> None:
+    assert set(gallery.EXAMPLES) - set(names()) == {"Function", "Multiplicative"}
 
 
-@pytest.mark.parametrize("name", preview.SCHEDULES)
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_a_schedule_prints_is_an_expression_of_it(name: str) -> None:
+    assert parse(repr(SHOWN[name])) == SHOWN[name]
+
+
+@pytest.mark.parametrize("name", SHOWN)
 def test_every_schedule_is_drawn_in_80_columns_of_ascii(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(name, *ARGUMENTS[name].split()) == 0
+    shown = repr(SHOWN[name])
+    assert run(shown) == 0
     text = capsys.readouterr().out
     assert text.isascii()
     assert not {"\x1b", "\r", "\b"} & set(text)
     assert max(map(len, text.splitlines())) <= 80
-    shown = SHOWN[name]
     assert text.replace("\n", "").startswith(shown)
     assert "*" in text
 
 
 def test_the_curve_stands_where_it_belongs(capsys: pytest.CaptureFixture[str]) -> None:
-    run("linear", "--start-factor", "0.1", "--epochs", "11", "--total-iters", "10", "--lr", "1")
+    run("Linear(0.1, 1, 10)", "--epochs", "11", "--lr", "1")
     title, *rows, axis = capsys.readouterr().out.splitlines()
     assert title == "Linear(0.1, total_iters=10)"
     assert rows[0].startswith("    1 | ")
@@ -83,120 +67,196 @@ def test_the_curve_stands_where_it_belongs(capsys: pytest.CaptureFixture[str]) -
     assert axis.split() == ["epoch", "0", "10"]
 
 
+def test_the_axis_counts_steps_and_shares_are_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    run("Linear(0, 1, 100).then(Cosine())", "--steps", "2000")
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["step", "0", "1999"]
+
+
+def test_several_curves_have_marks_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    run("Constant(1)", "Constant(0.5)", "Constant(0)", "--epochs", "4", "--lr", "1")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["* Constant()", "+ Constant(0.5)", "o Constant(0.0)"]
+    drawn = {line.partition("| ")[2] for line in lines[3:-1]} - {""}
+    assert [sorted(set(row)) for row in sorted(drawn)] == [["*"], ["+"], ["o"]]
+
+
 def test_a_flat_curve_and_a_single_epoch_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("constant", "--factor", "1", "--epochs", "1") == 0
+    assert run("Constant(1)", "--epochs", "1") == 0
     assert "*" in capsys.readouterr().out
 
 
 def test_a_long_curve_shows_all_that_it_crosses() -> None:
-    rates = [0.0, 1.0] * 500
-    assert set("".join(preview.plain(rates, 20))) == {"*"}
+    rows = preview.plain([[0.0, 1.0] * 500], 20)
+    assert {mark for row in rows for mark, _ in row} == {"*"}
+
+
+def drawn(stream: io.TextIOWrapper, width: int, color: str | None, *curves: list[float]) -> str:
+    console = Console(file=stream, force_terminal=True, width=width, color_system=color)  # type: ignore[arg-type]
+    preview.draw(console, {f"curve {index}": curve for index, curve in enumerate(curves)}, "epoch", 1)
+    stream.seek(0)
+    return stream.read()
 
 
 def test_a_terminal_gets_colour_and_dots() -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    preview.draw(Console(file=stream, force_terminal=True, width=80, color_system="standard"), [0.1, 0.2], "curve")
-    stream.seek(0)
-    text = stream.read()
-    assert "\x1b[" in text
+    text = drawn(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), 80, "standard", [0.1, 0.2], [0.2, 0.1])
+    assert "\x1b[36m" in text
+    assert "\x1b[33m" in text
     assert any(0x2800 < ord(letter) < 0x2900 for letter in text)
 
 
+def test_several_curves_without_a_color_are_no_dots() -> None:
+    text = drawn(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), 80, None, [0.1, 0.2], [0.2, 0.1])
+    assert {"*", "+"} <= set(text)
+    assert not any(0x2800 < ord(letter) < 0x2900 for letter in text)
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
-def test_a_terminal_that_takes_no_dots_gets_ascii(width: int) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    preview.draw(Console(file=stream, force_terminal=True, width=width, color_system=None), [0.1, 0.2], "curve")
-    stream.seek(0)
-    assert "*" in stream.read()
+def test_a_terminal_that_takes_no_dots_gets_ascii_that_fits(width: int) -> None:
+    text = drawn(io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width, None, [0.1, 0.2])
+    assert "*" in text
+    assert max(map(len, text.splitlines())) <= width
 
 
-def test_numbers_are_written_to_the_last_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_are_written_to_the_last_bit_in_a_column_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "curve.csv"
-    assert run("cosine", *ARGUMENTS["cosine"].split(), "--csv", str(target)) == 0
+    assert run("Cosine(50).warmup(5)", "Step('25%', gamma=0.5)", "--steps", "60", "--csv", str(target)) == 0
     assert capsys.readouterr().out == ""
-    rows = list(csv.DictReader(target.read_text().splitlines()))
-    expected = Cosine(T_max=50).warmup(5).table(60, 0.1)
-    assert [(int(row["epoch"]), float(row["lr"])) for row in rows] == list(enumerate(expected))
+    header, *rows = csv.reader(target.read_text().splitlines())
+    assert header == ["step", "Linear(0.1, total_iters=5).then(Cosine(50))", "Step('25%', gamma=0.5)"]
+    expected = Cosine(50).warmup(5).table(60, 0.1), Step("25%", gamma=0.5).sized(60).table(60, 0.1)
+    assert [(int(t), float(one), float(other)) for t, one, other in rows] == [*zip(range(60), *expected, strict=True)]
 
 
-def test_a_picture_is_written(tmp_path: Path) -> None:
+def test_a_picture_has_every_curve(tmp_path: Path) -> None:
     target = tmp_path / "curve.svg"
-    assert run("exponential", "--gamma", "0.5", "--epochs", "3", "--svg", str(target)) == 0
+    assert run("Exponential(0.5)", "Cosine()", "--epochs", "3", "--svg", str(target)) == 0
     root = ET.fromstring(target.read_text(encoding="utf-8"))
-    line = root.find("{http://www.w3.org/2000/svg}polyline")
-    assert line is not None
-    assert len(line.attrib["points"].split()) == 3
-    assert "Exponential(0.5)" in "".join(root.itertext())
+    curves = root.findall(".//{*}path[@stroke-width='1.5']")
+    assert [len(curve.attrib["d"].split()) for curve in curves] == [3, 3]
+    texts = [text.text for text in root.iterfind(".//{*}text")]
+    assert texts == ["Exponential(0.5)", "Cosine()", "0.1", "0.025", "0", "epoch", "2"]
 
 
-def test_a_length_left_out_lasts_to_the_end(tmp_path: Path) -> None:
-    target = tmp_path / "curve.csv"
-    run("cosine", "--lr", "1", "--epochs", "4", "--csv", str(target))
-    rates = [float(row["lr"]) for row in csv.DictReader(target.read_text().splitlines())]
-    assert rates == pytest.approx([1.0, 0.853553, 0.5, 0.146447], rel=1e-5)
-    run("exponential", "--gamma", "0.5", "--lr", "1", "--epochs", "3", "--csv", str(target))
-    assert target.read_text() == "epoch,lr\n0,1.0\n1,0.5\n2,0.25\n"
+def test_the_list_has_every_schedule_with_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--list") == 0
+    text = capsys.readouterr().out
+    assert "Exponential(gamma, every=1, min_ratio=0.0)\n    Multiply the base" in text
+    assert [line.partition("(")[0] for line in text.splitlines() if line[:1].isupper()] == list(names())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "schedule"),
+    ("text", "schedule"),
     [
-        ("--warmup 4", Cosine().warmup(4)),
-        ("--warmup 25% --warmup-start 0.5", Cosine().warmup("25%", 0.5)),
-        ("--warmup 0", Cosine()),
-        ("--T-max 50% --after hold --eta-min 0.01", Cosine("50%", 0.01, "hold")),
+        ("Linear(0, 1, 100).then(Cosine())", Linear(0, 1, 100).then(Cosine())),
+        ("  Cosine().warmup('25%', start=0.5)\n", Cosine().warmup("25%", 0.5)),
+        ("Constant().until('80%').then(Exponential(.9))", Constant().until("80%").then(Exponential(0.9))),
+        ("(Cosine() * Step(3)) * Step(4)", (Cosine() * Step(3)) * Step(4)),
+        ("Cosine(None, 0.0, 'hold')", Cosine(after="hold")),
     ],
 )
-def test_the_options_are_the_settings(arguments: str, schedule: Cosine, tmp_path: Path) -> None:
-    target = tmp_path / "curve.csv"
-    run("cosine", *arguments.split(), "--lr", "1", "--epochs", "20", "--csv", str(target))
-    rates = [float(row["lr"]) for row in csv.DictReader(target.read_text().splitlines())]
-    assert rates == schedule.sized(20).table(20)
+def test_an_expression_is_read_as_python_would(text: str, schedule: Schedule) -> None:
+    assert parse(text) == schedule
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Linear(0, 1).then(Cosin())", "'Cosin' is not a schedule; did you mean Cosine?\n#^^^^^@Cosin"),
+        ("cosine()", "'cosine' is not a schedule; did you mean Cosine?\n#^^^^^^@cosine"),
+        (
+            "Constant().til(3)",
+            "'til' is not what may follow Constant(...); did you mean until?\n#^^^^^^^^^^^^^^^^^@Const",
+        ),
+        ("Cosine", "'Cosine' must be called: Cosine(...)\n#^^^^^^@Cosine"),
+        ("Linear(0).then(Step(0))", "'step_size' must be >= 1: 0\n#^^^^^^^@Step"),
+        (
+            "Constant().then(Cosine())",
+            "'then' must follow an end, as in .until('5%').then(...): Constant()\n#^*25@Const",
+        ),
+        (
+            "Cosine(Tmax=3)",
+            "Cosine(T_max=None, eta_min=0.0, after='restart', min_ratio=0.0, cycles=0.5, power=1.0): got an unexpected "
+            "keyword argument 'Tmax'; did you mean T_max?\n#^*14@Cosine",
+        ),
+        ("Step()", "Step(step_size, gamma=0.1, min_ratio=0.0): missing a required argument: 'step_size'\n#^*6@Step"),
+        ("Cosine(", "not an expression: '(' was never closed\n#^@("),
+        ("Step(T_max='é') 3", "not an expression: invalid syntax\n#^@3"),
+    ],
+)
+def test_an_error_says_what_and_where(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    what, _, where = message.partition("\n#")
+    carets, _, place = where.partition("@")
+    carets = "^" * int(carets[2:]) if "*" in carets else carets
+    assert refusal(capsys, text) == f"{what}\n  {text}\n  {' ' * text.index(place)}{carets}"
+
+
+HOSTILE = {
+    "an attribute": "Cosine.__class__",
+    "a method that is none": "Cosine().__class__()",
+    "a method of the schedule's own": "Cosine().sized(3)",
+    "another name": "__import__('os').system('exit')",
+    "a name of Python's": "eval('1')",
+    "a large text": "Step('a' * 10**9)",
+    "a power": "Step(9 ** 9 ** 9)",
+    "a large number": f"Step({'9' * 3000})",
+    "a number beyond all": f"Step({'9' * 3990})",
+    "an f-string": "Step(f'{1}')",
+    "a lambda": "Function(lambda t: 1)",
+    "a comprehension": "MultiStep([t for t in range(9)])",
+    "a generator": "MultiStep(t for t in [1])",
+    "a walrus": "(x := Cosine())",
+    "a condition": "Cosine() if 1 else Cosine()",
+    "stars": "MultiStep(*[[1]])",
+    "two stars": "MultiStep(**{'milestones': [1]})",
+    "an index": "[Cosine()][0]",
+    "an await": "await Cosine()",
+    "bytes": "Step(b'1')",
+    "a complex number": "Exponential(1j)",
+    "an ellipsis": "Step(...)",
+    "a setting twice": "Step(step_size=1, step_size=2)",
+    "parentheses": "(" * 2000 + ")" * 2000,
+    "signs": f"Step({'-' * 3900}1)",
+    "nested lists": "Chain([" * 60 + "Cosine()" + "])" * 60,
+    "a long chain of methods": "Constant()" + ".warmup(1)" * 300,
+    "a list of a million": f"MultiStep([{'1,' * 1_000_000}])",
+    "statements": "import os; os.abort()",
+    "no schedule": "[1]",
+    "nothing": "",
+    "a part without an end": "Cosine().until(3)",
+    "a lone surrogate": "Step('\ud800')",
+    "a zero byte": "Step(\0)",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_nothing_is_evaluated(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    EXECUTED.clear()
+    error = refusal(capsys, text)
+    assert EXECUTED == []
+    assert len(error) < 700
+    assert max(map(len, error.splitlines()[1:]), default=0) <= 80
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["cosine", "--T-max", "0"], "'T_max' must be >= 1: 0"),
-        (["cosine", "--epochs", "0"], "'epochs' must be >= 1: 0"),
-        (["step", "--step-size", "200%"], "'step_size' must be a share of the run"),
-        (["cosine", "--lr", "-1"], "must be >= 0: -1.0"),
+        (["Cosine()", "--epochs", "0"], "'epochs' must be >= 1: 0"),
+        (["Cosine()", "--steps", "1000000000000"], "'steps' must be <= 10,000,000: 1,000,000,000,000"),
+        (["Cosine()", "--lr", "-1"], "'lr' must be >= 0: -1.0"),
+        (["Exponential(2)", "--epochs", "2000"], "Exponential(2.0) exceeds the largest float at 1024"),
+        ([], "'schedule' must be 1 to 4 expressions, such as \"Cosine().warmup('5%')\": 0; lucid-train preview --list"),
+        (["Cosine()"] * 5, "'schedule' must be 1 to 4 expressions"),
     ],
 )
-def test_what_the_library_refuses_reaches_the_command(arguments: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        run(*arguments)
-
-
-@pytest.mark.parametrize("arguments", [["step"], ["cosin"], ["cyclic", "--mode", "saw"], ["step", "--step-size", "x"]])
-def test_what_cannot_be_read_ends_with_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(*arguments)
-    assert caught.value.code == 2
-    assert "usage: lucid-train preview" in capsys.readouterr().err
-
-
-def test_a_length_that_is_none_is_named_as_one(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        run("step", "--step-size", "x")
-    assert capsys.readouterr().err.endswith("error: argument --step-size: invalid length value: 'x'\n")
-
-
-def test_a_value_beyond_the_largest_float_ends_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["preview", "exponential", "--gamma", "2", "--epochs", "2000"]) == 2
-    assert capsys.readouterr() == ("", "lucid-train: error: Exponential(2.0) exceeds the largest float at 1024\n")
+def test_what_cannot_be_drawn_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(capsys, *arguments).startswith(message)
 
 
 def test_the_scale_ends_at_the_lowest_value(capsys: pytest.CaptureFixture[str]) -> None:
-    run("linear", "--start-factor", "0", "--epochs", "30")
+    run("Linear(0)", "--epochs", "30")
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("|")[0].strip() for line in (lines[1], lines[12])] == ["0.0967", "0"]
-
-
-def test_every_schedule_that_can_be_typed_has_a_name() -> None:
-    made_of_others = {"Chain", "OneCycleMomentum", "Product", "Schedule", "Sequence", "Skipped"}
-    by_functions = {"Function", "Multiplicative"}
-    by_other_options = {"Piecewise", "WSD"}  # a list of factors, and a warm-up of its own
-    assert {kind.__name__ for kind in preview.SCHEDULES.values()} == (
-        set(schedules.__all__) - made_of_others - by_functions - by_other_options
-    )

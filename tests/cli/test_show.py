@@ -360,7 +360,7 @@ def test_a_hostile_log_does_no_harm(tmp_path: Path, name: str, capsys: pytest.Ca
 
 @pytest.mark.parametrize(
     "arguments",
-    ["show run.jsonl", "show run.jsonl run.jsonl", "replay run.jsonl", "watch run.jsonl", "preview step --step-size 3"],
+    ["show run.jsonl", "show run.jsonl run.jsonl", "replay run.jsonl", "watch run.jsonl", "preview Step(3)"],
 )
 def test_a_reader_that_is_gone_ends_a_command_without_a_word(tmp_path: Path, arguments: str) -> None:
     Trainer(float, [1, 2], callbacks=[EventLog(tmp_path / "run.jsonl")]).fit()
