@@ -124,7 +124,7 @@ class LRCurve:
         """Yield the lines of a drawing, in braille or in stars, and what it suggests."""
         count, bar = len(self.rates), chr(0x2502) if fine else "|"
         if count:
-            low, high = min(self.smoothed), max(self.smoothed)
+            low, high = self._range()
             for number, row in enumerate(self._rows(fine)):
                 label = f"{high if number == 0 else low:.3g}" if number in (0, _HEIGHT - 1) else ""
                 yield f"{label:>{_LABEL}} {bar} {row}".rstrip()
@@ -138,13 +138,19 @@ class LRCurve:
         found = "no suggestion" if self.suggestion is None else f"suggestion: {self.suggestion:.3g}"
         yield f"{found}, {self.reason}"
 
+    def _range(self) -> tuple[float, float]:
+        """Return the lowest and the highest loss of a drawing: what grew far beyond the fall would flatten it."""
+        low, high = min(self.smoothed), max(self.smoothed)
+        top = max(self.smoothed[: self.smoothed.index(low) + 1])
+        return low, min(high, top + (top - low) / 2) if top > low else high
+
     def _rows(self, fine: bool) -> list[str]:
         """Return the smoothed losses as rows of characters."""
         across, down = (2, 4) if fine else (1, 1)
         width, height = _WIDTH * across, _HEIGHT * down
-        low, high = min(self.smoothed), max(self.smoothed)
+        low, high = self._range()
         scale = (height - 1) / (high - low) if high > low else 0.0
-        levels = [round((high - loss) * scale) for loss in self.smoothed]
+        levels = [round((high - min(loss, high)) * scale) for loss in self.smoothed]
         cells = [[0] * _WIDTH for _ in range(_HEIGHT)]
         last = levels[0]
         for column in range(width):
