@@ -6,7 +6,7 @@ from typing import Any
 
 from lucid_train import Trainer, data, find_lr, nn, optims
 
-images, labels, _, _ = data.digits()
+images, labels = data.digits()[:2]
 
 
 def build(rate: float) -> Trainer:
