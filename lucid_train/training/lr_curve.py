@@ -115,7 +115,7 @@ class LRCurve:
         from rich.text import Text  # asked for by rich alone
 
         for line in self._lines(fine=console.is_terminal and not options.ascii_only):
-            yield Text(line, no_wrap=True)
+            yield Text(line)
 
     def _repr_html_(self) -> str:
         return f'<pre style="line-height:1.1">{escape(chr(10).join(self._lines(fine=True)))}</pre>'
