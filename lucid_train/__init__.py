@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from lucid_train.saving.checkpoint import read_checkpoint as read_checkpoint
     from lucid_train.saving.checkpoint import write_checkpoint as write_checkpoint
     from lucid_train.saving.weights import load_weights as load_weights
+    from lucid_train.training.find_lr import find_lr as find_lr
+    from lucid_train.training.lr_curve import LRCurve as LRCurve
     from lucid_train.training.run import Run as Run
     from lucid_train.training.track import track as track
     from lucid_train.training.trainer import Trainer as Trainer

@@ -76,7 +76,34 @@ def lines(named: Mapping[str, Points], axis: str, figure: Figure | None = None) 
     return figure
 
 
+def log_curve(
+    rates: Sequence[float], lines: Mapping[str, Sequence[float]], mark: float | None, figure: Figure | None = None
+) -> Figure:
+    """Return a figure of losses over learning rates, on a logarithmic axis.
+
+    Args:
+        rates: The rates.
+        lines: The losses, by name; the last ones are drawn above the others.
+        mark: A rate to be marked, if any.
+        figure: An empty figure to draw in; by default a new one, which a notebook shows.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    figure = _figure(4) if figure is None else figure
+    panel = figure.subplots()
+    for number, (name, losses) in enumerate(lines.items(), 1):
+        panel.plot(rates, losses, label=name, alpha=1.0 if number == len(lines) else 0.4)
+    if mark is not None:
+        panel.axvline(mark, linestyle="--", color="gray", label=f"{mark:.3g}")
+    panel.set_xscale("log")
+    panel.set_xlabel("lr")
+    panel.legend()
+    return figure
+
+
 def _figure(height: float) -> Figure:
+    """Return a new figure, so many inches high, which a notebook shows."""
     try:
         # The class itself, not pyplot: nothing is registered, no window opens and no backend is chosen.
         from matplotlib.figure import Figure

@@ -120,18 +120,41 @@ class Participants:
         state = RunState(
             setup=self.setup(optimizers),
             progress=progress,
-            model=_state_of("model", self.model),
-            optimizer=_optimizer_state(self._own_optimizer),
             callbacks={label: attributed(f"{label}.state_dict", each.state_dict) for label, each in self._labelled()},
             data=self.data.state_dict(),
             random=self.random.read(),
-            extras={name: _state_of(f"extras[{name!r}]", each) for name, each in self._stateful_extras()},
-            metrics={
+            **self.objects(),
+        )
+        return dict(unstructure(state))
+
+    def objects(self) -> dict[str, Any]:
+        """Return the states of model, optimizer, extras and metric objects, whose arrays may be the live ones."""
+        return {
+            "model": _state_of("model", self.model),
+            "optimizer": _optimizer_state(self._own_optimizer),
+            "extras": {name: _state_of(f"extras[{name!r}]", each) for name, each in self._stateful_extras()},
+            "metrics": {
                 name: attributed(f"metrics[{name!r}].state_dict", read_metric, each)
                 for name, each in self.metrics.items()
             },
-        )
-        return dict(unstructure(state))
+        }
+
+    def put_back(self, objects: Mapping[str, Any]) -> None:
+        """Load what `objects` returned, in the same process."""
+        self._load(objects)
+        for name, optimizer in self.optimizers().items():
+            own = name == "optimizer"
+            load_optimizer(optimizer, objects["optimizer"] if own else objects["extras"][name.removeprefix("extras.")])
+
+    def _load(self, objects: Mapping[str, Any]) -> None:
+        """Load the states of all but optimizers."""
+        if self.model is not None:
+            attributed("model.load_state_dict", self.model.load_state_dict, objects["model"])
+        for name, each in self._stateful_extras():
+            if not hasattr(each, "param_groups"):
+                attributed(f"extras[{name!r}].load_state_dict", each.load_state_dict, objects["extras"][name])
+        for name, metric in self.metrics.items():
+            load_metric(f"metrics.{name}", metric, objects["metrics"][name])
 
     def restore(
         self, state: Any, accept: Iterable[str], optimizers: Mapping[str, Options]
@@ -186,13 +209,7 @@ class Participants:
             if label in read.callbacks:
                 accepted = is_accepted(label, accept) or any(name.startswith(f"{label}.") for name in differing)
                 attributed(f"{label}.resume", callback.resume, read.callbacks[label], accepted=accepted)
-        if self.model is not None:
-            attributed("model.load_state_dict", self.model.load_state_dict, read.model)
-        for name, each in extras.items():
-            if not hasattr(each, "param_groups"):
-                attributed(f"extras[{name!r}].load_state_dict", each.load_state_dict, read.extras[name])
-        for name, metric in self.metrics.items():
-            load_metric(f"metrics.{name}", metric, read.metrics[name])
+        self._load({"model": read.model, "extras": read.extras, "metrics": read.metrics})
         kept = {**read.setup.optimizers}
         for name, optimizer in self.optimizers().items():
             own = {key.removeprefix(f"{name}.") for key in differing if key.startswith(f"{name}.")}
@@ -382,12 +399,17 @@ def check_weights(state: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If the weights would be lost.
     """
-    if state["model"] is None and not any(map(_has_weights, state["extras"].values())):
+    if not has_weights(state):
         raise ValueError(
             "'model' must be given to be saved: this run trains, and resumed it would go on with other weights; pass "
             "Trainer(model=...), several models as extras={'generator': ..., ...}, or Checkpoint(..., weights=False) "
             "if there are none to be kept"
         )
+
+
+def has_weights(state: Mapping[str, Any]) -> bool:
+    """Return whether the state of a run has that of a model, or weights in its extras; see `check_weights`."""
+    return state["model"] is not None or any(map(_has_weights, state["extras"].values()))
 
 
 def _has_weights(state: Any) -> bool:

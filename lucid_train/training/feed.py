@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from itertools import chain, islice, repeat
 from types import FunctionType, GeneratorType
@@ -15,7 +16,15 @@ from lucid_train.description import attributed
 from lucid_train.progress import DataPass, DrawnBatch, Progress
 from lucid_train.saving.fingerprint import fingerprint
 from lucid_train.saving.random_state import RandomState, changed, replaced
-from lucid_train.training.source import draws_at_random, generators, is_stateful, loader_of, set_epoch, ungrouped
+from lucid_train.training.source import (
+    attributes,
+    draws_at_random,
+    generators,
+    is_stateful,
+    loader_of,
+    set_epoch,
+    ungrouped,
+)
 
 # Iterating these consumes no randomness.
 _FIXED = (list, tuple, range, str, type(None))
@@ -289,15 +298,8 @@ class Feed:
             ValueError: If the state is one of data that says where it stands and this does not, or the reverse, if
                 there are fewer batches than were done, or other ones.
         """
-        if self.is_stateful is not (state is not None):
-            which = "with" if self.is_stateful else "without"
-            raise ValueError(f"'data' is one {which} state_dict here, and was not when the checkpoint was written")
-        random.write(now)  # checked before the data is touched
+        self._reposition(state, progress, random, now)
         latest = progress.latest_pass
-        self._check_workers(progress, random)
-        if self.is_stateful and latest is not None and latest.batches and latest.data is not None:
-            self._repeat_first(latest, random)
-        self._resume_pass(state, progress, random, now)
         if latest is not None and latest.batches and not self.accepts_other:
             unknown = self.is_stateful and latest.data is None
             if unknown or any(noted.fingerprint is None for noted in latest.batches):
@@ -308,9 +310,91 @@ class Feed:
                     UserWarning,
                     stacklevel=4,
                 )
+
+    def _reposition(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
+        if self.is_stateful is not (state is not None):
+            which = "with" if self.is_stateful else "without"
+            raise ValueError(f"'data' is one {which} state_dict here, and was not when the checkpoint was written")
+        random.write(now)  # checked before the data is touched
+        latest = progress.latest_pass
+        self._check_workers(progress, random)
+        if self.is_stateful and latest is not None and latest.batches and latest.data is not None:
+            self._repeat_first(latest, random)
+        self._resume_pass(state, progress, random, now)
         if progress.phase == "start":
             set_epoch(self.data, progress.epoch)
         self._restore(random, now)
+
+    @contextmanager
+    def lent(self, progress: Progress, random: RandomState, *, unused: bool) -> Iterator[None]:
+        """Let others iterate over the data; afterwards it stands where it stood, and so do all generators.
+
+        A pass that is open is taken up again as after a resume. That the data can be brought back is tried before.
+
+        Args:
+            progress: Where the run stands.
+            random: The generators.
+            unused: Whether the run has taken nothing from the data yet, or is going to bring it to another place.
+
+        Raises:
+            RuntimeError: If the data does not give the same batches again, or a batch is to be tried again that data
+                with a state has counted.
+        """
+        if self._is_iterator:
+            raise RuntimeError(
+                f"find_lr needs data that gives the same batches again, which an iterator cannot; pass a list, or an "
+                f"object whose __iter__ begins a new pass: {self.data!r:.200}"
+            )
+        now = random.read()
+        with self._kept_as_new(random, now) if unused else self._kept_in_place(progress, random, now):
+            yield
+
+    @contextmanager
+    def _kept_as_new(self, random: RandomState, now: dict[str, Any]) -> Iterator[None]:
+        held = [(each, dict(each)) for each in attributes(self.data)]
+        # A loader is as new when it has no iterator; torchdata's would begin one when it is asked for its state.
+        has_state = self.is_stateful and loader_of(self.data) is None
+        state = deepcopy(self.data.state_dict()) if has_state else None
+        try:
+            with _refusing():
+                self._try_first(random)
+            random.write(now)
+            yield
+        finally:
+            if has_state:
+                attributed("data.load_state_dict", self.data.load_state_dict, state)
+            for each, values in held:
+                each.clear()
+                each.update(values)
+            random.write(now)
+
+    def _try_first(self, random: RandomState) -> None:
+        """Take the first batch twice and compare; others would come from a generator that is not known."""
+        feed, progress = Feed(self.data, self.steps_per_epoch), Progress(epoch=1, phase="start")
+        set_epoch(self.data, 1)
+        feed.open_pass(progress, random)
+        batches = feed.batches(progress, random, 1)
+        latest = progress.latest_pass
+        if next(batches, _END) is not _END and latest is not None and latest.batches:
+            feed._begin(latest, random)
+            feed._repeat(1, latest, random)
+
+    @contextmanager
+    def _kept_in_place(self, progress: Progress, random: RandomState, now: dict[str, Any]) -> Iterator[None]:
+        state, left, held = deepcopy(self.state_dict()), self._left, (self._is_to_load, self._opened)
+        try:
+            with _refusing():
+                Feed(self.data, self.steps_per_epoch)._reposition(state, progress, random, now)
+        except BaseException:
+            random.write(now)
+            raise
+        try:
+            yield
+        finally:
+            self.end_pass()
+            self._reposition(state, progress, random, now)
+            self._left = left if self._left is None else self._left
+            self._is_to_load, self._opened = held
 
     def _restore(self, random: RandomState, now: dict[str, Any]) -> None:
         """Restore all generators; those of data that has a state, and is no loader, are as that says."""
@@ -501,3 +585,13 @@ class Feed:
         batches = iter(self.data)
         # One that is written in Python may begin again whenever it is asked for an iterator.
         return chain(batches) if isinstance(type(batches).__iter__, FunctionType) else batches
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Refuse, in the words of find_lr, what a resume refuses."""
+    try:
+        yield
+    except ValueError as error:
+        cause = str(error).partition("; to go on with")[0]
+        raise RuntimeError(f"find_lr needs data that gives the same batches again: {cause}") from error

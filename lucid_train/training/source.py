@@ -77,6 +77,23 @@ def is_stateful(data: Any) -> bool:
     )
 
 
+def attributes(data: Any) -> list[dict[str, Any]]:
+    """Return the attributes, live, of what iterates over a DataLoader or in groups, its samplers included.
+
+    They say where a pass stands, and hold workers that outlive one.
+    """
+    found, layer = [], data
+    while isinstance(layer, Grouped):
+        found.append(vars(layer))
+        layer = layer.loader
+    loader = loader_of(layer)
+    if loader is None:
+        return found
+    owners = [layer, loader, *(owner for place, owner in _owners(layer).items() if "sampler" in place)]
+    unique = {id(owner): owner for owner in owners}
+    return found + [vars(owner) for owner in unique.values() if hasattr(owner, "__dict__")]
+
+
 def draws_at_random(data: Any, random: RandomState) -> bool:
     """Return whether the samples of a DataLoader depend on generators that neither it nor `random` has.
 

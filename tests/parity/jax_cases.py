@@ -16,6 +16,7 @@ import pytest
 from lucid_train import CheckpointError, Trainer, read_checkpoint, write_checkpoint
 from lucid_train.callbacks import WeightAverage
 from lucid_train.testing import assert_resumes_exactly
+from tests.support.rehearsals import PLACES, Place, assert_unnoticed
 
 TYPES = ["bool", "int8", "uint32", "int32", "float16", "bfloat16", "float32", "complex64", "int4"]
 TYPES += ["float8_e4m3fn", "float8_e5m2", "float8_e4m3b11fnuz"]
@@ -123,23 +124,37 @@ class Holder:
         self.held = dict(state)
 
 
+class Rates:
+    """An optimizer that only holds the rate."""
+
+    def __init__(self) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"lr": 0.1}]
+
+
+def in_jax() -> Trainer:
+    holder, rates = Holder(), Rates()
+
+    def step(batch: Any) -> float:
+        key, drawn = jax.random.split(holder.held["key"])
+        inputs = jax.random.normal(drawn, (4, 3), jnp.bfloat16)
+        loss, slope = jax.value_and_grad(lambda weight: jnp.square(inputs @ weight - batch).mean())(
+            holder.held["weight"]
+        )
+        momentum = 0.9 * holder.held["momentum"] + slope
+        weight = holder.held["weight"] - rates.param_groups[0]["lr"] * momentum
+        holder.held = {"weight": weight, "momentum": momentum, "key": key}
+        return float(loss)
+
+    return Trainer(step, [0.5, 1.0, 2.0], epochs=2, model=holder, optimizer=rates)
+
+
 def test_a_training_in_jax_is_resumed_exactly() -> None:
-    def made() -> Trainer:
-        holder = Holder()
+    assert_resumes_exactly(in_jax, cuts=range(1, 6))
 
-        def step(batch: Any) -> float:
-            key, drawn = jax.random.split(holder.held["key"])
-            inputs = jax.random.normal(drawn, (4, 3), jnp.bfloat16)
-            loss, slope = jax.value_and_grad(lambda weight: jnp.square(inputs @ weight - batch).mean())(
-                holder.held["weight"]
-            )
-            momentum = 0.9 * holder.held["momentum"] + slope
-            holder.held = {"weight": holder.held["weight"] - 0.1 * momentum, "momentum": momentum, "key": key}
-            return float(loss)
 
-        return Trainer(step, [0.5, 1.0, 2.0], epochs=2, model=holder)
-
-    assert_resumes_exactly(made, cuts=range(1, 6))
+@pytest.mark.parametrize("place", PLACES)
+def test_a_training_in_jax_does_not_notice_a_search_for_its_rate(place: Place, tmp_path: Path) -> None:
+    assert_unnoticed(in_jax, place, tmp_path, refused=None)
 
 
 def test_arrays_of_jax_and_of_few_bits_are_averaged() -> None:
