@@ -40,6 +40,7 @@ from lucid_train.callbacks import (
     EventLog,
     ExponentialLRCallback,
     LRSchedulerCallback,
+    ParamSchedulerCallback,
     RichLogger,
     StepLRCallback,
     TensorBoardLogger,
@@ -49,6 +50,7 @@ from lucid_train.callbacks import (
 )
 from lucid_train.callbacks.tracker import Tracker
 from lucid_train.optims.lr_scheduler import StepLR
+from lucid_train.schedules import Exponential
 
 EVENTS: list[type[Event]] = [
     FitStart, EpochStart, StepStart, StepEnd, EvaluateStart, EvaluateEnd, EpochEnd, EpochReport, FitError, FitEnd,
@@ -58,6 +60,7 @@ SCHEDULES: dict[str, Callable[[Any], Callback]] = {
     "ExponentialLRCallback": lambda optimizer: ExponentialLRCallback(0.5),
     "CosineAnnealingLRCallback": lambda optimizer: CosineAnnealingLRCallback(4, interval="step"),
     "LRSchedulerCallback": lambda optimizer: LRSchedulerCallback(StepLR(optimizer, 2)),
+    "ParamSchedulerCallback": lambda optimizer: ParamSchedulerCallback(momentum=Exponential(0.5)),
 }
 OTHERS: dict[str, Callable[[], Callback]] = {
     "CSVLogger": lambda: CSVLogger("run.csv"),
