@@ -294,11 +294,15 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
             r"'base_lrs' must have one rate per group, 1: \[1.0, 2.0\]",
         ),
     ]
-    for state, error, message in bad:
+
+    def resumed(state: dict[str, Any]) -> None:
         callback = LRSchedulerCallback(HALVED)
+        callback.load_state_dict(state)
+        run(callback)
+
+    for state, error, message in bad:
         with pytest.raises(error, match=message):
-            callback.load_state_dict(state)
-            run(callback)
+            resumed(state)
 
 
 def test_a_longer_run_takes_the_schedules_new_length_where_that_is_accepted() -> None:
