@@ -241,20 +241,25 @@ class LRScheduler:
                 return False
             if not (0.0 <= scale < _SAFE and 0.0 <= shift < _SAFE):
                 return False
-            if special is not None:
+            if special is None:
                 for index in members:
                     group = groups[index]
-                    held = group[entry]
-                    if held is not written[index]:
+                    if group[entry] is not written[index]:
                         return False
-                    value = bases[index] * scale + shift
-                    group[entry] = written[index] = (value, *held[1:]) if special == "betas" else value * special[index]
-                continue
-            for index in members:
-                group = groups[index]
-                if group[entry] is not written[index]:
-                    return False
-                group[entry] = written[index] = bases[index] * scale + shift
+                    group[entry] = written[index] = bases[index] * scale + shift
+            elif special == "betas":
+                for index in members:
+                    group = groups[index]
+                    betas = group[entry]
+                    if betas is not written[index]:
+                        return False
+                    group[entry] = written[index] = (bases[index] * scale + shift, *betas[1:])
+            else:
+                for index in members:
+                    group = groups[index]
+                    if group[entry] is not written[index]:
+                        return False
+                    group[entry] = written[index] = (bases[index] * scale + shift) * special[index]
         return True
 
     def _step_attentively(self, t: float) -> None:
