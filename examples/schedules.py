@@ -79,6 +79,14 @@ numbers = [
     ParamSchedulerCallback(weight_decay=Exponential(0.5)),
     ParamSchedulerCallback(kl_weight=Linear(0.0, 1.0, "50%"), on=model, interval="step"),
 ]
-history = Trainer(lambda batch: model.kl_weight, range(2), optimizer=optimizer, epochs=4, callbacks=numbers).fit()
+
+
+def weighted(batch: int) -> float:
+    """Train a step whose loss has a weight."""
+    optimizer.step()
+    return model.kl_weight * batch
+
+
+history = Trainer(weighted, range(2), optimizer=optimizer, epochs=4, callbacks=numbers).fit()
 for record in history:
     print("epoch", record.epoch, "used", record.scheduled)
