@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lucid_train.callbacks.lr_scheduler import CosineAnnealingLRCallback as CosineAnnealingLRCallback
     from lucid_train.callbacks.lr_scheduler import ExponentialLRCallback as ExponentialLRCallback
     from lucid_train.callbacks.lr_scheduler import LRSchedulerCallback as LRSchedulerCallback
+    from lucid_train.callbacks.lr_scheduler import ParamSchedulerCallback as ParamSchedulerCallback
     from lucid_train.callbacks.lr_scheduler import StepLRCallback as StepLRCallback
     from lucid_train.callbacks.mlflow_logger import MLflowLogger as MLflowLogger
     from lucid_train.callbacks.rich_logger import RichLogger as RichLogger

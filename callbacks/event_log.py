@@ -24,7 +24,7 @@ from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fie
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.writer import this_process
 from lucid_train.saving.lock import try_lock
-from lucid_train.training.plan import schedule_text
+from lucid_train.training.plan import number_text
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, real_number, whole_number
 
@@ -217,6 +217,8 @@ def _claimed(path: Path) -> FileIO:
 
 def _described(callback: Callback, run: Run) -> dict[str, Any]:
     """Return what a display shows of a callback."""
-    schedule = short_text(callback, lambda each: schedule_text(each, run)) if callback.schedules() else None
+    schedule = {
+        each.key: short_text(each, lambda one: number_text(callback, one, run)) for each in callback.schedules()
+    }
     described = {str(label): str(text) for label, text in callback.describe().items()}
     return {"name": object_name(callback), "repr": short_text(callback), "schedule": schedule, "described": described}

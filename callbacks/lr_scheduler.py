@@ -1,4 +1,4 @@
-"""Callbacks that advance a learning-rate schedule: `LRSchedulerCallback` any, and three with names of their own."""
+"""Callbacks that advance schedules: of the learning rates, of other keys of the groups, and of attributes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeGuard, final
 
-from attrs import define, evolve, field, frozen, setters
+from attrs import define, evolve, field, setters
 
 from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
 from lucid_train.description import error_text, object_name
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
+from lucid_train.history import is_reserved
 from lucid_train.monitor import Monitor
 from lucid_train.optims.lr_scheduler.scheduler import (
     WRONG_ORDER,
     LRScheduler,
+    ParamScheduler,
     Schedules,
+    bases_name,
+    check_keys,
+    checked_bases,
     is_sized,
     schedules_sized,
 )
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
-from lucid_train.optims.param_groups import param_groups, read_value, stored_under, write_value
-from lucid_train.progress import check_like, structure
+from lucid_train.optims.param_groups import Attributes, param_groups, read_value, stored_under, write_value
+from lucid_train.progress import check_like
 from lucid_train.protocols import HasParamGroups, Steppable
 from lucid_train.schedules.cosine import After, Cosine, check_after
 from lucid_train.schedules.decay import Exponential, Step
@@ -60,17 +65,13 @@ def _schedule_or_scheduler(instance: object, attribute: Any, value: Any) -> None
         )
     if _is_steppable(value):
         return
+    _check_schedules(attribute.name, value)
+
+
+def _check_schedules(name: str, value: Any) -> None:
     parts = value.values() if isinstance(value, Mapping) else value
     for part in [value] if isinstance(value, Schedule) or not isinstance(parts, Iterable) else parts:
-        check_is_value(part, attribute.name)
-
-
-@frozen
-class _Place:
-    """The state of a callback whose schedule is built again."""
-
-    last_epoch: int | None
-    base_lrs: list[float]
+        check_is_value(part, name)
 
 
 @contextmanager
@@ -96,8 +97,8 @@ class _ScheduleCallback(Callback):
     _saved: dict[str, Any] | None = field(default=None, init=False, repr=False)
     # Whether the next step is the first one after a state was loaded.
     _resumed: bool = field(default=False, init=False, repr=False)
-    # The base rates that `reset` goes back to.
-    _bases: list[float] | None = field(default=None, init=False, repr=False)
+    # The base values that `reset` goes back to, by key.
+    _bases: dict[str, list[float]] = field(factory=dict, init=False, repr=False)
     # The length of the run when a schedule was bound that is measured in it.
     _run_length: int | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     # Where the scheduler stood when this callback had stepped it, and whether it has stood elsewhere since.
@@ -106,9 +107,17 @@ class _ScheduleCallback(Callback):
     # The updates that the fit would perform if each of its steps performed one.
     _updates: int = field(default=0, init=False, repr=False, metadata=TRANSIENT)
 
-    def _schedule(self) -> Any:
-        """Return the schedule, or one per group."""
+    def _schedules(self) -> Mapping[str, Any]:
+        """Return the schedule, or one per group, of each key."""
         raise NotImplementedError
+
+    def _target(self, run: Run) -> Any:
+        """Return the optimizer whose groups are scheduled, or the `Attributes` of an object."""
+        optimizer = run.optimizer if self.optimizer is None else self.optimizer
+        if optimizer is None:
+            name = type(self).__name__
+            raise ValueError(f"{name} needs an optimizer: pass Trainer(optimizer=...) or {name}(..., optimizer=...)")
+        return optimizer
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         # The events of the other interval are not listened to, so that they cost nothing.
@@ -116,13 +125,26 @@ class _ScheduleCallback(Callback):
 
     def schedules(self) -> tuple[Scheduled, ...]:
         if (scheduler := self.scheduler) is not None:
-            if "lr" not in scheduler.schedules:
-                return ()
-            at, bases = scheduler.last_epoch, tuple(scheduler.base_lrs)
-            return (Scheduled(scheduler.schedule, scheduler.optimizer, self.interval, at=at, bases=bases),)
-        saved = self._saved or {"last_epoch": None, "base_lrs": self._bases}
-        at, bases = saved["last_epoch"] or 0, tuple(saved["base_lrs"] or ())
-        return (Scheduled(self._schedule(), self.optimizer, self.interval, at=at, bases=bases or None),)
+            optimizer, at, schedules, bases = (
+                scheduler.optimizer,
+                scheduler.last_epoch,
+                scheduler.schedules,
+                scheduler.bases,
+            )
+        else:
+            optimizer, at, schedules = self.optimizer, (self._saved or {}).get("last_epoch") or 0, self._schedules()
+            bases = self._bases if self._saved is None else self._saved_bases(self._saved)
+        return tuple(
+            Scheduled(
+                each,
+                None if isinstance(optimizer, Attributes) else optimizer,
+                self.interval,
+                at=at,
+                bases=tuple(bases.get(key, ())) or None,
+                key=key,
+            )
+            for key, each in schedules.items()
+        )
 
     def on_fit_start(self, event: FitStart) -> None:
         self._bind(event.run)
@@ -131,25 +153,35 @@ class _ScheduleCallback(Callback):
 
     def _bind(self, run: Run) -> None:
         """Bind the schedule to the optimizer, or go on with what is bound."""
-        name = type(self).__name__
-        optimizer = run.optimizer if self.optimizer is None else self.optimizer
-        if optimizer is None:
-            raise ValueError(f"{name} needs an optimizer: pass Trainer(optimizer=...) or {name}(..., optimizer=...)")
-        run.claim(optimizer, self)
-        bound = self.scheduler is not None and self.scheduler.optimizer is optimizer
-        if bound or (run.epochs == 0 and self._saved is None):  # nothing to train, and no length to take shares of
+        name, schedules = type(self).__name__, self._schedules()
+        target = self._target(run)
+        run.claim(target, self, schedules)
+        if self._drives(target) or (
+            run.epochs == 0 and self._saved is None
+        ):  # nothing to train, and no length to take shares of
             return
         saved, self._saved = self._saved, None
         length = run_length(run, self.interval)
-        schedule = schedules_sized(self._schedule(), length)
+        schedules = {key: schedules_sized(each, length, name) for key, each in schedules.items()}
         if saved is None or saved["last_epoch"] is None:
-            self.scheduler = LRScheduler(optimizer, schedule, base_lrs=self._bases)
+            self.scheduler = _bound(target, schedules, -1, self._bases)
         else:
             done = whole_number("last_epoch", saved["last_epoch"], least=0) - 1
-            bases = _resumed(saved, optimizer.param_groups)["base_lrs"]
+            bases = self._saved_bases(_resumed(saved, target.param_groups))
             with _of_state(name):
-                self.scheduler = LRScheduler(optimizer, schedule, done, base_lrs=bases)
-        self._bases, self._run_length = None, None if self.measured_in() is None else length
+                self.scheduler = _bound(target, schedules, done, bases)
+        self._bases, self._run_length = {}, None if self.measured_in() is None else length
+
+    def _drives(self, target: Any) -> bool:
+        """Return whether there is a scheduler, and on this target."""
+        bound = None if self.scheduler is None else self.scheduler.optimizer
+        if isinstance(bound, Attributes) and isinstance(target, Attributes):
+            return bound.target is target.target
+        return bound is target
+
+    def _saved_bases(self, state: Mapping[str, Any]) -> dict[str, list[float]]:
+        """Return the base values in a state, by key; those that are not known yet are left out."""
+        return {key: values for key in self._schedules() if (values := state[bases_name(key)])}
 
     def on_epoch_end(self, event: EpochEnd) -> None:
         self._advance()
@@ -161,10 +193,11 @@ class _ScheduleCallback(Callback):
     def on_fit_end(self, event: FitEnd) -> None:
         """Warn of a schedule that the steps would have brought to its end, had all of them performed an update."""
         end, done = _end(self.scheduler), getattr(self.scheduler, "last_epoch", None)
+        name = "ParamSchedulerCallback" if isinstance(self, ParamSchedulerCallback) else "LRSchedulerCallback"
         if event.status == "completed" and done is not None and done < end <= max(self._updates, event.run.step):
             warnings.warn(
                 f"{self!r} never reaches its end: {end} updates were planned and {done} were performed; make it "
-                f"{done} long, with LRSchedulerCallback(..., length={done}) where it is as long as the run",
+                f"{done} long, with {name}(..., length={done}) where it is as long as the run",
                 UserWarning,
                 stacklevel=2,
             )
@@ -172,22 +205,25 @@ class _ScheduleCallback(Callback):
     def state_dict(self) -> dict[str, Any]:
         if self._saved is not None:
             return copy.deepcopy(self._saved)
-        if self.scheduler is None:
-            return {"last_epoch": None, "base_lrs": []}
-        return {"last_epoch": self.scheduler.last_epoch, "base_lrs": self.scheduler.base_lrs}
+        at, bases = (None, {}) if self.scheduler is None else (self.scheduler.last_epoch, self.scheduler.bases)
+        return {"last_epoch": at, **{bases_name(key): bases.get(key, []) for key in self._schedules()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.resume(state, accepted=False)
 
     def resume(self, state: dict[str, Any], *, accepted: bool) -> None:
-        self._load(state, "last_epoch", "base_lrs")
+        self._load(state, "last_epoch", *map(bases_name, self._schedules()))
         self.scheduler = None  # it is built again when the fit starts, on an optimizer that is restored by then
 
     def _load(self, state: dict[str, Any], *entries: str) -> None:
         name = f"the state of {type(self).__name__}"
         check_entries(name, state, entries)
         if "last_epoch" in entries:
-            structure(_Place, state, name)
+            with _of_state(type(self).__name__):
+                if state["last_epoch"] is not None:
+                    whole_number("last_epoch", state["last_epoch"], least=0)
+                for entry in entries[1:]:
+                    checked_bases(entry, state[entry])
         elif not isinstance(self.scheduler, LRScheduler) and hasattr(self.scheduler, "state_dict"):
             check_like(name, state["scheduler"], self.scheduler.state_dict())
         self._saved, self._resumed = copy.deepcopy(state), True
@@ -195,9 +231,9 @@ class _ScheduleCallback(Callback):
     def reset(self) -> None:
         saved, self._saved = self._saved, None
         if self.scheduler is not None:
-            self._bases = self.scheduler.base_lrs
+            self._bases = self.scheduler.bases
         elif saved is not None:
-            self._bases = saved["base_lrs"] or None
+            self._bases = self._saved_bases(saved)
         self.scheduler = None
 
     def _advance(self, *metric: float) -> None:
@@ -281,15 +317,15 @@ class LRSchedulerCallback(_ScheduleCallback):
         elif self.monitor is not None:
             raise ValueError(f"'monitor' must be None with a schedule, which follows no metric: {self.monitor!r}")
         elif self.length is not None:
-            object.__setattr__(self, "schedule", schedules_sized(self.schedule, self.length))
+            object.__setattr__(self, "schedule", schedules_sized(self.schedule, self.length, type(self).__name__))
 
     @property
     def _is_given(self) -> bool:
         """Whether it is a scheduler that was given, not a schedule."""
         return _is_steppable(self.schedule)
 
-    def _schedule(self) -> Any:
-        return self.schedule
+    def _schedules(self) -> Mapping[str, Any]:
+        return {"lr": self.schedule}
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         return [] if event is EvaluateEnd and self.monitor is None else super().hooks(event)
@@ -397,6 +433,91 @@ class LRSchedulerCallback(_ScheduleCallback):
             self._first = copy.deepcopy(self.scheduler.state_dict()), held
 
 
+def _numbers(instance: ParamSchedulerCallback, attribute: Any, value: Mapping[str, Any]) -> None:
+    check_keys(value)
+    for key, schedules in value.items():
+        if is_reserved(key) and (key != "lr" or instance.on is not None):
+            raise ValueError(f"{key!r} must not be scheduled, the record of an epoch has a column of that name")
+        _check_schedules(key, schedules)
+
+
+@final
+@define(eq=False, init=False)
+class ParamSchedulerCallback(_ScheduleCallback):
+    """Advance schedules of any numbers, after the update: of keys of an optimizer's groups, or of attributes.
+
+    `ParamSchedulerCallback(weight_decay=Cosine(), momentum=Linear(0.85, 0.95))` sets keys of the groups,
+    `ParamSchedulerCallback(kl_weight=Linear(0.0, 1.0, "20%"), on=model, interval="step")` the attribute
+    `model.kl_weight`. Each starts from the value that is there when the first fit starts. There may be several of these
+    callbacks, beside that of the rates, but one per number. The numbers are in the plan, the records of the epochs, the
+    log and the display.
+
+    Args:
+        **numbers: A schedule, or for keys of groups one per group as a list or as a mapping by the group's "name", of
+            each number. "momentum" is the first of the betas where a group has them.
+        interval: What one step of them stands for: "epoch", or "step" for every update that the step function performs.
+        on: The object whose attributes are set, instead of an optimizer's groups. They hold a float, or a tensor or a
+            0-d array, which is filled in place. The object is not saved, but what a schedule needs to go on is.
+        optimizer: The optimizer whose groups are set; by default the run's.
+        length: How many epochs, or updates with interval="step", the run has; see LRSchedulerCallback.
+
+    Raises:
+        TypeError: When the fit starts, if a group or the object has no such number.
+        ValueError: When the fit starts, if there is no optimizer, or a length is needed and not known.
+
+    >>> from lucid_train.schedules import Cosine
+    >>> ParamSchedulerCallback(weight_decay=Cosine(), interval="step")
+    ParamSchedulerCallback(weight_decay=Cosine(), interval='step', length=None)
+    """
+
+    on: Any = field(default=None, kw_only=True, on_setattr=setters.frozen, repr=False)
+    numbers: Mapping[str, Schedules] = field(kw_only=True, validator=_numbers, on_setattr=setters.frozen, repr=False)
+    length: int | None = field(
+        default=None, kw_only=True, validator=checked(whole_number, least=1), on_setattr=setters.frozen
+    )
+
+    def __init__(
+        self,
+        *,
+        interval: Interval = "epoch",
+        on: Any = None,
+        optimizer: HasParamGroups | None = None,
+        length: int | None = None,
+        **numbers: Schedules,
+    ) -> None:
+        self.__attrs_init__(interval=interval, on=on, optimizer=optimizer, length=length, numbers=numbers)
+
+    def __attrs_post_init__(self) -> None:
+        if self.on is not None and self.optimizer is not None:
+            raise ValueError(f"'optimizer' must be None with on=..., whose attributes are set: {self.optimizer!r:.200}")
+        if hasattr(self.on, "param_groups"):
+            raise ValueError(f"'on' must be no optimizer, which is given as optimizer=...: {self.on!r:.200}")
+        if self.length is not None:
+            sized = {key: schedules_sized(each, self.length, type(self).__name__) for key, each in self.numbers.items()}
+            object.__setattr__(self, "numbers", sized)
+
+    def _schedules(self) -> Mapping[str, Any]:
+        return self.numbers
+
+    def _target(self, run: Run) -> Any:
+        return super()._target(run) if self.on is None else Attributes(self.on)
+
+    def schedules(self) -> tuple[Scheduled, ...]:
+        return tuple(evolve(each, length=self.length, on=self.on) for each in super().schedules())
+
+    def measured_in(self) -> Interval | None:
+        return None if all(map(is_sized, self.numbers.values())) else self.interval
+
+    def settings(self) -> dict[str, Any]:
+        numbers = {key: repr(each) for key, each in self.numbers.items()}
+        on = None if self.on is None else object_name(self.on)
+        return {**super().settings(), "numbers": numbers, "on": on, "length": self.length or self._run_length}
+
+    def __repr__(self) -> str:
+        shown = {**self.numbers, "interval": self.interval, "length": self.length}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
 @final
 @define(eq=False)
 class StepLRCallback(_ScheduleCallback):
@@ -414,8 +535,8 @@ class StepLRCallback(_ScheduleCallback):
     step_size: int = field(validator=checked(whole_number, least=1), on_setattr=setters.frozen)
     gamma: float = field(default=0.1, validator=checked(real_number, above=0), on_setattr=setters.frozen)
 
-    def _schedule(self) -> Schedule:
-        return Step(self.step_size, self.gamma)
+    def _schedules(self) -> Mapping[str, Any]:
+        return {"lr": Step(self.step_size, self.gamma)}
 
 
 @final
@@ -433,8 +554,8 @@ class ExponentialLRCallback(_ScheduleCallback):
 
     gamma: float = field(validator=checked(real_number, above=0), on_setattr=setters.frozen)
 
-    def _schedule(self) -> Schedule:
-        return Exponential(self.gamma)
+    def _schedules(self) -> Mapping[str, Any]:
+        return {"lr": Exponential(self.gamma)}
 
 
 @final
@@ -456,14 +577,20 @@ class CosineAnnealingLRCallback(_ScheduleCallback):
     eta_min: float = field(default=0.0, validator=checked(real_number, least=0), on_setattr=setters.frozen)
     after: After = field(default="restart", validator=check_after, on_setattr=setters.frozen)
 
-    def _schedule(self) -> Schedule:
-        return Cosine(self.T_max, self.eta_min, self.after)
+    def _schedules(self) -> Mapping[str, Any]:
+        return {"lr": Cosine(self.T_max, self.eta_min, self.after)}
 
 
 def run_length(run: Run, interval: Interval) -> int | None:
     """Return the epochs of the run, or its steps, or None where that is unknown."""
-    steps = 1 if interval == "epoch" else run.steps_per_epoch
-    return None if steps is None else steps * run.epochs or None
+    return run.total_steps if interval == "step" else run.epochs or None
+
+
+def _bound(target: Any, schedules: Mapping[str, Any], done: int, bases: Mapping[str, list[float]]) -> LRScheduler:
+    """Return a scheduler on a target, from the base values that are known."""
+    if [*schedules] == ["lr"]:
+        return LRScheduler(target, schedules["lr"], done, base_lrs=bases.get("lr"))
+    return ParamScheduler(target, done, bases=bases, **schedules)
 
 
 def _resumed(state: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

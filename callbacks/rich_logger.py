@@ -39,6 +39,7 @@ from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart, Saved
+from lucid_train.history import EpochRecord
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, flag, listed, metric_name, one_of, real_number
@@ -233,7 +234,7 @@ class _Session:
         self._introduced = True
         run, console = self._run, self._console
         self._expect_rates()
-        changing = any(each.schedules() for each in run.callbacks)
+        changing = any(one.key == "lr" for each in run.callbacks for one in each.schedules())
         scrolls = console.is_terminal and not (console.record or console.is_jupyter)
         explained = self._logger.header and not self._by_default
         height = console.height - _BELOW if scrolls else None
@@ -318,6 +319,10 @@ class _Session:
         metrics = record.metrics
         for name, value in metrics.items():
             self._numbers.metric(name, value)
+        for name, values in record.scheduled.items() if isinstance(record, EpochRecord) else ():
+            # By the first epoch's, so that a run that is resumed has the format that it had.
+            first = next((each.scheduled[name] for each in self._run.history if name in each.scheduled), values)
+            self._numbers.expect_scheduled(name, first)
         if self._by_default and (self._monitor is None or self._monitor.name == "loss"):
             name = "val_loss" if "val_loss" in metrics else "loss"
             if name in metrics and (self._monitor is None or name == "val_loss"):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lucid_train import Trainer, nn, optims
-from lucid_train.callbacks import LRSchedulerCallback
+from lucid_train.callbacks import LRSchedulerCallback, ParamSchedulerCallback
 from lucid_train.optims.lr_scheduler import LRScheduler, ParamScheduler
 from lucid_train.schedules import Constant, Cosine, Exponential, Linear, Polynomial, Schedule
 
@@ -64,3 +64,29 @@ for _ in range(4):
     both.step()
     (group,) = optimizer.param_groups
     print(f"weight_decay {group['weight_decay']:.4f}, momentum {group['momentum']:.4f}")
+
+
+class Model:
+    """What has a number that a step uses."""
+
+    kl_weight = 1.0
+
+
+# In a Trainer a callback does that, for keys of the groups and for attributes, beside the one of the rates.
+model, optimizer = Model(), sgd()
+numbers = [
+    LRSchedulerCallback(Cosine()),
+    ParamSchedulerCallback(weight_decay=Exponential(0.5)),
+    ParamSchedulerCallback(kl_weight=Linear(0.0, 1.0, "50%"), on=model, interval="step"),
+]
+
+
+def weighted(batch: int) -> float:
+    """Train a step whose loss has a weight."""
+    optimizer.step()
+    return model.kl_weight * batch
+
+
+history = Trainer(weighted, range(2), optimizer=optimizer, epochs=4, callbacks=numbers).fit()
+for record in history:
+    print("epoch", record.epoch, "used", record.scheduled)

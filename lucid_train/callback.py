@@ -66,7 +66,7 @@ def _as_counts(at: Iterable[int] | int | None) -> frozenset[int] | None:
 
 @define(frozen=True)
 class Scheduled:
-    """What a callback schedules: the rates of an optimizer.
+    """A number that a callback schedules: the rates of an optimizer, another key of its groups, or an attribute.
 
     Args:
         schedule: The schedule, or a tuple, list or mapping with one per group; None where the rates are not known
@@ -75,8 +75,10 @@ class Scheduled:
         interval: What the schedule counts, "epoch" or "step".
         length: How many of them the run has, where that is not the fit's.
         at: How many of them are done.
-        bases: The base rates, one per group, or None for those of the optimizer's groups.
+        bases: The base values, one per group, or None for those of the optimizer's groups.
         text: The schedule in words, where there is none: in a recorded run, or of another library's scheduler.
+        key: What is scheduled: a key of the groups, or the name of an attribute.
+        on: The object whose attribute it is, or None for an optimizer's groups.
     """
 
     schedule: Any = None
@@ -86,6 +88,8 @@ class Scheduled:
     at: int = 0
     bases: tuple[float, ...] | None = None
     text: str | None = None
+    key: str = "lr"
+    on: Any = None
 
 
 @define(frozen=True)

@@ -43,6 +43,8 @@ class EpochRecord:
         metrics: The means of the steps' metrics, and the results of the evaluation.
         lr: The rates that its last update used, one per group.
         last_lr: The rates set for the next update, one per group.
+        scheduled: What schedules set besides the rates, as its last update used it: by name, such as "weight_decay",
+            one number per group.
     """
 
     epoch: int
@@ -51,6 +53,7 @@ class EpochRecord:
     metrics: Mapping[str, float] = field(factory=dict)
     lr: tuple[float, ...] = ()
     last_lr: tuple[float, ...] = ()
+    scheduled: Mapping[str, tuple[float, ...]] = field(factory=dict)
 
 
 @define(frozen=True, kw_only=True)
@@ -94,6 +97,9 @@ class History(Sequence[EpochRecord]):
     evaluations: list[EvaluationRecord] = field(factory=list, init=False)
     status: str = field(default="ready", init=False)
     reason: str | None = field(default=None, init=False)
+    # The names of what is scheduled besides the rates in the first epochs, and how many these are.
+    _names: dict[str, None] = field(factory=dict, init=False)
+    _named: int = field(default=0, init=False)
     # The cell of a notebook in which a display has shown the rows.
     _rows_shown_in: int | None = field(default=None, init=False)
 
@@ -127,21 +133,20 @@ class History(Sequence[EpochRecord]):
         return f"{len(self)} epoch{'s' * (len(self) != 1)}, {self.status}"
 
     def _repr_html_(self) -> str:
-        names, rates = self._all_names(), self._rates()
-        parts = [
-            html_panels([*self._panels(names), {_rate_column(group): points for group, points in enumerate(rates)}])
-        ]
+        names, scheduled = self._all_names(), self._scheduled()
+        parts = [html_panels([*self._panels(names), *scheduled])]
         if self._rows_shown_in is None or self._rows_shown_in != _cell():
             rows = self.records()
             columns = [name for name in ("epoch", "step") if name == "epoch" or self.evaluations]
-            columns += [*map(_metric_column, names), *map(_rate_column, range(len(rates))), "seconds"]
+            column_of = {name: self._metric_column(name) for name in names}
+            columns += [*column_of.values(), *(name for each in scheduled for name in each), "seconds"]
             values = {name: [row.get(name) for row in rows] for name in columns}
             best = {}
             for name in names:
-                column = values[_metric_column(name)]
+                column = values[column_of[name]]
                 finite = [value for value in column if value is not None and math.isfinite(value)]
                 if finite and (mode := Monitor.mode_of(name)):
-                    best[_metric_column(name)] = column.index(min(finite) if mode == "min" else max(finite))
+                    best[column_of[name]] = column.index(min(finite) if mode == "min" else max(finite))
             end = self._words + (f": {self.reason}" if self.reason else "")
             table = html_table({name: number_texts(column) for name, column in values.items()}, columns, best)
             parts = [html_text(end), *parts, table]
@@ -189,25 +194,30 @@ class History(Sequence[EpochRecord]):
         """Return the names of the columns of `to_csv` and `arrays`.
 
         These are epoch, steps and seconds; lr, the rate that the epoch's last update used, and lr_1, lr_2 and so on for
-        further groups; then the metrics. A metric with one of these names gets the prefix `metric_`.
+        further groups; what else is scheduled, likewise; then the metrics. A metric with one of these names gets the
+        prefix `metric_`.
         """
-        groups = max((len(record.lr) for record in self), default=0)
-        return [*_COLUMNS, *map(_rate_column, range(groups)), *map(_metric_column, self.metric_names())]
+        return [*_COLUMNS, *self._scheduled_columns(), *map(self._metric_column, self.metric_names())]
 
     def row(self, index: int) -> dict[str, float]:
         """Return the numbers of one epoch by column; columns that it lacks are left out."""
         record = self[index]
-        rates = {_rate_column(group): rate for group, rate in enumerate(record.lr)}
-        metrics = {_metric_column(name): value for name, value in record.metrics.items()}
-        return {"epoch": record.epoch, "steps": record.steps, "seconds": record.seconds, **rates, **metrics}
+        metrics = {self._metric_column(name): value for name, value in record.metrics.items()}
+        return {
+            "epoch": record.epoch,
+            "steps": record.steps,
+            "seconds": record.seconds,
+            **_by_column(record),
+            **metrics,
+        }
 
     def records(self) -> list[dict[str, float]]:
         """Return the epochs and the evaluations within them as flat dicts of numbers, in the order of their ends.
 
         Each has "epoch", from 1; "step", how many steps of the run were done; "seconds", how long it took; and its
         metrics. An epoch also has "steps", the number of its own, and "lr", the rate that its last update used, with
-        "lr_1" and so on for further groups. What a record lacks is left out. A metric with one of these names gets the
-        prefix `metric_`, as in `columns`.
+        "lr_1" and so on for further groups; what else is scheduled, likewise. What a record lacks is left out. A metric
+        with one of these names gets the prefix `metric_`, as in `columns`.
 
         `pandas.DataFrame(history.records())` is a table with a row for each.
 
@@ -218,7 +228,7 @@ class History(Sequence[EpochRecord]):
         done = accumulate(record.steps for record in self)
         found = [{"epoch": 0, "step": step, **self.row(index)} for index, step in enumerate(done)]
         for each in self.evaluations:
-            metrics = {_metric_column(name): value for name, value in each.metrics.items()}
+            metrics = {self._metric_column(name): value for name, value in each.metrics.items()}
             found.append({"epoch": each.epoch, "step": each.step, "seconds": each.seconds, **metrics})
         # Those within an epoch come before its end.
         return sorted(found, key=lambda record: (record["epoch"], "steps" in record, record["step"]))
@@ -260,7 +270,7 @@ class History(Sequence[EpochRecord]):
             file.write(text)
 
     def plot(self, *names: str, figure: Figure | None = None) -> Figure:
-        """Return a figure of metrics over the epochs, with the rates below.
+        """Return a figure of metrics over the epochs, with the rates and what else is scheduled below.
 
         "loss" and "val_loss" share a panel, and so on. An evaluation within an epoch stands between that and the last.
 
@@ -277,7 +287,7 @@ class History(Sequence[EpochRecord]):
             ImportError: If matplotlib is not installed.
             KeyError: If neither an epoch nor an evaluation has one of the metrics.
         """
-        return curves(self._panels(names or self._all_names()), self._rates(), figure)
+        return curves(self._panels(names or self._all_names()), self._scheduled(), figure)
 
     def _all_names(self) -> list[str]:
         """Return the names of all metrics: those of epochs, then those of evaluations within epochs."""
@@ -305,25 +315,52 @@ class History(Sequence[EpochRecord]):
         points.sort(key=lambda point: point[0])
         return [x for x, _ in points], [y for _, y in points]
 
-    def _rates(self) -> list[Points]:
-        """Return where the curves of the rates go, one for each group."""
-        groups = max((len(record.lr) for record in self), default=0)
-        having = [[record for record in self if group < len(record.lr)] for group in range(groups)]
-        return [([r.epoch for r in some], [r.lr[group] for r in some]) for group, some in enumerate(having)]
+    def _scheduled(self) -> list[dict[str, Points]]:
+        """Return where the curves of the rates go, and of what else is scheduled, by column: a panel for each name."""
+        panels: dict[str, dict[str, Points]] = {}
+        for name, group in self._scheduled_columns().values():
+            found = [(record.epoch, values[group]) for record, values in self._values_of(name) if group < len(values)]
+            panels.setdefault(name, {})[_column(name, group)] = [epoch for epoch, _ in found], [y for _, y in found]
+        return list(panels.values())
+
+    def _values_of(self, name: str) -> Iterator[tuple[EpochRecord, Sequence[float]]]:
+        """Return the records that have a scheduled number, with its values of the groups."""
+        found = ((record, record.lr if name == "lr" else record.scheduled.get(name, ())) for record in self)
+        return ((record, values) for record, values in found if values)
+
+    def _scheduled_columns(self) -> dict[str, tuple[str, int]]:
+        """Return the columns of the rates and of what else is scheduled: of each the name, and the group."""
+        names = ["lr", *self._scheduled_names()]
+        groups = {name: max((len(values) for _, values in self._values_of(name)), default=0) for name in names}
+        return {_column(name, group): (name, group) for name, count in groups.items() for group in range(count)}
+
+    def _metric_column(self, name: str) -> str:
+        """Return the column name of a metric: neither one of the others, nor that of another which got the prefix."""
+        scheduled = self._scheduled_names()
+        return f"metric_{name}" if name in scheduled or _stem(name) in scheduled or is_reserved(name) else name
+
+    def _scheduled_names(self) -> dict[str, None]:
+        """Return the names of what is scheduled besides the rates; each epoch is looked at once."""
+        for record in self._records[self._named :]:
+            self._names |= dict.fromkeys(record.scheduled)
+        self._named = len(self._records)
+        return self._names
 
     def to_dict(self) -> dict[str, Any]:
         """Return the history as dicts, lists, strings and numbers."""
         epochs, evaluations = _as_dicts(self), _as_dicts(self.evaluations)
         for epoch in epochs:
             epoch["lr"], epoch["last_lr"] = list(epoch["lr"]), list(epoch["last_lr"])
+            epoch["scheduled"] = {name: list(values) for name, values in epoch["scheduled"].items()}
         return {"status": self.status, "reason": self.reason, "epochs": epochs, "evaluations": evaluations}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs as plain JSON, column by column: a long history is a few lists of numbers."""
         columns: dict[str, Any] = {name: [getattr(record, name) for record in self] for name in _COLUMNS}
         for name in _RATES:
-            rates = [getattr(record, name) for record in self]
-            columns[name] = {"groups": list(map(len, rates)), "values": [rate for each in rates for rate in each]}
+            columns[name] = _per_group(getattr(record, name) for record in self)
+        names = self._scheduled_names()
+        columns["scheduled"] = {name: _per_group(record.scheduled.get(name, ()) for record in self) for name in names}
         metrics: dict[str, Any] = {}
         for index, record in enumerate(self):
             for name, value in record.metrics.items():
@@ -346,14 +383,16 @@ class History(Sequence[EpochRecord]):
             if count > _MOST_LOST:
                 raise ValueError(f"'epochs' must be at most {_MOST_LOST} where the history is lost: {count}")
             self._records, self.evaluations = [EpochRecord(epoch=epoch) for epoch in range(1, count + 1)], []
+            self._names, self._named = {}, 0
             return
         try:
-            check_entries("the state of a History", state, (*_COLUMNS, *_RATES, "metrics", "evaluations"))
+            check_entries("the state of a History", state, (*_COLUMNS, *_RATES, "scheduled", "metrics", "evaluations"))
             records = _records(state)
             evaluations = [_evaluation(entries) for entries in state["evaluations"]]
         except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise ValueError(f"the state is not one of a History: {type(error).__name__}: {error}") from error
         self._records, self.evaluations = records, evaluations
+        self._names, self._named = {}, 0
 
 
 def csv_cells(names: Sequence[str], row: Mapping[str, float]) -> list[str]:
@@ -386,16 +425,40 @@ def _cell() -> int | None:
     return None if shell is None else shell.execution_count
 
 
-def _rate_column(group: int) -> str:
-    """Return the column name of a parameter group's rate."""
-    return f"lr_{group}" if group else "lr"
+def is_reserved(name: str) -> bool:
+    """Return whether a name is that of a column that every history may have, or begins as some do."""
+    return name in ("epoch", "step", "steps", "seconds", "lr") or name.startswith(("lr_", "metric_"))
 
 
-def _metric_column(name: str) -> str:
-    """Return the column name of a metric."""
-    # Neither one of our own columns, nor the column of another metric that got the prefix.
-    taken = name in ("epoch", "step", "steps", "seconds", "lr") or name.startswith(("lr_", "metric_"))
-    return f"metric_{name}" if taken else name
+def _column(name: str, group: int) -> str:
+    """Return the column name of a parameter group's rate, or other scheduled number."""
+    return f"{name}_{group}" if group else name
+
+
+def _stem(name: str) -> str:
+    """Return the scheduled number that a column would be of, "kl" for "kl_1"."""
+    stem, _, number = name.rpartition("_")
+    return stem if number.isdecimal() else name
+
+
+def _by_column(record: EpochRecord) -> dict[str, float]:
+    """Return the scheduled numbers of a record by column, the rates first."""
+    found = {"lr": record.lr, **record.scheduled}
+    return {_column(name, group): value for name, values in found.items() for group, value in enumerate(values)}
+
+
+def _per_group(rows: Iterable[Sequence[float]]) -> dict[str, Any]:
+    """Return numbers per group, of each epoch, as two lists; `_rows` reads them."""
+    listed = list(rows)
+    return {"groups": list(map(len, listed)), "values": [value for each in listed for value in each]}
+
+
+def _rows(name: str, packed: Mapping[str, Any]) -> list[tuple[float, ...]]:
+    groups, values = packed["groups"], list(map(float, packed["values"]))
+    if sum(groups) != len(values):
+        raise ValueError(f"{name!r} must have a value for each of {sum(groups)} groups: {len(values)}")
+    left = iter(values)
+    return [tuple(islice(left, count)) for count in groups]
 
 
 def _as_dicts(records: Sequence[EpochRecord | EvaluationRecord]) -> list[dict[str, Any]]:
@@ -408,16 +471,14 @@ def _records(state: Mapping[str, Any]) -> list[EpochRecord]:
     for name, column in state["metrics"].items():
         for index, value in zip(column["epochs"], map(float, column["values"]), strict=True):
             metrics[index][name] = value
-    rates = []
-    for name in _RATES:
-        groups, values = state[name]["groups"], list(map(float, state[name]["values"]))
-        if sum(groups) != len(values):
-            raise ValueError(f"{name!r} must have a value for each of {sum(groups)} groups: {len(values)}")
-        left = iter(values)
-        rates.append([tuple(islice(left, count)) for count in groups])
+    scheduled: list[dict[str, tuple[float, ...]]] = [{} for _ in columns[0]]
+    for name, packed in state["scheduled"].items():
+        for found, values in zip(scheduled, _rows(name, packed), strict=True):
+            found |= {name: values} if values else {}
+    rows = zip(*columns, metrics.values(), *(_rows(name, state[name]) for name in _RATES), scheduled, strict=True)
     return [
-        EpochRecord(epoch=epoch, steps=steps, seconds=seconds, metrics=found, lr=lr, last_lr=last_lr)
-        for epoch, steps, seconds, found, lr, last_lr in zip(*columns, metrics.values(), *rates, strict=True)
+        EpochRecord(epoch=epoch, steps=steps, seconds=seconds, metrics=found, lr=lr, last_lr=last_lr, scheduled=numbers)
+        for epoch, steps, seconds, found, lr, last_lr, numbers in rows
     ]
 
 

@@ -27,18 +27,20 @@ _MOST_ROWS, _ENDS = 20, 5
 _GAP = "&hellip;"
 
 
-def curves(metrics: Sequence[Mapping[str, Points]], rates: Sequence[Points], figure: Figure | None = None) -> Figure:
-    """Return a figure with metrics above and learning rates below, over the epochs.
+def curves(
+    metrics: Sequence[Mapping[str, Points]], scheduled: Sequence[Mapping[str, Points]], figure: Figure | None = None
+) -> Figure:
+    """Return a figure with metrics above and what is scheduled below, over the epochs.
 
     Args:
         metrics: The metrics of each panel, by name.
-        rates: The rates, one for each parameter group.
+        scheduled: The rates, and what else is scheduled, in a panel each: of each parameter group, by name.
         figure: An empty figure to draw in; by default a new one, which a notebook shows.
 
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    count = max(1, len(metrics) + bool(rates))
+    count = max(1, len(metrics) + len(scheduled))
     figure = _figure(1 + 2.5 * count) if figure is None else figure
     panels = figure.subplots(count, sharex=True, squeeze=False)[:, 0]
     for panel, lines in zip(panels, metrics, strict=False):
@@ -46,12 +48,13 @@ def curves(metrics: Sequence[Mapping[str, Points]], rates: Sequence[Points], fig
             # A mark shows a value that stands alone, between two that are NaN.
             panel.plot(*points, marker=".", label=name)
         panel.legend()
-    for group, points in enumerate(rates):
-        panels[-1].plot(*points, drawstyle="steps-mid", label=f"lr of group {group}")
-    if rates:
-        panels[-1].set_ylabel("lr")
-    if len(rates) > 1:
-        panels[-1].legend()
+    for panel, lines in zip(panels[len(metrics) :], scheduled, strict=False):
+        name = next(iter(lines))
+        for group, points in enumerate(lines.values()):
+            panel.plot(*points, drawstyle="steps-mid", label=f"{name} of group {group}")
+        panel.set_ylabel(name)
+        if len(lines) > 1:
+            panel.legend()
     panels[-1].set_xlabel("epoch")
     return figure
 

@@ -71,6 +71,7 @@ class Progress:
         seconds: How long it has taken.
         rates: The rates that its last update used, one per group. While training, a tensor's rate is a copy, not a
             float, so that no device waits.
+        scheduled: What schedules set besides the rates, as its last update used it: by name, likewise.
         latest_pass: The pass over the data that began last; also after its end, as a resume compares it. None before
             the first.
         pass_left: Whether the data's last pass was left before its end.
@@ -91,6 +92,7 @@ class Progress:
     means: Means = field(factory=Means)
     seconds: float = 0.0
     rates: list[float] | None = None
+    scheduled: dict[str, list[float]] = field(factory=dict)
     latest_pass: DataPass | None = None
     pass_left: bool = False
     batch_taken: bool = False
@@ -136,7 +138,7 @@ class Progress:
         """Close the open epoch, and forget what belongs to it alone."""
         self.history.append(record)
         self.phase = "between"
-        self.means, self.seconds, self.rates = Means(), 0.0, None
+        self.means, self.seconds, self.rates, self.scheduled = Means(), 0.0, None, {}
 
 
 def unstructure(value: Any) -> Any:

@@ -144,13 +144,13 @@ class _Record:
 
     Attributes:
         cuts: Where it could have been saved, in order.
-        steps: Of each step its batch (a digest of it), its metrics and the rates after it.
+        steps: Of each step its batch (a digest of it), its metrics, and the rates and what else is scheduled after it.
         shown: The lines of the console, of the log and of the table.
         state: The places in its state when it had ended, each with what was there.
     """
 
     cuts: list[_Cut] = field(factory=list, init=False)
-    steps: dict[int, tuple[str, str, str]] = field(factory=dict, init=False)
+    steps: dict[int, tuple[str, str, str, str]] = field(factory=dict, init=False)
     shown: dict[str, list[Any]] = field(factory=dict, init=False)
     state: dict[str, Any] = field(factory=dict, init=False)
 
@@ -160,7 +160,7 @@ class _Record:
             ours, theirs = self.steps.get(number), straight.steps.get(number)
             if ours is None or theirs is None:
                 return f"step {number} is {'left out' if ours is None else 'done after the last one'}"
-            for what, one, other in zip(("batch", "metrics", "rates"), ours, theirs, strict=True):
+            for what, one, other in zip(("batch", "metrics", "rates", "scheduled numbers"), ours, theirs, strict=True):
                 if one != other:
                     differ = "receives another batch" if what == "batch" else f"has the {what} {one} and not {other}"
                     return f"step {number} {differ}"
@@ -224,7 +224,7 @@ def _trained(
         batch = _digest(event.batch)
 
     def finish_step(event: StepEnd) -> None:
-        record.steps[event.step] = batch, repr(dict(event.metrics)), repr(event.run.last_lr)
+        record.steps[event.step] = batch, repr(dict(event.metrics)), repr(event.run.last_lr), repr(event.run.scheduled)
 
     for kind in (FitStart, EpochStart, StepEnd, EvaluateEnd, EpochReport):
         trainer.on(kind)(reach)  # after the callbacks

@@ -133,7 +133,7 @@ def test_as_a_dict_it_is_plain_json() -> None:
     trained = Trainer(step=lambda batch: 0.5, data=[1], epochs=2).fit().to_dict()
     assert json.loads(json.dumps(trained)) == trained
     assert (trained["status"], trained["reason"]) == ("completed", None)
-    assert list(trained["epochs"][0]) == ["epoch", "steps", "seconds", "metrics", "lr", "last_lr"]
+    assert list(trained["epochs"][0]) == ["epoch", "steps", "seconds", "metrics", "lr", "last_lr", "scheduled"]
     assert [epoch["epoch"] for epoch in trained["epochs"]] == [1, 2]
     mine = History()
     mine.evaluations.append(EvaluationRecord(epoch=1, step=3, seconds=0.5, metrics={"val_loss": 0.25}))

@@ -87,6 +87,7 @@ WRONG: dict[str, list[Any]] = {
     "means": [None, []],
     "seconds": ["1", None, 1],
     "rates": [0.5, ["x"], [1]],
+    "scheduled": [None, [], {"weight_decay": 0.5}, {"weight_decay": ["x"]}],
     "latest_pass": [[], 1, {"epoch": 1}],
     "pass_left": [0, None],
     "batch_taken": [0, None],

@@ -12,6 +12,7 @@ from lucid_train.callbacks.display.columns import DEFAULT_COLUMNS, Column
 from lucid_train.callbacks.display.formatting import Numbers, clock, join, speed
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
+from lucid_train.optims.param_groups import held_values
 
 _WIDEST_BAR, _NARROWEST_BAR = 40, 5
 # The metrics are in the epoch's line if they leave so much room for the bar and "evaluating", else in their own.
@@ -145,6 +146,9 @@ class Bars:
         rates = [group["lr"] for group in groups]
         if texts and rates and all(type(rate) is float for rate in rates):  # a tensor's device is not asked
             texts.append(f"lr {self.numbers.rates(rates)}")
+        for name, values in self.throughput.run.held_scheduled(held_values).items() if texts else ():
+            if all(type(value) is float for value in values):
+                texts.append(f"{name} {self.numbers.scheduled(name, values)}")
         return texts
 
     def _value(self, text: str) -> Text:

@@ -117,6 +117,7 @@ class Numbers:
 
     _of_metrics: dict[str, int] = field(factory=dict, init=False)
     _of_rates: int | None = field(default=None, init=False)
+    _of_scheduled: dict[str, int] = field(factory=dict, init=False)
 
     def metric(self, name: str, value: float) -> str:
         """Return a metric as its column has it."""
@@ -141,10 +142,18 @@ class Numbers:
         """Return the rates of all groups as their column has them; until it has a format, each as it needs it."""
         return rates(values, self._of_rates)
 
+    def expect_scheduled(self, name: str, first: Sequence[float]) -> None:
+        """Choose the format of another scheduled number by its first values, unless it has one."""
+        self._of_scheduled.setdefault(name, _rate_decimals(first))
+
+    def scheduled(self, name: str, values: Sequence[float]) -> str:
+        """Return another scheduled number of all groups as its column has it; until it has a format, as it needs it."""
+        return rates(values, self._of_scheduled.get(name))
+
     @property
     def formats(self) -> tuple[object, ...]:
         """What changes when the format of a column does."""
-        return (*self._of_metrics.items(), self._of_rates)
+        return (*self._of_metrics.items(), self._of_rates, *self._of_scheduled.items())
 
 
 def seconds(value: float) -> str:

@@ -208,6 +208,11 @@ def summary_entries(
     if len(set(rates)) > 1:
         ends = f"{numbers.rates(rates[0])} -> {numbers.rates(rates[-1])}"
         entries.append(Entry("lr", ends, curve=[lr[0] for lr in rates]))
+    for label in dict.fromkeys(each for record in history for each in record.scheduled):
+        used = [record.scheduled[label] for record in history if label in record.scheduled]
+        if len(set(used)) > 1:
+            ends = f"{numbers.scheduled(label, used[0])} -> {numbers.scheduled(label, used[-1])}"
+            entries.append(Entry(label, ends, curve=[values[0] for values in used]))
     if timings := sorted(run.hook_seconds.items(), key=lambda item: -item[1]):
         texts = [f"{name} {formatting.seconds(spent)}" for name, spent in timings]
         entries.append(Entry("callbacks", ", ".join(texts)))

@@ -13,7 +13,7 @@ from lucid_train.callbacks.display.formatting import Numbers, flow, join, second
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 
-_EPOCH, _METRIC, _EVALUATION, _RATE, _TIME = range(5)
+_EPOCH, _METRIC, _EVALUATION, _RATE, _SCHEDULED, _TIME = range(6)
 # A column has one of these places, and a name.
 _Column = tuple[int, str]
 
@@ -51,7 +51,8 @@ def line(record: Record, epochs: int, best: str | None, numbers: Numbers) -> str
     step = f"step {record.step}" if isinstance(record, EvaluationRecord) else ""
     metrics = [f"{name} {numbers.metric(name, each)}{'*' * (name == best)}" for name, each in record.metrics.items()]
     rates = " -> ".join(filter(None, _rates(record, numbers)))
-    return "  ".join(filter(None, [epoch, step, *metrics, rates and f"lr {rates}", seconds(record.seconds)]))
+    others = [f"{name} {text}" for name, text in _scheduled(record, numbers).items()]
+    return "  ".join(filter(None, [epoch, step, *metrics, rates and f"lr {rates}", *others, seconds(record.seconds)]))
 
 
 @define(eq=False)
@@ -142,6 +143,9 @@ class Table:
                 rest = f" -> {following}" if following else ""
                 rates += theme.cell(rest, 4 + self._used_width, "change", left=True)
             cells[_RATE, "lr"] = rates
+        cells |= {
+            (_SCHEDULED, name): theme.text(text, "rate") for name, text in _scheduled(record, self._numbers).items()
+        }
         cells[_TIME, "time"] = theme.text(formatting.seconds(record.seconds).rjust(formatting.SECONDS_WIDTH), "time")
         titles = self._titles(monitor, brief=False, names=cells)
         needed = {each: max(titles[each].cell_len, cell.cell_len) for each, cell in cells.items()}
@@ -185,6 +189,8 @@ class Table:
         if used:
             rest = theme.text(f" -> {following}" if following else "", "change")
             head.append(theme.text("lr ", "label") + theme.text(used, "rate") + rest)
+        for name, text in _scheduled(record, self._numbers).items():
+            head.append(theme.text(f"{name} ", "label") + theme.text(text, "rate"))
         head.append(theme.text(formatting.seconds(record.seconds), "time"))
         grid = []
         for name, value in record.metrics.items():
@@ -200,6 +206,12 @@ def _rates(record: Record, numbers: Numbers) -> tuple[str, str]:
         return "", ""
     used, following = numbers.rates(record.lr), numbers.rates(record.last_lr)
     return used, "" if following == used else following
+
+
+def _scheduled(record: Record, numbers: Numbers) -> dict[str, str]:
+    """Return what else is scheduled, as an epoch used it, by name."""
+    found = {} if isinstance(record, EvaluationRecord) else record.scheduled
+    return {name: numbers.scheduled(name, values) for name, values in found.items()}
 
 
 def _style(value: float, best: bool) -> str:

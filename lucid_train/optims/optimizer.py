@@ -22,8 +22,9 @@ class Optimizer(ABC):
     An optimizer of your own defines `check` and `update`, and lists in `state_names` what it keeps per parameter.
 
     Args:
-        params: Parameters, or groups as dicts with "params" and any of the options. A group may also have a "name", and
-            `initial_<option>`, the base value that a scheduler keeps there, such as "initial_lr".
+        params: Parameters, or groups as dicts with "params" and any of the options. A group may also have a "name",
+            an "lr_scale", by which schedulers multiply its rate, and `initial_<option>`, the base value that a
+            scheduler keeps there, such as "initial_lr".
         defaults: The options, "lr" among them, for groups that do not set them.
 
     Raises:
@@ -169,7 +170,7 @@ class Optimizer(ABC):
                 raise ValueError(f"{name!r} of {where} is not an option of {type(self).__name__}{cure}")
         try:
             return self.check(given), {
-                name: real_number(name, group[name], least=0 if name == "initial_lr" else None)
+                name: real_number(name, group[name], least=0 if name in ("initial_lr", "lr_scale") else None)
                 for name in self._base_names()
                 if name in group
             }
@@ -194,8 +195,8 @@ class Optimizer(ABC):
         return groups
 
     def _base_names(self) -> list[str]:
-        """Return the keys under which a scheduler may keep the base value of an option."""
-        names = [f"initial_{option}" for option in self.defaults]
+        """Return the keys of what schedulers find in a group: the scale of its rate, and base values of options."""
+        names = ["lr_scale", *(f"initial_{option}" for option in self.defaults)]
         # Where there are betas, the first of them is what schedulers call the momentum.
         return [*names, "initial_momentum"] if "betas" in self.defaults else names
 

@@ -5,9 +5,66 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from attrs import field, frozen
+
 from lucid_train.validation import real_number
 
 Group = dict[str, Any]
+
+
+class AttributeGroup(Group):
+    """The attributes of an object, read and written as the entries of a group are.
+
+    What a scheduler leaves in a group for itself, such as "initial_kl_weight", is kept here: the object gets nothing.
+    """
+
+    def __init__(self, target: Any) -> None:
+        super().__init__()
+        self.target = target
+
+    def __contains__(self, name: object) -> bool:
+        # An attribute "betas" is no place for a momentum.
+        return super().__contains__(name) or (name != "betas" and hasattr(self.target, str(name)))
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self.target, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.startswith("initial_"):
+            super().__setitem__(name, value)
+        else:
+            setattr(self.target, name, value)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name, getattr(self.target, name, default))
+
+
+@frozen(eq=False)
+class Attributes:
+    """An object whose attributes are scheduled, in the form of an optimizer with one group.
+
+    Args:
+        target: The object.
+    """
+
+    target: Any
+    param_groups: tuple[AttributeGroup] = field(init=False, repr=False)
+
+    @param_groups.default
+    def _group(self) -> tuple[AttributeGroup]:
+        return (AttributeGroup(self.target),)
+
+
+def place(group: Group, index: int) -> str:
+    """Return where a value is, in words: "group 0", or "the VAE" of an attribute."""
+    return f"the {type(group.target).__name__}" if isinstance(group, AttributeGroup) else f"group {index}"
+
+
+def identities(optimizer: Any) -> set[int]:
+    """Return what two optimizers share if one is a wrapper of the other, or two `Attributes` of one object."""
+    if isinstance(optimizer, Attributes):
+        return {id(optimizer.target)}
+    return {id(optimizer), *map(id, getattr(optimizer, "param_groups", ()))}
 
 
 def param_groups(optimizer: Any, keys: Sequence[str] = ("lr",)) -> Sequence[Group]:
@@ -31,8 +88,12 @@ def param_groups(optimizer: Any, keys: Sequence[str] = ("lr",)) -> Sequence[Grou
 
 def check_group(group: Any, index: int, keys: Sequence[str]) -> None:
     """Refuse a group whose keys cannot be scheduled; see `param_groups`."""
+    if isinstance(group, AttributeGroup):
+        _check_attributes(group, keys)
+        return
     if not hasattr(group, "keys") or "lr" not in group:
         raise TypeError(f"'optimizer.param_groups[{index}]' must be a dict with 'lr': {group!r}")
+    real_number(f"optimizer.param_groups[{index}]['lr_scale']", group.get("lr_scale", 1.0), least=0)
     for key in dict.fromkeys(("lr", *keys)):
         name = stored_under(group, key)
         if name not in group:
@@ -40,8 +101,21 @@ def check_group(group: Any, index: int, keys: Sequence[str]) -> None:
         value = _held(group, name)
         for entry, held in ((name, value), (f"initial_{key}", group.get(f"initial_{key}", 0.0))):
             real_number(f"optimizer.param_groups[{index}][{entry!r}]", held, least=0 if key == "lr" else None)
-        if hasattr(value, "__setitem__") and "int" in str(getattr(value, "dtype", "")):
-            raise TypeError(f"{key!r} of group {index} must hold floats, it is filled in place: {value!r}")
+        _check_floats(key, value, f"group {index}")
+
+
+def _check_attributes(group: AttributeGroup, keys: Sequence[str]) -> None:
+    where = type(group.target).__name__
+    for key in keys:
+        if key not in group:
+            raise TypeError(f"{where!r} must have {key!r} to be scheduled: {group.target!r:.200}")
+        real_number(f"{where}.{key}", group[key])
+        _check_floats(key, group[key], place(group, 0))
+
+
+def _check_floats(key: str, value: Any, where: str) -> None:
+    if hasattr(value, "__setitem__") and "int" in str(getattr(value, "dtype", "")):
+        raise TypeError(f"{key!r} of {where} must hold floats, it is filled in place: {value!r}")
 
 
 def stored_under(group: Group, key: str) -> str:
@@ -80,6 +154,17 @@ def read_rates(optimizer: Any) -> list[float]:
     return [float(group["lr"]) for group in optimizer.param_groups]
 
 
+def snapshot_values(optimizer: Any, key: str) -> list[Any]:
+    """Return the values of a key that the groups have now, tensors as copies, so that no device is waited for."""
+    return list(map(_snapshot, held_values(optimizer, key)))
+
+
+def held_values(optimizer: Any, key: str) -> list[Any]:
+    """Return the objects that the groups have for a key, of those that have it."""
+    names = [(group, stored_under(group, key)) for group in optimizer.param_groups]
+    return [_held(group, name) for group, name in names if name in group]
+
+
 def versions(optimizer: Any) -> int | None:
     """Return a number that grows with every change of a parameter, without waiting for a device.
 
@@ -99,9 +184,12 @@ def versions(optimizer: Any) -> int | None:
 def snapshot_lrs(optimizer: Any) -> list[Any]:
     """Return the rates that the optimizer has now, tensors as copies, so that no device is waited for."""
     return [
-        rate if type(rate) is float else rate.detach().clone() if hasattr(rate, "detach") else float(rate)
-        for rate in (group["lr"] for group in optimizer.param_groups)
+        rate if type(rate) is float else _snapshot(rate) for rate in (group["lr"] for group in optimizer.param_groups)
     ]
+
+
+def _snapshot(value: Any) -> Any:
+    return value if type(value) is float else value.detach().clone() if hasattr(value, "detach") else float(value)
 
 
 def numbers_per_group(name: str, value: Any, count: int, **rule: float | None) -> float | list[float]:

@@ -31,7 +31,17 @@ _DEEPEST = 50
 _END_OF_TIME = 1e12
 LIBRARY_EVENTS = {cls.__name__: cls for cls in event_classes() if cls.__module__ == Event.__module__}
 # What a line says of the run when it has changed. What has been added to the history it says too, record by record.
-RUN_FIELDS = ("epochs", "steps_per_epoch", "evaluate_every", "evaluate_steps", "epoch", "step", "reason", "last_lr")
+RUN_FIELDS = (
+    "epochs",
+    "steps_per_epoch",
+    "evaluate_every",
+    "evaluate_steps",
+    "epoch",
+    "step",
+    "reason",
+    "last_lr",
+    "scheduled",
+)
 ADDED_FIELDS = ("history", "evaluations")
 # The run says the rest; its batches are not recorded.
 _NOT_RECORDED = {"run", "batch", "history", "record"}
@@ -232,6 +242,7 @@ _FORMS: dict[str, tuple[Callable[[Any], Any], _Read]] = {
         ("metrics", values.pack_metrics, values.read_metrics),
         ("output", _pack_output, _or_null(_read_output)),
         ("reason", _as_it_is, _or_null(partial(values.read_json, kind=str))),
+        ("scheduled", values.pack_scheduled, values.read_scheduled),
         ("seconds", values.pack_number, values.read_number),
         ("status", _as_it_is, partial(one_of, choices=("completed", "stopped", "interrupted", "failed"))),
         ("steps_per_epoch", _as_it_is, _or_null(values.read_count)),

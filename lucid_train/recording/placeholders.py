@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -62,8 +63,8 @@ def read_callback(packed: Any) -> Callback:
         ValueError: If its description is not one.
     """
     entry = read_json("callback", packed, dict)
-    schedule = entry.get("schedule")
-    scheduled = () if schedule is None else (Scheduled(text=str(schedule)),)
+    schedule = read_json("schedule", entry.get("schedule", {}), dict)
+    scheduled = tuple(Scheduled(text=str(text), key=key) for key, text in schedule.items())
     described = read_json("described", entry.get("described", {}), dict).items()
     texts = tuple((label, str(text)) for label, text in described)
     return RecordedCallback(str(entry.get("name")), str(entry.get("repr")), scheduled, texts)
@@ -114,6 +115,7 @@ class RecordedRun(Run):
     _monitored: Monitor | None = field(default=None, init=False)
     _optimizer: str = field(default="optimizer", init=False)
     _rates: tuple[float, ...] = field(default=(), init=False)
+    _scheduled: dict[str, tuple[float, ...]] = field(factory=dict, init=False)
     _time: float = field(default=0.0, init=False)
     _since: float = field(factory=monotonic, init=False)
     _latest: float = field(default=math.inf, init=False)
@@ -126,6 +128,9 @@ class RecordedRun(Run):
     @property
     def monitored(self) -> Monitor | None:
         return self._monitored
+
+    def held_scheduled(self, read: Callable[[Any, str], list[Any]]) -> dict[str, list[Any]]:
+        return {name: list(values) for name, values in self._scheduled.items()}
 
     def clock(self) -> float:
         return max(self._time, min(self._latest, self._time + (monotonic() - self._since) * self.pace))
@@ -162,6 +167,8 @@ class RecordedRun(Run):
         for name, value in read_fields(changes.keys() & {*RUN_FIELDS, *ADDED_FIELDS}, changes).items():
             if name == "last_lr":
                 self._rates = value
+            elif name == "scheduled":
+                self._scheduled = value
             elif name == "history":
                 for record in value:
                     self._add(record)

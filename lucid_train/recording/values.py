@@ -47,6 +47,11 @@ def pack_rates(rates: Iterable[Any]) -> list[float | str]:
     return list(map(pack_number, rates))
 
 
+def pack_scheduled(scheduled: Mapping[str, Iterable[Any]]) -> dict[str, list[float | str]]:
+    """Return numbers per group, by name, with their numbers packed."""
+    return {name: pack_rates(values) for name, values in scheduled.items()}
+
+
 def pack_value(value: Any, depth: int = 0) -> Any:
     """Return any value as JSON. What JSON lacks becomes an object whose only key begins with "!"."""
     if value is None or isinstance(value, (bool, str)):
@@ -125,6 +130,15 @@ def read_rates(name: str, packed: Any) -> tuple[float, ...]:
         ValueError: If they are not a list of numbers.
     """
     return tuple(read_number(name, rate) for rate in read_json(name, packed, list))
+
+
+def read_scheduled(name: str, packed: Any) -> dict[str, tuple[float, ...]]:
+    """Return the numbers per group that `pack_scheduled` packed; `name` is for the error.
+
+    Raises:
+        ValueError: If they are not an object of lists of numbers.
+    """
+    return {key: read_rates(key, values) for key, values in read_json(name, packed, dict).items()}
 
 
 def read_json(name: str, packed: Any, kind: type[T]) -> T:

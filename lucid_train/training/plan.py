@@ -15,7 +15,7 @@ from lucid_train.callback import Callback, Scheduled
 from lucid_train.description import hook_name, object_name
 from lucid_train.events import EvaluateEnd, EvaluateStart, FitEnd, FitError, event_classes
 from lucid_train.optims.lr_scheduler.scheduler import Binding, schedules_sized
-from lucid_train.optims.param_groups import read_rates
+from lucid_train.optims.param_groups import Attributes, param_groups, read_rates
 from lucid_train.plot import Points, html_page, html_panels, html_table, html_text
 from lucid_train.schedules.schedule import Schedule
 from lucid_train.training.modes import has_eval_mode, networks
@@ -28,38 +28,89 @@ Rates: TypeAlias = tuple[float, ...]
 
 
 def _highest(planned: PlannedEpoch) -> Rates | None:
-    return None if planned.first_lr is None or planned.lr is None else tuple(map(max, planned.first_lr, planned.lr))
+    return None if planned.first is None or planned.last is None else tuple(map(max, planned.first, planned.last))
 
 
 def _lowest(planned: PlannedEpoch) -> Rates | None:
-    return None if planned.first_lr is None or planned.lr is None else tuple(map(min, planned.first_lr, planned.lr))
+    return None if planned.first is None or planned.last is None else tuple(map(min, planned.first, planned.last))
 
 
 @define(frozen=True)
 class PlannedEpoch:
-    """The rates of one epoch, one per group; None where they are not known beforehand.
+    """The rates of one epoch, or another scheduled number, one per group; None where they are not known beforehand.
 
     Args:
         epoch: Its number, from 1.
-        first_lr: The rates of its first update.
-        lr: The rates of its last update, as `EpochRecord.lr` will have them.
+        first: The rates of its first update.
+        last: The rates of its last update, as `EpochRecord.lr` will have them.
         highest: The highest rates of any of its updates.
         lowest: The lowest ones.
     """
 
     epoch: int
-    first_lr: Rates | None
-    lr: Rates | None
+    first: Rates | None
+    last: Rates | None
     highest: Rates | None = field(default=Factory(_highest, takes_self=True))
     lowest: Rates | None = field(default=Factory(_lowest, takes_self=True))
 
     def __str__(self) -> str:
-        if self.first_lr is None or self.lr is None or self.highest is None or self.lowest is None:
+        if self.first is None or self.last is None or self.highest is None or self.lowest is None:
             return "not known beforehand"
-        text = " to ".join(map(_shown, dict.fromkeys([self.first_lr, self.lr])))
-        ends = PlannedEpoch(self.epoch, self.first_lr, self.lr)
+        text = " to ".join(map(_shown, dict.fromkeys([self.first, self.last])))
+        ends = PlannedEpoch(self.epoch, self.first, self.last)
         text += "" if self.highest == ends.highest else f", at most {_shown(self.highest)}"
         return text + ("" if self.lowest == ends.lowest else f", at least {_shown(self.lowest)}")
+
+
+@define(frozen=True)
+class PlannedNumber:
+    """A scheduled number in the epochs that are still to be trained.
+
+    Args:
+        epochs: Its values.
+        schedule: What sets it, in words.
+        note: What is assumed of the updates, if it depends on their number; or "".
+    """
+
+    epochs: tuple[PlannedEpoch, ...]
+    schedule: str
+    note: str = ""
+
+    def lines(self, title: str) -> Iterator[str]:
+        """Yield the lines of a text, a stretch of epochs with one value in each."""
+        yield f"{title}: {self.schedule}"
+        yield from [f"  {self.note}"] if self.note else []
+        yield from (f"  {named}: {first}" for named, first in self.stretches())
+
+    def table(self, title: str) -> str:
+        """Return a table in HTML."""
+        stretches = [*self.stretches()]
+        columns = {title: [named for named, _ in stretches], self.schedule: [str(first) for _, first in stretches]}
+        return (html_text(self.note) if self.note else "") + html_table(columns)
+
+    def stretches(self) -> Iterator[tuple[str, PlannedEpoch]]:
+        """Return each stretch of epochs with one value, named, and its first: a long run is not a long text."""
+        digits = len(str(self.epochs[-1].epoch)) if self.epochs else 1
+        for _, stretch in groupby(self.epochs, lambda each: each.last if each.highest == each.lowest else each.epoch):
+            first, *others = stretch
+            yield f"epochs {first.epoch} to {others[-1].epoch}" if others else f"epoch {first.epoch:>{digits}}", first
+
+    def curves(self, name: str) -> dict[str, Points]:
+        """Return where the curves go: each epoch's first value, the highest and lowest, and the last."""
+        known = [each for each in self.epochs if each.first is not None]
+        found: dict[str, Points] = {}
+        for group in range(min((len(each.first or ()) for each in known), default=0)):
+            xs, ys = [], []
+            for each in known:
+                first, last, highest, lowest = (
+                    (values or ())[group] for values in (each.first, each.last, each.highest, each.lowest)
+                )
+                inner = [value for value in (highest, lowest) if value not in (first, last)]
+                ys += [first, *inner, last]
+                # Where within the epoch a peak is, a plan does not say.
+                xs += [each.epoch - 1 + part / (len(inner) + 1) for part in range(len(inner) + 2)]
+            found[f"{name}_{group}" if group else name] = (xs, ys)
+        return found
 
 
 @define(frozen=True, repr=False)
@@ -74,6 +125,7 @@ class Plan:
         schedule: What sets the rates, in words.
         note: What is assumed of the updates, if the rates depend on their number, or why there are no epochs; or "".
         evaluation: In which mode models are evaluated, in words; or "".
+        scheduled: What else is scheduled, by name.
 
     >>> from lucid_train import Trainer, nn, optims, schedules
     >>> from lucid_train.callbacks import LRSchedulerCallback
@@ -93,15 +145,19 @@ class Plan:
     schedule: str
     note: str = ""
     evaluation: str = ""
+    scheduled: Mapping[str, PlannedNumber] = field(factory=dict)
+
+    @property
+    def _numbers(self) -> dict[str, PlannedNumber]:
+        return {"rates": PlannedNumber(self.epochs, self.schedule, self.note), **self.scheduled}
 
     def __str__(self) -> str:
         width = max((len(event) for event in self.listeners), default=0)
         lines = [f"{event:<{width}}  {', '.join(names)}" for event, names in self.listeners.items()]
         lines = lines or ["no listeners"]
-        notes = [f"  {self.note}"] if self.note else []
-        rates = [f"  {named}: {first}" for named, first in self._stretches()]
         evaluation = ["", f"evaluation: {self.evaluation}"] if self.evaluation else []
-        return "\n".join([*lines, *evaluation, "", f"rates: {self.schedule}", *notes, *rates])
+        numbers = [line for name, each in self._numbers.items() for line in each.lines(name)]
+        return "\n".join([*lines, *evaluation, "", *numbers])
 
     __repr__ = __str__
 
@@ -112,35 +168,10 @@ class Plan:
 
     def _repr_html_(self) -> str:
         listeners = {"event": [*self.listeners], "listeners": [", ".join(names) for names in self.listeners.values()]}
-        stretches = [*self._stretches()]
-        rates = {"rates": [named for named, _ in stretches], self.schedule: [str(first) for _, first in stretches]}
         parts = [html_table(listeners) if self.listeners else html_text("no listeners")]
-        parts += [html_text(self.note)] if self.note else []
-        return html_page([*parts, html_table(rates), html_panels([self._curves()])])
-
-    def _curves(self) -> dict[str, Points]:
-        """Return where the curves of the rates go: each epoch's first one, the highest and lowest, and the last."""
-        known = [each for each in self.epochs if each.first_lr is not None]
-        found: dict[str, Points] = {}
-        for group in range(min((len(each.first_lr or ()) for each in known), default=0)):
-            xs, ys = [], []
-            for each in known:
-                first, last, highest, lowest = (
-                    (rates or ())[group] for rates in (each.first_lr, each.lr, each.highest, each.lowest)
-                )
-                inner = [rate for rate in (highest, lowest) if rate not in (first, last)]
-                ys += [first, *inner, last]
-                # Where within the epoch a peak is, a plan does not say.
-                xs += [each.epoch - 1 + part / (len(inner) + 1) for part in range(len(inner) + 2)]
-            found[f"lr_{group}" if group else "lr"] = (xs, ys)
-        return found
-
-    def _stretches(self) -> Iterator[tuple[str, PlannedEpoch]]:
-        """Return each stretch of epochs with one rate, named, and its first: a long run is not a long text."""
-        digits = len(str(self.epochs[-1].epoch)) if self.epochs else 1
-        for _, stretch in groupby(self.epochs, lambda each: each.lr if each.highest == each.lowest else each.epoch):
-            first, *others = stretch
-            yield f"epochs {first.epoch} to {others[-1].epoch}" if others else f"epoch {first.epoch:>{digits}}", first
+        parts += [each.table(name) for name, each in self._numbers.items()]
+        panels = [each.curves("lr" if name == "rates" else name) for name, each in self._numbers.items()]
+        return html_page([*parts, html_panels(panels)])
 
 
 @define
@@ -198,7 +229,8 @@ def planned(
     schedule, rates, note = _rates(run, callbacks, to_come, updates)
     if not to_come and done.history:
         note = f"nothing left to train: {len(done.history)} epochs are done; ask for the plan of more, plan(epochs)"
-    return Plan(found, tuple(rates), schedule, note, "" if trainer.evaluate is None else _evaluation(trainer))
+    evaluation = "" if trainer.evaluate is None else _evaluation(trainer)
+    return Plan(found, tuple(rates), schedule, note, evaluation, _numbers(run, callbacks, to_come, updates))
 
 
 def _evaluation(trainer: Any) -> str:
@@ -220,16 +252,59 @@ def _rates(
     """Return what sets the rates of the run's optimizer, the rates of the epochs, and what is assumed of updates."""
     optimizer = run.optimizer
     for callback in callbacks:
-        for scheduled in callback.schedules():
+        for scheduled in _scheduled_by(callback, run):
+            if scheduled.key != "lr" or scheduled.on is not None:
+                continue
             optimizer = scheduled.optimizer if optimizer is None else optimizer
             if optimizer is not None and (scheduled.optimizer is None or scheduled.optimizer is optimizer):
-                pace = _pace(scheduled, run, updates)
-                rates = list(_scheduled(scheduled, optimizer, run, epochs, pace))
-                return schedule_text(callback, run), rates, pace.note if pace is not None else ""
+                number = _planned(callback, evolve(scheduled, optimizer=optimizer), run, epochs, updates)
+                return number.schedule, list(number.epochs), number.note
     if optimizer is None:
         return "there is no optimizer", [PlannedEpoch(epoch, None, None) for epoch in epochs], ""
     standing = tuple(read_rates(optimizer))
     return "no schedule", [PlannedEpoch(epoch, standing, standing) for epoch in epochs], ""
+
+
+def _numbers(run: Run, callbacks: Sequence[Callback], epochs: range, updates: int | None) -> dict[str, PlannedNumber]:
+    """Return what is scheduled besides the rates, by name; what has one name stands together, as in the history."""
+    found: dict[str, PlannedNumber] = {}
+    for callback in callbacks:
+        for scheduled in _scheduled_by(callback, run):
+            if scheduled.key != "lr":
+                number = _planned(callback, scheduled, run, epochs, updates)
+                before = found.get(scheduled.key)
+                found[scheduled.key] = number if before is None else _together(before, number)
+    return found
+
+
+def _scheduled_by(callback: Callback, run: Run) -> Iterator[Scheduled]:
+    """Return what a callback schedules, with what it schedules it on."""
+    for scheduled in callback.schedules():
+        if scheduled.on is not None:
+            yield evolve(scheduled, optimizer=Attributes(scheduled.on))
+        else:
+            yield scheduled if scheduled.optimizer is not None else evolve(scheduled, optimizer=run.optimizer)
+
+
+def _planned(callback: Callback, scheduled: Scheduled, run: Run, epochs: range, updates: int | None) -> PlannedNumber:
+    pace = _pace(scheduled, run, updates)
+    values = tuple(_scheduled(scheduled, run, epochs, pace))
+    text = number_text(callback, scheduled, run)
+    return PlannedNumber(values, text, pace.note if pace is not None else "")
+
+
+def _together(one: PlannedNumber, other: PlannedNumber) -> PlannedNumber:
+    def joined(mine: Rates | None, others: Rates | None) -> Rates | None:
+        return None if mine is None or others is None else mine + others
+
+    epochs = tuple(
+        PlannedEpoch(
+            a.epoch, *map(joined, (a.first, a.last, a.highest, a.lowest), (b.first, b.last, b.highest, b.lowest))
+        )
+        for a, b in zip(one.epochs, other.epochs, strict=True)
+    )
+    texts = dict.fromkeys([one.schedule, other.schedule])
+    return PlannedNumber(epochs, "; ".join(texts), one.note or other.note)
 
 
 def _pace(scheduled: Scheduled, run: Run, updates: int | None) -> _Pace | None:
@@ -257,25 +332,28 @@ def _pace(scheduled: Scheduled, run: Run, updates: int | None) -> _Pace | None:
 
 def schedule_text(callback: Callback, run: Run) -> str:
     """Return what a callback schedules in words, and when in the run the schedule begins again."""
-    texts = []
-    for scheduled in callback.schedules():
-        if scheduled.text is not None or scheduled.schedule is None:
-            texts.append(scheduled.text or object_name(callback))
-            continue
-        unit, (_, length) = scheduled.interval, _lengths(scheduled, run)
-        named = _by_group(scheduled.schedule, run.optimizer if scheduled.optimizer is None else scheduled.optimizer)
-        text = "; ".join(dict.fromkeys(f"{name}{each.words(unit)}" for name, each in named))
-        texts.append(text if unit == "epoch" or " step" in text else f"{text}, per step")
-        try:
-            sized = [each for _, each in _by_group(schedules_sized(scheduled.schedule, length), None)] if length else []
-        except ValueError:  # it does not fit the run, which the callback itself refuses
-            continue
-        times = sorted({t for each in sized for t in each.restarts(length or 0)})
-        if times:
-            more = len(times) - 1
-            texts[-1] += f", which begins again at {unit} {times[0] + 1:,}"
-            texts[-1] += f" and {more:,} more time{'s' * (more > 1)}" if more else ""
-    return "; ".join(texts)
+    texts = [(each.key, number_text(callback, each, run)) for each in callback.schedules()]
+    return "; ".join(text if key == "lr" else f"{key} {text}" for key, text in texts)
+
+
+def number_text(callback: Callback, scheduled: Scheduled, run: Run) -> str:
+    """Return the schedule of a number in words, and when in the run it begins again."""
+    if scheduled.text is not None or scheduled.schedule is None:
+        return scheduled.text or object_name(callback)
+    unit, (_, length) = scheduled.interval, _lengths(scheduled, run)
+    named = _by_group(scheduled.schedule, run.optimizer if scheduled.optimizer is None else scheduled.optimizer)
+    text = "; ".join(dict.fromkeys(f"{name}{each.words(unit)}" for name, each in named))
+    text = text if unit == "epoch" or " step" in text else f"{text}, per step"
+    try:
+        sized = [each for _, each in _by_group(schedules_sized(scheduled.schedule, length), None)] if length else []
+    except ValueError:  # it does not fit the run, which the callback itself refuses
+        return text
+    times = sorted({t for each in sized for t in each.restarts(length or 0)})
+    if times:
+        more = len(times) - 1
+        text += f", which begins again at {unit} {times[0] + 1:,}"
+        text += f" and {more:,} more time{'s' * (more > 1)}" if more else ""
+    return text
 
 
 def _by_group(schedule: Any, optimizer: Any) -> list[tuple[str, Schedule]]:
@@ -294,18 +372,17 @@ def _lengths(scheduled: Scheduled, run: Run) -> tuple[int | None, int | None]:
     return steps, scheduled.length or (None if steps is None else steps * run.epochs)
 
 
-def _scheduled(
-    scheduled: Scheduled, optimizer: Any, run: Run, epochs: range, pace: _Pace | None
-) -> Iterator[PlannedEpoch]:
-    """Return the rates of the epochs under a schedule."""
+def _scheduled(scheduled: Scheduled, run: Run, epochs: range, pace: _Pace | None) -> Iterator[PlannedEpoch]:
+    """Return the values of the epochs under a schedule."""
     _, length = _lengths(scheduled, run)
     schedule = scheduled.schedule
     if schedule is not None and epochs:
         schedule = schedules_sized(schedule, length)
-    if schedule is None or pace is None:
+    if schedule is None or pace is None or scheduled.optimizer is None:
         yield from (PlannedEpoch(epoch, None, None) for epoch in epochs)
         return
-    binding = Binding.of("lr", schedule, optimizer.param_groups, scheduled.bases or ())  # which writes nothing
+    groups = param_groups(scheduled.optimizer, (scheduled.key,))
+    binding = Binding.of(scheduled.key, schedule, groups, scheduled.bases or ())  # which writes nothing
     points = max(8, _MOST_POINTS // max(1, len(epochs)))
 
     @lru_cache(1000)

@@ -17,7 +17,7 @@ from lucid_train.events import EpochEnd, EpochReport, EvaluateEnd, Event, FitSta
 from lucid_train.history import History
 from lucid_train.metrics import Snapshot
 from lucid_train.monitor import Monitor
-from lucid_train.optims.param_groups import read_rates
+from lucid_train.optims.param_groups import Attributes, held_values, identities, read_rates
 from lucid_train.progress import Progress
 from lucid_train.training.dispatch import Dispatcher
 from lucid_train.training.track import Tracked
@@ -76,7 +76,7 @@ class Control:
         alerts: What to call when the run is interrupted.
         tracked: How far an evaluation has come.
         waits: Measures how long steps wait for their batches, if somebody wants to know.
-        claims: The keys of optimizers' groups that callbacks schedule, each with its callback.
+        claims: The keys of optimizers' groups, and the attributes, that callbacks schedule, each with its callback.
         namesakes: The metrics of the steps that a callback follows, of which a warning has been given.
     """
 
@@ -184,6 +184,35 @@ class Run:
     def last_lr(self) -> list[float]:
         """The rates that the optimizer has now, for the next update: a fresh list, one per group; [] without one."""
         return [] if self.optimizer is None else read_rates(self.optimizer)
+
+    @property
+    def total_steps(self) -> int | None:
+        """The steps of the run when all its epochs are done, or None while that is unknown.
+
+        >>> from lucid_train import schedules
+        >>> run = Run(epochs=4, progress=Progress(steps_per_epoch=10))
+        >>> schedules.Linear(0.0, 1.0, "50%").sized(run.total_steps)(10)
+        0.5
+        """
+        steps = self._progress.steps_per_epoch
+        return None if steps is None else steps * self.epochs or None
+
+    @property
+    def scheduled(self) -> dict[str, list[float]]:
+        """What schedules set besides the rates, as it is now, for the next update: by name, one number per group.
+
+        Where several optimizers or objects have numbers of one name, those of the one that is scheduled first come
+        first.
+        """
+        return {name: list(map(float, values)) for name, values in self.held_scheduled(held_values).items()}
+
+    def held_scheduled(self, read: Callable[[Any, str], list[Any]]) -> dict[str, list[Any]]:
+        """Return what `scheduled` is read from: what `read` gives for an optimizer and a key."""
+        found: dict[str, list[Any]] = {}
+        for optimizer, key, _ in () if (fit := self._fit) is None else fit.claims:
+            if key != "lr":
+                found.setdefault(key, []).extend(read(optimizer, key))
+        return found
 
     @property
     def interruption(self) -> BaseException | None:
@@ -407,20 +436,28 @@ class Run:
     def claim(self, optimizer: Any, callback: Callback, keys: Iterable[str] = ("lr",)) -> None:
         """Say that `callback` sets these keys of `optimizer`'s groups; it becomes the run's if the run has none.
 
+        Args:
+            optimizer: The optimizer, or the `Attributes` of an object.
+            callback: The callback.
+            keys: The keys, or the names of the attributes.
+
         Raises:
             RuntimeError: If no fit is running.
             ValueError: If another callback of this fit sets one of them already.
         """
         claims = self._running("schedule an optimizer").claims
+        own, of_object = identities(optimizer), isinstance(optimizer, Attributes)
         for key in keys:
             for claimed, name, owner in claims:
-                if claimed is optimizer and name == key and owner is not callback:
+                if owner is not callback and name == key and own & identities(claimed):
+                    what = "rates" if key == "lr" else key
+                    place = f"the {type(optimizer.target).__name__}" if of_object else "one optimizer"
                     raise ValueError(
-                        f"'callbacks' must have one schedule per optimizer: {owner!r} and {callback!r} set the same "
-                        f"{'rates' if key == 'lr' else key}; keep one, or join them: first.until(5).then(second)"
+                        f"'callbacks' must have one schedule per number: {owner!r} and {callback!r} set the same "
+                        f"{what} of {place}; keep one, or join them: first.until(5).then(second)"
                     )
             claims.append((optimizer, key, callback))
-        if self.optimizer is None:
+        if self.optimizer is None and not of_object:
             self.optimizer = optimizer
 
     def _running(self, use: str) -> Control:

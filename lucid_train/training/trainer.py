@@ -18,7 +18,7 @@ from lucid_train.description import add_note, attributed, class_labels, hook_nam
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, StepEnd, StepStart
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import Metrics, Output, StepResult, computed, detached, evaluation
-from lucid_train.optims.param_groups import param_groups, snapshot_lrs
+from lucid_train.optims.param_groups import Attributes, param_groups, snapshot_lrs, snapshot_values
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, MetricObject, Stateful
 from lucid_train.saving.metric_state import check_saves, unsaved_metrics
@@ -404,7 +404,8 @@ class Trainer:
                 fit.watch_parameters()
             if known is None:
                 self._options |= self._participants(goal).meet(self._loaded, self._options, self._accepted)
-            run.unsaved = self._participants(goal).unsaved((each, callback) for each, _, callback in fit.claims)
+            optimizers = [(each, callback) for each, _, callback in fit.claims if not isinstance(each, Attributes)]
+            run.unsaved = self._participants(goal).unsaved(optimizers)
             run.unsaved_metrics = unsaved_metrics(networks(self.model, self.extras), self.metrics.values())
             if (loaded := self._loaded) is not None:
                 fit.repeat(lambda: self._resume(loaded))
@@ -519,7 +520,7 @@ class Trainer:
         random = self._random
         step, optimizer, epoch = self.step or _rehearsal(run.optimizer), run.optimizer, progress.epoch
         starts, ends = run.listeners(StepStart), run.listeners(StepEnd)
-        listened = bool(starts or ends)
+        listened, scheduled = bool(starts or ends), any(key != "lr" for _, key, _ in fit.claims)
         every = run.evaluate_steps
         evaluate_at = None if every is None else (progress.step // every + 1) * every
         pause_at = progress.step + _STEPS_AT_ONCE
@@ -548,6 +549,10 @@ class Trainer:
                     skipped += 1
                 elif listened and optimizer is not None:
                     progress.rates = snapshot_lrs(optimizer)
+                    if scheduled:
+                        progress.scheduled = run.held_scheduled(snapshot_values)
+                elif listened and scheduled:
+                    progress.scheduled = run.held_scheduled(snapshot_values)
                 if ends:
                     call(ends, StepEnd(run, epoch, progress.step, detached(output)))
                 if fit.attention:
@@ -578,8 +583,9 @@ class Trainer:
             progress.updates += updates
             fit.updates += updates
             # Without a listener nothing changes the rates between two updates, so they are read once, at the end.
-            if updates and not listened and optimizer is not None:
-                progress.rates = snapshot_lrs(optimizer)
+            if updates and not listened:
+                progress.rates = None if optimizer is None else snapshot_lrs(optimizer)
+                progress.scheduled = run.held_scheduled(snapshot_values)
             if progress.step == evaluate_at:
                 progress.phase = "evaluation"
         if exhausted and progress.phase == "steps":
@@ -651,12 +657,21 @@ class Trainer:
             run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found))
             metrics |= found
         lr = tuple(run.last_lr if progress.rates is None else map(float, progress.rates))
+        # Without an update the values that stand, also of what is scheduled only since.
+        used = run.scheduled | progress.scheduled
+        scheduled = {name: tuple(map(float, values)) for name, values in used.items()}
         try:
             run.emit(EpochEnd(run, epoch=epoch, metrics=metrics, lr=lr))
         finally:  # if it fails, the epoch is over all the same: a schedule that has advanced must not do so again
             seconds, last_lr = perf_counter() - fit.began, tuple(run.last_lr)
             record = EpochRecord(
-                epoch=epoch, steps=progress.epoch_step, seconds=seconds, metrics=metrics, lr=lr, last_lr=last_lr
+                epoch=epoch,
+                steps=progress.epoch_step,
+                seconds=seconds,
+                metrics=metrics,
+                lr=lr,
+                last_lr=last_lr,
+                scheduled=scheduled,
             )
             progress.close_epoch(record)
             self._feed.end_pass()

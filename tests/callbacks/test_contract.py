@@ -15,7 +15,7 @@ from attrs import define, field, fields
 from rich.console import Console
 
 import lucid_train.callbacks
-from lucid_train import Callback, EpochEnd, Event, StepEnd, Trainer, nn, optims
+from lucid_train import Callback, EpochEnd, Event, StepEnd, Trainer, nn, optims, schedules
 from lucid_train.callback import Hook
 from lucid_train.callbacks import (
     Checkpoint,
@@ -26,6 +26,7 @@ from lucid_train.callbacks import (
     ExponentialLRCallback,
     LRSchedulerCallback,
     MLflowLogger,
+    ParamSchedulerCallback,
     RichLogger,
     StepLRCallback,
     TensorBoardLogger,
@@ -81,6 +82,11 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         lambda optimizer: MLflowLogger("digits", tracking_uri=mlflow_database(Path())),
         lambda: MLflowLogger(""),
         "experiment",
+    ),
+    "ParamSchedulerCallback": (
+        lambda optimizer: ParamSchedulerCallback(momentum=schedules.Exponential(0.5), interval="step"),
+        lambda: ParamSchedulerCallback(momentum=0.5),  # type: ignore[arg-type]  # that it is refused is the claim
+        "momentum",
     ),
     "RichLogger": (
         lambda optimizer: RichLogger(Console(file=io.StringIO(), width=80)),
@@ -160,7 +166,9 @@ def fit(callback: Callback, on: Any, *others: Callback, epochs: int = 3) -> list
 
 def shown(callback: Callback) -> dict[str, Any]:
     """Return the settings, as far as they are shown."""
-    return {f.name: getattr(callback, f.name) for f in fields(type(callback)) if f.init and f.repr}
+    own = {f.name: getattr(callback, f.name) for f in fields(type(callback)) if f.init and f.repr}
+    # Whose numbers are arguments themselves.
+    return {**getattr(callback, "numbers", {}), **own}
 
 
 def test_the_catalogue_is_all_here() -> None:
@@ -179,7 +187,8 @@ def test_the_repr_shows_the_settings_and_nothing_else(name: str) -> None:
     settings = ", ".join(f"{key}={value!r}" for key, value in shown(callback).items())
     assert before == f"{name}({settings})"
     public = {f.name for f in fields(type(callback)) if f.init}
-    assert public - {"optimizer", "model"} == set(shown(callback))
+    numbers = set(getattr(callback, "numbers", ()))
+    assert public - {"optimizer", "model", "on", "numbers"} | numbers == set(shown(callback))
     assert all(not f.repr for f in fields(type(callback)) if not f.init)
     fit(callback, on)
     if name != "LRSchedulerCallback":  # whose setting is the scheduler, which says where it stands

@@ -223,7 +223,7 @@ def test_the_event_of_the_other_interval_is_not_listened_to() -> None:
 
 def test_two_callbacks_for_one_scheduler_are_refused() -> None:
     scheduler = StepLR(RateWitness(1.0), 1)
-    with pytest.raises(ValueError, match="must have one schedule per optimizer"):
+    with pytest.raises(ValueError, match="must have one schedule per number"):
         Trainer(callbacks=[LRSchedulerCallback(scheduler), LRSchedulerCallback(scheduler)]).fit()
 
 

@@ -138,8 +138,8 @@ def test_a_plateau_that_is_given_no_metric_says_so_at_once() -> None:
 )
 def test_two_schedules_of_one_optimizer_are_refused_with_how_to_join_them(first: Any, second: Any) -> None:
     optimizer = RateWitness(1.0, momentum=0.9)
-    message = r"set the same rates; keep one, or join them: first.until\(5\).then\(second\)"
-    with pytest.raises(ValueError, match=f"'callbacks' must have one schedule per optimizer: .* {message}"):
+    message = r"set the same rates of one optimizer; keep one, or join them: first.until\(5\).then\(second\)"
+    with pytest.raises(ValueError, match=f"'callbacks' must have one schedule per number: .* {message}"):
         Trainer(optimizer=optimizer, callbacks=[first(optimizer), second(optimizer)]).fit()
 
 
@@ -150,7 +150,7 @@ def test_two_schedules_of_another_key_are_refused_by_its_name() -> None:
         LRSchedulerCallback(ParamScheduler(optimizer, momentum=HALVED)),
     ]
     with pytest.raises(
-        ValueError, match=r"'callbacks' must have one schedule per optimizer: .* set the same momentum; "
+        ValueError, match=r"'callbacks' must have one schedule per number: .* set the same momentum of one optimizer; "
     ):
         Trainer(optimizer=optimizer, callbacks=callbacks).fit()
 
@@ -279,10 +279,12 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         ):
             callback.load_state_dict({"base_lrs": [1.0]})
         for entry, value, rule in (
-            ("last_epoch", 1.5, "last_epoch' must be int: 1.5"),
-            ("base_lrs", ["1"], r"base_lrs\[0\]' must be float: '1'"),
+            ("last_epoch", 1.5, "'last_epoch' must be an int: 1.5"),
+            ("base_lrs", ["1"], r"'base_lrs\[0\]' must be a number: '1'"),
         ):
-            with pytest.raises(ValueError, match=f"'the state of {type(callback).__name__}.{rule}"):
+            with pytest.raises(
+                ValueError, match=f"the state of {type(callback).__name__} does not fit: TypeError: {rule}"
+            ):
                 callback.load_state_dict({"last_epoch": 1, "base_lrs": [1.0], entry: value})
     bad: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"last_epoch": -1, "base_lrs": [1.0]}, ValueError, "'last_epoch' must be >= 0: -1"),
@@ -292,11 +294,15 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
             r"'base_lrs' must have one rate per group, 1: \[1.0, 2.0\]",
         ),
     ]
-    for state, error, message in bad:
+
+    def resumed(state: dict[str, Any]) -> None:
         callback = LRSchedulerCallback(HALVED)
         callback.load_state_dict(state)
+        run(callback)
+
+    for state, error, message in bad:
         with pytest.raises(error, match=message):
-            run(callback)
+            resumed(state)
 
 
 def test_a_longer_run_takes_the_schedules_new_length_where_that_is_accepted() -> None:
@@ -389,7 +395,8 @@ def test_it_says_what_it_schedules() -> None:
         Scheduled(None, optimizer, text="times 0.1 when loss has not improved for more than 10 epochs"),
     )
     other = Bare(0.5, weight_decay=0.1)
-    assert LRSchedulerCallback(ParamScheduler(other, weight_decay=HALVED)).schedules() == ()
+    decay = Scheduled(HALVED, other, bases=(0.1,), key="weight_decay")
+    assert LRSchedulerCallback(ParamScheduler(other, weight_decay=HALVED)).schedules() == (decay,)
     assert StepLRCallback(1, 0.5).schedules() == (Scheduled(HALVED),)
 
 

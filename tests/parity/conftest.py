@@ -20,6 +20,9 @@ if not find_spec("tensorboardX") or not find_spec("tensorboard"):
 if not find_spec("mlflow") or not find_spec("sqlalchemy"):
     collect_ignore_glob += ["test_mlflow_parity.py", "test_export_parity.py"]
 
+if not find_spec("timm"):
+    collect_ignore_glob += ["test_timm_parity.py"]
+
 if not find_spec("trackio"):
     collect_ignore_glob += ["test_trackio_parity.py"]
 

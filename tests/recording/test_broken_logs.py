@@ -34,7 +34,7 @@ START = {
     "open_step": None,
     "run": {"epochs": 2, "step": 0, "last_lr": []},
 }
-RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last_lr": []}
+RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last_lr": [], "scheduled": {}}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,8 @@ RECORD = {"epoch": 1, "steps": 1, "seconds": 1.0, "metrics": {}, "lr": [], "last
         ([{**START, "run": {"steps_per_epoch": "1"}}], "in line 1, 'steps_per_epoch' must be an int from 0 to "),
         ([{**START, "run": {"reason": 1}}], "in line 1, 'reason' must be a string: 1"),
         ([{**START, "run": {"last_lr": [None]}}], "in line 1, 'last_lr' must be a number: None"),
+        ([{**START, "run": {"scheduled": []}}], "in line 1, 'scheduled' must be an object: []"),
+        ([{**START, "run": {"scheduled": {"kl": 1}}}], "in line 1, 'kl' must be a list: 1"),
         ([{**START, "run": {"last_lr": 1}}], "in line 1, 'last_lr' must be a list: 1"),
         ([START, '{"event":"EpochStart","time":NaN}'], "in line 2, it is not JSON"),
         ([START, '{"event":"EpochStart","time":1' + "0" * 5000 + "}"], "in line 2, it"),

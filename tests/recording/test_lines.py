@@ -24,14 +24,14 @@ class WeightSeen(Event):
 FIRST_FIT = """\
 {"event":"FitStart","time":0,"format":1,"heartbeat":null,"writer":{},"callbacks":[\
 {"name":"ExponentialLRCallback","repr":"ExponentialLRCallback(...)",\
-"schedule":"times 0.5 every epoch","described":{}},\
-{"name":"EarlyStopping","repr":"EarlyStopping(...)","schedule":null,\
+"schedule":{"lr":"times 0.5 every epoch"},"described":{}},\
+{"name":"EarlyStopping","repr":"EarlyStopping(...)","schedule":{},\
 "described":{"stopping":"after 2 epochs without a lower val_loss"}},\
-{"name":"EventLog","repr":"EventLog(...)","schedule":null,"described":{"recording":"run.jsonl"}},\
-{"name":"stop","repr":"FunctionListener(...)","schedule":null,"described":{}},\
-{"name":"look","repr":"FunctionListener(...)","schedule":null,"described":{}}],\
+{"name":"EventLog","repr":"EventLog(...)","schedule":{},"described":{"recording":"run.jsonl"}},\
+{"name":"stop","repr":"FunctionListener(...)","schedule":{},"described":{}},\
+{"name":"look","repr":"FunctionListener(...)","schedule":{},"described":{}}],\
 "monitored":["val_loss","min"],"optimizer":"Bare","model":{"name":"Linear","parameters":8},"open_step":null,\
-"run":{"epochs":2,"steps_per_epoch":3,"evaluate_every":2,"evaluate_steps":null,"epoch":0,"step":0,"reason":null,"last_lr":[0.1,0.02]}}
+"run":{"epochs":2,"steps_per_epoch":3,"evaluate_every":2,"evaluate_steps":null,"epoch":0,"step":0,"reason":null,"last_lr":[0.1,0.02],"scheduled":{}}}
 {"event":"EpochStart","time":0,"epoch":1,"run":{"epoch":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":1,"output":0.5,"run":{"step":1}}
 {"event":"StepEnd","time":0,"epoch":1,"step":2,"output":{"loss":1.5,"accuracy":"inf"},"run":{"step":2}}
@@ -41,7 +41,7 @@ FIRST_FIT = """\
 {"event":"WeightSeen","time":0,"module":"test_lines",\
 "fields":{"weight":{"!tuple":[1,{"!float":"nan"},{"!repr":"<class 'int'>"}]}}}
 {"event":"EpochReport","time":0,"run":{"history":[{"epoch":1,"steps":3,"seconds":0,"metrics":{"loss":1.0,"accuracy":"inf"},\
-"lr":[0.1,0.02],"last_lr":[0.05,0.01]}]}}
+"lr":[0.1,0.02],"last_lr":[0.05,0.01],"scheduled":{}}]}}
 {"event":"EpochStart","time":0,"epoch":2,"run":{"epoch":2}}
 {"event":"StepEnd","time":0,"epoch":2,"step":4,"output":0.5,"run":{"step":4}}
 {"event":"FitEnd","time":0,"status":"stopped","reason":"enough","run":{"reason":"enough"}}
@@ -56,7 +56,7 @@ SECOND_FIT = """\
 {"event":"WeightSeen","time":0,"module":"test_lines",\
 "fields":{"weight":{"!tuple":[2,{"!float":"nan"},{"!repr":"<class 'int'>"}]}}}
 {"event":"EpochReport","time":0,"run":{"history":[{"epoch":2,"steps":3,"seconds":0,\
-"metrics":{"loss":1.0,"accuracy":"inf","val_loss":"nan"},"lr":[0.05,0.01],"last_lr":[0.025,0.005]}]}}
+"metrics":{"loss":1.0,"accuracy":"inf","val_loss":"nan"},"lr":[0.05,0.01],"last_lr":[0.025,0.005],"scheduled":{}}]}}
 {"event":"EpochStart","time":0,"epoch":3,"run":{"epoch":3}}
 {"event":"FitError","time":0,"error":"ZeroDivisionError: division by zero",\
 "run":{"reason":"ZeroDivisionError: division by zero"}}

@@ -20,6 +20,7 @@ from lucid_train.callbacks import (
     EarlyStopping,
     ExponentialLRCallback,
     LRSchedulerCallback,
+    ParamSchedulerCallback,
     RichLogger,
     StepLRCallback,
     TerminateOnNaN,
@@ -242,6 +243,24 @@ def momentum(parameters: Any) -> Any:
     return optims.SGD(parameters, lr=0.1, momentum=0.9)
 
 
+def layer_wise(parameters: Any) -> Any:
+    """Return an optimizer whose first group has a rate that is scaled, as timm's have, and a name."""
+    *body, weight, bias = parameters
+    groups = [{"params": body, "lr_scale": 0.5, "name": "body"}, {"params": [weight, bias], "name": "head"}]
+    return optims.SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.1)
+
+
+def weighted(parts: Parts) -> Callable[[Any], Any]:
+    """Weight the noise of the batch by an attribute of the model, as a loss may be."""
+
+    def step(batch: Any) -> Any:
+        loss = parts.train(batch + parts.model.kl_weight * parts.noise.normal(size=batch.shape))
+        return {"loss": loss, "weighted": parts.model.kl_weight * loss}
+
+    parts.model.kl_weight = 0.5
+    return step
+
+
 def plain(parts: Parts) -> Callable[[Any], Any]:
     return parts.train
 
@@ -461,6 +480,28 @@ SETUPS: dict[str, SetUp] = {
                 optimizer, lr=schedules.Linear(1.0, 0.1, 9), momentum=schedules.Exponential(0.9)
             )
         ),
+    ),
+    "an attribute, the weight decay and the rate, each by a callback": setup(
+        DATA["batches"],
+        lambda parts: ParamSchedulerCallback(
+            kl_weight=schedules.Linear(0.0, 1.0, "50%"), on=parts.model, interval="step"
+        ),
+        lambda parts: ParamSchedulerCallback(weight_decay=schedules.Cosine(), momentum=schedules.Exponential(0.9)),
+        scheduled(schedules.Cosine().warmup("20%")),
+        lambda parts: CSVLogger("t.csv"),
+        optimizer=layer_wise,
+        step=weighted,
+        evaluate_every="2 steps",
+    ),
+    "schedules by the groups' names, one frozen at first, of rates that are scaled": setup(
+        DATA["batches"],
+        lambda parts: ParamSchedulerCallback(
+            lr={"body": schedules.Constant(0.0).until(4).then(schedules.Cosine()), "head": schedules.Cosine()},
+            weight_decay=[schedules.Constant(), schedules.Exponential(0.8)],
+            interval="step",
+        ),
+        optimizer=layer_wise,
+        cuts=[1, 3, 4, 5, 8],
     ),
     "two schedules in a sequence": setup(
         DATA["batches"], scheduled(schedules.Linear(0.1, 1.0, 4).then(schedules.Exponential(0.8)))

@@ -42,6 +42,7 @@ from lucid_train.callbacks import (
     EventLog,
     ExponentialLRCallback,
     LRSchedulerCallback,
+    ParamSchedulerCallback,
     RichLogger,
     StepLRCallback,
     TerminateOnNaN,
@@ -51,6 +52,7 @@ from lucid_train.callbacks import (
 from lucid_train.callbacks.tracker import Opening, Point, Tracker
 from lucid_train.events import Status
 from lucid_train.optims.lr_scheduler import StepLR
+from lucid_train.schedules import Exponential
 
 
 @define(eq=False)
@@ -77,6 +79,7 @@ SCHEDULES: dict[str, Callable[[Any], Callback]] = {
     "ExponentialLRCallback": lambda optimizer: ExponentialLRCallback(0.5),
     "CosineAnnealingLRCallback": lambda optimizer: CosineAnnealingLRCallback(4, interval="step"),
     "LRSchedulerCallback": lambda optimizer: LRSchedulerCallback(StepLR(optimizer, 2)),
+    "ParamSchedulerCallback": lambda optimizer: ParamSchedulerCallback(momentum=Exponential(0.5)),
 }
 OTHERS: dict[str, Callable[[], Callback]] = {
     "CSVLogger": lambda: CSVLogger("run.csv"),

@@ -125,7 +125,7 @@ def test_the_rates_come_true(make: Any, already: int) -> None:
     trainer.fit(already)
     planned = trainer.plan()
     history = trainer.fit()
-    assert [(epoch.epoch, epoch.lr) for epoch in planned.epochs] == [(r.epoch, r.lr) for r in history[already:]]
+    assert [(epoch.epoch, epoch.last) for epoch in planned.epochs] == [(r.epoch, r.lr) for r in history[already:]]
 
 
 @pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
@@ -140,7 +140,7 @@ def test_nothing_changes(make: Any) -> None:
     assert trainer.plan() == first
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the rate is a decayed one is not the point here
-        assert [epoch.lr for epoch in first.epochs] == [record.lr for record in trainer.fit()]
+        assert [epoch.last for epoch in first.epochs] == [record.lr for record in trainer.fit()]
 
 
 def test_a_resumed_run_is_planned_from_where_it_stands() -> None:
@@ -152,7 +152,7 @@ def test_a_resumed_run_is_planned_from_where_it_stands() -> None:
     first.on(StepEnd, at=2)(lambda event: event.run.stop())
     first.fit()
     second.load_state_dict(first.state_dict())
-    assert [(epoch.epoch, epoch.lr) for epoch in second.plan().epochs] == list(enumerate(straight, 1))[2:]
+    assert [(epoch.epoch, epoch.last) for epoch in second.plan().epochs] == list(enumerate(straight, 1))[2:]
 
 
 def test_what_schedules_another_key_sets_no_rates() -> None:
@@ -178,8 +178,8 @@ def test_the_number_of_steps_that_the_first_epoch_had_is_known_from_then_on() ->
     trainer = Trainer(lambda batch: 1.0, Unsized(), optimizer=RateWitness(1.0), callbacks=callbacks)
     trainer.fit()
     planned = trainer.plan(4)
-    assert [epoch.lr for epoch in planned.epochs] == [record.lr for record in trainer.fit(4)[1:]]
-    assert [epoch.lr for epoch in planned.epochs] == [(0.5,), (0.5,), (0.25,)]
+    assert [epoch.last for epoch in planned.epochs] == [record.lr for record in trainer.fit(4)[1:]]
+    assert [epoch.last for epoch in planned.epochs] == [(0.5,), (0.5,), (0.25,)]
 
 
 def test_a_rate_that_is_none_is_refused_when_it_is_planned() -> None:
@@ -354,7 +354,7 @@ def accumulating(*, length: int | None = None, epochs: int = 5, every: int = 4) 
 
 
 def rates_of(plan: Plan) -> list[Any]:
-    return [(each.epoch, each.lr) for each in plan.epochs]
+    return [(each.epoch, each.last) for each in plan.epochs]
 
 
 def done(history: History, since: int = 0) -> list[Any]:
@@ -366,7 +366,7 @@ def test_under_accumulation_the_rates_come_true_where_the_updates_are_given(ever
     trainer = accumulating(every=every)
     planned = trainer.plan(updates_per_epoch=updates)
     assert planned.note == f"with {updates} updates in each epoch"
-    assert planned.epochs[-1].lr != accumulating().plan().epochs[-1].lr
+    assert planned.epochs[-1].last != accumulating().plan().epochs[-1].last
     with pytest.warns(UserWarning, match="never reaches its end"):
         assert rates_of(planned) == done(trainer.fit())
 
@@ -420,7 +420,7 @@ def test_a_number_of_updates_that_cannot_be_is_refused() -> None:
         accumulating().plan(updates_per_epoch=0)
     callback = LRSchedulerCallback(Step(3, 0.5), interval="step")
     trainer = Trainer(lambda batch: 1.0, Unsized(), optimizer=Bare(1.0), epochs=2, callbacks=[callback])
-    assert [each.lr for each in trainer.plan(updates_per_epoch=3).epochs] == [(1.0,), (0.5,)]
+    assert [each.last for each in trainer.plan(updates_per_epoch=3).epochs] == [(1.0,), (0.5,)]
 
 
 def test_a_notebook_shows_it_as_tables_with_the_curve() -> None:

@@ -210,7 +210,7 @@ def test_two_schedules_claim_one_optimizer_in_vain() -> None:
         assert run.optimizer is optimizer
         run.claim(optimizer, second)
 
-    with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per optimizer: Callback.* set the same"):
+    with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per number: Callback.* set the same"):
         Trainer(callbacks=[At(FitStart, claim)]).fit()
 
 

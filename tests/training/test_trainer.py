@@ -377,7 +377,7 @@ def test_a_run_leaves_nothing_in_the_optimizer_but_the_base_rates() -> None:
 
 def test_two_schedules_on_one_optimizer_are_refused_before_the_first_step() -> None:
     optimizer = RateWitness(1.0)
-    with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per optimizer: StepLRCallback.*Exponent"):
+    with pytest.raises(ValueError, match=r"'callbacks' must have one schedule per number: StepLRCallback.*Exponent"):
         Trainer(optimizer=optimizer, callbacks=[StepLRCallback(step_size=1), ExponentialLRCallback(gamma=0.5)]).fit()
     assert optimizer.used == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from itertools import count
@@ -17,6 +17,7 @@ from lucid_train.optims.param_groups import (
     Group,
     check_group,
     param_groups,
+    place,
     read_rates,
     read_value,
     stored_under,
@@ -36,9 +37,9 @@ Rates: TypeAlias = Sequence[float] | None
 # One schedule for every group, groups that come later included; or one per group, in order or by the group's "name".
 Schedules: TypeAlias = Schedule | Sequence[Schedule] | Mapping[str, Schedule]
 
-# One evaluation of a schedule in a step: its formula, the entry of the groups that it sets, which groups these are, and
-# the base values and the objects written last of all groups.
-Call: TypeAlias = tuple[Affine, str, Sequence[int], list[float], list[Any]]
+# One evaluation of a schedule in a step: its formula, the entry of the groups that it sets, which groups these are, the
+# base values and the objects written last of all groups, and what is special: "betas", the groups' scales, or None.
+Call: TypeAlias = tuple[Affine, str, Sequence[int], list[float], list[Any], Any]
 
 # A scale up to here cannot make a value overflow, for any base that is not absurd; above it, each value is checked.
 _SAFE = 1e200
@@ -103,28 +104,30 @@ class LRScheduler:
     def __init__(
         self, optimizer: Optimizer, schedule: Schedules, last_epoch: int = -1, *, base_lrs: Rates = None
     ) -> None:
-        self._bind(optimizer, {"lr": schedule}, last_epoch, base_lrs)
+        self._bind(optimizer, {"lr": schedule}, last_epoch, {} if base_lrs is None else {"lr": base_lrs})
 
     def _bind(
         self,
         optimizer: Optimizer,
         schedules: Mapping[str, Schedules],
         last_epoch: int,
-        base_lrs: Rates = None,
+        bases: Mapping[str, Sequence[float]] | None = None,
         *,
         parts: Sequence[LRScheduler] = (),
     ) -> None:
         """Bind a schedule per key; `parts` are the schedulers, built on the optimizer before, that it is made of."""
         done = whole_number("last_epoch", last_epoch, least=-1)
         groups = param_groups(optimizer, tuple(schedules))
-        given = [] if base_lrs is None else checked_bases("base_lrs", base_lrs)
-        if base_lrs is not None and len(given) != len(groups):
-            raise ValueError(f"'base_lrs' must have one rate per group, {len(groups)}: {base_lrs!r}")
+        given = {key: checked_bases(bases_name(key), values) for key, values in (bases or {}).items()}
+        for key, each in given.items():
+            if len(each) != len(groups):
+                what = "rate" if key == "lr" else "value"
+                raise ValueError(f"{bases_name(key)!r} must have one {what} per group, {len(groups)}: {each!r}")
         self.optimizer = optimizer
         self.last_epoch = done + 1
         self._fraction = 0.0  # how far the present time lies in that epoch, under a schedule that knows of fractions
         self._bindings = tuple(
-            Binding.of(key, chosen, groups, given if key == "lr" else [], done) for key, chosen in schedules.items()
+            Binding.of(key, chosen, groups, given.get(key, []), done) for key, chosen in schedules.items()
         )
         values = self._values(self._bindings, self.last_epoch)
         if not parts:  # else they have said so
@@ -137,11 +140,12 @@ class LRScheduler:
             self._serial, self._trap = first._serial, first._trap
             for part in parts:
                 part._stop_watching()
-        elif done < 0 and base_lrs is None:
-            found = (binding.trap(groups, start) for binding, start in zip(self._bindings, values, strict=True))
+        elif done < 0:
+            pairs = zip(self._bindings, values, strict=True)
+            found = (binding.trap(groups, start) for binding, start in pairs if binding.key not in given)
             self._trap = next(filter(None, found), None)
         self._watch: UpdateWatch | None = UpdateWatch(optimizer)
-        self._go_to(self.last_epoch, values, replace_bases=bool(given))
+        self._go_to(self.last_epoch, values, replaced=given)
 
     @property
     def schedule(self) -> Schedule | tuple[Schedule, ...]:
@@ -158,6 +162,12 @@ class LRScheduler:
         """The base rates, a fresh list with one float per group."""
         self._meet_new_groups()
         return list(self._binding("lr").bases)
+
+    @property
+    def bases(self) -> dict[str, list[float]]:
+        """The base values of all keys that it sets, fresh lists with one float per group."""
+        self._meet_new_groups()
+        return {binding.key: list(binding.bases) for binding in self._bindings}
 
     @property
     def last_lr(self) -> list[float]:
@@ -227,26 +237,32 @@ class LRScheduler:
         known, calls = self._plan
         if len(groups) != known:
             return False
-        for affine, entry, members, bases, written in calls:
+        for affine, entry, members, bases, written, special in calls:
             try:
                 scale, shift = affine(t)
             except OverflowError:
                 return False
             if not (0.0 <= scale < _SAFE and 0.0 <= shift < _SAFE):
                 return False
-            if entry == "betas":
+            if special is None:
+                for index in members:
+                    group = groups[index]
+                    if group[entry] is not written[index]:
+                        return False
+                    group[entry] = written[index] = bases[index] * scale + shift
+            elif special == "betas":
                 for index in members:
                     group = groups[index]
                     betas = group[entry]
                     if betas is not written[index]:
                         return False
                     group[entry] = written[index] = (bases[index] * scale + shift, *betas[1:])
-                continue
-            for index in members:
-                group = groups[index]
-                if group[entry] is not written[index]:
-                    return False
-                group[entry] = written[index] = bases[index] * scale + shift
+            else:
+                for index in members:
+                    group = groups[index]
+                    if group[entry] is not written[index]:
+                        return False
+                    group[entry] = written[index] = (bases[index] * scale + shift) * special[index]
         return True
 
     def _step_attentively(self, t: float) -> None:
@@ -309,18 +325,21 @@ class LRScheduler:
         groups = self.optimizer.param_groups
         bindings = []
         for binding in self._bindings:
-            schedules: Schedules = binding.schedules
+            schedules: Schedules = binding.given
             if prefer == "state":
-                schedules = evolved(schedules, saved.get(binding.key, saved))
+                schedules = evolved(binding.schedules, saved.get(binding.key, saved))
+                if isinstance(binding.given, Mapping) and isinstance(schedules, tuple):
+                    names = [group["name"] for group in groups]
+                    schedules = {**binding.given, **dict(zip(names, schedules, strict=False))}
             bases = checked_bases(binding.bases_name, state[binding.bases_name])
             # A group that the state does not know keeps its own base.
             bindings.append(Binding.of(binding.key, schedules, groups, [*bases, *binding.bases[len(bases) :]]))
-        place = epoch if t is None else t
-        if int(place) != epoch:
-            raise ValueError(f"'t' must lie in epoch {epoch}, the state's 'last_epoch': {place}")
-        values = self._values(bindings, place)
+        time = epoch if t is None else t
+        if int(time) != epoch:
+            raise ValueError(f"'t' must lie in epoch {epoch}, the state's 'last_epoch': {time}")
+        values = self._values(bindings, time)
         self._bindings, self._trap = tuple(bindings), None
-        self._go_to(place, values, replace_bases=True)
+        self._go_to(time, values, replaced=[binding.key for binding in bindings])
         self._stop_watching()
 
     def __repr__(self) -> str:
@@ -347,7 +366,7 @@ class LRScheduler:
             for index in range(known, len(groups)):
                 check_group(groups[index], index, [binding.key for binding in self._bindings])
             self._bindings = tuple(
-                evolve(Binding.of(each.key, each.schedules, groups, each.bases), written=each.written)
+                evolve(Binding.of(each.key, each.given, groups, each.bases), written=each.written)
                 for each in self._bindings
             )
             for rise in filter(None, (binding.rise(known) for binding in self._bindings)):
@@ -356,10 +375,10 @@ class LRScheduler:
     def _values(self, bindings: Iterable[Binding], t: float) -> list[list[float]]:
         return [binding.checked_values(t, self) for binding in bindings]
 
-    def _go_to(self, t: float, values: Sequence[Sequence[float]], *, replace_bases: bool = False) -> None:
-        """Stand at time `t` and write its values, for any schedule and any optimizer."""
+    def _go_to(self, t: float, values: Sequence[Sequence[float]], *, replaced: Collection[str] = ()) -> None:
+        """Stand at time `t` and write its values, for any schedule and any optimizer, and the base values of keys."""
         for binding, each in zip(self._bindings, values, strict=True):
-            binding.write(self.optimizer.param_groups, each, replace_bases)
+            binding.write(self.optimizer.param_groups, each, binding.key in replaced)
         self.last_epoch = int(t)
         self._fraction = t - self.last_epoch
         self._plan = ATTENTIVE
@@ -374,7 +393,7 @@ class LRScheduler:
             if self._fraction or None in binding.written or len(entries) > 1:
                 return ATTENTIVE
             calls += [
-                (affine, entry, members, binding.bases, binding.written)
+                (affine, entry, members, binding.bases, binding.written, entry if entry == "betas" else binding.scales)
                 for entry in entries
                 for affine, members in binding.calls
             ]
@@ -392,6 +411,8 @@ class ParamScheduler(LRScheduler):
     Args:
         optimizer: Anything with `param_groups`.
         last_epoch: The last epoch that is already done, or -1; see LRScheduler.
+        bases: The base values, by key, one per group. By default each group's "initial_weight_decay" and so on, else
+            the value that it has.
         **schedules: A schedule, or one per group, by the key in the groups. "momentum" is the first of the betas where
             a group has them.
 
@@ -403,10 +424,33 @@ class ParamScheduler(LRScheduler):
     0.005
     """
 
-    def __init__(self, optimizer: Optimizer, last_epoch: int = -1, **schedules: Schedules) -> None:
-        if not schedules:
-            raise ValueError("'schedules' must name at least one key of the groups, as in weight_decay=...: {}")
-        self._bind(optimizer, schedules, last_epoch)
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        last_epoch: int = -1,
+        *,
+        bases: Mapping[str, Sequence[float]] | None = None,
+        **schedules: Schedules,
+    ) -> None:
+        check_keys(schedules)
+        for key in bases or ():
+            if key not in schedules:
+                raise ValueError(f"'bases' must be of the keys that have a schedule, {', '.join(schedules)}: {key!r}")
+        self._bind(optimizer, schedules, last_epoch, bases)
+
+
+def check_keys(schedules: Mapping[str, object]) -> None:
+    """Refuse what are no keys to be scheduled: none at all, and the betas.
+
+    Raises:
+        ValueError: If it is so.
+    """
+    if not schedules:
+        raise ValueError("'schedules' must name at least one key of the groups, as in weight_decay=...: {}")
+    if "betas" in schedules:
+        raise ValueError(
+            f"'schedules' must not have 'betas', write momentum=... for the first of them: {list(schedules)}"
+        )
 
 
 @define(eq=False)
@@ -417,6 +461,8 @@ class Binding:
         key: The key.
         schedules: One schedule for all groups, or a tuple with one per group.
         bases: The base values, one per group.
+        scales: What the groups' rates are multiplied by, their "lr_scale"; None if no group has one.
+        given: The schedules as they were given, in which those of groups may be that are added later.
         written: What each group held after the last `write`; None for what is filled in place.
 
     Attributes:
@@ -426,6 +472,8 @@ class Binding:
     key: str
     schedules: Schedule | tuple[Schedule, ...]
     bases: list[float]
+    scales: list[float] | None
+    given: Schedules
     written: list[Any] = field(factory=list)
     calls: list[tuple[Affine, list[int]]] = field(init=False)
 
@@ -454,7 +502,10 @@ class Binding:
         """
         if len(bases) > len(groups):
             raise ValueError(f"'optimizer' must have the {len(bases)} groups that the schedule knows: {len(groups)}")
-        new = cls(key, schedules_per_group(key, schedules, groups), [0.0] * len(groups))
+        # As timm's schedulers do, for the rate alone.
+        scaled = key == "lr" and any("lr_scale" in group for group in groups)
+        scales = [float(group.get("lr_scale", 1.0)) for group in groups] if scaled else None
+        new = cls(key, schedules_per_group(key, schedules, groups), [0.0] * len(groups), scales, schedules)
         for index, schedule in enumerate(new.per_group()):
             known = index < len(bases)
             new.bases[index] = bases[index] if known else _base(key, schedule, groups[index], index, done)
@@ -475,7 +526,7 @@ class Binding:
     @property
     def bases_name(self) -> str:
         """What the base values are called in a state."""
-        return "base_lrs" if self.key == "lr" else f"base_{self.key}"
+        return bases_name(self.key)
 
     def per_group(self) -> Sequence[Schedule]:
         """Return the schedule of each group."""
@@ -501,6 +552,8 @@ class Binding:
                     values[index] = self.bases[index] * scale + shift
         except OverflowError:
             values = [math.inf]
+        else:
+            values = values if self.scales is None else [a * b for a, b in zip(values, self.scales, strict=True)]
         what = "rates" if self.key == "lr" else f"values of {self.key!r}"
         if math.inf in values:
             raise OverflowError(f"the {what} of {owner!r} exceed the largest float in epoch {t}")
@@ -525,7 +578,8 @@ class Binding:
             if ours is not None and held is not None and held is not ours:
                 now, before = (each[0] if entry == "betas" else each for each in (held, ours))
                 if type(now) is float and not _is_close(now, before):
-                    return f"the {self.key!r} of group {index} was {before} and is {now} now, other code has written it"
+                    where = place(group, index)
+                    return f"the {self.key!r} of {where} was {before} and is {now} now, other code has written it"
         return None
 
     def trap(self, groups: Sequence[Group], start: Sequence[float]) -> str | None:
@@ -543,6 +597,11 @@ class Binding:
 
     def __copy__(self) -> Binding:
         return evolve(self, bases=list(self.bases), written=list(self.written))
+
+
+def bases_name(key: str) -> str:
+    """Return what the base values of a key are called in a state."""
+    return "base_lrs" if key == "lr" else f"base_{key}"
 
 
 class UpdateWatch:
@@ -593,8 +652,12 @@ def schedules_per_group(key: str, schedules: Any, groups: Sequence[Group]) -> Sc
     name = "schedule" if key == "lr" else key
     if isinstance(schedules, Mapping):
         names = [group.get("name") for group in groups]
-        if None in names or set(names) != set(schedules) or len(set(names)) != len(names):
+        # It may name groups that are added later.
+        if not set(names) <= set(schedules) or len(set(names)) != len(names):
             raise ValueError(f"{name!r} must name the groups, {names}: {list(schedules)}")
+        for later in schedules.keys() - set(names):
+            check_is_value(schedules[later], f"{name}[{later!r}]")
+            schedules[later].check_sized()
         schedules = [schedules[each] for each in names]
     several = isinstance(schedules, (list, tuple))
     if several and len(schedules) != len(groups):
@@ -606,22 +669,20 @@ def schedules_per_group(key: str, schedules: Any, groups: Sequence[Group]) -> Sc
     return found if several else found[0]
 
 
-def schedules_sized(schedules: Any, length: int | None) -> Any:
-    """Return schedules, in the form that they are given in, with their lengths known for a run.
+def schedules_sized(schedules: Any, length: int | None, callback: str = "LRSchedulerCallback") -> Any:
+    """Return schedules, in the form that they are given in, with their lengths known for a run; `callback` has them.
 
     Raises:
         ValueError: If a length has to be known and is not.
     """
     if isinstance(schedules, Mapping):
-        return {name: schedules_sized(each, length) for name, each in schedules.items()}
+        return {name: schedules_sized(each, length, callback) for name, each in schedules.items()}
     if isinstance(schedules, (list, tuple)):
-        return [schedules_sized(each, length) for each in schedules]
+        return [schedules_sized(each, length, callback) for each in schedules]
     if length is not None:
         return schedules.sized(length)
     if not schedules.is_sized:
-        raise ValueError(
-            f"the length of the run must be known for {schedules!r}; pass LRSchedulerCallback(..., length=...)"
-        )
+        raise ValueError(f"the length of the run must be known for {schedules!r}; pass {callback}(..., length=...)")
     return schedules
 
 

@@ -1,8 +1,9 @@
 """The history of a run, beside its checkpoints: a file to which each save adds what is new.
 
-A line is JSON: `[epoch, steps, seconds, ...]` is an epoch, with its metrics and rates in the order that the latest line
-`{"metrics": [...], "lr": 1, "last_lr": 1}` gives, and null for a metric that it lacks; any other object is an
-evaluation within an epoch. A checkpoint names the file, and how much of it is its own history.
+A line is JSON: `[epoch, steps, seconds, ...]` is an epoch, with its metrics, rates and what else is scheduled in the
+order that the latest line `{"metrics": [...], "lr": 1, "last_lr": 1, "scheduled": {"weight_decay": 1}}` gives, and null
+for a metric that it lacks; any other object is an evaluation within an epoch. A checkpoint names the file, and how much
+of it is its own history.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -35,15 +36,17 @@ class _Columns:
     metrics: tuple[str, ...] = ()
     lr: int = 0
     last_lr: int = 0
+    scheduled: Mapping[str, int] = field(factory=dict)
 
     def fit(self, record: EpochRecord) -> _Columns:
         """Return these if they have room for a record, else some that have."""
         names = tuple(dict.fromkeys((*self.metrics, *record.metrics)))
-        return _Columns(names, len(record.lr), len(record.last_lr))
+        scheduled = {name: len(values) for name, values in record.scheduled.items()}
+        return _Columns(names, len(record.lr), len(record.last_lr), scheduled)
 
     def line(self, record: EpochRecord) -> str:
         metrics = [None if name not in record.metrics else float(record.metrics[name]) for name in self.metrics]
-        rates = map(float, (*record.lr, *record.last_lr))
+        rates = map(float, chain(record.lr, record.last_lr, *(record.scheduled[name] for name in self.scheduled)))
         return _line([int(record.epoch), int(record.steps), float(record.seconds), *metrics, *rates])
 
     def unpack(self, rows: list[list[Any]], state: dict[str, Any]) -> None:
@@ -51,7 +54,7 @@ class _Columns:
         if not rows:
             return
         first, columns = len(state["epoch"]), list(zip(*rows, strict=True))
-        if len(columns) != 3 + len(self.metrics) + self.lr + self.last_lr:
+        if len(columns) != 3 + len(self.metrics) + self.lr + self.last_lr + sum(self.scheduled.values()):
             raise ValueError("an epoch does not have the numbers that are announced")
         rest = iter(columns)
         for name in ("epoch", "steps", "seconds"):
@@ -61,8 +64,18 @@ class _Columns:
             column["epochs"] += [index for index, value in enumerate(values, first) if value is not None]
             column["values"] += [value for value in values if value is not None]
         for name, count in (("lr", self.lr), ("last_lr", self.last_lr)):
-            state[name]["groups"] += [count] * len(rows)
-            state[name]["values"] += chain.from_iterable(zip(*(next(rest) for _ in range(count)), strict=True))
+            _add(state[name], count, rest, len(rows))
+        for name, count in self.scheduled.items():
+            _add(state["scheduled"].setdefault(name, {"groups": [0] * first, "values": []}), count, rest, len(rows))
+        for name, column in state["scheduled"].items():
+            if name not in self.scheduled:
+                column["groups"] += [0] * len(rows)
+
+
+def _add(column: dict[str, Any], count: int, rest: Iterator[Any], rows: int) -> None:
+    """Add the numbers of so many groups, which come next, to a column of a state."""
+    column["groups"] += [count] * rows
+    column["values"] += chain.from_iterable(zip(*(next(rest) for _ in range(count)), strict=True))
 
 
 @frozen
@@ -200,7 +213,7 @@ def _blocks(lines: Iterable[Any], evaluations: list[Any]) -> Iterator[tuple[_Col
             evaluations.append(line)
         else:
             yield columns, rows
-            columns, rows = _Columns(tuple(line["metrics"]), line["lr"], line["last_lr"]), []
+            columns, rows = _Columns(tuple(line["metrics"]), line["lr"], line["last_lr"], line["scheduled"]), []
     yield columns, rows
 
 
