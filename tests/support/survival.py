@@ -101,6 +101,8 @@ class Process:
                     code = 130
                 except BaseException:
                     traceback.print_exc(file=file)
+        except KeyboardInterrupt:  # before the function began, or after it ended
+            code = 130
         finally:
             os._exit(code)
 
