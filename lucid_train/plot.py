@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
 from io import BytesIO
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 360, 150, 60, 18
 _PLACES = 300
 # A table has so many rows at most, or else these at each end, and those that count.
 _MOST_ROWS, _ENDS = 20, 5
+# How several curves are drawn in a text, in their order, as more could not be told apart; or by two by four dots.
+MARKS = "*+ox"
+_BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _GAP = "&hellip;"
 
 
@@ -294,3 +297,44 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         ends = {min(finite, key=lambda point: point[1]), max(finite, key=lambda point: point[1])}
         kept += sorted(ends)
     return kept
+
+
+def text_rows(
+    curves: Sequence[Sequence[float]], columns: int, height: int, *, fine: bool
+) -> list[list[tuple[str, int]]]:
+    """Return curves as rows of characters, from the top, each with the index of its curve.
+
+    Args:
+        curves: The values of each, all evenly spaced over the columns; at most four.
+        columns: How many columns there are.
+        height: How many rows.
+        fine: Whether it is drawn in braille, two by four dots to a character; else each curve has a mark of its own.
+            Where two curves meet, the first lies on top; in braille the character has the dots of both.
+    """
+    across, down = (2, 4) if fine else (1, 1)
+    cells = [[(0, 0)] * columns for _ in range(height)]
+    for index, spans in reversed([*enumerate(_spans(curves, across * columns, down * height))]):
+        for column, span in enumerate(spans):
+            for row in span:
+                dots, _ = cells[row // down][column // across]
+                cells[row // down][column // across] = dots | _BRAILLE[column % across][row % down], index
+    return [[(_letter(dots, index, fine), index) for dots, index in row] for row in cells]
+
+
+def _letter(dots: int, index: int, fine: bool) -> str:
+    if not dots:
+        return " "
+    return chr(0x2800 + dots) if fine else MARKS[index]
+
+
+def _spans(curves: Sequence[Sequence[float]], columns: int, height: int) -> list[list[range]]:
+    """Return, of each curve, the rows, from the top, that it crosses in every column."""
+    low, high = min(map(min, curves)), max(map(max, curves))
+    scale = (height - 1) / (high - low) if high > low else 0.0
+    found = []
+    for values in curves:
+        levels = [round((high - value) * scale) for value in values]
+        cuts = [column * len(levels) // columns for column in range(columns + 1)]
+        parts = [levels[start : max(end, start + 1)] for start, end in pairwise(cuts)]
+        found.append([range(min(part), max(part) + 1) for part in parts])
+    return found

@@ -8,7 +8,6 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,12 @@ from rich.text import Text
 
 from lucid_train.callbacks.display.formatting import clean
 from lucid_train.cli.expression import names, parse, signature
-from lucid_train.plot import svg_picture
+from lucid_train.plot import MARKS, svg_picture, text_rows
 from lucid_train.schedules.schedule import Schedule
 from lucid_train.validation import real_number, whole_number
 
 _HEIGHT = 12
-_BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-# Of several curves, in their order: how each is drawn. More could not be told apart.
-_MARKS = "*+ox"
+# Of several curves, in their order.
 _COLORS = ("cyan", "yellow", "green", "magenta")
 _MOST_STEPS = 10_000_000
 
@@ -58,9 +55,9 @@ def preview(chosen: argparse.Namespace) -> int:
     if chosen.list:
         _list_schedules(Console())
         return 0
-    if not 1 <= len(chosen.expressions) <= len(_MARKS):
+    if not 1 <= len(chosen.expressions) <= len(MARKS):
         raise ValueError(
-            f"'schedule' must be 1 to {len(_MARKS)} expressions, such as \"Cosine().warmup('5%')\": "
+            f"'schedule' must be 1 to {len(MARKS)} expressions, such as \"Cosine().warmup('5%')\": "
             f"{len(chosen.expressions)}; lucid-train preview --list names the schedules"
         )
     unit, length = ("epoch", chosen.epochs) if chosen.steps is None else ("step", chosen.steps)
@@ -111,13 +108,12 @@ def draw(console: Console, curves: Mapping[str, Sequence[float]], unit: str, las
     # Dots look alike without a color.
     fine = unicode and (len(curves) == 1 or console.color_system is not None)
     bar = chr(0x2502) if unicode else "|"
-    for name, mark, color in zip(curves, _MARKS, _COLORS, strict=False):
+    for name, mark, color in zip(curves, MARKS, _COLORS, strict=False):
         key = Text() if len(curves) == 1 else Text(f"{chr(0x25CF) if fine else mark} ", style=color)
         line = key + Text(name, style="bold")
         for start in range(0, len(line), console.width):
             console.print(line[start : start + console.width], soft_wrap=True)
-    picture = braille if fine else plain
-    for index, row in enumerate(picture(list(curves.values()), columns)):
+    for index, row in enumerate(text_rows([*curves.values()], columns, _HEIGHT, fine=fine)):
         label = labels[index] if index % 3 == 0 or index == last else ""
         text = Text(f"{label:>{margin}} {bar} ", style="dim")
         for letter, curve in row:
@@ -125,40 +121,3 @@ def draw(console: Console, curves: Mapping[str, Sequence[float]], unit: str, las
         text.rstrip()
         console.print(text, soft_wrap=True)
     console.print(Text(f"{unit:>{margin}}   0{last_time or '':>{columns - 1}}", style="dim"), soft_wrap=True)
-
-
-def plain(curves: Sequence[Sequence[float]], columns: int) -> list[list[tuple[str, int]]]:
-    """Return curves as rows of marks, each with the index of its curve; the first of two lies on top."""
-    drawn = [[(" ", 0)] * columns for _ in range(_HEIGHT)]
-    for index, spans in reversed([*enumerate(_spans(curves, columns, _HEIGHT))]):
-        for column, span in enumerate(spans):
-            for row in span:
-                drawn[row][column] = _MARKS[index], index
-    return drawn
-
-
-def braille(curves: Sequence[Sequence[float]], columns: int) -> list[list[tuple[str, int]]]:
-    """Return curves as rows of braille, two by four dots to a character, each with the index of its curve.
-
-    Where two meet in a character, it has the dots of both and the color of the first.
-    """
-    cells = [[(0, 0)] * columns for _ in range(_HEIGHT)]
-    for index, spans in reversed([*enumerate(_spans(curves, 2 * columns, 4 * _HEIGHT))]):
-        for column, span in enumerate(spans):
-            for row in span:
-                dots, _ = cells[row // 4][column // 2]
-                cells[row // 4][column // 2] = dots | _BRAILLE[column % 2][row % 4], index
-    return [[(chr(0x2800 + dots) if dots else " ", index) for dots, index in row] for row in cells]
-
-
-def _spans(curves: Sequence[Sequence[float]], columns: int, height: int) -> list[list[range]]:
-    """Return, of each curve, the rows, from the top, that it crosses in every column."""
-    low, high = min(map(min, curves)), max(map(max, curves))
-    scale = (height - 1) / (high - low) if high > low else 0.0
-    found = []
-    for values in curves:
-        levels = [round((high - value) * scale) for value in values]
-        cuts = [column * len(levels) // columns for column in range(columns + 1)]
-        parts = [levels[start : max(end, start + 1)] for start, end in pairwise(cuts)]
-        found.append([range(min(part), max(part) + 1) for part in parts])
-    return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from lucid_train.plot import log_curve
+from lucid_train.plot import log_curve, text_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,6 @@ _SURE = 4.0
 # The variance of an exponential mean that keeps 98 percent, in that of its terms: 0.02 / 1.98.
 _VARIANCE = 0.02 / 1.98
 _WIDTH, _HEIGHT, _LABEL = 64, 10, 9
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 
 def _numbers(values: Iterable[float]) -> tuple[float, ...]:
@@ -146,16 +145,6 @@ class LRCurve:
 
     def _rows(self, fine: bool) -> list[str]:
         """Return the smoothed losses as rows of characters."""
-        across, down = (2, 4) if fine else (1, 1)
-        width, height = _WIDTH * across, _HEIGHT * down
-        low, high = self._range()
-        scale = (height - 1) / (high - low) if high > low else 0.0
-        levels = [round((high - min(loss, high)) * scale) for loss in self.smoothed]
-        cells = [[0] * _WIDTH for _ in range(_HEIGHT)]
-        last = levels[0]
-        for column in range(width):
-            level = levels[column * len(levels) // width]
-            for row in range(min(level, last + 1), max(level, last - 1) + 1):
-                cells[row // down][column // across] |= _DOTS[column % across][row % down]
-            last = level
-        return ["".join((chr(0x2800 + cell) if fine else "*") if cell else " " for cell in row) for row in cells]
+        highest = self._range()[1]
+        rows = text_rows([[min(loss, highest) for loss in self.smoothed]], _WIDTH, _HEIGHT, fine=fine)
+        return ["".join(letter for letter, _ in row) for row in rows]

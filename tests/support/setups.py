@@ -496,12 +496,12 @@ SETUPS: dict[str, SetUp] = {
     "schedules by the groups' names, one frozen at first, of rates that are scaled": setup(
         DATA["batches"],
         lambda parts: ParamSchedulerCallback(
-            lr={"body": schedules.Constant(0.0).until(4).then(schedules.Cosine()), "head": schedules.Cosine()},
+            lr={"body": schedules.Constant(0.0).until(2).then(schedules.Cosine()), "head": schedules.Cosine()},
             weight_decay=[schedules.Constant(), schedules.Exponential(0.8)],
             interval="step",
         ),
         optimizer=layer_wise,
-        cuts=[1, 3, 4, 5, 8],
+        cuts=[1, 2, 3, 5, 8],
     ),
     "two schedules in a sequence": setup(
         DATA["batches"], scheduled(schedules.Linear(0.1, 1.0, 4).then(schedules.Exponential(0.8)))
