@@ -204,6 +204,7 @@ def test_silence_is_said_once_and_taken_back(writer: Writer) -> None:
 def test_what_is_piped_is_plain(writer: Writer) -> None:
     writer.allow(1, 2)
     writer.start(2)
+    writer.wait_for("epoch")  # a reader that is there first says that it waits
     reader = Reader(writer.log)
     assert reader.finish()[0] == 0
     for output in (reader.output.read_bytes(), run("replay", writer.log, "--speed", 100).stdout.encode()):
