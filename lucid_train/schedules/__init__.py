@@ -19,15 +19,14 @@ if TYPE_CHECKING:
     from lucid_train.schedules.cycle import OneCycle as OneCycle
     from lucid_train.schedules.cycle import OneCycleMomentum as OneCycleMomentum
     from lucid_train.schedules.decay import Exponential as Exponential
-    from lucid_train.schedules.decay import InverseSqrt as InverseSqrt
-    from lucid_train.schedules.decay import InverseTime as InverseTime
     from lucid_train.schedules.decay import MultiStep as MultiStep
-    from lucid_train.schedules.decay import Piecewise as Piecewise
     from lucid_train.schedules.decay import Polynomial as Polynomial
-    from lucid_train.schedules.decay import Rex as Rex
     from lucid_train.schedules.decay import Step as Step
     from lucid_train.schedules.function import Function as Function
     from lucid_train.schedules.function import Multiplicative as Multiplicative
+    from lucid_train.schedules.inverse import InverseSqrt as InverseSqrt
+    from lucid_train.schedules.inverse import InverseTime as InverseTime
+    from lucid_train.schedules.inverse import Rex as Rex
     from lucid_train.schedules.schedule import Chain as Chain
     from lucid_train.schedules.schedule import Linear as Linear
     from lucid_train.schedules.schedule import Product as Product
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
     from lucid_train.schedules.schedule import Schedule as Schedule
     from lucid_train.schedules.schedule import Sequence as Sequence
     from lucid_train.schedules.schedule import Skipped as Skipped
-    from lucid_train.schedules.warmup import WSD as WSD
+    from lucid_train.schedules.stages import WSD as WSD
+    from lucid_train.schedules.stages import Piecewise as Piecewise
     from lucid_train.schedules.warmup import Constant as Constant
     from lucid_train.schedules.warmup import Noam as Noam
 else:
