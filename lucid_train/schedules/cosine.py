@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, final
 from attrs import field, frozen
 
 from lucid_train.schedules.length import Length, Span, count_or_share, counted, every
-from lucid_train.schedules.schedule import OURS, Floored, Schedule, min_ratio, optional_length, shares, store, stored
+from lucid_train.schedules.schedule import OURS, Floored, Schedule, min_ratio, optional_length, store, stored
+from lucid_train.schedules.shape import shares
 from lucid_train.validation import choice, real_number, whole_number
 
 After = Literal["restart", "hold", "mirror"]

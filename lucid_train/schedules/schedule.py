@@ -9,13 +9,14 @@ from collections.abc import Callable
 from copy import copy
 from functools import partial
 from itertools import pairwise
-from math import isfinite, isinf, pi, sin, sqrt
+from math import isfinite, isinf
 from re import sub
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, final, overload
 
 from attrs import NOTHING, define, evolve, field, fields, frozen
 
 from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, counted, later, rounded, share
+from lucid_train.schedules.shape import Shape, between, check_shape
 from lucid_train.validation import listed, one_of, real_number, unknown_values, whole_number
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ store = object.__setattr__
 # Marks, in the metadata of a field, what PyTorch's schedule of that name does not have: the settings leave it out while
 # it is at its default, so that a state has PyTorch's entries.
 OURS = "not PyTorch's"
-
-Shape: TypeAlias = Literal["linear", "cosine", "1-sqrt", "exponential"]
 
 
 def stored(check: Callable[..., Any], **rule: Any) -> Callable[[Any, Any, Any], None]:
@@ -683,45 +682,6 @@ class Floored:
     def floor_words(self) -> str:
         """Return the floor in words."""
         return f"{self.min_ratio:g} of the base" if self.min_ratio else f"{self.eta_min:g}"
-
-
-def shares(shape: str, t: float, n: float) -> tuple[float, float]:
-    """Return how much of the start, and of the end, a fall has at time `t` of `n`; the two add up to 1."""
-    if shape == "linear":
-        return (n - t) / n, t / n
-    if shape == "1-sqrt":
-        fallen = sqrt(t / n)
-        return (n - t) / n / (1.0 + fallen), fallen
-    # From the nearer end, as the cosine of an angle close to pi / 2 loses what the angle was rounded by.
-    if t + t < n:
-        fallen = sin(pi * t / (2 * n)) ** 2
-        return 1.0 - fallen, fallen
-    left = sin(pi * (n - t) / (2 * n)) ** 2
-    return left, 1.0 - left
-
-
-def between(shape: str, start: float, end: float, t: float, n: float) -> float:
-    """Return what lies at time `t` of `n` on the way from `start` to `end`; a rise is a fall read backwards."""
-    if shape == "exponential":
-        return float(start * (end / start) ** (t / n))
-    if end < start:
-        high, low = shares(shape, t, n)
-        return start * high + end * low
-    high, low = shares(shape, n - t, n)
-    return end * high + start * low
-
-
-def check_shape(name: str, shape: Any, *ends: float) -> None:
-    """Refuse what is no shape, and an exponential one that would have to start or end at 0.
-
-    Raises:
-        ValueError: If it is one of these.
-    """
-    one_of(name, shape, ("linear", "cosine", "1-sqrt", "exponential"))
-    if shape == "exponential" and min(ends) == 0.0:
-        raise ValueError(
-            f"{name!r} must be 'linear', 'cosine' or '1-sqrt' from or to 0, which no power reaches: {shape!r}"
-        )
 
 
 def _ramp_shape(instance: Any, attribute: Any, value: Any) -> None:

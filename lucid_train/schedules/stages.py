@@ -1,4 +1,4 @@
-"""Schedules in stages: warm-up, stable, decay; and one factor of the base after the other."""
+"""Schedules of several stages: warm-up, stable, decay; and one factor of the base after the other."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_
 from lucid_train.schedules.schedule import (
     Floored,
     Schedule,
-    Shape,
-    between,
-    check_shape,
     min_ratio,
-    shares,
     store,
     stored,
 )
+from lucid_train.schedules.shape import Shape, between, check_shape, shares
 from lucid_train.validation import choice, listed, real_number
 
 

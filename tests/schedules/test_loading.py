@@ -12,12 +12,12 @@ HEAVY = {"numpy", "rich", "decimal", "lucid_train.optims", "lucid_train.training
     [
         ("import lucid_train.schedules", set()),
         ("from lucid_train import schedules; dir(schedules)", set()),
-        ("from lucid_train.schedules import Step; Step(5)(3)", {"length", "schedule", "decay"}),
-        ("from lucid_train.schedules import Cosine; Cosine(5).table(9)", {"length", "schedule", "cosine"}),
-        ("from lucid_train.schedules import OneCycle; OneCycle(1.0, 9)(3)", {"length", "schedule", "cycle"}),
+        ("from lucid_train.schedules import Step; Step(5)(3)", {"length", "schedule", "shape", "decay"}),
+        ("from lucid_train.schedules import Cosine; Cosine(5).table(9)", {"length", "schedule", "shape", "cosine"}),
+        ("from lucid_train.schedules import OneCycle; OneCycle(1.0, 9)(3)", {"length", "schedule", "shape", "cycle"}),
         (
             "from lucid_train.schedules import Cosine; Cosine().warmup(3).sized(9)",
-            {"length", "schedule", "cosine"},
+            {"length", "schedule", "shape", "cosine"},
         ),
     ],
 )
