@@ -11,7 +11,7 @@ from hypothesis import settings
 settings.register_profile("quick", deadline=None, max_examples=40)
 settings.register_profile("whole", deadline=None)
 
-collect_ignore = [] if find_spec("matplotlib") else ["test_plot.py"]
+collect_ignore = [] if find_spec("matplotlib") else ["test_plot.py", "schedules/test_plot.py"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
