@@ -40,9 +40,9 @@ class WeightAverage(Callback):
     weights that were taken, as stochastic weight averaging (SWA) does. The first weights are copied. Updates are
     counted, not batches: a step that accumulates gradients, or skips its update, is passed over.
 
-    While `evaluate` runs, the model has the averaged weights; its own are back before EvaluateEnd, whatever ends the
-    evaluation. Until the first weights are taken, it is evaluated with its own. Training never sees the average: after
-    the fit, load it with `model.load_state_dict(average.weights)`.
+    While `evaluate` runs, the model has the averaged weights; its own are back before EvaluateEnd, also when
+    the evaluation raises. Until the first weights are taken, it is evaluated with its own. Training never sees the
+    average: after the fit, load it with `model.load_state_dict(average.weights)`.
 
     A checkpoint has both: the model's own weights, with which a run goes on, and the average, with which it was
     evaluated. `load_weights(directory, name="WeightAverage")` returns the average in best.safetensors.

@@ -348,7 +348,7 @@ class Callback:
         return ()
 
     def during_evaluation(self, event: events.EvaluateStart) -> AbstractContextManager[object]:
-        """Return what holds while `evaluate` runs, and ends with it, whatever ends it; nothing by default.
+        """Return what holds while `evaluate` runs, and ends with it, also when it raises; nothing by default.
 
         It is entered after all callbacks have received EvaluateStart, in list order, and left before any receives
         EvaluateEnd. A run that is interrupted meanwhile is saved, and evaluated again when it goes on: what is not

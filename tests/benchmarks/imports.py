@@ -14,7 +14,7 @@ def rows() -> list[Row]:
     """Measure everything."""
 
     with TemporaryDirectory() as compiled:
-        # Whatever the environment says: an installed package is compiled already.
+        # Also where the environment says otherwise: an installed package is compiled already.
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": compiled}
 
         def start(code: str) -> None:

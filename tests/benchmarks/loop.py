@@ -46,7 +46,7 @@ class EpochListener(Callback):
         self.seen += 1
 
 
-class Told:
+class Given:
     """What a hand-written loop would pass to its listeners."""
 
     __slots__ = ("epoch", "output", "step")
@@ -75,9 +75,9 @@ def by_hand(listeners: list[Listener]) -> Callable[[], None]:
         hooks = [listener.on_step_end for listener in listeners]
         for number, batch in enumerate(data, 1):
             output = step(batch)
-            told: Any = Told(1, number, output)
+            given: Any = Given(1, number, output)
             for hook in hooks:
-                hook(told)
+                hook(given)
 
     return run
 

@@ -1,7 +1,7 @@
 """The comparison of the README and docs/compared.md: `python tests/benchmarks/peers.py`, with the peers installed.
 
-Three questions to each: what a step costs when there is nothing to do, what leaves the loop and who is still told when
-a callback raises, and what three epochs of fifty steps write into a pipe.
+Three questions to each: what a step costs when there is nothing to do, what leaves the loop and who is still called
+when a callback raises, and what three epochs of fifty steps write into a pipe.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def test_no_graph_is_kept() -> None:
 
 
 def test_tensors_stay_on_their_device_and_saved_ones_go_there() -> None:
-    # A tensor on the meta device has no values: whatever took one from it, or to another device, would fail.
+    # A tensor on the meta device has no values: to take one from it, or to another device, would fail.
     model, average = Network().to("meta"), WeightAverage(0.9)
     run = Trainer(lambda batch: None, [1, 2, 3], epochs=1, model=model, callbacks=[average])
     run.fit()

@@ -167,7 +167,7 @@ def result(row: dict[str, Any], expected: Any) -> Iterator[Any]:
             yield f"{type(error).__name__}: {error}"[:60]
         yield [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
         del made, model
-        for _ in range(4):  # the process would have ended by now; here it goes on, and is told of the dead workers
+        for _ in range(4):  # the process would have ended by now; here it goes on, and learns of the dead workers
             with suppress(RuntimeError):
                 time.sleep(LATER / 2)
                 signal.raise_signal(signal.SIGCHLD)
