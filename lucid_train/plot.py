@@ -335,6 +335,11 @@ def _spans(curves: Sequence[Sequence[float]], columns: int, height: int) -> list
     for values in curves:
         levels = [round((high - value) * scale) for value in values]
         cuts = [column * len(levels) // columns for column in range(columns + 1)]
-        parts = [levels[start : max(end, start + 1)] for start, end in pairwise(cuts)]
-        found.append([range(min(part), max(part) + 1) for part in parts])
+        last, spans = levels[0], []
+        for start, end in pairwise(cuts):
+            part = levels[start : max(end, start + 1)]
+            # A jump from the column before is a line without gaps.
+            spans.append(range(min(*part, last + 1), max(*part, last - 1) + 1))
+            last = part[-1]
+        found.append(spans)
     return found
