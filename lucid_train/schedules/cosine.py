@@ -184,6 +184,14 @@ class WarmRestarts(Floored, Schedule):
             return self.min_ratio + (1.0 - self.min_ratio) * height * left, self.eta_min * fallen
         return left + self.min_ratio * fallen, self.eta_min * fallen
 
+    def settings(self, *, resolved: bool = False) -> dict[str, Any]:
+        settings = super().settings(resolved=resolved)
+        if resolved and self.T_0 is None:
+            whole, rest = divmod(self._T_0, self.cycles or 1)
+            # A fraction can be compared, and is refused as a T_0.
+            settings["T_0"] = self._T_0 / (self.cycles or 1) if rest else whole
+        return settings
+
     def words(self, unit: str = "epoch") -> str:
         height = "" if self.gamma == 1.0 else f", each from {self.gamma:g} of the height"
         if self.T_0 is None:
