@@ -134,6 +134,9 @@ class WSD(Floored, Schedule):
         end = total if span.end is None else span.end - begin
         return counts[0], end - counts[-1], end
 
+    def _longest(self) -> int:
+        return sum(each for each in (self.warmup_length, self.stable, self.decay) if isinstance(each, int))
+
     def settings(self, *, resolved: bool = False) -> dict[str, Any]:
         settings = super().settings(resolved=resolved)
         if resolved:
