@@ -157,7 +157,8 @@ class WarmRestarts(Floored, Schedule):
     gamma: float = field(default=1.0, validator=stored(real_number, above=0, most=1), metadata={OURS: True})
     cycles: int | None = field(default=None, validator=_cycles, metadata={OURS: True})
     _T_0: int = field(init=False, repr=False, eq=False)
-    _end: float | None = field(init=False, repr=False, eq=False)
+    # When the last descent ends, if all are equally long.
+    _end: int | None = field(init=False, repr=False, eq=False)
 
     def affine(self, t: float) -> tuple[float, float]:
         length: float = self._T_0
@@ -175,11 +176,21 @@ class WarmRestarts(Floored, Schedule):
                 t -= length
                 length *= self.T_mult
                 descent += 1
+                if descent == self.cycles:  # not by a formula of the end, whose rounding is another
+                    return self.min_ratio, self.eta_min
         left, fallen = shares("cosine", t, length)
         if descent and self.gamma != 1.0:
             height = self.gamma**descent
             return self.min_ratio + (1.0 - self.min_ratio) * height * left, self.eta_min * fallen
         return left + self.min_ratio * fallen, self.eta_min * fallen
+
+    def settings(self, *, resolved: bool = False) -> dict[str, Any]:
+        settings = super().settings(resolved=resolved)
+        if resolved and self.T_0 is None:
+            whole, rest = divmod(self._T_0, self.cycles or 1)
+            # A fraction can be compared, and is refused as a T_0.
+            settings["T_0"] = self._T_0 / (self.cycles or 1) if rest else whole
+        return settings
 
     def words(self, unit: str = "epoch") -> str:
         height = "" if self.gamma == 1.0 else f", each from {self.gamma:g} of the height"
@@ -193,12 +204,7 @@ class WarmRestarts(Floored, Schedule):
 
     def _fill(self, span: Span) -> None:
         super()._fill(span)
-        end: float | None = None
-        if self.cycles is not None and isinstance(self._T_0, int):
+        end: int | None = None
+        if self.cycles is not None and self.T_mult == 1 and isinstance(self._T_0, int):
             end = self._T_0 * (1 if self.T_0 is None else self.cycles)
-            if self.T_mult != 1:
-                try:
-                    end = self._T_0 * (float(self.T_mult) ** self.cycles - 1.0) / (self.T_mult - 1)
-                except OverflowError:
-                    end = None  # never
         store(self, "_end", end)

@@ -53,7 +53,7 @@ class WSD(Floored, Schedule):
         min_ratio: The lowest value of the decay as a share of the base, from 0 to 1, instead of `eta_min`.
         start: The share of the base at time 0, from 0 to 1; above 0 for an "exponential" warm-up.
         warmup_shape: Of the warm-up: "linear", "cosine", "1-sqrt" or "exponential".
-        stable: How long it stays at the base: a count, at least 1, or a share of the run. Left out, for what is left.
+        stable: How long it stays at the base: a count, 0 for not at all, or a share of the run. Left out, for the rest.
 
     >>> WSD(2, 4, shape="linear", start=0.0).sized(10).table(11)
     [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
@@ -67,7 +67,7 @@ class WSD(Floored, Schedule):
     min_ratio: float = field(default=0.0, validator=min_ratio)
     start: float = field(default=0.1, validator=stored(real_number, least=0, most=1))
     warmup_shape: Shape = field(default="linear", validator=_warmup_shape)
-    stable: Length = field(default=None, validator=stored(count_or_share))
+    stable: Length = field(default=None, validator=stored(count_or_share, least=0))
     _joints: tuple[int, int, int] = field(init=False, repr=False, eq=False)
 
     def affine(self, t: int) -> tuple[float, float]:
@@ -133,6 +133,16 @@ class WSD(Floored, Schedule):
             )
         end = total if span.end is None else span.end - begin
         return counts[0], end - counts[-1], end
+
+    def _longest(self) -> int:
+        return sum(each for each in (self.warmup_length, self.stable, self.decay) if isinstance(each, int))
+
+    def settings(self, *, resolved: bool = False) -> dict[str, Any]:
+        settings = super().settings(resolved=resolved)
+        if resolved:
+            warm, stable, end = self._joints
+            settings |= {"warmup": warm, "stable": stable - warm, "decay": end - stable}
+        return settings
 
     def words(self, unit: str = "epoch") -> str:
         way = "" if self.warmup_shape == "linear" else f"{self.warmup_shape} "

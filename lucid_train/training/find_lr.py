@@ -40,9 +40,10 @@ def find_lr(
 
     The rate rises by one factor from update to update, `low * (high / low) ** (update / (steps - 1))`; while gradients
     are accumulated it stands still. It is that of the parameter group with the highest base rate; the others keep
-    their ratio to it. Further epochs of the data are begun where one is too short. Each update reads its loss, which
-    waits for the device. The curve ends early where the loss is no longer finite, or where its running mean is 4 times
-    the lowest so far; if that is not positive, where it exceeds its start by 3 times what it had fallen.
+    their ratio to it, and a group's "lr_scale" scales its as under a schedule. Further epochs of the data are begun
+    where one is too short. Each update reads its loss, which waits for the device. The curve ends early where the loss
+    is no longer finite, or where its running mean is 4 times the lowest so far; if that is not positive, where it
+    exceeds its start by 3 times what it had fallen.
 
     Args:
         trainer: The Trainer, with a step, an optimizer and a model, or models among its extras.
@@ -147,7 +148,8 @@ class _Search:
     def __attrs_post_init__(self) -> None:
         bases = [float(group.get("initial_lr", group["lr"])) for group in self.optimizer.param_groups]
         highest = max(bases)
-        self._ratios = [base / highest if highest else 1.0 for base in bases]
+        scales = [float(group.get("lr_scale", 1.0)) for group in self.optimizer.param_groups]
+        self._ratios = [(base / highest if highest else 1.0) * scale for base, scale in zip(bases, scales, strict=True)]
 
     def set_rate(self, event: StepStart) -> None:
         """Set the rates of the update to come."""

@@ -528,3 +528,13 @@ def test_what_cannot_be_composed_is_refused(attempt: Any, error: type[Exception]
 def test_a_sequence_of_many_parts_finds_its_part_at_once() -> None:
     schedule = Sequence([Constant(1 / (1 + index)) for index in range(2000)], range(1, 2000))
     assert [schedule(t) for t in (0, 1, 999, 1999, 10**9)] == [1.0, 1 / 2, 1 / 1000, 1 / 2000, 1 / 2000]
+
+
+@pytest.mark.parametrize("cycles", [1, 2, 3])
+@pytest.mark.parametrize("T_mult", [1, 1.04, 1.07, 1.09, 1.1, 1.5, 2])
+def test_restarts_that_are_over_stay_at_the_lowest_value(T_mult: float, cycles: int) -> None:
+    for T_0 in range(1, 40):
+        schedule = WarmRestarts(T_0, T_mult, min_ratio=0.25, cycles=cycles)
+        end = sum(T_0 * T_mult**descent for descent in range(cycles))
+        after = schedule.table(round(end) + 40)[round(end + 0.5 - 1e-9) :]
+        assert after == pytest.approx([0.25] * len(after), abs=1e-12)

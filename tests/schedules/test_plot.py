@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from lucid_train.schedules import Constant, Cosine, Function, Linear, Noam, Polynomial, Step
+from lucid_train.schedules import WSD, Constant, Cosine, Function, Linear, Noam, Polynomial, Step
 from tests.support.notebook import execute
 
 
@@ -42,6 +42,8 @@ def test_an_empty_figure_of_ones_own_can_be_drawn_in() -> None:
         (Linear(0, total_iters=2000).then(Cosine()), 6000),
         (Constant().until(500).then(Cosine("50%")), 1500),
         (Cosine().sized(70), 71),
+        (WSD(50, 100), 450),
+        (WSD(), 100),
     ],
 )
 def test_the_length_that_is_drawn_shows_how_it_goes_on(schedule: Cosine, length: int) -> None:

@@ -145,7 +145,7 @@ SHARE = "must be a share of the run, above 0% and at most 100%, such as '5%': "
         (Ramp, {"start_factor": 0, "shape": "exponential"}, ValueError, FROM_0),
         (WSD, {"warmup": -1}, ValueError, "'warmup' must be >= 0: -1"),
         (WSD, {"decay": 0}, ValueError, "'decay' must be >= 1: 0"),
-        (WSD, {"stable": 0}, ValueError, "'stable' must be >= 1: 0"),
+        (WSD, {"stable": -1}, ValueError, "'stable' must be >= 0: -1"),
         (
             WSD,
             {"shape": "sqrt"},

@@ -15,6 +15,8 @@ import pytest
 from lucid_train import LRCurve, StepResult, Trainer, find_lr, nn, optims
 from lucid_train.data import batches
 from lucid_train.events import StepEnd
+from lucid_train.optims.lr_scheduler import LRScheduler
+from lucid_train.schedules import Constant
 from lucid_train.testing import diff_states
 from tests.support.rehearsals import PLACES, Place, assert_unnoticed, timeless, trained
 from tests.support.setups import SETUPS, SetUp
@@ -187,6 +189,18 @@ def test_groups_keep_their_ratio_to_the_one_with_the_highest_base_rate() -> None
     find_lr(trainer, 1.0, 4.0, 10)
     assert [seen[0], seen[-1]] == [[1.0, 0.25, 0.0], [4.0, 1.0, 0.0]]
     assert [each["lr"] for each in groups] == [0.2, 0.1, 0.0]
+
+
+def test_the_scale_of_a_group_scales_its_rate_as_a_schedule_does() -> None:
+    layers, seen = [nn.Linear(2, 1, rng=number) for number in range(2)], []
+    groups: Any = [{"params": [*layers[0].parameters()], "lr_scale": 0.25}, {"params": [*layers[1].parameters()]}]
+    optimizer = optims.SGD(groups, lr=0.1)
+    rates = optimizer.param_groups
+    trainer = regression(step=lambda batch: seen.append([each["lr"] for each in rates]) or 1.0, optimizer=optimizer)
+    curve = find_lr(trainer, 1.0, 4.0, 10)
+    assert (curve.rates[0], seen[0], seen[-1]) == (1.0, [0.25, 1.0], [1.0, 4.0])
+    LRScheduler(optimizer, Constant(), base_lrs=[4.0, 4.0])
+    assert [each["lr"] for each in rates] == seen[-1]
 
 
 def test_while_gradients_are_accumulated_the_rate_stands_still() -> None:

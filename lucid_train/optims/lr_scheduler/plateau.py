@@ -53,7 +53,8 @@ class ReduceLROnPlateau(LRScheduler):
 
     The rates follow the metric that `step` is given, so no formula gives them beforehand: `lr_at` knows those of the
     present epoch alone. What is multiplied is the rate that stands in the group, or with a `schedule` its base rate:
-    the plateau scales the schedule, in a warm-up too. In a Trainer: `LRSchedulerCallback(..., monitor="val_loss")`.
+    the plateau scales the schedule, in a warm-up too, and a group's "lr_scale" what that gives. In a Trainer:
+    `LRSchedulerCallback(..., monitor="val_loss")`.
 
     Args:
         optimizer: Anything with `param_groups`, a sequence of dicts with "lr".
@@ -104,7 +105,7 @@ class ReduceLROnPlateau(LRScheduler):
     def __attrs_post_init__(self) -> None:
         self._watch = UpdateWatch(self.optimizer)
         if self._schedule is not None:
-            self._write(self._scheduled(self.base_lrs, 0))
+            self._write(self._scheduled(self._schedule, self.base_lrs, 0))
 
     @property
     def schedule(self) -> Schedule | tuple[Schedule, ...]:
@@ -166,7 +167,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.last_epoch += 1
         if self._schedule is not None:
             self._levels = rates
-            self._write(self._scheduled(rates, self.last_epoch))
+            self._write(self._scheduled(self._schedule, rates, self.last_epoch))
         if not in_order:
             warnings.warn(WRONG_ORDER, UserWarning, stacklevel=2)
 
@@ -209,8 +210,9 @@ class ReduceLROnPlateau(LRScheduler):
         shown = [f"{name}={value!r}" for name, value in self.settings().items()]
         return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
 
-    def _scheduled(self, levels: Sequence[float], t: int) -> list[float]:
-        return [level if self._schedule is None else self._schedule(t, level) for level in levels]
+    def _scheduled(self, schedule: Schedule, levels: Sequence[float], t: int) -> list[float]:
+        scales = [float(group.get("lr_scale", 1.0)) for group in self.optimizer.param_groups]
+        return [schedule(t, level) * scale for level, scale in zip(levels, scales, strict=True)]
 
     def _write(self, rates: Sequence[float]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=False):

@@ -755,6 +755,8 @@ def evolved(value: Any, saved: Any) -> Any:
     kind = type(value).__name__
     if saved.get("class", kind) != kind:
         raise ValueError(f"the state must be one of a {kind}: {saved['class']!r}")
+    if named_settings(value) == {**saved, "class": kind}:
+        return value
     given = [each for each in fields(type(value)) if each.init and each.alias in saved]
     return evolve(value, **{str(each.alias): evolved(getattr(value, each.name), saved[each.alias]) for each in given})
 

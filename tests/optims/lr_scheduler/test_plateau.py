@@ -108,6 +108,21 @@ def test_a_group_added_later_follows_the_schedule_of_a_plateau() -> None:
     assert (again.last_lr, again.base_lrs) == ([0.0, 0.0], [1.0, 4.0])
 
 
+def test_the_scale_of_a_group_scales_what_the_schedule_of_a_plateau_gives() -> None:
+    def build() -> ReduceLROnPlateau:
+        optimizer = Bare(1.0, 1.0)
+        optimizer.param_groups[1]["lr_scale"] = 0.25
+        return ReduceLROnPlateau(optimizer, factor=0.5, patience=0, schedule=Constant())
+
+    scheduler = build()
+    assert scheduler.last_lr == [1.0, 0.25]
+    assert [(scheduler.step(1.0), scheduler.last_lr)[1] for _ in range(2)] == [[1.0, 0.25], [0.5, 0.125]]  # type: ignore[func-returns-value]
+    again = build()
+    again.load_state_dict(scheduler.state_dict())
+    again.step(1.0)
+    assert (again.last_lr, again.base_lrs) == ([0.25, 0.0625], [0.25, 0.25])
+
+
 @pytest.mark.parametrize(
     ("schedule", "error", "message"),
     [

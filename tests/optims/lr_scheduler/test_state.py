@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train.optims.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, StepLR
-from lucid_train.schedules import Constant, Cosine, Linear, Schedule, Step
+from lucid_train.schedules import WSD, Constant, Cosine, Linear, Schedule, Step, WarmRestarts
 from tests.support.optimizers import Bare
 from tests.support.schedules import inverse_lr, walk
 
@@ -171,6 +171,40 @@ def test_a_conflict_is_refused_unless_the_caller_says_which_side_wins(
     assert (scheduler.state_dict(), scheduler.last_lr) == (own | {"last_epoch": 5}, scheduler.lr_at(5))
     scheduler.load_state_dict(state, prefer="state")
     assert (scheduler.state_dict(), scheduler.last_lr) == (state, scheduler.lr_at(5))
+
+
+MEASURED = [
+    WSD(),
+    WSD(2, 4),
+    WSD("50%", "50%", start=0.5),
+    WSD().skip(2),
+    Constant().until("50%").then(WSD(1, 2)),
+    WarmRestarts(cycles=4),
+    WarmRestarts(cycles=2, gamma=0.5).warmup(4),
+    Cosine().warmup("5%"),
+]
+
+
+@pytest.mark.parametrize("schedule", MEASURED, ids=repr)
+def test_a_state_knows_the_length_that_its_schedule_was_sized_for(schedule: Schedule) -> None:
+    here, there = schedule.sized(20), schedule.sized(40)
+    scheduler, state = LRScheduler(Bare(0.1), here), LRScheduler(Bare(0.1), there).state_dict()
+    with pytest.raises(ValueError, match=r"^the state contradicts the constructor: "):
+        scheduler.load_state_dict(state)
+    scheduler.load_state_dict(json.loads(json.dumps(state)), prefer="state")
+    assert isinstance(scheduler.schedule, Schedule)
+    assert scheduler.schedule.table(45) == there.table(45)
+
+
+def test_restarts_that_do_not_divide_the_run_load_what_they_have_and_refuse_another_length() -> None:
+    scheduler = LRScheduler(Bare(0.1), WarmRestarts(cycles=3).sized(20))
+    scheduler.load_state_dict(scheduler.state_dict() | {"last_epoch": 5}, prefer="state")
+    assert scheduler.schedule.table(25) == WarmRestarts(cycles=3).sized(20).table(25)  # type: ignore[union-attr]
+    before, other = scheduler.state_dict(), LRScheduler(Bare(0.1), WarmRestarts(cycles=3).sized(40)).state_dict()
+    for prefer, error in ((None, ValueError), ("state", TypeError)):
+        with pytest.raises(error, match="'T_0'"):
+            scheduler.load_state_dict(other, prefer=prefer)
+    assert scheduler.state_dict() == before
 
 
 def test_an_unknown_preference_is_refused() -> None:
