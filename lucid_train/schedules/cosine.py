@@ -24,8 +24,8 @@ class Cosine(Floored, Schedule):
     The value at `t <= T_max` is `eta_min + (base - eta_min) * cos(pi * cycles * t / T_max) ** (2 * power)`, by default
     `cos(pi * t / (2 * T_max)) ** 2`, within `8 * power` ulp: the half-angle form of Loshchilov and Hutter, SGDR (ICLR
     2017), equation 5. It is evaluated from the nearer end of the curve, because the cosine of an angle close to pi / 2
-    loses what the angle was rounded by. The value is exactly the base at 0 and exactly `eta_min` at `T_max`. From a
-    base below `eta_min` it rises.
+    loses what the angle was rounded by. The value is exactly the base at 0 and, with half a wave, exactly `eta_min`
+    at `T_max`. From a base below `eta_min` it rises.
 
     Args:
         T_max: Epochs or steps from the base to `eta_min`, at least 1; a share of the run; or as long as its part of it.
@@ -183,6 +183,10 @@ class WarmRestarts(Floored, Schedule):
             height = self.gamma**descent
             return self.min_ratio + (1.0 - self.min_ratio) * height * left, self.eta_min * fallen
         return left + self.min_ratio * fallen, self.eta_min * fallen
+
+    @property
+    def ends_at(self) -> int | None:
+        return self._end if self.is_sized else None
 
     def settings(self, *, resolved: bool = False) -> dict[str, Any]:
         settings = super().settings(resolved=resolved)

@@ -164,6 +164,8 @@ def test_a_part_that_is_skipped_into_ends_and_restarts_so_much_earlier() -> None
     assert (schedule.ends_at, schedule.restarts(10), Cosine(4).restarts(13)) == (1, (2, 7), (5, 10))
     assert Linear(0.0, 1.0, 4).skip(3).then(Exponential(0.5)).table(3) == [0.75, 1.0, 0.5]
     assert (Cosine().skip(2).ends_at, Cosine(4).skip(9).ends_at) == (None, 0)
+    restarts = WarmRestarts(5), WarmRestarts(5, cycles=2), WarmRestarts(cycles=3), WarmRestarts(cycles=3).sized(20)
+    assert [each.ends_at for each in restarts] == [None, 10, None, 20]
     with pytest.raises(ValueError, match=r"Linear\(.*\).skip\(4\) must end after it begins, at 0: 0"):
         Linear(0.0, 1.0, 4).skip(4).then(Exponential(0.5))
     with pytest.raises(ValueError, match=r"'n' of Step\(2\).skip\('5%'\) needs the length of the run"):
