@@ -24,7 +24,7 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 360, 150, 60, 18
 _PLACES = 300
 # A table has so many rows at most, or else these at each end, and those that count.
 _MOST_ROWS, _ENDS = 20, 5
-# How several curves are drawn in a text, in their order, as more could not be told apart; or by two by four dots.
+# How several curves are drawn in a text, in their order, as more could not be distinguished; or by two by four dots.
 MARKS = "*+ox"
 _BRAILLE = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _GAP = "&hellip;"
