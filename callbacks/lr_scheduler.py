@@ -156,9 +156,11 @@ class _ScheduleCallback(Callback):
         name, schedules = type(self).__name__, self._schedules()
         target = self._target(run)
         run.claim(target, self, schedules)
-        if self._drives(target) or (
-            run.epochs == 0 and self._saved is None
-        ):  # nothing to train, and no length to take shares of
+        if self._drives(target):
+            unsized = {key: each for key, each in schedules.items() if not is_sized(each)}
+            warn_of_longer_run(name, _shown(unsized), self._run_length, run, self.interval)
+            return
+        if run.epochs == 0 and self._saved is None:  # nothing to train, and no length to take shares of
             return
         saved, self._saved = self._saved, None
         length = run_length(run, self.interval)
@@ -584,6 +586,32 @@ class CosineAnnealingLRCallback(_ScheduleCallback):
 def run_length(run: Run, interval: Interval) -> int | None:
     """Return the epochs of the run, or its steps, or None where that is unknown."""
     return run.total_steps if interval == "step" else run.epochs or None
+
+
+def warn_of_longer_run(name: str, what: str, measured: int | None, run: Run, interval: Interval) -> None:
+    """Warn of a fit that makes the run longer than it was when a callback measured its schedule in it.
+
+    Args:
+        name: The class of the callback.
+        what: What it has, as it was written.
+        measured: How long the run was then, in epochs or steps; None if nothing was measured in it.
+        run: The run.
+        interval: What the callback counts.
+    """
+    length = run_length(run, interval)
+    if measured is not None and length is not None and length > measured:
+        warnings.warn(
+            f"{what} of {name} was measured in an earlier fit, for a run of {counted(measured, interval)}, and this "
+            f"one makes it {counted(length, interval)}; pass {name}(..., length={length}) before the first fit, or "
+            f"begin again with fit({run.epochs}, restart=True)",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _shown(schedules: Mapping[str, Schedules]) -> str:
+    """Return schedules as they were written, each but that of the rates with its key."""
+    return ", ".join(repr(each) if key == "lr" else f"{key}={each!r}" for key, each in schedules.items())
 
 
 def _bound(target: Any, schedules: Mapping[str, Any], done: int, bases: Mapping[str, list[float]]) -> LRScheduler:

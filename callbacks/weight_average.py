@@ -12,6 +12,7 @@ import numpy as np
 from attrs import define, field, frozen
 
 from lucid_train.callback import TRANSIENT, Callback, Hook
+from lucid_train.callbacks.lr_scheduler import run_length, warn_of_longer_run
 from lucid_train.events import EpochEnd, EvaluateStart, Event, FitStart, StepEnd
 from lucid_train.progress import check_like
 from lucid_train.protocols import Stateful
@@ -143,9 +144,9 @@ class WeightAverage(Callback):
             now = model.state_dict()
             check_like("the averaged weights", self.weights, now)
             self.weights = _placed(self.weights, now, "the averaged weights")
-        if self.measured_in() is not None and self._measured is None:
-            steps = 1 if self.interval == "epoch" else run.steps_per_epoch
-            self._measured = None if steps is None else steps * run.epochs or None
+        if self.measured_in() is not None:
+            warn_of_longer_run(type(self).__name__, self._measured_words(), self._measured, run, self.interval)
+            self._measured = self._measured or run_length(run, self.interval)
             if self._measured is None and run.epochs:
                 raise ValueError(
                     f"the length of the run must be known for {self!r}; pass WeightAverage(..., length=...)"
@@ -195,6 +196,11 @@ class WeightAverage(Callback):
             except KeyboardInterrupt:  # a second Ctrl-C may come at any moment, and half of the weights would be back
                 model.load_state_dict(own if copies else _refilled(live, own))
                 raise
+
+    def _measured_words(self) -> str:
+        """Return what is measured in the run's length, as it was written."""
+        decay = f"decay={self.decay!r}" if isinstance(self.decay, Schedule) and not self.decay.is_sized else ""
+        return " and ".join(filter(None, (decay, f"start={self.start!r}" if isinstance(self.start, str) else "")))
 
     def _model(self, run: Run) -> Any:
         return run.model if self.model is None else self.model

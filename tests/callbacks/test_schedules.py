@@ -10,7 +10,7 @@ import pytest
 
 from lucid_train import EpochEnd, StepEnd, StepResult, Trainer, nn, optims
 from lucid_train.callback import Scheduled
-from lucid_train.callbacks import LRSchedulerCallback, StepLRCallback
+from lucid_train.callbacks import LRSchedulerCallback, ParamSchedulerCallback, StepLRCallback
 from lucid_train.optims.lr_scheduler import (
     ExponentialLR,
     LRScheduler,
@@ -211,6 +211,45 @@ def test_a_later_fit_goes_on_and_a_restart_begins_again() -> None:
         optimizer.used.clear()
         trainer.fit(2, restart=True)  # a warning would be an error
         assert used(optimizer) == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("interval", "lengths", "length"),
+    [("epoch", "2 epochs, and this one makes it 4 epochs", 4), ("step", "4 steps, and this one makes it 8 steps", 8)],
+)
+def test_a_longer_fit_says_that_a_schedule_keeps_the_length_of_an_earlier_one(
+    interval: Any, lengths: str, length: int
+) -> None:
+    def built(epochs: int, **settings: Any) -> tuple[RateWitness, Trainer]:
+        optimizer = RateWitness(1.0, momentum=0.5, weight_decay=0.5)
+        callbacks = [
+            LRSchedulerCallback(Cosine(), interval=interval, **settings),
+            ParamSchedulerCallback(momentum=Linear(0.5), weight_decay=Step(1), interval=interval, **settings),
+        ]
+        data = [optimizer] * 2
+        return optimizer, Trainer(RateWitness.step, data, optimizer=optimizer, epochs=epochs, callbacks=callbacks)
+
+    optimizer, trainer = built(2)
+    trainer.fit()
+    with pytest.warns(UserWarning, match="was measured in an earlier fit") as warned:
+        trainer.fit(4)
+    assert [str(each.message) for each in warned] == [
+        f"{what} was measured in an earlier fit, for a run of {lengths}; pass {name}(..., length={length}) before the "
+        "first fit, or begin again with fit(4, restart=True)"
+        for what, name in (
+            ("Cosine() of LRSchedulerCallback", "LRSchedulerCallback"),
+            ("momentum=Linear(0.5) of ParamSchedulerCallback", "ParamSchedulerCallback"),
+        )
+    ]
+    straight, other = built(4)
+    other.fit()
+    optimizer.used.clear()
+    trainer.fit(4, restart=True)  # a warning would be an error
+    assert used(optimizer) == used(straight)
+    parts, other = built(2, length=length)
+    other.fit()
+    other.fit(4)
+    assert used(parts) == used(straight)
 
 
 def test_a_restart_before_the_next_fit_has_begun_remembers_the_base_rates_all_the_same() -> None:

@@ -453,6 +453,24 @@ def test_two_fits_are_as_one(epochs: tuple[int, ...]) -> None:
     assert average.averaged == 5
 
 
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"decay": s.Linear(0.5), "start": "50%"}, "decay=Linear(0.5) and start='50%'"),
+        ({"start": "50%"}, "start='50%'"),
+    ],
+)
+def test_a_longer_fit_says_that_a_share_is_that_of_an_earlier_one(settings: dict[str, Any], what: str) -> None:
+    trainer = Trainer(lambda batch: None, [1, 2], model=nn.Linear(1, 1), callbacks=[WeightAverage(**settings)])
+    trainer.fit(2)
+    with pytest.warns(UserWarning, match="was measured in an earlier fit") as warned:
+        trainer.fit(4)
+    assert [str(each.message) for each in warned] == [
+        f"{what} of WeightAverage was measured in an earlier fit, for a run of 4 steps, and this one makes it 8 steps; "
+        "pass WeightAverage(..., length=8) before the first fit, or begin again with fit(4, restart=True)"
+    ]
+
+
 def test_what_a_callback_of_ones_own_holds_ends_with_the_evaluation_whatever_ends_it() -> None:
     seen: list[str] = []
 

@@ -473,6 +473,7 @@ def test_a_schedule_that_is_measured_in_the_run_is_never_stretched_in_silence(na
     assert rates == [first, *(record.lr for record in stretched[1:])]
 
 
+@pytest.mark.filterwarnings("ignore:.*was measured in an earlier fit:UserWarning")  # the longer fit says so too
 def test_a_schedule_that_was_bound_by_a_shorter_fit_says_so_when_the_longer_one_is_resumed() -> None:
     def made(**more: Any) -> Trainer:
         return trainer(sgd(), LRSchedulerCallback(Cosine(), **more), epochs=6)

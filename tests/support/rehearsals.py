@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +38,9 @@ def trained(build: Callable[[], Trainer], place: Place, folder: Path, search: Ca
         files, steps = sorted(Path().rglob("*")), len(seen)
         search(trainer)
         assert (sorted(Path().rglob("*")), len(seen)) == (files, steps)
-        trainer.fit()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*was measured in an earlier fit", UserWarning)
+            trainer.fit()
         saved = read_checkpoint(checkpoint.directory)
         return [seen, timeless(trainer.state_dict()), timeless(saved), _events(Path("log"))]
     finally:

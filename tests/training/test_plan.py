@@ -119,6 +119,7 @@ SCHEDULES: dict[str, Any] = {
 
 @pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
 @pytest.mark.parametrize("already", [0, 2])
+@pytest.mark.filterwarnings("ignore:.*was measured in an earlier fit:UserWarning")  # the plan shows what comes of it
 def test_the_rates_come_true(make: Any, already: int) -> None:
     optimizer = RateWitness(1.0, 0.5)
     trainer = Trainer(lambda batch: 0.5, range(7), optimizer=optimizer, epochs=6, callbacks=[make(optimizer)])
