@@ -29,7 +29,7 @@ from lucid_train.optims.lr_scheduler.scheduler import (
     schedules_sized,
 )
 from lucid_train.optims.lr_scheduler.torch_state import foreign_settings, progress
-from lucid_train.optims.param_groups import Attributes, param_groups, read_value, stored_under, write_value
+from lucid_train.optims.param_groups import Attributes, param_groups, place, read_value, stored_under, write_value
 from lucid_train.progress import check_like
 from lucid_train.protocols import HasParamGroups, Steppable
 from lucid_train.schedules.cosine import After, Cosine, check_after
@@ -104,6 +104,8 @@ class _ScheduleCallback(Callback):
     # Where the scheduler stood when this callback had stepped it, and whether it has stood elsewhere since.
     _stands_at: Any = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _moved: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
+    # Whether it is known which numbers are 0 and stay 0.
+    _checked: bool = field(default=False, init=False, repr=False, metadata=TRANSIENT)
     # The updates that the fit would perform if each of its steps performed one.
     _updates: int = field(default=0, init=False, repr=False, metadata=TRANSIENT)
 
@@ -149,6 +151,9 @@ class _ScheduleCallback(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         self._bind(event.run)
         self._stands_at, self._moved = getattr(self.scheduler, "last_epoch", None), False
+        if self._stands_at == 0 and not self._checked:
+            self._checked = True
+            _warn_of_zeros(self.scheduler)
         self._updates = run_length(event.run, "step") or 0
 
     def _bind(self, run: Run) -> None:
@@ -448,11 +453,11 @@ def _numbers(instance: ParamSchedulerCallback, attribute: Any, value: Mapping[st
 class ParamSchedulerCallback(_ScheduleCallback):
     """Advance schedules of any numbers, after the update: of keys of an optimizer's groups, or of attributes.
 
-    `ParamSchedulerCallback(weight_decay=Cosine(), momentum=Linear(0.85, 0.95))` sets keys of the groups,
+    `ParamSchedulerCallback(weight_decay=Cosine(), momentum=Linear(0.9))` sets keys of the groups,
     `ParamSchedulerCallback(kl_weight=Linear(0.0, 1.0, "20%"), on=model, interval="step")` the attribute
-    `model.kl_weight`. Each starts from the value that is there when the first fit starts. There may be several of these
-    callbacks, beside that of the rates, but one per number. The numbers are in the plan, the records of the epochs, the
-    log and the display.
+    `model.kl_weight`. The base of each is the value that is there when the first fit starts, which must not be 0 for a
+    schedule that scales it. There may be several of these callbacks, beside that of the rates, but one per number. The
+    numbers are in the plan, the records of the epochs, the log and the display.
 
     Args:
         **numbers: A schedule, or for keys of groups one per group as a list or as a mapping by the group's "name", of
@@ -502,7 +507,16 @@ class ParamSchedulerCallback(_ScheduleCallback):
         return self.numbers
 
     def _target(self, run: Run) -> Any:
-        return super()._target(run) if self.on is None else Attributes(self.on)
+        if self.on is not None:
+            return Attributes(self.on)
+        optimizer, model = super()._target(run), run.model
+        for key in self.numbers:
+            if hasattr(model, key) and not any(stored_under(group, key) in group for group in param_groups(optimizer)):
+                raise TypeError(
+                    f"'optimizer.param_groups' must have {key!r} to be scheduled, which is an attribute of the "
+                    f"{type(model).__name__}; pass {type(self).__name__}({key}=..., on=model)"
+                )
+        return optimizer
 
     def schedules(self) -> tuple[Scheduled, ...]:
         return tuple(evolve(each, length=self.length, on=self.on) for each in super().schedules())
@@ -586,6 +600,26 @@ class CosineAnnealingLRCallback(_ScheduleCallback):
 def run_length(run: Run, interval: Interval) -> int | None:
     """Return the epochs of the run, or its steps, or None where that is unknown."""
     return run.total_steps if interval == "step" else run.epochs or None
+
+
+def _warn_of_zeros(scheduler: Any) -> None:
+    """Warn of numbers that a scheduler, if it is one of ours, leaves at 0, as its schedules are multiples of that."""
+    if not isinstance(scheduler, LRScheduler) or scheduler.follows_metric:
+        return
+    for key, schedules in scheduler.schedules.items():
+        each = schedules if isinstance(schedules, tuple) else (schedules,)
+        bases = scheduler.bases[key]
+        # A schedule of the user's own need not say that it has a shift.
+        if not bases or any(bases) or any(one.has_shift or one(0, 0.0) or one(1, 0.0) for one in each):
+            continue
+        group = scheduler.optimizer.param_groups[0]
+        where = place(group, 0) if isinstance(scheduler.optimizer, Attributes) else "the optimizer"
+        warnings.warn(
+            f"the {key!r} of {where} is 0 and stays 0, as {each[0]!r} is a multiple of it; set it to the value that "
+            "the schedule scales, or use a schedule with values of its own, as OneCycle",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def warn_of_longer_run(name: str, what: str, measured: int | None, run: Run, interval: Interval) -> None:

@@ -149,7 +149,7 @@ class Doing(Callback):
 
 
 def optimizer() -> Any:
-    return optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=0.1)
+    return optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=0.1, momentum=0.5)
 
 
 def fit(callback: Callback, on: Any, *others: Callback, epochs: int = 3) -> list[tuple[float, ...]]:

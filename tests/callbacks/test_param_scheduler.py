@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from rich.console import Console
 
 from lucid_train import EpochRecord, FitStart, History, StepResult, Trainer, nn, optims, replay
 from lucid_train.callbacks import CSVLogger, EventLog, LRSchedulerCallback, ParamSchedulerCallback, RichLogger
-from lucid_train.optims.lr_scheduler import LRScheduler, OneCycleLR, ParamScheduler
-from lucid_train.schedules import Constant, Cosine, Exponential, Linear, Step
+from lucid_train.optims.lr_scheduler import ExponentialLR, LRScheduler, OneCycleLR, ParamScheduler
+from lucid_train.schedules import Constant, Cosine, Exponential, Linear, OneCycle, Step
 from tests.support.optimizers import Bare, RateWitness
+from tests.support.schedules import Line
 
 HALVED = Exponential(0.5)
 
@@ -27,10 +29,17 @@ class VAE:
     kl_weight: Any = 0.8
 
 
-def seen(read: Any, *callbacks: Any, optimizer: Any = None, epochs: int = 2, **settings: Any) -> list[Any]:
+class Coder(nn.Linear):
+    """A model that has a weight of its loss."""
+
+    kl_weight = 0.8
+
+
+def seen(read: Any, *callbacks: Any, optimizer: Any = None, epochs: int = 2, **more: Any) -> list[Any]:
     """Return what a step reads, in epochs of two steps."""
     found: list[Any] = []
-    Trainer(lambda batch: found.append(read()), [1, 2], optimizer=optimizer, epochs=epochs, callbacks=callbacks).fit()
+    settings = {"optimizer": optimizer, "epochs": epochs, "callbacks": callbacks, **more}
+    Trainer(lambda batch: found.append(read()), [1, 2], **settings).fit()
     return found
 
 
@@ -218,6 +227,12 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
         "'optimizer.param_groups[0]' must have 'weight_decay' to be scheduled: ['lr']",
     ),
     (
+        lambda: seen(lambda: None, ParamSchedulerCallback(kl_weight=HALVED), optimizer=Bare(1.0), model=Coder(1, 1)),
+        TypeError,
+        "'optimizer.param_groups' must have 'kl_weight' to be scheduled, which is an attribute of the Coder; pass "
+        "ParamSchedulerCallback(kl_weight=..., on=model)",
+    ),
+    (
         lambda: seen(lambda: None, ParamSchedulerCallback(weight_decay=HALVED)),
         ValueError,
         "ParamSchedulerCallback needs an optimizer: pass Trainer(optimizer=...) or ParamSchedulerCallback(..., opt",
@@ -239,6 +254,65 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 def test_what_cannot_be_scheduled_is_refused_by_name(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         make()
+
+
+CURE = "; set it to the value that the schedule scales, or use a schedule with values of its own, as OneCycle"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: (ParamSchedulerCallback(weight_decay=HALVED), Bare(1.0, 0.5, weight_decay=0.0)),
+            "the 'weight_decay' of the optimizer is 0 and stays 0, as Exponential(0.5) is a multiple of it",
+        ),
+        (
+            lambda: (ParamSchedulerCallback(kl_weight=Linear(0.0, 1.0, "50%"), on=VAE(0.0)), None),
+            "the 'kl_weight' of the VAE is 0 and stays 0, as Linear(0.0, total_iters='50%') is a multiple of it",
+        ),
+        (
+            lambda: (LRSchedulerCallback([HALVED, Step(1)]), Bare(0.0, 0.0)),
+            "the 'lr' of the optimizer is 0 and stays 0, as Exponential(0.5) is a multiple of it",
+        ),
+        (
+            lambda: (LRSchedulerCallback(ExponentialLR(optimizer := Bare(0.0), 0.5)), optimizer),
+            "the 'lr' of the optimizer is 0 and stays 0, as Exponential(0.5) is a multiple of it",
+        ),
+    ],
+)
+def test_a_number_that_a_schedule_leaves_at_0_is_named_once(make: Any, message: str) -> None:
+    callback, optimizer = make()
+    trainer = Trainer(lambda batch: None, [1, 2], optimizer=optimizer, epochs=2, callbacks=[callback])
+    with pytest.warns(UserWarning, match="stays 0") as warned:
+        trainer.fit()
+    assert [str(each.message) for each in warned] == [message + CURE]
+    trainer.fit(restart=True)  # a warning would be an error
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Cosine(eta_min=0.1),
+        Linear(0.0, total_iters=2).then(Cosine(eta_min=0.1)),
+        OneCycle(0.1),
+        Line(0.1),
+        [Step(1), Cosine(eta_min=0.1)],
+    ],
+    ids=repr,
+)
+def test_one_that_a_schedule_moves_from_0_is_not(schedule: Any) -> None:
+    optimizer = Bare(0.0, 0.0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'eta_min' is above", UserWarning)
+        trainer = Trainer(lambda batch: None, [1], optimizer=optimizer, callbacks=[LRSchedulerCallback(schedule)])
+        assert trainer.fit(3).status == "completed"
+    assert optimizer.param_groups[-1]["lr"] > 0.0
+
+
+def test_nor_is_one_that_is_0_in_some_groups() -> None:
+    optimizer = Bare(1.0, 0.0)
+    seen(lambda: None, LRSchedulerCallback(HALVED), optimizer=optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.0]
 
 
 def test_a_run_of_unknown_length_is_refused_with_the_line_to_write() -> None:

@@ -25,7 +25,10 @@ OPTIMIZERS = sorted(
     for name, each in vars(torch.optim).items()
     if inspect.isclass(each) and issubclass(each, torch.optim.Optimizer) and name not in ("Optimizer", "LBFGS")
 )
-OPTIONS: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9}, "RMSprop": {"momentum": 0.9, "centered": True}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "SGD": {"momentum": 0.9, "weight_decay": 0.01},
+    "RMSprop": {"momentum": 0.9, "centered": True},
+}
 SCHEDULES: dict[str, Callable[[Any], Any]] = {
     "StepLR": lambda o: theirs.StepLR(o, 1, 0.5),
     "LinearLR": lambda o: theirs.LinearLR(o, total_iters=3),

@@ -42,7 +42,7 @@ def adam(lr: Any = 0.1, **options: Any) -> optims.AdamW:
 
 def grouped(*rates: float) -> optims.SGD:
     groups = [{"params": [nn.Parameter([1.0])], "lr": rate} for rate in rates]
-    return optims.SGD(groups, lr=0.1, momentum=0.9)
+    return optims.SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.01)
 
 
 @define(eq=False)
@@ -265,11 +265,11 @@ BASES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize(
     "make",
     [
-        sgd,
-        adam,
-        lambda lr: sgd(np.array(lr)),
-        lambda lr: Bare(lr, weight_decay=0.0),
-        lambda lr: Bare(np.array(lr), weight_decay=0.0),
+        lambda lr: sgd(lr, weight_decay=0.01),
+        lambda lr: adam(lr, weight_decay=0.01),
+        lambda lr: sgd(np.array(lr), weight_decay=0.01),
+        lambda lr: Bare(lr, weight_decay=0.5),
+        lambda lr: Bare(np.array(lr), weight_decay=0.5),
     ],
 )
 def test_a_schedule_starts_from_the_base_that_was_accepted(make: Callable[[float], Any], name: str) -> None:
@@ -346,7 +346,7 @@ OPTIMIZERS: dict[str, Callable[[], Any]] = {
     "sgd": lambda: sgd(weight_decay=0.01),
     "adam": lambda: adam(weight_decay=0.01),
     "two groups": lambda: grouped(0.1, 0.05),
-    "a rate that is an array": lambda: sgd(np.array(0.1)),
+    "a rate that is an array": lambda: sgd(np.array(0.1), weight_decay=0.01),
     "nothing but groups": lambda: Bare(0.1, 0.2, momentum=0.9, weight_decay=0.5, name="all", f=len),
     "groups with arrays": lambda: Bare(np.array(0.1), momentum=np.array(0.9), weight_decay=0.5),
     "numpy's numbers": lambda: Bare(

@@ -100,7 +100,7 @@ class Injected(Exception):
 
 def trained(schedule: str) -> Trainer:
     model = nn.Linear(1, 1, rng=0)
-    optimizer = optims.SGD(model.parameters(), lr=0.5)
+    optimizer = optims.SGD(model.parameters(), lr=0.5, momentum=0.9)
 
     def step(batch: int) -> float:
         optimizer.step()
