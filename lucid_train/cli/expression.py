@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import operator
+import re
 import warnings
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, NoReturn
+from math import inf, isfinite
+from typing import Any, NoReturn, TypeGuard
 
 from attrs import fields
 
@@ -16,6 +19,18 @@ from lucid_train.schedules.schedule import Schedule, Until
 _METHODS = ("skip", "then", "until", "warmup")
 # Far more than a schedule needs, and little enough to be read and built at once.
 _MOST_CHARACTERS, _MOST_DEPTH, _LARGEST = 4000, 40, 10**15
+# Of whole numbers above 1, higher powers are larger than that; and beyond reason to compute.
+_HIGHEST_POWER = 50
+_OPERATORS: dict[type[ast.operator], tuple[str, Any]] = {
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+    ast.Pow: ("**", operator.pow),
+}
+# What Python's reader does not say of the commonest slips: where they are, and the rule.
+_SLIPS = (
+    (re.compile(r"(?<![\w.'\"])\d+(\.\d+)? ?%(?!['\"])"), "a share of the run must stand in quotes, as in '5%'"),
+    (re.compile(r"(?<=\d)\.(?=[a-z]\w*\()"), "a ')' must stand before '.'"),
+)
 # What an error shows of an expression on either side of the place, and of the place: a line of 80 columns at most.
 _CONTEXT, _MOST_MARKED = 15, 40
 _MARK = "..."
@@ -35,6 +50,13 @@ def signature(kind: type[Schedule]) -> str:
     return f"{kind.__name__}{known.replace(parameters=plain, return_annotation=inspect.Signature.empty)}"
 
 
+def _of_functions() -> list[str]:
+    """Return the names of the public schedules that need a function."""
+    schedules = import_module("lucid_train.schedules")
+    kinds = [getattr(schedules, name) for name in schedules.__all__]
+    return [kind.__name__ for kind in kinds if not inspect.isabstract(kind) and _needs_function(kind)]
+
+
 def _needs_function(kind: type[Schedule]) -> bool:
     required = [name for name, each in inspect.signature(kind).parameters.items() if each.default is each.empty]
     return any("Callable" in str(each.type) for each in fields(kind) if each.name in required)
@@ -44,7 +66,8 @@ def parse(text: str) -> Schedule:
     """Return the schedule that an expression describes.
 
     It may consist of the schedules of `lucid_train.schedules`, their methods `skip`, `then`, `until` and `warmup`, `*`
-    between two schedules, and numbers, texts, True, False, None, lists and tuples.
+    between two schedules, and numbers, texts, True, False, None, lists and tuples; between two numbers of `*`, `/` and
+    `**`.
 
     Args:
         text: At most 4000 characters.
@@ -68,7 +91,12 @@ def parse(text: str) -> Schedule:
     except SyntaxError as error:
         start = max((error.offset or 1) - 1, 0)
         end = error.end_offset - 1 if error.end_offset and error.end_lineno == 1 else start
-        raise _at(text, start, end, ValueError(f"not an expression: {error.msg}")) from None
+        message = error.msg
+        for slip, rule in _SLIPS:
+            if (found := slip.search(text)) is not None:
+                (start, end), message = found.span(), rule
+                break
+        raise _at(text, start, end, ValueError(f"not an expression: {message}")) from None
     except (RecursionError, MemoryError):
         raise ValueError("an expression must not be nested so deeply") from None
     value = _Reader(text).read(tree.body, 0)
@@ -89,6 +117,10 @@ def _at(text: str, start: int, end: int, error: TypeError | ValueError) -> TypeE
     error.add_note(f"  {before}{text[first:last]}{after}")
     error.add_note(f"  {' ' * (len(before) + start - first)}{'^' * (end - start)}")
     return error
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return type(value) in (int, float)
 
 
 class _Reader:
@@ -115,21 +147,32 @@ class _Reader:
                 return node.value
             case ast.Constant(value=int() | float() as value):
                 return self.number(node, value)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
-                type(value) is not bool
-            ):
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                value = self.read(operand, depth + 1)
+                if not _is_number(value):
+                    self.refuse(node, "'-' must stand before a number")
                 return self.number(node, -value)
             case ast.List(elts=items) | ast.Tuple(elts=items):
                 return [self.read(item, depth + 1) for item in items]
-            case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            case ast.BinOp(left=left, op=ast.Mult() | ast.Div() | ast.Pow() as sign, right=right):
                 one, other = self.read(left, depth + 1), self.read(right, depth + 1)
-                if not isinstance(one, Schedule) or not isinstance(other, Schedule):
-                    self.refuse(node, "'*' must stand between two schedules")
-                return self.call(node, one.__mul__, [other], {})
+                if _is_number(one) and _is_number(other):
+                    return self.computed(node, one, type(sign), other)
+                if isinstance(sign, ast.Mult) and isinstance(one, Schedule) and isinstance(other, Schedule):
+                    return self.call(node, one.__mul__, [other], {})
+                if isinstance(sign, ast.Mult):
+                    self.refuse(node, "'*' must stand between two schedules, such as Constant(0.5), or two numbers")
+                self.refuse(node, f"'{_OPERATORS[type(sign)][0]}' must stand between two numbers")
             case ast.Call(func=ast.Name(id=name)):
                 if name not in self.names:
-                    self.unknown(node.func, name, "a schedule", list(self.names))
+                    self.unknown_schedule(node.func, name)
                 return self.call(node, self.names[name], *self.arguments(node, depth))
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=module) as owner, attr=name)) if (
+                module not in self.names
+            ):
+                if name in self.names:
+                    self.refuse(node.func, f"a schedule must be written without a module: {name}(...)")
+                self.unknown_schedule(owner, module)
             case ast.Call(func=ast.Attribute(value=value, attr=name)):
                 schedule = self.read(value, depth + 1)
                 if not isinstance(schedule, (Schedule, Until)):
@@ -141,7 +184,7 @@ class _Reader:
             case ast.Name(id=name):
                 if name in self.names:
                     self.refuse(node, f"'{name}' must be called: {name}(...)")
-                self.unknown(node, name, "a schedule", list(self.names))
+                self.unknown_schedule(node, name)
             case _:
                 self.refuse(
                     node,
@@ -152,6 +195,32 @@ class _Reader:
         if isinstance(value, int) and abs(value) > _LARGEST:
             self.refuse(node, f"a whole number must be at most {_LARGEST:.0e}")
         return value
+
+    def computed(self, node: ast.expr, one: float, sign: type[ast.operator], other: float) -> float:
+        """Return what an operator makes of two numbers, or refuse what is no number, or would be too large."""
+        if sign is ast.Pow and isinstance(one, int) and isinstance(other, int) and other > _HIGHEST_POWER:
+            self.refuse(node, f"a power of a whole number must be at most {_HIGHEST_POWER}")
+        symbol, function = _OPERATORS[sign]
+        try:
+            value = function(one, other)
+        except ZeroDivisionError:
+            self.refuse(node, f"'{symbol}' must not divide by 0")
+        except OverflowError:
+            value = inf
+        if not _is_number(value) or not isfinite(value):  # a power may be complex
+            self.refuse(node, f"'{symbol}' must give a number that is finite: {value:.3g}")
+        return self.number(node, value)
+
+    def unknown_schedule(self, node: ast.expr, name: str) -> NoReturn:
+        if name in _METHODS:
+            self.refuse(node, f"'{name}' must follow a schedule, as in Cosine().{name}(...)")
+        if name in _of_functions():
+            self.refuse(node, f"'{name}' cannot be written here, as it needs a function; in Python, it has plot()")
+        # As PyTorch's names and Keras's, "CosineAnnealingLR" or "CosineDecay", have ours in them.
+        within = [each for each in self.names if len(each) > 3 and each.lower() in name.lower()]
+        if within:
+            self.refuse(node, f"{name!r:.60} is not a schedule; did you mean {max(within, key=len)}?")
+        self.unknown(node, name, "a schedule", list(self.names))
 
     def unknown(self, node: ast.expr, name: str, what: str, known: list[str]) -> NoReturn:
         near = get_close_matches(name.lower(), [each.lower() for each in known], n=1)

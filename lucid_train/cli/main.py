@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import NoReturn
 
 from lucid_train.callbacks.display.formatting import clean
 from lucid_train.cli import demo, export, preview, runs
@@ -16,12 +18,23 @@ from lucid_train.cli import demo, export, preview, runs
 _BROKEN_PIPE = 141
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says of what begins with "-", and is no option, how it is written."""
+
+    def error(self, message: str) -> NoReturn:
+        if re.match("unrecognized arguments:.* -[^-]", message):
+            message += "; what begins with '-' is read as an option: no schedule does, a file is written ./-name"
+        elif message.endswith("expected one argument"):
+            message += "; a file whose name begins with '-' is written ./-name"
+        super().error(message)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     It is 0 for success, 1 for failure, 2 for a wrong argument, 130 for Ctrl-C, and 141 if the reader of a pipe is gone.
     """
-    parser = argparse.ArgumentParser(prog="lucid-train", description="Training callbacks, schedules and a console.")
+    parser = _Parser(prog="lucid-train", description="Training callbacks, schedules and a console.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('lucid-train')}")
     commands = parser.add_subparsers(required=True, metavar="command")
     demo.add_command(commands)

@@ -13,7 +13,7 @@ from lucid_train.cli import preview
 from lucid_train.cli.expression import names, parse
 from lucid_train.cli.main import main
 from lucid_train.plot import text_rows
-from lucid_train.schedules import Constant, Cosine, Exponential, Linear, Schedule, Step
+from lucid_train.schedules import Constant, Cosine, Exponential, Linear, MultiStep, Schedule, Step
 from tests.schedules.test_gallery import gallery
 
 TYPED = {name: schedule for name, schedule in gallery.EXAMPLES.items() if name in names()}
@@ -155,6 +155,9 @@ def test_the_list_has_every_schedule_with_its_settings(capsys: pytest.CaptureFix
         ("Constant().until('80%').then(Exponential(.9))", Constant().until("80%").then(Exponential(0.9))),
         ("(Cosine() * Step(3)) * Step(4)", (Cosine() * Step(3)) * Step(4)),
         ("Cosine(None, 0.0, 'hold')", Cosine(after="hold")),
+        ("Exponential(0.1 ** (1 / 30))", Exponential(0.1 ** (1 / 30))),
+        ("Step(3 * 10, 2 ** -1)", Step(30, 0.5)),
+        ("MultiStep([10 ** 2, -(-2) * 10 ** 3])", MultiStep([100, 2000])),
     ],
 )
 def test_an_expression_is_read_as_python_would(text: str, schedule: Schedule) -> None:
@@ -183,6 +186,33 @@ def test_an_expression_is_read_as_python_would(text: str, schedule: Schedule) ->
         ),
         ("Step()", "Step(step_size, gamma=0.1, min_ratio=0.0): missing a required argument: 'step_size'\n#^*6@Step"),
         ("Cosine(", "not an expression: '(' was never closed\n#^@("),
+        ("Cosine().then(Step(3)", "not an expression: '(' was never closed\n#^@(Step"),
+        ("Linear(0, 1, 9.then(Rex())", "not an expression: a ')' must stand before '.'\n#^@.then"),
+        (
+            "Cosine().warmup(2.5%)",
+            "not an expression: a share of the run must stand in quotes, as in '5%'\n#^^^^@2.5",
+        ),
+        ("CosineAnnealingLR(9)", "'CosineAnnealingLR' is not a schedule; did you mean Cosine?\n#^*17@Cos"),
+        ("MultiStepLR([9])", "'MultiStepLR' is not a schedule; did you mean MultiStep?\n#^*11@Multi"),
+        ("warmup(5)", "'warmup' must follow a schedule, as in Cosine().warmup(...)\n#^^^^^^@warm"),
+        ("schedules.Cosine()", "a schedule must be written without a module: Cosine(...)\n#^*16@sched"),
+        ("optim.lr()", "'optim' is not a schedule; there are " + ", ".join(names()) + "\n#^^^^^@optim"),
+        (
+            "Function(f)",
+            "'Function' cannot be written here, as it needs a function; in Python, it has plot()\n#^*8@Func",
+        ),
+        ("Rex() * 0.5", "'*' must stand between two schedules, such as Constant(0.5), or two numbers\n#^*11@Rex"),
+        ("Step('1' / 2)", "'/' must stand between two numbers\n#^*7@'1'"),
+        ("(-Cosine())", "'-' must stand before a number\n#^*9@-Cos"),
+        ("- Cosine()", "'-' must stand before a number\n#^*10@- Cos"),
+        ("Step(-True)", "'-' must stand before a number\n#^*5@-True"),
+        ("Step(2 ** 51)", "a power of a whole number must be at most 50\n#^*7@2 **"),
+        ("Step(10 ** 16)", "a whole number must be at most 1e+15\n#^*8@10 **"),
+        ("Step(1 / 0)", "'/' must not divide by 0\n#^*5@1 /"),
+        ("Step(0 ** -1)", "'**' must not divide by 0\n#^*7@0 **"),
+        ("Step(2.0 ** 5000)", "'**' must give a number that is finite: inf\n#^*11@2.0"),
+        ("Step(1e308 * 10)", "'*' must give a number that is finite: inf\n#^*10@1e308"),
+        ("Step((-2) ** 0.5)", "'**' must give a number that is finite: 8.66e-17+1.41j\n#^*11@(-2)"),
         ("Step(T_max='é') 3", "not an expression: invalid syntax\n#^@3"),
     ],
 )
@@ -201,6 +231,9 @@ HOSTILE = {
     "a name of Python's": "eval('1')",
     "a large text": "Step('a' * 10**9)",
     "a power": "Step(9 ** 9 ** 9)",
+    "powers of powers": f"Step({'(' * 30}2{' ** 50)' * 30})",
+    "a power of a text": "Step('a' ** 9)",
+    "a product of lists": "MultiStep([1] * 10**9)",
     "a large number": f"Step({'9' * 3000})",
     "a number beyond all": f"Step({'9' * 3990})",
     "an f-string": "Step(f'{1}')",
@@ -238,6 +271,29 @@ def test_nothing_is_evaluated(text: str, capsys: pytest.CaptureFixture[str]) -> 
     assert EXECUTED == []
     assert len(error) < 700
     assert max(map(len, error.splitlines()[1:]), default=0) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["-Cosine()"],
+            "lucid-train: error: unrecognized arguments: -Cosine(); what begins with '-' is read as an option: no "
+            "schedule does, a file is written ./-name\n",
+        ),
+        (
+            ["Cosine()", "--svg", "-curve.svg"],
+            "argument --svg: expected one argument; a file whose name begins with '-' is written ./-name\n",
+        ),
+        (["Cosine()", "--stp", "5"], "lucid-train: error: unrecognized arguments: --stp 5\n"),
+    ],
+)
+def test_what_begins_with_a_minus_is_refused_as_an_option(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(*arguments)
+    assert capsys.readouterr().err.endswith(message)
 
 
 @pytest.mark.parametrize(
