@@ -145,6 +145,22 @@ def write_value(group: Group, key: str, value: float) -> Any:
     return group[name] if type(_held(group, name)) is float else None
 
 
+def rate_scales(groups: Sequence[Group]) -> list[float]:
+    """Return what the rates of groups are multiplied by, their "lr_scale" as timm's optimizers have it, else 1."""
+    return [float(group.get("lr_scale", 1.0)) for group in groups]
+
+
+def keeps_copies(optimizer: Any) -> bool:
+    """Return whether an optimizer has copies of what its groups hold, as Lucid's have, and reads them on request."""
+    return getattr(optimizer, "_sync_hyperparams", None) is not None
+
+
+def sync(optimizer: Any) -> None:
+    """Let an optimizer that has copies of what its groups hold read them again; call it after values are written."""
+    if keeps_copies(optimizer):
+        optimizer._sync_hyperparams()
+
+
 def _held(group: Group, name: str) -> Any:
     return group[name][0] if name == "betas" else group[name]
 

@@ -14,7 +14,7 @@ from attrs import frozen
 from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
 from lucid_train.history import History
-from lucid_train.optims.param_groups import read_value, write_value
+from lucid_train.optims.param_groups import read_value, sync, write_value
 from lucid_train.progress import Progress, check_like, structure, unstructure
 from lucid_train.protocols import MetricObject
 from lucid_train.saving.metric_state import load_metric, read_metric
@@ -297,8 +297,7 @@ def load_optimizer(
     for held, group, chosen in zip(before, optimizer.param_groups, own, strict=False):
         for key in accepted:
             _put_back(group, key, held, chosen)
-    if (sync := getattr(optimizer, "_sync_hyperparams", None)) is not None:
-        sync()
+    sync(optimizer)
 
 
 def _put_back(group: dict[str, Any], name: str, held: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:

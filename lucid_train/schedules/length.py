@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from attrs import frozen
@@ -34,6 +36,18 @@ def count_or_share(name: str, value: Any, *, least: int = 1) -> int | str:
     if match is None or not 0 < float(match[1]) <= 100:
         raise ValueError(f"{name!r} must be a share of the run, above 0% and at most 100%, such as '5%': {value!r}")
     return value
+
+
+def check_rising(name: str, places: Sequence[Length]) -> None:
+    """Refuse counts that do not rise, and shares that do not; a count and a share compare only in a run that is known.
+
+    Raises:
+        ValueError: If one is not above the one before of its kind.
+    """
+    counts: list[Place] = [each for each in places if isinstance(each, int)]
+    shares: list[Place] = [share(each) for each in places if isinstance(each, str)]
+    if any(one >= other for each in (counts, shares) for one, other in pairwise(each)):
+        raise ValueError(f"{name!r} must rise: {list(places)}")
 
 
 def share(text: str) -> Fraction:

@@ -8,14 +8,23 @@ from collections import abc
 from collections.abc import Callable
 from copy import copy
 from functools import partial
-from itertools import pairwise
 from math import isfinite, isinf
 from re import sub
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias, final, overload
 
 from attrs import NOTHING, define, evolve, field, fields, frozen
 
-from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, counted, later, rounded, share
+from lucid_train.schedules.length import (
+    Length,
+    Missing,
+    Place,
+    Span,
+    check_rising,
+    count_or_share,
+    counted,
+    later,
+    rounded,
+)
 from lucid_train.schedules.shape import Shape, between, check_shape
 from lucid_train.validation import listed, one_of, real_number, unknown_values, whole_number
 
@@ -845,11 +854,7 @@ def _check_milestones(instance: Any, attribute: Any, value: Any) -> None:
     for index, (part, milestone) in enumerate(zip(parts, milestones, strict=False)):
         if milestone is None and (part is None or not part._ends):
             raise ValueError(f"'{name}[{index}]' must be given, as this part does not end by itself: {part!r}")
-    # A count and a share compare only in a run of known length.
-    counts: list[Place] = [each for each in milestones if isinstance(each, int)]
-    shares: list[Place] = [share(each) for each in milestones if isinstance(each, str)]
-    if any(one >= other for places in (counts, shares) for one, other in pairwise(places)):
-        raise ValueError(f"{name!r} must rise: {list(milestones)}")
+    check_rising(name, milestones)
     store(instance, name, milestones)
 
 

@@ -9,7 +9,17 @@ from typing import Any, Literal, Self, final
 
 from attrs import field, frozen
 
-from lucid_train.schedules.length import Length, Missing, Place, Span, count_or_share, counted, later, rounded, share
+from lucid_train.schedules.length import (
+    Length,
+    Missing,
+    Place,
+    Span,
+    check_rising,
+    count_or_share,
+    counted,
+    later,
+    rounded,
+)
 from lucid_train.schedules.schedule import (
     Floored,
     Schedule,
@@ -157,11 +167,7 @@ def _places(instance: Any, attribute: Any, value: Any) -> None:
     places = tuple(count_or_share(f"{name}[{index}]", each) for index, each in enumerate(listed(name, value, "epochs")))
     if not places:
         raise ValueError(f"{name!r} must hold at least one place: []")
-    # A count and a share compare only in a run of known length.
-    counts: list[Place] = [each for each in places if isinstance(each, int)]
-    shares: list[Place] = [share(each) for each in places if isinstance(each, str)]
-    if any(one >= other for each in (counts, shares) for one, other in pairwise(each)):
-        raise ValueError(f"{name!r} must rise: {list(places)}")
+    check_rising(name, places)
     store(instance, name, places)
 
 

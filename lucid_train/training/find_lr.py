@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field
 
 from lucid_train.events import StepEnd, StepStart
-from lucid_train.optims.param_groups import write_value
+from lucid_train.optims.param_groups import rate_scales, sync, write_value
 from lucid_train.saving.snapshot import Snapshot
 from lucid_train.training.lr_curve import LRCurve
 from lucid_train.training.modes import networks, restore_modes, training_modes
@@ -148,7 +148,7 @@ class _Search:
     def __attrs_post_init__(self) -> None:
         bases = [float(group.get("initial_lr", group["lr"])) for group in self.optimizer.param_groups]
         highest = max(bases)
-        scales = [float(group.get("lr_scale", 1.0)) for group in self.optimizer.param_groups]
+        scales = rate_scales(self.optimizer.param_groups)
         self._ratios = [(base / highest if highest else 1.0) * scale for base, scale in zip(bases, scales, strict=True)]
 
     def set_rate(self, event: StepStart) -> None:
@@ -158,8 +158,7 @@ class _Search:
         rate = self.rates[len(self._losses)]
         for group, ratio in zip(self.optimizer.param_groups, self._ratios, strict=True):
             write_value(group, "lr", rate * ratio)
-        if (sync := getattr(self.optimizer, "_sync_hyperparams", None)) is not None:
-            sync()
+        sync(self.optimizer)
 
     def note(self, event: StepEnd) -> None:
         """Note the loss of a step, and end the rehearsal where the curve ends."""

@@ -21,7 +21,7 @@ from lucid_train.optims.lr_scheduler.scheduler import (
     evolved,
     named_settings,
 )
-from lucid_train.optims.param_groups import numbers_per_group, param_groups, write_value
+from lucid_train.optims.param_groups import numbers_per_group, param_groups, rate_scales, sync, write_value
 from lucid_train.protocols import HasParamGroups as Optimizer
 from lucid_train.schedules.schedule import Schedule, check_is_value, stored
 from lucid_train.validation import check_entries, choice, real_number, whole_number
@@ -211,14 +211,13 @@ class ReduceLROnPlateau(LRScheduler):
         return f"{type(self).__name__}({', '.join([*shown, f'last_epoch={self.last_epoch}'])})"
 
     def _scheduled(self, schedule: Schedule, levels: Sequence[float], t: int) -> list[float]:
-        scales = [float(group.get("lr_scale", 1.0)) for group in self.optimizer.param_groups]
+        scales = rate_scales(self.optimizer.param_groups)
         return [schedule(t, level) * scale for level, scale in zip(levels, scales, strict=True)]
 
     def _write(self, rates: Sequence[float]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
             write_value(group, "lr", rate)
-        if (sync := getattr(self.optimizer, "_sync_hyperparams", None)) is not None:
-            sync()
+        sync(self.optimizer)
 
     def _is_better(self, value: float) -> bool:
         least = self.mode == "min"

@@ -16,11 +16,14 @@ from attrs import define, evolve, field, fields
 from lucid_train.optims.param_groups import (
     Group,
     check_group,
+    keeps_copies,
     param_groups,
     place,
+    rate_scales,
     read_rates,
     read_value,
     stored_under,
+    sync,
     write_value,
 )
 from lucid_train.protocols import HasParamGroups as Optimizer
@@ -276,7 +279,7 @@ class LRScheduler:
                 surprises.append(f"{found}; {self!r} overwrites it")
         self._trap = None
         self._go_to(t, values)
-        if getattr(self.optimizer, "_sync_hyperparams", None) is None:
+        if not keeps_copies(self.optimizer):
             self._plan = self._planned(len(groups))
         # Last, so that the step is done where a warning is an error.
         for message in filter(None, surprises):
@@ -382,8 +385,7 @@ class LRScheduler:
         self.last_epoch = int(t)
         self._fraction = t - self.last_epoch
         self._plan = ATTENTIVE
-        if (sync := getattr(self.optimizer, "_sync_hyperparams", None)) is not None:
-            sync()
+        sync(self.optimizer)
 
     def _planned(self, known: int) -> tuple[int, list[Call]]:
         """Return what a usual step needs, or ATTENTIVE if a value is filled in place or stored under several names."""
@@ -504,7 +506,7 @@ class Binding:
             raise ValueError(f"'optimizer' must have the {len(bases)} groups that the schedule knows: {len(groups)}")
         # As timm's schedulers do, for the rate alone.
         scaled = key == "lr" and any("lr_scale" in group for group in groups)
-        scales = [float(group.get("lr_scale", 1.0)) for group in groups] if scaled else None
+        scales = rate_scales(groups) if scaled else None
         new = cls(key, schedules_per_group(key, schedules, groups), [0.0] * len(groups), scales, schedules)
         for index, schedule in enumerate(new.per_group()):
             known = index < len(bases)
