@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from math import pi, sin
+from operator import itemgetter
 from typing import Any, ClassVar, Literal, final
 
 from attrs import field, frozen
@@ -120,6 +122,22 @@ def _cycles(instance: Any, attribute: Any, value: Any) -> None:
     store(instance, attribute.name, value)
 
 
+class _Descents:
+    """Where descents begin, their lengths and numbers, as far as they were asked for; a copy has the first alone.
+
+    The one that was asked for last is at hand, as the next time mostly lies in it.
+    """
+
+    __slots__ = ("known", "latest")
+
+    def __init__(self, length: Any) -> None:
+        self.latest: tuple[float, float, int] = (0, length, 0)
+        self.known: list[tuple[float, float, int]] = [self.latest]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Descents, (self.known[0][1],)
+
+
 @final
 @frozen(repr=False)
 class WarmRestarts(Floored, Schedule):
@@ -159,30 +177,44 @@ class WarmRestarts(Floored, Schedule):
     _T_0: int = field(init=False, repr=False, eq=False)
     # When the last descent ends, if all are equally long.
     _end: int | None = field(init=False, repr=False, eq=False)
+    _descents: _Descents = field(init=False, repr=False, eq=False)
 
     def affine(self, t: float) -> tuple[float, float]:
         length: float = self._T_0
         descent = 0
         if self._end is not None and t >= self._end:
             return self.min_ratio, self.eta_min
-        if self.T_mult == 1:
+        if self.T_mult != 1:
+            begin, length, descent = self._descents.latest
+            if not begin <= t < begin + length:
+                if (found := self._descent(t)) is None:
+                    return self.min_ratio, self.eta_min
+                begin, length, descent = found
+            t -= begin
+        else:
             if self.T_0 is None:  # the place is exact in units of a share of a time
                 t *= self.cycles or 1
             if self.gamma != 1.0:
                 descent = int(t // length)
             t %= length
-        else:
-            while t >= length:
-                t -= length
-                length *= self.T_mult
-                descent += 1
-                if descent == self.cycles:  # not by a formula of the end, whose rounding is another
-                    return self.min_ratio, self.eta_min
         left, fallen = shares("cosine", t, length)
         if descent and self.gamma != 1.0:
             height = self.gamma**descent
             return self.min_ratio + (1.0 - self.min_ratio) * height * left, self.eta_min * fallen
         return left + self.min_ratio * fallen, self.eta_min * fallen
+
+    def _descent(self, t: float) -> tuple[float, float, int] | None:
+        """Return where the descent of time `t` begins, its length and its number from 0; None after the last one."""
+        descents = self._descents.known
+        begin, length, number = descents[-1]
+        while t >= begin + length:
+            if number + 1 == self.cycles:  # not by a formula of the end, whose rounding is another
+                return None
+            begin, length, number = begin + length, length * self.T_mult, number + 1
+            # Not by append: another thread may have come as far meanwhile.
+            descents[number : number + 1] = [(begin, length, number)]
+        found = self._descents.latest = descents[bisect_right(descents, t, key=itemgetter(0)) - 1]
+        return found
 
     @property
     def ends_at(self) -> int | None:
@@ -212,3 +244,4 @@ class WarmRestarts(Floored, Schedule):
         if self.cycles is not None and self.T_mult == 1 and isinstance(self._T_0, int):
             end = self._T_0 * (1 if self.T_0 is None else self.cycles)
         store(self, "_end", end)
+        store(self, "_descents", _Descents(self._T_0))

@@ -1,6 +1,7 @@
 """Schedules made of schedules: joined, warmed up, chained, multiplied; and lengths as shares of the run."""
 
 import math
+import pickle
 import re
 from fractions import Fraction
 from typing import Any
@@ -540,3 +541,22 @@ def test_restarts_that_are_over_stay_at_the_lowest_value(T_mult: float, cycles: 
         end = sum(T_0 * T_mult**descent for descent in range(cycles))
         after = schedule.table(round(end) + 40)[round(end + 0.5 - 1e-9) :]
         assert after == pytest.approx([0.25] * len(after), abs=1e-12)
+
+
+@pytest.mark.parametrize("T_mult", [1.0001, 1.5, 2])
+@pytest.mark.parametrize("cycles", [None, 40])
+def test_restarts_asked_for_in_any_order_are_the_same(T_mult: float, cycles: int | None) -> None:
+    schedule = WarmRestarts(1, T_mult, cycles=cycles, gamma=0.9)
+    forwards = schedule.table(300)
+    backwards = WarmRestarts(1, T_mult, cycles=cycles, gamma=0.9)
+    assert [backwards(t) for t in range(299, -1, -1)] == forwards[::-1]
+    assert schedule.table(300) == forwards
+    assert pickle.loads(pickle.dumps(schedule)).table(300) == forwards
+    assert pickle.dumps(schedule) == pickle.dumps(WarmRestarts(1, T_mult, cycles=cycles, gamma=0.9))
+
+
+def test_restarts_in_shares_of_another_run_are_others() -> None:
+    schedule = WarmRestarts("10%", 1.5)
+    first, second = schedule.sized(20), schedule.sized(40)
+    assert first.table(20) == WarmRestarts(2, 1.5).table(20)
+    assert second.table(40) == WarmRestarts(4, 1.5).table(40)
