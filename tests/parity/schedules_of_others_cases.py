@@ -185,7 +185,7 @@ OURS = {
 def test_each_row_of_the_page_has_the_same_numbers_in_both_columns(library: str, theirs: str, ours: str) -> None:
     schedule = eval(ours, OURS)
     values = np.asarray(LIBRARIES[library](theirs), dtype=float).reshape(STEPS, -1)
-    tolerance = 2e-6 if library == "Keras" else 1e-12
+    tolerance = 1e-6 if library == "Keras" else 1e-12
     for column, base in zip(values.T, (RATE, RATE / 5 if library == "transformers" else RATE), strict=False):
         peak = column.max()
         np.testing.assert_allclose(schedule.sized(STEPS).table(STEPS, base), column, rtol=0, atol=tolerance * peak)
@@ -325,8 +325,10 @@ def test_decays_of_keras(steps: int, rate: float, staircase: bool, power: float)
         (Polynomial(steps, power, 0.01, cycle=True), kinds.PolynomialDecay(RATE, steps, 0.01, power, cycle=True)),
         (Cosine(steps, after="hold", min_ratio=0.1), kinds.CosineDecay(RATE, steps, 0.1)),
     ]:
-        # float32 has 24 bits, and near the end of a curve its difference to 1 is raised to the power.
-        assert [ours(t, RATE) for t in times] == pytest.approx([float(theirs(t)) for t in times], rel=1e-5, abs=1e-4)
+        # Theirs are float32, within 6e-8 of the peak. Before the end of 150 steps at most, what is left is at least
+        # 1 / 150, so that a power of 0.5 makes six times that of its rounding.
+        found = [float(theirs(t)) for t in times]
+        assert [ours(t, RATE) for t in times] == pytest.approx(found, rel=0, abs=1e-6 * RATE)
 
 
 def test_rex_with_a_floor() -> None:
