@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from lucid_train.callbacks.lr_scheduler import LRSchedulerCallback as LRSchedulerCallback
     from lucid_train.callbacks.lr_scheduler import ParamSchedulerCallback as ParamSchedulerCallback
     from lucid_train.callbacks.lr_scheduler import StepLRCallback as StepLRCallback
-    from lucid_train.callbacks.mlflow_logger import MLflowLogger as MLflowLogger
     from lucid_train.callbacks.rich_logger import RichLogger as RichLogger
     from lucid_train.callbacks.stopping import EarlyStopping as EarlyStopping
     from lucid_train.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
     from lucid_train.callbacks.stopping import TimeLimit as TimeLimit
-    from lucid_train.callbacks.tensorboard_logger import TensorBoardLogger as TensorBoardLogger
-    from lucid_train.callbacks.trackio_logger import TrackioLogger as TrackioLogger
-    from lucid_train.callbacks.wandb_logger import WandbLogger as WandbLogger
+    from lucid_train.callbacks.trackers.mlflow import MLflowLogger as MLflowLogger
+    from lucid_train.callbacks.trackers.tensorboard import TensorBoardLogger as TensorBoardLogger
+    from lucid_train.callbacks.trackers.trackio import TrackioLogger as TrackioLogger
+    from lucid_train.callbacks.trackers.wandb import WandbLogger as WandbLogger
     from lucid_train.callbacks.weight_average import WeightAverage as WeightAverage
 else:
     __getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from lucid_train import TRANSIENT, Trainer
-from lucid_train.callbacks.tracker import Opening, Point, Tracker
+from lucid_train.callbacks.trackers.tracker import Opening, Point, Tracker
 
 
 @define(eq=False)

@@ -37,7 +37,7 @@ from lucid_train.callbacks.checkpoint import Checkpoint
 from lucid_train.callbacks.csv_logger import CSVLogger
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.callbacks.rich_logger import RichLogger
-from lucid_train.callbacks.tracker import Tracker
+from lucid_train.callbacks.trackers.tracker import Tracker
 from lucid_train.description import class_labels
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, Event, FitStart, StepEnd, StepStart
 from lucid_train.saving.checkpoint.tree import flatten

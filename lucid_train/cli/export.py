@@ -9,10 +9,10 @@ from typing import Any
 
 from lucid_train.callback import Callback
 from lucid_train.callbacks.csv_logger import CSVLogger
-from lucid_train.callbacks.mlflow_logger import MLflowLogger
-from lucid_train.callbacks.tensorboard_logger import TensorBoardLogger
-from lucid_train.callbacks.trackio_logger import TrackioLogger
-from lucid_train.callbacks.wandb_logger import WandbLogger
+from lucid_train.callbacks.trackers.mlflow import MLflowLogger
+from lucid_train.callbacks.trackers.tensorboard import TensorBoardLogger
+from lucid_train.callbacks.trackers.trackio import TrackioLogger
+from lucid_train.callbacks.trackers.wandb import WandbLogger
 from lucid_train.recording.replay import replay
 
 # Each step that was recorded; what cannot be sent is an error, and is waited for long.

@@ -9,7 +9,7 @@ from attrs import define
 from measure import Row
 
 from lucid_train import Callback, StepEnd, Trainer
-from lucid_train.callbacks.tracker import Opening, Point, Tracker
+from lucid_train.callbacks.trackers.tracker import Opening, Point, Tracker
 from lucid_train.events import Status
 
 STEPS = 50_000

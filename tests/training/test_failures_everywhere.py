@@ -49,7 +49,7 @@ from lucid_train.callbacks import (
     TimeLimit,
     WeightAverage,
 )
-from lucid_train.callbacks.tracker import Opening, Point, Tracker
+from lucid_train.callbacks.trackers.tracker import Opening, Point, Tracker
 from lucid_train.events import Status
 from lucid_train.optims.lr_scheduler import StepLR
 from lucid_train.schedules import Exponential

@@ -15,7 +15,7 @@ from attrs import define, field
 
 from lucid_train import TRANSIENT, EpochEnd, EpochStart, StepEnd, StepResult, Trainer, nn, optims, schedules
 from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback
-from lucid_train.callbacks.tracker import Opening, Point, Tracker, _Worker
+from lucid_train.callbacks.trackers.tracker import Opening, Point, Tracker, _Worker
 from lucid_train.data import batches
 from lucid_train.events import Status
 from lucid_train.testing import assert_resumes_exactly, pairs_that_do_not_commute
@@ -362,7 +362,7 @@ def test_an_end_that_is_not_taken_is_one_warning() -> None:
 
 
 def test_a_step_does_not_wait_for_a_tracker_and_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lucid_train.callbacks.tracker._MOST_WAITING", 10)
+    monkeypatch.setattr("lucid_train.callbacks.trackers.tracker._MOST_WAITING", 10)
     answer = threading.Event()
     tracker = Lines(fault=lambda call: call == "send" and answer.wait(60), step_every=1, timeout=0.2)
     with pytest.warns(RuntimeWarning, match="^Lines has 21 steps and records fewer: no answer within 0.2 s$"):
@@ -374,7 +374,7 @@ PROGRAM = """
 import sys, threading
 from attrs import define
 from lucid_train import Trainer
-from lucid_train.callbacks.tracker import Tracker
+from lucid_train.callbacks.trackers.tracker import Tracker
 
 @define(eq=False)
 class Silent(Tracker):

@@ -120,7 +120,7 @@ def test_a_second_fit_goes_on_with_the_run_and_a_restart_is_another(server: Path
 def test_of_old_rows_no_step_is_sent_twice_though_only_the_newest_are_read(
     server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lucid_train.callbacks.wandb_logger._NEWEST_ROWS", 1)
+    monkeypatch.setattr("lucid_train.callbacks.trackers.wandb._NEWEST_ROWS", 1)
     run = trainer(3)
     run.on(StepEnd, at=3)(lambda event: event.run.stop("enough"))
     run.fit()  # its newest row is a step, and the epoch is in an older one

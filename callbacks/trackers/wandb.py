@@ -12,7 +12,7 @@ from typing import Any, final
 from attrs import define, field
 
 from lucid_train.callback import TRANSIENT
-from lucid_train.callbacks.tracker import Opening, Point, Tracker, imported
+from lucid_train.callbacks.trackers.tracker import Opening, Point, Tracker, imported
 from lucid_train.events import Status
 from lucid_train.files import as_path
 from lucid_train.validation import one_of, optional_text, text
