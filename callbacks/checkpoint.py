@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
-from lucid_train.group import check_alone
+from lucid_train.group.discovery import check_alone
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.saving.checkpoint.directory import LOCK, Directory
 from lucid_train.saving.checkpoint.format import write_flat

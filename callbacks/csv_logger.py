@@ -14,7 +14,7 @@ from attrs import define, field
 from lucid_train.callback import TRANSIENT, Callback
 from lucid_train.events import EpochReport, FitStart
 from lucid_train.files import as_path, rotate, writable_path
-from lucid_train.group import check_alone
+from lucid_train.group.discovery import check_alone
 from lucid_train.history import csv_cells, csv_line, number_text
 from lucid_train.training.run import Run
 

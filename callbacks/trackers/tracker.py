@@ -28,7 +28,7 @@ from lucid_train.events import (
     Status,
     StepEnd,
 )
-from lucid_train.group import check_alone
+from lucid_train.group.discovery import check_alone
 from lucid_train.metrics import copied, to_metrics
 from lucid_train.recording.placeholders import RecordedCallback
 from lucid_train.training.plan import schedule_text

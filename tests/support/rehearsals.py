@@ -12,7 +12,8 @@ import pytest
 
 from lucid_train import StepEnd, StepStart, Trainer, find_lr, read_checkpoint
 from lucid_train.callbacks import Checkpoint, EventLog
-from lucid_train.testing import _digest, _events, diff_states
+from lucid_train.testing import diff_states
+from lucid_train.testing.resuming import _digest, _events
 
 Place = Literal["before the first fit", "between two fits", "in an open epoch"]
 PLACES: tuple[Place, ...] = ("before the first fit", "between two fits", "in an open epoch")

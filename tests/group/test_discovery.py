@@ -12,7 +12,7 @@ import pytest
 
 from lucid_train import Callback, Trainer
 from lucid_train.callbacks import Checkpoint, CSVLogger, EventLog, RichLogger
-from lucid_train.group import check_alone, world_size
+from lucid_train.group.discovery import check_alone, world_size
 
 WRITERS: dict[str, Callable[[], Callback]] = {
     "Checkpoint": lambda: Checkpoint("run"),

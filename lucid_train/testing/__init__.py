@@ -1,0 +1,12 @@
+"""Checks for runs of your own: do they resume exactly, and does the order of the callbacks matter?"""
+
+from typing import TYPE_CHECKING
+
+from lucid_train.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from lucid_train.testing.resuming import assert_resumes_exactly as assert_resumes_exactly
+    from lucid_train.testing.resuming import diff_states as diff_states
+    from lucid_train.testing.resuming import pairs_that_do_not_commute as pairs_that_do_not_commute
+else:
+    __getattr__, __dir__, __all__ = lazy_names(__name__)
