@@ -43,8 +43,10 @@ class MPIGroup:
     _mpi: Any = field(init=False, repr=False)
     _gathers: Any = field(default=None, init=False, repr=False)
     _votes: Any = field(default=None, init=False, repr=False)
-    _unread: list[Any] = field(factory=list, init=False, repr=False)
-    _pending: Any = field(default=None, init=False, repr=False)  # the request of a gather that was given up
+    # Requests that are not complete, each with the buffers that MPI may still use: mpi4py does not keep them.
+    _unread: dict[int, tuple[Any, ...]] = field(factory=dict, init=False, repr=False)
+    _abandoned: tuple[Any, ...] = field(default=(), init=False, repr=False)
+    _posted: int = field(default=0, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._mpi = import_module("mpi4py.MPI")
@@ -65,11 +67,12 @@ class MPIGroup:
         end = math.inf if within is None else monotonic() + within
         own, lengths = np.array([len(content)], dtype=np.int64), np.empty(self.world_size, dtype=np.int64)
         with _lost_process(self._mpi):
-            self._wait(self._gathers.Iallgather(own, lengths), end, within)
+            self._wait((self._gathers.Iallgather(own, lengths), own, lengths), end, within)
             received = bytearray(int(lengths.sum()))
             places = np.cumsum(lengths) - lengths
             into = [received, lengths.tolist(), places.tolist(), self._mpi.BYTE]
-            self._wait(self._gathers.Iallgatherv([content, self._mpi.BYTE], into), end, within)
+            request = self._gathers.Iallgatherv([content, self._mpi.BYTE], into)
+            self._wait((request, content, into), end, within)
         return [bytes(received[start : start + length]) for start, length in zip(places, lengths, strict=True)]
 
     def post(self, numbers: Sequence[float]) -> Callable[[], list[float]]:
@@ -83,14 +86,15 @@ class MPIGroup:
         largest = np.empty_like(own)
         with _lost_process(self._mpi):
             request = self._votes.Iallreduce(own, largest, op=self._mpi.MAX)
-        self._unread.append(request)
+        place, self._posted = self._posted, self._posted + 1
+        self._unread[place] = (request, own, largest)
 
         def read() -> list[float]:
-            if request in self._unread:
+            if place in self._unread:
                 self._check_open()
                 with _lost_process(self._mpi):
-                    self._wait(request, math.inf, None)
-                self._unread.remove(request)
+                    self._wait(self._unread[place], math.inf, None)
+                del self._unread[place]
             numbers: list[float] = largest.tolist()
             return numbers
 
@@ -103,10 +107,12 @@ class MPIGroup:
             return
         end = monotonic() + _UNREAD
         with _lost_process(self._mpi):
-            while not all(request.Test() for request in self._unread) and monotonic() < end:
+            while pending := [request for request, *_ in self._unread.values() if not request.Test()]:
+                if monotonic() > end:
+                    break
                 sleep(_LONGEST)
             # Freeing waits for what is under way, for ever where a peer does not come.
-            if self._pending is None and all(request.Test() for request in self._unread):
+            if not pending and not self._abandoned:
                 for communicator in communicators:
                     communicator.Free()
 
@@ -114,16 +120,17 @@ class MPIGroup:
         if self._gathers is None:
             raise ConnectionError(f"the group of rank {self.rank} is closed")
 
-    def _wait(self, request: Any, end: float, within: float | None) -> None:
+    def _wait(self, started: tuple[Any, ...], end: float, within: float | None) -> None:
+        """Wait for a request, which comes first, with the buffers that it uses."""
         pause = _SHORTEST
         try:
-            while not request.Test():
+            while not started[0].Test():
                 if monotonic() >= end:
                     raise TimeoutError(f"not all {self.world_size} processes came within {within:g} s")
                 sleep(pause)
                 pause = min(1.2 * pause, _LONGEST)
         except BaseException:  # a signal's as well: the others are a round ahead from here on
-            self._pending = request  # which keeps the buffers that MPI may still write to
+            self._abandoned = started
             self.close()
             raise
 

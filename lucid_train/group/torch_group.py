@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib import import_module
 from time import monotonic
@@ -58,6 +58,7 @@ class TorchGroup:
     _gathers: Any = field(default=None, init=False, repr=False)
     _votes: Any = field(default=None, init=False, repr=False)
     _unread: list[Any] = field(factory=list, init=False, repr=False)
+    _abandoned: list[Any] = field(factory=list, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._torch = import_module("torch")
@@ -123,14 +124,12 @@ class TorchGroup:
         groups, self._gathers, self._votes = (self._gathers, self._votes), None, None
         if groups[0] is None or not self._dist.is_initialized():
             return
-        unread, self._unread = self._unread, []
         end = monotonic() + _UNREAD
-        for work in unread:
-            try:
+        for work in self._unread:
+            with suppress(RuntimeError):  # a process is lost, or has not posted: there is nobody to say it to
                 work.wait(timedelta(seconds=max(0.001, end - monotonic())))
-            except RuntimeError:  # a peer is lost, or has not posted: there is nobody to say it to
-                break
-        if self._ranks is None:
+        # Destroying waits for what is under way, up to 30 minutes where a process does not come.
+        if self._ranks is None and all(work.is_completed() for work in [*self._unread, *self._abandoned]):
             for group in groups:
                 self._dist.destroy_process_group(group)
 
@@ -149,6 +148,7 @@ class TorchGroup:
                 if monotonic() >= end:
                     raise TimeoutError(f"not all {self.world_size} processes came within {within:g} s")
         except BaseException:  # a signal's as well: the others are a round ahead from here on
+            self._abandoned.append(work)
             self.close()
             raise
 
