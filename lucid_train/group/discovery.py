@@ -1,32 +1,86 @@
-"""Group: the processes of a run. For now a run has one, and what would need more says so."""
+"""Which processes a run has: found from what the program has initialised."""
 
 from __future__ import annotations
 
 import os
 import sys
-from operator import itemgetter
+import warnings
 from typing import Any
 
-# Set by torchrun, by Open MPI's mpirun, and by the others' (MPICH, Intel MPI, Slurm's PMI-2).
-_LAUNCHERS = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+from lucid_train.group.mpi_group import MPIGroup
+from lucid_train.group.protocol import Group, Solo
+from lucid_train.group.torch_group import TorchGroup
+from lucid_train.validation import whole_number
+
+_CONNECT_TORCH = 'call torch.distributed.init_process_group("gloo")'
+# What launchers set, and what connects the processes: torchrun, Open MPI's mpirun, the others' (MPICH, Intel MPI,
+# Slurm's PMI-2). WORLD_SIZE is too common a name to mean something without RANK.
+_LAUNCHERS = {
+    "WORLD_SIZE": _CONNECT_TORCH,
+    "OMPI_COMM_WORLD_SIZE": f"write `from mpi4py import MPI`, or {_CONNECT_TORCH}",
+    "PMI_SIZE": f"write `from mpi4py import MPI`, or {_CONNECT_TORCH}",
+}
 
 
-def world_size() -> tuple[int, str]:
-    """Return how many processes this program runs as, and who says so; nothing is imported to find out.
+def open_group() -> Group:
+    """Connect this process with the others of the run, all of which do so at the same time; import nothing for it.
 
-    `torch.distributed` says so once it is set up. Until then the variables of launchers do: processes that one started
-    do not know of each other yet, and would still write to the same files. MPI may be set up for one process by an
-    import alone, so its number counts only where it is the larger one.
+    The processes are those of `torch.distributed` if it is initialised, else those of MPI if `mpi4py.MPI` is imported,
+    else this one alone. It warns of a launcher whose processes nothing connects, and of MPI without
+    `python -m mpi4py`: there an exception on one rank makes the others wait for ever.
     """
-    distributed: Any = sys.modules.get("torch.distributed")
-    mpi: Any = sys.modules.get("mpi4py.MPI")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        found = [(int(distributed.get_world_size()), "torch.distributed")]
-    else:
-        found = [(int(size), name) for name in _LAUNCHERS if (size := os.environ.get(name, "")).isdecimal()]
-    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
-        found.insert(0, (mpi.COMM_WORLD.Get_size(), "MPI"))
-    return max(found, key=itemgetter(0), default=(1, "nobody"))
+    found = _initialized()
+    if found is None:
+        launched = _launched()
+        if launched is not None:
+            name, size = launched
+            warnings.warn(
+                f"{name} says {size} processes, and nothing connects them, so each is a run of its own; "
+                f"{_LAUNCHERS[name]} before fit, or pass Trainer(group=Solo()) if that is meant",
+                stacklevel=2,
+            )
+        return Solo()
+    source, rank, size = found
+    if size == 1:
+        return Solo()
+    if source == "torch.distributed":
+        return TorchGroup()
+    if rank == 0 and "mpi4py.run" not in sys.modules:
+        warnings.warn(
+            "an exception in one process of MPI would leave the others waiting for ever; "
+            f"start the program by `mpirun -n {size} python -m mpi4py train.py`, which ends them all",
+            stacklevel=2,
+        )
+    return MPIGroup()
+
+
+def place() -> tuple[int, int]:
+    """Return the rank of this process and how many there are, as `open_group` would find them; connect nothing."""
+    found = _initialized()
+    return (0, 1) if found is None else found[1:]
+
+
+def check_group(name: str, value: Any) -> Group:
+    """Check a group that is given and return it.
+
+    Args:
+        name: The argument's name, for the error.
+        value: What has the members of `Group`, and a rank below its number of processes.
+
+    Raises:
+        TypeError: If a member is missing or a number is not an int.
+        ValueError: If a number is out of range.
+    """
+    if isinstance(value, type):
+        raise TypeError(f"{name!r} must be a Group, not a class: {value.__name__}; make one, {value.__name__}(...)")
+    if not isinstance(value, Group):
+        missing = ", ".join(each for each in vars(Group) if not each.startswith("_") and not hasattr(value, each))
+        raise TypeError(f"{name!r} must be a Group: {value!r} has no {missing}")
+    size = whole_number(f"{name}.world_size", value.world_size, least=1)
+    rank = whole_number(f"{name}.rank", value.rank, least=0)
+    if rank >= size:
+        raise ValueError(f"'{name}.rank' must be < {size}, the number of processes: {rank}")
+    return value
 
 
 def check_alone(what: str) -> None:
@@ -38,10 +92,41 @@ def check_alone(what: str) -> None:
     Raises:
         RuntimeError: If this process is one of several.
     """
-    size, source = world_size()
+    found = _initialized()
+    if found is not None and (found[2] > 1 or found[0] == "torch.distributed"):
+        source, size, cure = found[0], found[2], ""
+    elif (launched := _launched()) is not None:
+        source, size = launched
+        cure = f", or unset {source} if each process is a run of its own"
+    else:
+        return
     if size > 1:
-        alone = f", or unset {source} if each process is a run of its own" if source in _LAUNCHERS else ""
         raise RuntimeError(
             f"{what} must be used in a run of one process, as several would overwrite each other's files, and "
-            f"{source} says {size}; leave it out{alone}"
+            f"{source} says {size}; leave it out{cure}"
         )
+
+
+def _initialized() -> tuple[str, int, int] | None:
+    """Return what has been initialised, this process's rank and the number of processes."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        found = ("torch.distributed", int(distributed.get_rank()), int(distributed.get_world_size()))
+    else:
+        found = None
+    mpi: Any = sys.modules.get("mpi4py.MPI")
+    # An import alone initialises MPI, so that one process of MPI says nothing, nor overrules torch.distributed.
+    if (found is None or found[2] == 1) and mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        size = int(mpi.COMM_WORLD.Get_size())
+        if size > 1:
+            return "MPI", int(mpi.COMM_WORLD.Get_rank()), size
+    return found
+
+
+def _launched() -> tuple[str, int] | None:
+    """Return the variable of a launcher that says of more than one process, and its number."""
+    for name in _LAUNCHERS:
+        size = os.environ.get(name, "")
+        if size.isdecimal() and int(size) > 1 and (name != "WORLD_SIZE" or "RANK" in os.environ):
+            return name, int(size)
+    return None

@@ -15,15 +15,23 @@ class Group(Protocol):
     Every process calls `gather` and `post` equally often and, of each, in the same order; between the two the order is
     free. What does not keep to that is for `Exchanges` to find out.
 
-    Attributes:
-        name: What connects them, such as "torch.distributed", for messages.
-        rank: The number of this process.
-        world_size: How many there are.
+    A field or a plain attribute serves for `name`, `rank` and `world_size`.
     """
 
-    name: str
-    rank: int
-    world_size: int
+    @property
+    def name(self) -> str:
+        """What connects them, such as "torch.distributed", for messages."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """The number of this process."""
+        ...
+
+    @property
+    def world_size(self) -> int:
+        """How many there are."""
+        ...
 
     def gather(self, content: bytes, within: float | None = None) -> list[bytes]:
         """Give something to all; return what each process gives, in the order of their ranks. This waits for all.
