@@ -5,6 +5,12 @@ from typing import TYPE_CHECKING
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from lucid_train.testing.processes import Completed as Completed
+    from lucid_train.testing.processes import Hub as Hub
+    from lucid_train.testing.processes import Launched as Launched
+    from lucid_train.testing.processes import SocketGroup as SocketGroup
+    from lucid_train.testing.processes import launch as launch
+    from lucid_train.testing.processes import start_processes as start_processes
     from lucid_train.testing.resuming import assert_resumes_exactly as assert_resumes_exactly
     from lucid_train.testing.resuming import diff_states as diff_states
     from lucid_train.testing.resuming import pairs_that_do_not_commute as pairs_that_do_not_commute

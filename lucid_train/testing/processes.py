@@ -366,6 +366,7 @@ class Launched:
             now = monotonic()
             if failed is None and any(process.returncode for process in self.processes):
                 failed = now
+                self.hub.close()  # those that wait for it to connect would wait for ever
             if now > end:
                 for rank in running:
                     self.processes[rank].kill()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from threading import Condition, Thread
 from time import monotonic
 from typing import Any, Literal, TypeAlias, TypeVar, final
@@ -76,13 +77,14 @@ class ThreadGroup:
         """
         number = self._give("post", tuple(map(float, numbers)))
 
-        def read() -> list[float]:
+        @cache  # a round is forgotten once all have read it
+        def largest() -> tuple[float, ...]:
             given: list[tuple[float, ...]] = self._wait(number, None)
             if len({len(each) for each in given}) > 1:
                 raise ValueError(f"'numbers' must be equally many on all ranks: {[len(each) for each in given]}")
-            return [max(each) for each in zip(*given, strict=True)]
+            return tuple(max(each) for each in zip(*given, strict=True))
 
-        return read
+        return lambda: list(largest())
 
     def close(self) -> None:
         """Leave the others, who get a ConnectionError where they wait for this one."""

@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, sleep
 
+from lucid_train.group.discovery import open_group, place
+from lucid_train.group.mpi_group import MPIGroup
 from lucid_train.group.protocol import Group
+from lucid_train.testing.processes import SocketGroup
 
 Opened = Callable[[], Group]
 
@@ -109,38 +112,54 @@ def dead_peer(opened: Opened) -> None:
     os._exit(3)  # torch's and MPI's own ends wait for the dead
 
 
-def torch_group(world: str = "") -> Opened:
+def torch_group(world: str) -> Opened:
     import torch.distributed as dist
 
     from lucid_train.group.torch_group import TorchGroup
 
+    assert "must be initialised" in refused(RuntimeError, TorchGroup)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if "MASTER_ADDR" in os.environ:  # torchrun
         dist.init_process_group("gloo")
     else:
         store = f"file://{os.environ['CONTRACT_FOLDER']}/store"
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
-    return lambda: TorchGroup(range(size) if world == "part" else None)
+    others = [each for each in range(size) if each != rank]
+    assert f"'ranks' must contain the rank of this process, {rank}: {others}" in refused(
+        ValueError, lambda: TorchGroup(others)
+    )
+    return (lambda: TorchGroup(range(size))) if world == "part" else open_group
+
+
+def mpi_group() -> Opened:
+    from mpi4py import MPI
+
+    assert place() == (MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size)
+    return open_group
 
 
 def main(engine: str, *parts: str) -> None:
     if engine.startswith("torch"):
-        opened = torch_group(engine.partition("-")[2])
+        opened, name = torch_group(engine.partition("-")[2]), "torch.distributed"
     elif engine == "mpi":
-        from lucid_train.group.mpi_group import MPIGroup
-
-        opened = MPIGroup
+        opened, name = mpi_group(), "MPI"
     else:
-        from lucid_train.testing.processes import SocketGroup
-
-        opened = SocketGroup.from_environment
+        opened, name = SocketGroup.from_environment, "sockets"
+    checks = {"exchanges": exchanges, "timeout": timeout, "cost": cost, "dead_peer": dead_peer}
     for part in parts:
-        {"exchanges": exchanges, "timeout": timeout, "cost": cost, "dead_peer": dead_peer}[part](opened)
+        checks[part](opened)
     if engine.startswith("torch"):
         import torch.distributed as dist
 
+        assert place() == (dist.get_rank(), dist.get_world_size())
         dist.destroy_process_group()
-    sys.stdout.write("kept\n")  # in one piece, as the lines of ranks mix
+    if engine == "mpi":
+        from mpi4py import MPI
+
+        if "timeout" not in parts:  # whose request is still under way
+            MPI.Finalize()
+            assert "not finalized" in refused(RuntimeError, MPIGroup)
+    sys.stdout.write(f"{name} keeps the contract\n")  # in one piece, as the lines of ranks mix
     sys.stdout.flush()
 
 

@@ -78,6 +78,7 @@ def test_what_was_given_before_the_end_is_still_read() -> None:
     read = second.post([1.0])
     first.close()
     assert read() == [2.0]
+    assert read() == [2.0]
 
 
 def test_another_number_of_numbers_is_refused() -> None:
