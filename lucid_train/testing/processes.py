@@ -190,12 +190,15 @@ class SocketGroup:
         port, _, secret = rest.partition(":")
         if host != _LOOPBACK or not port.isdecimal() or not secret:
             raise ValueError(f"'address' must be {_LOOPBACK}:PORT:SECRET, as a Hub says it: {self.address!r}")
-        for channel in (_GATHERS, _VOTES):
-            connection = socket.create_connection((host, int(port)), timeout=_PATIENCE)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(None)
-            connection.sendall(_HELLO.pack(secret.encode(), channel, self.rank))
-            self._connections.append(connection)
+        with ExitStack() as closing:
+            for channel in (_GATHERS, _VOTES):
+                connection = socket.create_connection((host, int(port)), timeout=_PATIENCE)
+                closing.callback(connection.close)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.settimeout(None)
+                connection.sendall(_HELLO.pack(secret.encode(), channel, self.rank))
+                self._connections.append(connection)
+            closing.pop_all()
 
     @classmethod
     def from_environment(cls) -> Self:
