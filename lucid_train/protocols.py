@@ -54,3 +54,15 @@ class HasGeneratorState(Protocol):
 
     def set_state(self, state: Any, /) -> object:
         """Set a state that `get_state` returned."""
+
+
+class HasRank(Protocol):
+    """Where a process stands among those of a run, as a `Group` of `lucid_train.group` says it."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+
+    @property
+    def world_size(self) -> int:
+        """How many there are."""

@@ -83,6 +83,20 @@ def check_group(name: str, value: Any) -> Group:
     return value
 
 
+def place() -> tuple[int, int]:
+    """Return the rank of this process and how many there are, as `torch.distributed` says if it is initialised, or MPI.
+
+    Nothing is imported to find out. Processes of a launcher that have not been joined to a group are each alone.
+    """
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank()), int(distributed.get_world_size())
+    mpi: Any = sys.modules.get("mpi4py.MPI")
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        return int(mpi.COMM_WORLD.Get_rank()), int(mpi.COMM_WORLD.Get_size())
+    return 0, 1
+
+
 def check_alone(what: str) -> None:
     """Refuse what cannot be used in a run of several processes, whose files would be written by all of them.
 

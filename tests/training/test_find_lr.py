@@ -55,7 +55,7 @@ def regression(rate: Any = 0.1, *, step: Callable[[Any], Any] | None = None, **s
         optimizer.step()
         return loss
 
-    data = batches(rows, batch_size=3, seed=1)
+    data = batches(rows, batch_size=3, seed=2)
     return Trainer(
         update if step is None else step, **{"data": data, "model": model, "optimizer": optimizer, **settings}
     )
