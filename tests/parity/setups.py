@@ -25,9 +25,9 @@ from lucid_train.callbacks import (
     TerminateOnNaN,
     WeightAverage,
 )
-from lucid_train.data import batches, grouped, seeded
+from lucid_train.data import GlobalBatchSampler, batches, grouped, seeded, weighted
 from lucid_train.optims.lr_scheduler import OneCycleLR, ReduceLROnPlateau
-from tests.support.setups import SetUp, Tally
+from tests.support.setups import SecondOfTwo, SetUp, Tally
 
 torch.set_num_threads(1)  # as in all tests of parity: with more of them sums are rounded otherwise
 
@@ -101,6 +101,23 @@ def stateful(**settings: Any) -> Callable[[], Any]:
         from torchdata.stateful_dataloader import StatefulDataLoader
 
         return StatefulDataLoader(EXAMPLES, batch_size=3, shuffle=True, **settings)
+
+    return make
+
+
+def half(
+    dataset: Any = EXAMPLES, last: Literal["drop", "pad"] = "drop", *, saves: bool = False, **settings: Any
+) -> Callable[[], Any]:
+    """Return what makes a loader of batches of which this process takes half: PyTorch's, or torchdata's."""
+
+    def make() -> Any:
+        samples = weighted(dataset) if last == "pad" else dataset
+        sampler = GlobalBatchSampler(samples, 2 if last == "drop" else 6, seed=5, last=last, group=SecondOfTwo())
+        if saves:
+            from torchdata.stateful_dataloader import StatefulDataLoader
+
+            return StatefulDataLoader(samples, batch_sampler=sampler, **settings)
+        return DataLoader(samples, batch_sampler=sampler, **settings)
 
     return make
 
@@ -256,6 +273,20 @@ def noisy(parts: Parts) -> Callable[[Any], Any]:
     def step(batch: Any) -> Any:
         x, y = batch
         return parts.update(parts.loss((x + 0.1 * torch.randn_like(x) + np.random.rand() + random.random(), y)))
+
+    return step
+
+
+def weighing(parts: Parts) -> Callable[[Any], Any]:
+    """Weight the losses by what comes with the samples: 0 for padding."""
+
+    def step(batch: Any) -> Any:
+        (x, y), weights = batch
+        noise = 0.1 * torch.randn_like(x) + np.random.rand() + random.random()
+        losses = nn.functional.mse_loss(parts.model(x + noise), y, reduction="none")[:, 0]
+        return StepResult(
+            parts.update((losses * weights).sum() / weights.sum().clamp(min=1)).detach(), weight=weights.sum()
+        )
 
     return step
 
@@ -577,6 +608,28 @@ DATA: dict[str, SetUp] = {
     "a generator": setup(lambda: ((x, y) for x, y in [(ROWS, TARGETS)] * 4), step=noisy, steps_per_epoch=2),
     "numpy batches": setup(lambda: batches(ROWS.numpy(), TARGETS.numpy(), batch_size=3), step=of_arrays),
     "a part of each pass": setup(loader(generator=own_generator), step=noisy, steps_per_epoch=2),
+    "half of each batch": setup(half(), step=noisy, epochs=3, evaluate_every="3 steps", quick=[1, 3, 4, 8]),
+    "half of each batch, padded": setup(half(last="pad"), step=weighing, epochs=3),
+    "half of each batch, in 2 workers": setup(half(num_workers=2), step=noisy, quick=[3, 4]),
+    "half of each batch, padded, in 2 workers": setup(half(last="pad", num_workers=2), step=weighing, quick=[1, 2]),
+    "half of each batch, in persistent workers": setup(
+        half(num_workers=2, persistent_workers=True), step=noisy, epochs=3, quick=[3, 4, 8]
+    ),
+    "half of each batch, of samples that draw, padded, in persistent workers": setup(
+        half(seeded(Drawing(), seed=3), last="pad", num_workers=2, persistent_workers=True),
+        step=weighing,
+        epochs=3,
+        quick=[1, 3, 4],
+    ),
+    "half of each batch, torchdata's stateful loader": setup(half(saves=True), step=noisy, epochs=3, quick=[1, 4, 8]),
+    "half of each batch, padded, torchdata's stateful loader": setup(half(last="pad", saves=True), step=weighing),
+    "half of each batch, torchdata's stateful loader with 2 workers": setup(
+        half(saves=True, num_workers=2), step=noisy, quick=[3, 4]
+    ),
+    "half of each batch, torchdata's stateful loader with persistent workers": setup(
+        half(saves=True, num_workers=2, persistent_workers=True), step=noisy, epochs=3, quick=[3, 4, 9]
+    ),
+    "a part of each pass of half of each batch": setup(half(), step=noisy, epochs=3, steps_per_epoch=3),
 }
 
 GROUPS: dict[str, SetUp] = {

@@ -129,6 +129,14 @@ DATA: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@frozen
+class SecondOfTwo:
+    """The process of rank 1 of two."""
+
+    rank: int = 1
+    world_size: int = 2
+
+
 class Bare:
     """An optimizer with nothing but groups."""
 
@@ -301,6 +309,16 @@ def accumulating(parts: Parts) -> Callable[[Any], Any]:
     return step
 
 
+def weighing(parts: Parts) -> Callable[[Any], Any]:
+    """Weight the losses by what comes with the batch: 0 for padding."""
+
+    def step(batch: Any) -> Any:
+        rows, weights = batch
+        return StepResult(parts.train(rows * weights[:, None]), weight=weights.sum())
+
+    return step
+
+
 def in_groups(parts: Parts) -> Callable[[Any], Any]:
     """Update once for the micro-batches of a list."""
 
@@ -444,6 +462,17 @@ SETUPS: dict[str, SetUp] = {
         ),
         step=measuring,
         evaluate_every="2 steps",
+    ),
+    "batches of which this process takes half": setup(
+        lambda rows: batches(rows, batch_size=2, seed=3, last="drop", group=SecondOfTwo()), evaluate_every="2 steps"
+    ),
+    "batches of which this process takes half, the last one padded, in a part of each pass": setup(
+        lambda rows: batches(rows, batch_size=4, seed=3, last="pad", group=SecondOfTwo()),
+        step=weighing,
+        steps_per_epoch=1,
+    ),
+    "batches of which this process takes half, the last one padded": setup(
+        lambda rows: batches(rows, batch_size=4, seed=3, last="pad", group=SecondOfTwo()), step=weighing
     ),
     "accumulated gradients": setup(step=accumulating, cuts=[3, 6]),
     **{f"{name} in groups": setup(in_twos(data), step=in_groups, evaluate_every=1) for name, data in DATA.items()},
