@@ -373,7 +373,7 @@ class GlobalBatchSampler:
         group: HasRank | None = None,
     ) -> None:
         self._order = _Order(
-            whole_number("dataset", len(dataset) if isinstance(dataset, Sized) else dataset, least=1),
+            _size_of(dataset),
             whole_number("batch_size", batch_size, least=1),
             flag("shuffle", shuffle),
             whole_number("seed", seed, least=0),
@@ -713,6 +713,13 @@ def digits(seed: int = 0, held_out: float = 1 / 3) -> Digits:
     size = min(max(round(held_out * len(images)), 1), len(images) - 1)
     test, train = order[:size], order[size:]
     return Digits(images[train], labels[train], images[test], labels[test])
+
+
+def _size_of(dataset: Any) -> int:
+    try:
+        return whole_number("dataset", len(dataset) if isinstance(dataset, Sized) else dataset, least=1)
+    except TypeError:
+        raise TypeError(f"'dataset' must have a length, or be one: {dataset!r:.200}") from None
 
 
 def _check_indexed(dataset: Any, cure: str = "") -> None:

@@ -200,7 +200,8 @@ def test_a_short_batch_cannot_be_shared() -> None:
     [
         ((0, 1), {}, ValueError, "'dataset' must be >= 1: 0"),
         (([], 1), {}, ValueError, "'dataset' must be >= 1: 0"),
-        ((1.5, 1), {}, TypeError, r"'dataset' must be an int: 1\.5"),
+        ((1.5, 1), {}, TypeError, r"'dataset' must have a length, or be one: 1\.5"),
+        ((True, 1), {}, TypeError, "'dataset' must have a length, or be one: True"),
         ((3, 0), {}, ValueError, "'batch_size' must be >= 1: 0"),
         ((3, 4), {}, ValueError, "'batch_size' must be <= 3, the number of samples, with last='drop': 4"),
         ((3, 2), {"last": "short"}, ValueError, "'last' must be one of 'drop', 'pad': 'short'"),
