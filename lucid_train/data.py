@@ -78,10 +78,10 @@ class _Order:
         return self.size // self.batch_size if self.last == "drop" else -(-self.size // self.batch_size)
 
     def of_epoch(self, epoch: int) -> NDArray[np.int64]:
-        """Return the indices of all samples, in the order of an epoch, shape (size,)."""
-        if not self.shuffle:
-            return np.arange(self.size)
-        return np.random.default_rng([self.seed, epoch]).permutation(self.size)
+        """Return the indices of all samples in the order of an epoch; padding goes on with the first ones."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(self.size) if self.shuffle else np.arange(self.size)
+        return np.resize(order, len(self) * self.batch_size) if self.last == "pad" else order
 
     def share(self, group: HasRank | None) -> tuple[int, int]:
         """Return the place in a batch at which the slice of this process begins, and the samples that it has.
@@ -104,20 +104,14 @@ class _Order:
         size = self.batch_size // world_size
         return rank * size, size
 
-    def slice(self, order: NDArray[np.int64], batch: int, share: tuple[int, int]) -> _Slice:
-        """Return the slice of a batch, from 0; padding goes on with the first samples of the order."""
+    def part(self, batch: int, share: tuple[int, int]) -> slice:
+        """Return where the slice of a batch, from 0, stands in the order."""
         first = batch * self.batch_size + share[0]
-        places = np.arange(first, first + share[1])
-        if self.last == "short":
-            places = places[places < self.size]
-        return _Slice(order[places % self.size], np.where(places < self.size, 1.0, 0.0))
+        return slice(first, first + share[1])
 
-
-class _Slice(NamedTuple):
-    """The indices of samples, shape (n,), and the weight of each: 1, or 0 for padding."""
-
-    indices: NDArray[np.int64]
-    weights: NDArray[np.float64]
+    def weights(self, places: slice) -> NDArray[np.float64]:
+        """Return the weight of each sample of a slice: 1, or 0 for padding."""
+        return np.where(np.arange(places.start, places.stop) < self.size, 1.0, 0.0)
 
 
 def _place_in(group: HasRank) -> tuple[int, int]:
@@ -250,10 +244,11 @@ class Batches(Generic[Batch]):
         self._epoch, self._to_skip = self._epoch + 1, 0
         order = self._order.of_epoch(this["epoch"])
         for number in range(this["done"], len(self)):
-            rows, weights = self._order.slice(order, number, share)
+            places = self._order.part(number, share)
+            rows = order[places]
             batch: tuple[Any, ...] = tuple(array[rows] for array in self._arrays)
             if self._order.last == "pad":
-                batch = (*batch, weights)
+                batch = (*batch, self._order.weights(places))
             this["done"] = number + 1
             yield cast(Batch, batch if len(batch) > 1 else batch[0])
         if this is self._latest:
@@ -399,11 +394,10 @@ class GlobalBatchSampler:
             )
         order = self._order.of_epoch(self.epoch)
         for number in range(len(self)):
-            indices, weights = self._order.slice(order, number, share)
-            if self._order.last == "pad":
-                yield list(map(WeightedIndex, indices.tolist(), weights.tolist()))
-            else:
-                yield indices.tolist()
+            places = self._order.part(number, share)
+            indices = order[places].tolist()
+            weights = self._order.weights(places).tolist() if self._order.last == "pad" else ()
+            yield list(map(WeightedIndex, indices, weights)) if weights else indices
         self._has_ended = True
 
     def set_epoch(self, epoch: int) -> None:

@@ -122,16 +122,16 @@ def half(
     return make
 
 
-def of_fabric() -> Any:
+def of_fabric(data: Callable[[], Any] | None = None) -> Any:
     from lightning_fabric import Fabric
 
-    return Fabric(accelerator="cpu", devices=1).setup_dataloaders(loader()())
+    return Fabric(accelerator="cpu", devices=1).setup_dataloaders((data or loader())())
 
 
-def of_accelerate() -> Any:
+def of_accelerate(data: Callable[[], Any] | None = None) -> Any:
     from accelerate import Accelerator
 
-    return Accelerator(cpu=True).prepare_data_loader(loader()())
+    return Accelerator(cpu=True).prepare_data_loader((data or loader())())
 
 
 def split() -> Any:
@@ -628,6 +628,10 @@ DATA: dict[str, SetUp] = {
     ),
     "half of each batch, torchdata's stateful loader with persistent workers": setup(
         half(saves=True, num_workers=2, persistent_workers=True), step=noisy, epochs=3, quick=[3, 4, 9]
+    ),
+    "half of each batch, Fabric's loader": setup(lambda: of_fabric(half()), step=noisy, epochs=3, quick=[1, 4, 8]),
+    "half of each batch, accelerate's loader": setup(
+        lambda: of_accelerate(half()), step=noisy, epochs=3, quick=[1, 4, 8]
     ),
     "a part of each pass of half of each batch": setup(half(), step=noisy, epochs=3, steps_per_epoch=3),
 }
