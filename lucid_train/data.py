@@ -621,13 +621,17 @@ class Seeded(Generic[Sample]):
 def weighted(dataset: Samples[Sample]) -> Weighted[Sample]:
     """Give with each sample of a data set its weight: 1, or 0 where a `GlobalBatchSampler` with last="pad" padded.
 
-    A step weights the losses by them, so that padding counts for nothing:
+    A step weights the losses by them, so that padding counts for nothing::
 
         (x, y), weights = batch
         losses = criterion(model(x), y)  # one per sample
         loss = (losses * weights).sum() / weights.sum().clamp(min=1)  # a slice may have nothing but padding
         ...
         return StepResult(loss, weight=weights.sum())
+
+    The gradients of a padded batch are those of one process if the weighted sums of all processes are added and divided
+    by the sum of all weights. DistributedDataParallel takes the mean of the processes' gradients instead: there, call
+    `backward()` of `(losses * weights).sum() * world_size / total`, `total` being the `all_reduce` of `weights.sum()`.
 
     Args:
         dataset: The data set, before it is given to a DataLoader; around `seeded` where that is used.
