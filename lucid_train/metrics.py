@@ -26,6 +26,8 @@ _ONE = 1.0
 
 
 def _weight(name: str, value: Any) -> None:
+    if hasattr(value, "full_tensor"):
+        raise TypeError(f"{name!r} must be {_TENSOR_OR_NUMBER}, no DTensor; pass its full_tensor()")
     if not (_is_tensor(value) or _is_late(value)):
         real_number(name, value, least=0)
     elif value.ndim != 0 or dtype_name(value).startswith("complex") or getattr(value, "is_meta", False):
@@ -429,6 +431,8 @@ def _check_name(name: object) -> None:
 def _check_value(name: str, value: Any, source: str = "a step") -> None:
     if getattr(value, "is_meta", False):
         raise TypeError(f"a metric must have a value, which a tensor on the meta device lacks: {name!r} is {value!r}")
+    if hasattr(value, "full_tensor"):  # a sum of DTensors, or a look at one, would be an exchange of all processes
+        raise TypeError(f"{source} must return single numbers: {name!r} is a DTensor; return its full_tensor()")
     shape = tuple(getattr(value, "shape", ()))
     if shape and hasattr(value, "__float__"):
         cure = "return its mean, or leave it out"

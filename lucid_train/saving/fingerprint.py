@@ -13,6 +13,8 @@ from typing import Any
 import attrs
 import numpy as np
 
+from lucid_train.saving.shards import is_dtensor
+
 # An array with more bytes is read in so many blocks, which are together as long as this.
 _MOST_BYTES = 2**20
 _BLOCKS = 16
@@ -53,6 +55,9 @@ def _parts(value: Any, level: int) -> Iterator[bytes | tuple[bytes]]:
         yield (str if isinstance(value, str) else repr)(value).encode(errors="surrogatepass")
     elif isinstance(value, PurePath):
         yield str(value).encode(errors="surrogatepass")
+    elif is_dtensor(value):  # only what this process holds: to read the whole would be an exchange of all
+        yield (f"{tuple(value.shape)} {value.placements}".encode(),)
+        yield from _parts(value.to_local(), level + 1)
     elif _is_tensor(value):
         yield from _tensor_parts(value)
     elif hasattr(value, "__array__") and hasattr(value, "dtype") and hasattr(value, "shape"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
 from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
@@ -29,6 +29,7 @@ from lucid_train.saving.settings import (
     is_accepted,
     options,
 )
+from lucid_train.saving.shards import find_shard, meshes_of, of_parameters, placed
 from lucid_train.validation import check_entries, real_number
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Participants:
 
     def put_back(self, objects: Mapping[str, Any]) -> None:
         """Load what `objects` returned, in the same process."""
+        objects = self._placed(objects)
         self._load(objects)
         for name, optimizer in self.optimizers().items():
             own = name == "optimizer"
@@ -155,6 +157,27 @@ class Participants:
                 attributed(f"extras[{name!r}].load_state_dict", each.load_state_dict, objects["extras"][name])
         for name, metric in self.metrics.items():
             load_metric(f"metrics.{name}", metric, objects["metrics"][name])
+
+    def _placed(self, states: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return states whose shards are DTensors on the meshes of what is here.
+
+        Raises:
+            ValueError: If one does not fit what is here, naming it.
+        """
+        if find_shard(states) is None:
+            return states
+        optimizers = self.optimizers()
+        like: dict[str, Any] = {"model": None if self.model is None else _state_of("model", self.model), "extras": {}}
+        for name, each in self._stateful_extras():
+            if f"extras.{name}" not in optimizers:
+                like["extras"][name] = _state_of(f"extras[{name!r}]", each)
+        parameters = [group.get("params", ()) for each in optimizers.values() for group in each.param_groups]
+        meshes = meshes_of([like, *map(list, parameters)])
+        for name, each in optimizers.items():
+            own = name == "optimizer"
+            held, key = (like, name) if own else (like["extras"], name.removeprefix("extras."))
+            held[key] = of_parameters(states.get(name) if own else states.get("extras", {}).get(key), each)
+        return {name: placed(state, name, like.get(name), meshes) for name, state in states.items()}
 
     def restore(
         self, state: Any, accept: Iterable[str], optimizers: Mapping[str, Options]
@@ -205,6 +228,9 @@ class Participants:
         ):
             if value is not None and held is None:
                 raise ValueError(f"'{name}' must be None as in the checkpoint, which has no state of one: {value!r}")
+        parts = {name: getattr(read, name) for name in ("model", "optimizer", "extras", "metrics", "callbacks")}
+        read = evolve(read, **self._placed(parts))
+        states |= {"optimizer": read.optimizer, **{f"extras.{name}": each for name, each in read.extras.items()}}
         for label, callback in self._labelled():
             if label in read.callbacks:
                 accepted = is_accepted(label, accept) or any(name.startswith(f"{label}.") for name in differing)
@@ -256,7 +282,7 @@ class Participants:
         )
         if found:
             raise ValueError(f"{'; '.join(found.values())}; pass Trainer(optimizer=...) to go on with what is here")
-        load_optimizer(self.optimizer, state["optimizer"])
+        load_optimizer(self.optimizer, self._placed({"optimizer": state["optimizer"]})["optimizer"])
         return {}
 
     def _labelled(self) -> Iterator[tuple[str, Callback]]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lucid_train.saving.checkpoint.directory import read_checkpoint
 from lucid_train.saving.checkpoint.format import CheckpointError
+from lucid_train.saving.shards import RECIPE, find_shard
 
 
 def load_weights(
@@ -23,7 +24,8 @@ def load_weights(
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it has no such model, naming those that it has.
+        ValueError: If it has no such model, naming those that it has, or one that is spread over many processes, of
+            which it has only a part.
         CheckpointError: If it is damaged, or not that of a run.
 
     >>> import tempfile
@@ -44,6 +46,8 @@ def load_weights(
         what = "model" if name is None else f"extra {name!r}"
         known = f"one of the run's extras, {sorted(extras)}" + (f", or {', '.join(averages)}" if averages else "")
         raise ValueError(f"'name' must be {known}, as it has no {what}: {name!r}")
+    if (part := find_shard(found, name or "model")) is not None:
+        raise ValueError(f"the weights must be whole, and {part[0]!r} is {part[1]}; {RECIPE}")
     return found
 
 

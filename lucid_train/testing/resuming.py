@@ -42,6 +42,7 @@ from lucid_train.description import class_labels
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, Event, FitStart, StepEnd, StepStart
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.random_state import RandomState
+from lucid_train.saving.shards import shard_of
 from lucid_train.training.trainer import Trainer
 from lucid_train.validation import whole_number
 
@@ -375,12 +376,13 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     is_plain = is_long or value is None or type(value) in (bool, int, float, str)
     try:
         leaves = [] if is_plain else flatten([value]).leaves
+        layout = [] if is_plain or (shard := shard_of(value)) is None else shard.layout()
     except TypeError:  # a batch may be any object
         yield path, type(value).__qualname__
         yield from _leaves(object.__getstate__(value), path)  # its attributes, in __dict__ or in slots
         return
     arrays = [(leaf.dtype, leaf.shape, sha256(leaf.data.data).digest()) for leaf in leaves]
-    yield path, arrays or repr(value)  # the repr of a float has as many digits as its bits need
+    yield path, arrays + layout or repr(value)  # the repr of a float has as many digits as its bits need
 
 
 def _digest(value: Any) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lucid_train.saving.bounded_json import MOST_DIGITS, Pairs, check_hashes, parse, unique_dict
 from lucid_train.saving.checkpoint.arrays import key_from, key_of, pack
+from lucid_train.saving.shards import read_shard, shard_of
 
 # Names that a file needs for itself.
 RESERVED = METADATA, TREE, DIGEST = "__metadata__", "__tree__", "__sha256__"
@@ -95,7 +96,8 @@ def flatten(tree: Any) -> FlatTree:
       defaultdicts of a built-in type, nested at most 100 deep; keys are numbers, strings, bytes, None or tuples of
       these;
     - arrays and numbers of numpy, with the types of ml_dtypes; dense tensors and Parameters of PyTorch, which are on
-      the CPU when they come back; arrays and random keys of JAX.
+      the CPU when they come back; arrays and random keys of JAX;
+    - DTensors of PyTorch, of which this process's part is kept and comes back as a Shard.
 
     Values come back, not identities: two tensors that share memory are two. Strides are kept where the elements fill a
     block of memory; other views come back in the usual order.
@@ -154,6 +156,8 @@ def _restored(pairs: Pairs, array: ReadArray) -> Any:
             return defaultdict(None if name is None else _FACTORIES[name], entries)
         case "key", [str(name), numbers]:
             return key_from(name, numbers)
+        case "dtensor", [local, *layout]:
+            return read_shard(local, layout)
         case "parameter" | "requires_grad", [bool(trained), tensor] if hasattr(tensor, "requires_grad_"):
             return _as_trained(tensor, trained, is_parameter=mark == "parameter")
         case (
@@ -283,6 +287,8 @@ class _Encoder:
         try:
             if (key := key_of(value)) is not None:
                 return {"key": [key[0], self._leaf(key[1], path)]}
+            if (shard := shard_of(value)) is not None:
+                return {"dtensor": [self._leaf(shard.local, path), *shard.layout()]}
             entry = self._array(value, path)
         except TypeError as error:
             raise _refusal(path, str(error)) from None
