@@ -53,6 +53,7 @@ ODD: list[Any] = [
     {"Counter": {"a": 1, "b": "x"}}, {"OrderedDict": [{}, {"a": {}, "b": 1}]}, {"defaultdict": ["list", {}]},
     {"defaultdict": ["eval", {}]}, {"nan": "fff8000000000123"}, {"complex": [0.5, {"float": "inf"}]}, [10**15] * 3,
     {"set": [k * (2**61 - 1) for k in range(20)]}, {"key": ["rbg", 1]}, {"parameter": [True, 1]},
+    {"dtensor": [{"array": ["x", "uint8", [1]]}, [2], [1], [["shard", 0]], [2], None, [0]]},
 ]  # fmt: skip
 
 

@@ -332,6 +332,11 @@ REFERENCE = ["x", "uint8", [2]]
         ({"defaultdict": ["eval", {}]}, "'defaultdict' is not a known mark, or marks what it cannot"),
         ({"key": ["rbg", [1]]}, "'rbg' is no generator of JAX, or its numbers are no array of JAX"),
         ({"parameter": [True, [1]]}, "'parameter' is not a known mark, or marks what it cannot"),
+        (
+            {"dtensor": [{"array": REFERENCE}, [2], [1], [["shard", 0]], [2], None, [0]]},
+            "a shard must be a tensor of Py",
+        ),
+        ({"dtensor": []}, "'dtensor' is not a known mark, or marks what it cannot"),
         ({"requires_grad": [1, None]}, "'requires_grad' is not a known mark, or marks what it cannot"),
         ({"scalar": REFERENCE}, "'scalar' marks what it cannot"),
         ({"bytes": ["x", "int8", [2]]}, "'bytes' marks what it cannot"),
