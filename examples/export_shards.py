@@ -10,11 +10,12 @@ puts the parts together. `export` and `load` are collective: every process calls
 
 import os
 import sys
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -30,13 +31,13 @@ from lucid_train import History, Trainer
 def export(model: nn.Module, optimizer: torch.optim.Optimizer, folder: str) -> None:
     """Write the weights and the optimizer's state, by the names of the parameters, from all processes."""
     weights, state = get_state_dict(model, optimizer)
-    dcp.save({"model": weights, "optimizer": state}, checkpoint_id=folder)
+    state_dict_saver.save({"model": weights, "optimizer": state}, checkpoint_id=folder)
 
 
 def load(model: nn.Module, optimizer: torch.optim.Optimizer, folder: str) -> None:
     """Load what `export` wrote, in any number of processes; of a single one without a group PyTorch warns."""
     weights, state = get_state_dict(model, optimizer)  # which is filled in place
-    dcp.load({"model": weights, "optimizer": state}, checkpoint_id=folder)
+    state_dict_loader.load({"model": weights, "optimizer": state}, checkpoint_id=folder)
     set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
 
 
@@ -57,12 +58,12 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> Hi
 
     def step(batch: Tensor) -> Tensor:
         optimizer.zero_grad()
-        loss = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
+        loss: Tensor = (model(batch) - batch.sum(1, keepdim=True)).square().mean()
         loss.backward()
         optimizer.step()
         return loss.detach()
 
-    return Trainer(step, list(inputs.split(4)), epochs=epochs, model=model, optimizer=optimizer).fit()
+    return Trainer(step, [inputs[:4], inputs[4:]], epochs=epochs, model=model, optimizer=optimizer).fit()
 
 
 def main(command: str, folder: str) -> None:
@@ -73,7 +74,9 @@ def main(command: str, folder: str) -> None:
         export(model, optimizer, folder)
     else:
         load(model, optimizer, folder)
-    whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    whole: dict[str, Any] = get_model_state_dict(
+        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
     if whole:  # the first process has it
         print({name: [round(number, 5) for number in each.flatten().tolist()] for name, each in whole.items()})
     if command == "load":

@@ -195,7 +195,7 @@ def _meshes(values: Iterable[Any]) -> Iterator[Any]:
             yield from _meshes(each for _, each in _entries(value))
 
 
-def placed(state: Any, path: str, like: Any, meshes: list[Any]) -> Any:
+def on_meshes(state: Any, path: str, like: Any, meshes: list[Any]) -> Any:
     """Return a state whose Shards are DTensors on the meshes that are here; what has none is returned as it is.
 
     Args:
@@ -211,7 +211,7 @@ def placed(state: Any, path: str, like: Any, meshes: list[Any]) -> Any:
         return _on_mesh(state, path, like, meshes)
     changed = {}
     for key, value in _entries(state):
-        if (found := placed(value, f"{path}.{key}", _entry(like, key), meshes)) is not value:
+        if (found := on_meshes(value, f"{path}.{key}", _entry(like, key), meshes)) is not value:
             changed[key] = found
     if not changed:
         return state

@@ -67,7 +67,8 @@ class Snapshot:
         """Put everything back; it may be done again."""
         leaves = {leaf.name: leaf.data for leaf in self._objects.leaves}
         text = json.dumps(self._objects.json).encode("ascii")
-        objects = unflatten(text, lambda name, *rest: unpack(leaves[name].copy(), *rest), size=_UNBOUNDED)
+        held = unflatten(text, lambda name, *rest: unpack(leaves[name].copy(), *rest), size=_UNBOUNDED)
+        objects = self._participants.placed(held)
         for name, metric in self._participants.metrics.items():
             if not hasattr(metric, "state_dict"):
                 _restore_attributes(metric, objects["metrics"][name]["state"])

@@ -29,7 +29,7 @@ from lucid_train.saving.settings import (
     is_accepted,
     options,
 )
-from lucid_train.saving.shards import find_shard, meshes_of, of_parameters, placed
+from lucid_train.saving.shards import find_shard, meshes_of, of_parameters, on_meshes
 from lucid_train.validation import check_entries, real_number
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ class Participants:
         }
 
     def put_back(self, objects: Mapping[str, Any]) -> None:
-        """Load what `objects` returned, in the same process."""
-        objects = self._placed(objects)
+        """Load what `objects` returned, in the same process, its shards `placed`."""
         self._load(objects)
         for name, optimizer in self.optimizers().items():
             own = name == "optimizer"
@@ -158,7 +157,7 @@ class Participants:
         for name, metric in self.metrics.items():
             load_metric(f"metrics.{name}", metric, objects["metrics"][name])
 
-    def _placed(self, states: Mapping[str, Any]) -> Mapping[str, Any]:
+    def placed(self, states: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return states whose shards are DTensors on the meshes of what is here.
 
         Raises:
@@ -177,7 +176,7 @@ class Participants:
             own = name == "optimizer"
             held, key = (like, name) if own else (like["extras"], name.removeprefix("extras."))
             held[key] = of_parameters(states.get(name) if own else states.get("extras", {}).get(key), each)
-        return {name: placed(state, name, like.get(name), meshes) for name, state in states.items()}
+        return {name: on_meshes(state, name, like.get(name), meshes) for name, state in states.items()}
 
     def restore(
         self, state: Any, accept: Iterable[str], optimizers: Mapping[str, Options]
@@ -229,7 +228,7 @@ class Participants:
             if value is not None and held is None:
                 raise ValueError(f"'{name}' must be None as in the checkpoint, which has no state of one: {value!r}")
         parts = {name: getattr(read, name) for name in ("model", "optimizer", "extras", "metrics", "callbacks")}
-        read = evolve(read, **self._placed(parts))
+        read = evolve(read, **self.placed(parts))
         states |= {"optimizer": read.optimizer, **{f"extras.{name}": each for name, each in read.extras.items()}}
         for label, callback in self._labelled():
             if label in read.callbacks:
@@ -282,7 +281,7 @@ class Participants:
         )
         if found:
             raise ValueError(f"{'; '.join(found.values())}; pass Trainer(optimizer=...) to go on with what is here")
-        load_optimizer(self.optimizer, self._placed({"optimizer": state["optimizer"]})["optimizer"])
+        load_optimizer(self.optimizer, self.placed({"optimizer": state["optimizer"]})["optimizer"])
         return {}
 
     def _labelled(self) -> Iterator[tuple[str, Callback]]:

@@ -23,10 +23,21 @@ from torch.distributed.tensor.placement_types import _StridedShard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from examples import export_shards
-from lucid_train import StepResult, load_weights, read_checkpoint, write_checkpoint
+from lucid_train import (
+    Callback,
+    StepEnd,
+    StepResult,
+    Trainer,
+    find_lr,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
+from lucid_train.callbacks import LRSchedulerCallback
+from lucid_train.optims.lr_scheduler import StepLR
 from lucid_train.saving.checkpoint.arrays import unpack
 from lucid_train.saving.checkpoint.tree import flatten, unflatten
-from lucid_train.saving.shards import Shard, meshes_of, of_parameters, placed, shard_of
+from lucid_train.saving.shards import Shard, meshes_of, of_parameters, on_meshes, shard_of
 from lucid_train.testing import diff_states
 from tests.support.programs import shards
 
@@ -221,7 +232,7 @@ def test_a_shard_becomes_the_dtensor_that_it_was(
         tensor.requires_grad_()
     read = in_file({"a": (tensor, [1]), "b": 2}, tmp_path)
     for like, meshes in (({"a": (tensor,)}, []), (None, [mesh])):
-        found = placed(read, "state", like, meshes)
+        found = on_meshes(read, "state", like, meshes)
         [back, rest], number = found["a"], found["b"]
         assert (rest, number, type(found["a"])) == ([1], 2, tuple)
         assert (type(back), back._spec, back.requires_grad) == (DTensor, tensor._spec, tensor.requires_grad)
@@ -242,7 +253,7 @@ def test_what_an_optimizer_keeps_lies_on_the_mesh_of_its_parameter(tmp_path: Pat
     optimizer.step()
     read = in_file(optimizer.state_dict(), tmp_path)
     fresh = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
-    fresh.load_state_dict(placed(read, "optimizer", of_parameters(read, fresh), []))
+    fresh.load_state_dict(on_meshes(read, "optimizer", of_parameters(read, fresh), []))
     assert [fresh.state[each]["momentum_buffer"]._spec.mesh for each in parameters] == [
         each.device_mesh for each in parameters
     ]
@@ -260,7 +271,7 @@ def test_a_shard_that_does_not_fit_what_is_here_is_named(tmp_path: Path) -> None
     def refused(like: Any, meshes: list[Any], here: str, state: Any = read) -> None:
         there = "'model.w' is shard(0) at (1) of a mesh (2) in the checkpoint, and "
         with pytest.raises(ValueError, match=re.escape(f"{there}{here}{RECIPE}")):
-            placed(state, "model", like, meshes)
+            on_meshes(state, "model", like, meshes)
 
     refused({"w": spread(four, torch.rand(1, 4), [Sharded(0)], (4, 4))}, [], "here it is at (1) of a mesh (4)")
     refused({"w": spread(named, torch.rand(1, 4), [Sharded(0)], (4, 4))}, [], "here it is at (dp=1) of a mesh (dp=4)")
@@ -275,16 +286,94 @@ def test_a_shard_that_does_not_fit_what_is_here_is_named(tmp_path: Path) -> None
     with pytest.raises(
         ValueError, match=re.escape("'model.w' is of shape (4, 4) in the checkpoint, and here it is of")
     ):
-        placed(read, "model", {"w": spread(mesh, torch.rand(1, 4), [Sharded(0)], (2, 4))}, [])
+        on_meshes(read, "model", {"w": spread(mesh, torch.rand(1, 4), [Sharded(0)], (2, 4))}, [])
     with pytest.raises(ValueError, match=r"'model.w' may belong to any of 2 meshes of shape \(2,\); give their dimens"):
-        placed(read, "model", None, [mesh, DeviceMesh("cpu", [2, 1])])
+        on_meshes(read, "model", None, [mesh, DeviceMesh("cpu", [2, 1])])
 
 
 @pytest.mark.usefixtures("world")
 def test_a_dtensor_that_is_cut_by_hand_comes_back_so(tmp_path: Path) -> None:
     tensor = spread(DeviceMesh("cpu", [0, 1]), torch.rand(3, 1), [Sharded(0)], (4, 1))
-    back = placed(in_file([tensor], tmp_path), "model", [tensor], [])[0]
+    back = on_meshes(in_file([tensor], tmp_path), "model", [tensor], [])[0]
     assert torch.equal(back.to_local(), tensor.to_local())
+
+
+class Momentum(Callback):
+    """Keeps a DTensor itself, as an average of weights does."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.sum = model, None
+
+    def on_step_end(self, event: StepEnd) -> None:
+        weight = self.model.weight.detach()
+        self.sum = weight.clone() if self.sum is None else self.sum + weight
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sum": self.sum}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sum = state["sum"]
+
+
+class Gathered:
+    """A metric that keeps a DTensor in an attribute."""
+
+    def __init__(self) -> None:
+        self.total: Any = None
+
+    def update(self, value: Any) -> None:
+        self.total = value.clone() if self.total is None else self.total + value
+
+    def compute(self) -> float:
+        return 0.5
+
+    def reset(self) -> None:
+        self.total = None
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("place", ["optimizer", "extras", "callback"])
+def test_a_run_goes_on_wherever_its_optimizer_stands(tmp_path: Path, place: str) -> None:
+    mesh = init_device_mesh("cpu", (4,))
+
+    def build(seed: float) -> Trainer:
+        model, metric = nn.Module(), Gathered()
+        model.weight = nn.Parameter(spread(mesh, torch.full((1, 3), seed), [Sharded(0)], (3, 3)))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+        def step(batch: float) -> float:
+            model.weight.grad = model.weight.detach() * batch
+            optimizer.step()
+            metric.update(model.weight.detach())
+            return batch
+
+        scheduled = [LRSchedulerCallback(StepLR(optimizer, 1))] if place == "callback" else []
+        return Trainer(
+            step,
+            [1.0, 2.0],
+            epochs=2,
+            model=model,
+            optimizer=optimizer if place == "optimizer" else None,
+            extras={"opt": optimizer} if place == "extras" else {},
+            metrics={"gathered": metric},
+            callbacks=[Momentum(model), *scheduled],
+        )
+
+    straight, cut, resumed = build(1.0), build(1.0), build(2.0)
+    straight.fit()
+    if place != "extras":  # which rate to raise is not known then
+        find_lr(cut, 1e-4, 1.0, steps=10)
+
+    @cut.on(StepEnd, at=3)
+    def stop(event: StepEnd) -> None:
+        event.run.at_safe_point(lambda: write_checkpoint(tmp_path / "cut", event.run.state_dict()))
+        event.run.stop("cut")
+
+    cut.fit()
+    resumed.load_state_dict(read_checkpoint(tmp_path / "cut"))
+    resumed.fit()
+    assert diff_states(straight.state_dict(), resumed.state_dict()) == []
+    assert type(resumed.callbacks[0].sum) is DTensor
 
 
 class Own(Sharded):
