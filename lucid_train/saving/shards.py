@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -64,6 +65,10 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{_spread(self.placements)} {_place(self.mesh_shape, self.mesh_names, self.coordinate)}"
+
+
+# What may be a Shard or hold one: the types that a file has.
+_WITH_ENTRIES = (dict, list, tuple, Counter, OrderedDict, defaultdict, Shard)
 
 
 def shard_of(value: Any) -> Shard | None:
@@ -168,12 +173,18 @@ def _placement_from(placement: Placement) -> Any:
     return {"shard": kinds.Shard, "replicate": kinds.Replicate, "partial": kinds.Partial}[str(name)](*settings)
 
 
-def find_shard(state: Any, path: str = "") -> tuple[str, Shard] | None:
-    """Return the first Shard in a state with its place, or None if there is none."""
+def find_shard(state: Any, path: str) -> tuple[str, Shard] | None:
+    """Return the first Shard in a state with its place, or None if there is none.
+
+    Args:
+        state: The state.
+        path: Its name.
+    """
     if type(state) is Shard:
         return path, state
     for key, value in _entries(state):
-        if (found := find_shard(value, f"{path}.{key}" if path else str(key))) is not None:
+        # Numbers make up most of a state, and are not described in vain.
+        if type(value) in _WITH_ENTRIES and (found := find_shard(value, f"{path}.{key}")) is not None:
             return found
     return None
 
@@ -252,7 +263,7 @@ class _Beside:
 
 
 def _entries(value: Any) -> Iterable[tuple[Any, Any]]:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return value.items()
     return enumerate(value) if isinstance(value, (list, tuple)) else ()
 

@@ -163,7 +163,7 @@ class Participants:
         Raises:
             ValueError: If one does not fit what is here, naming it.
         """
-        if find_shard(states) is None:
+        if find_shard(states, "state") is None:
             return states
         optimizers = self.optimizers()
         like: dict[str, Any] = {"model": None if self.model is None else _state_of("model", self.model), "extras": {}}
