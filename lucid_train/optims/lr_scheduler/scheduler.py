@@ -770,9 +770,11 @@ def check_same(own: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         ValueError: Naming each of them with both values.
     """
     here, there = flat(own), flat(saved)
-    differing = [name for name in here if here[name] != there[name]]
+    differing = [name for name in here if name not in there or here[name] != there[name]]
     if differing:
-        conflicts = ", ".join(f"{name!r} is {here[name]!r} here and {there[name]!r} there" for name in differing)
+        conflicts = ", ".join(
+            f"{name!r} is {here[name]!r} here and {there.get(name)!r:.80} there" for name in differing
+        )
         raise ValueError(f"the state contradicts the constructor: {conflicts}; pass prefer= to say which wins")
 
 

@@ -311,3 +311,11 @@ def test_a_state_with_an_infinite_best_is_strict_json(mode: Any, value: float) -
     assert (again.best, again.last_lr) == (value, [1.0])
     again.step(0.0)  # nothing is better
     assert (again.best, again.last_lr) == (value, [0.5])
+
+
+def test_a_state_whose_setting_is_another_structure_is_refused() -> None:
+    scheduler = ReduceLROnPlateau(Bare(1.0))
+    state = scheduler.state_dict() | {"threshold_mode": {"a": [1]}}
+    message = "the state contradicts the constructor: 'threshold_mode' is 'rel' here and None there"
+    with pytest.raises(ValueError, match=message):
+        scheduler.load_state_dict(state)
