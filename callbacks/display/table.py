@@ -43,9 +43,9 @@ def line(record: Record, epochs: int, best: str | None, numbers: Numbers) -> str
 
     >>> record = EpochRecord(epoch=2, seconds=1.2, metrics={"loss": 0.25}, lr=(0.1,), last_lr=(0.05,))
     >>> line(record, 10, "loss", Numbers())
-    'epoch  2/10  loss 0.2500*  lr 0.1000 -> 0.0500  1.2s'
+    'epoch  2/10  loss 0.2500*  lr 0.1000 -> 0.0500  1.20s'
     >>> line(EvaluationRecord(epoch=2, step=150, seconds=0.5, metrics={"val_loss": 0.25}), 10, None, Numbers())
-    'epoch  2/10  step 150  val_loss 0.2500  0.5s'
+    'epoch  2/10  step 150  val_loss 0.2500  0.50s'
     """
     epoch = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"
     step = f"step {record.step}" if isinstance(record, EvaluationRecord) else ""
