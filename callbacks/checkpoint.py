@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Literal, final
 
 import attrs
@@ -16,14 +17,16 @@ from attrs import define, field, frozen
 from lucid_train.callback import TRANSIENT, Callback, Hook
 from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
-from lucid_train.group.discovery import check_alone
+from lucid_train.group.exchanges import RankError
 from lucid_train.monitor import Mode, Monitor
-from lucid_train.saving.checkpoint.directory import LOCK, Directory
+from lucid_train.progress import unstructure
+from lucid_train.saving.checkpoint.directory import LOCK, Directory, part_of
 from lucid_train.saving.checkpoint.format import write_flat
 from lucid_train.saving.checkpoint.segment import Segment, find_segment
-from lucid_train.saving.checkpoint.tree import flatten
+from lucid_train.saving.checkpoint.tree import FlatTree, flatten
 from lucid_train.saving.checkpoint.writer import Writer
 from lucid_train.saving.lock import Lock
+from lucid_train.saving.parts import Parted, differing, digests, part_state, sections
 from lucid_train.saving.state import check_weights
 from lucid_train.training.run import Run
 from lucid_train.training.signals import SignalCatcher, signal_named
@@ -47,6 +50,10 @@ def _as_path(value: str | os.PathLike[str]) -> Path:
 def _idle() -> SignalCatcher:
     """Return one that has no fit to interrupt."""
     return SignalCatcher(Run(), ())
+
+
+def _nothing() -> None:
+    """Do nothing: no fit is running."""
 
 
 def _as_names(value: Iterable[str]) -> tuple[str, ...]:
@@ -105,6 +112,9 @@ class _Timetable:
 class _Attempt:
     """A checkpoint on its way to the disk.
 
+    It is written in stages, each a function: of one process, all at once; of several, first the parts of the others,
+    then the file of the first, which makes it a checkpoint. A stage begins when all processes have done the one before.
+
     Args:
         requests: Who has asked for it: of each the monitor, the value and the epoch that may be the best, or None.
         before: What was known of the run before, and is to be known again if this fails.
@@ -113,6 +123,7 @@ class _Attempt:
         saved: What is emitted when it is durable.
         end: Where the history ends with it.
         durable: Whether it is on the disk; what fails after that does not undo it.
+        stages: Those that have not begun yet.
     """
 
     requests: list[_Request]
@@ -120,6 +131,7 @@ class _Attempt:
     saved: Saved | None = field(default=None, init=False)
     end: Segment | None = field(default=None, init=False)
     durable: bool = field(default=False, init=False)
+    stages: list[Callable[[], object]] = field(factory=list, init=False)
 
 
 @final
@@ -210,6 +222,9 @@ class Checkpoint(Callback):
     # Where the history ends on the disk.
     _segment: Segment | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _lock: Lock = field(factory=lambda: Lock(Path()), init=False, repr=False, metadata=TRANSIENT)
+    # Ask all processes for a checkpoint, or say that this one has done its stage of one.
+    _ask_all: Callable[[], object] = field(default=_nothing, init=False, repr=False, metadata=TRANSIENT)
+    _report: Callable[[], object] = field(default=_nothing, init=False, repr=False, metadata=TRANSIENT)
 
     def __attrs_post_init__(self) -> None:
         if (monitor := self.monitored()) is not None:
@@ -234,7 +249,9 @@ class Checkpoint(Callback):
         Raises:
             RuntimeError: If no fit is running.
         """
-        self._ask()
+        run = self._running()
+        # One process asks at once: what else is asked for at the same safe point keeps its order.
+        self._ask() if run.world_size == 1 else self._ask_all()
 
     def checkpoints(self) -> Path:
         return self.directory
@@ -261,7 +278,6 @@ class Checkpoint(Callback):
         self._saved, self.last_file, self._segment = (), None, None
 
     def on_fit_start(self, event: FitStart) -> None:
-        check_alone("Checkpoint")
         run, last = event.run, self._catcher.run
         if self.monitor is not None:
             run.check_metric(self.monitor, event)
@@ -277,6 +293,17 @@ class Checkpoint(Callback):
             self._segment = None
             self._saved = _position(run) if run.resumed else self._saved
         self._lock = Lock(self.directory / LOCK)
+        if run.rank == 0:
+            self._prepare_directory(run, recorded)
+        self._check_shared(run)
+        self._catcher.catch()
+        self._ask_all = run.agreement(self._ask)
+        self._report = run.agreement(self._go_on, of="all")
+        run.before_end(self._save_last)
+        run.at_safe_point(lambda: self._check(run))
+
+    def _prepare_directory(self, run: Run, recorded: dict[str, Any] | None) -> None:
+        """Lock the directory, check that it is this run's, and remove what killed processes have left in it."""
         directory = self._claimed()
         if directory.files() and self._saved != () and not (run.step or run.resumed):
             raise FileExistsError(
@@ -295,9 +322,26 @@ class Checkpoint(Callback):
                 )  # if a killed process has not come to it
             except OSError as error:
                 self._failed(error)
-        self._catcher.catch()
-        run.before_end(self._save_last)
-        run.at_safe_point(lambda: self._check(run))
+
+    def _check_shared(self, run: Run) -> None:
+        """Refuse a directory that not all processes see: those of one machine each would have one of their own."""
+        if run.world_size == 1:
+            return
+        token = self.directory / f".checkpoint.{token_hex(8)}"
+        if run.rank == 0:
+            token.touch()
+        try:
+            name = run.exchange(f"at FitStart of {type(self).__name__}", token.name)[0]
+            sees = run.exchange(f"at FitStart of {type(self).__name__}", (self.directory / name).exists())
+        finally:
+            if run.rank == 0:
+                token.unlink(missing_ok=True)
+        if not all(sees):
+            blind = ", ".join(str(rank) for rank, each in enumerate(sees) if not each)
+            raise ValueError(
+                f"'directory' must be one that all processes see, on a file system that they share: "
+                f"{self.directory} of rank 0 is not that of rank {blind}"
+            )
 
     def _check(self, run: Run) -> None:
         """Refuse now, and not in an hour, what cannot be saved, or would be lost."""
@@ -320,8 +364,17 @@ class Checkpoint(Callback):
         flatten(state)
 
     def on_step_end(self, event: StepEnd) -> None:
-        if self._timetable.is_due_after(event) and not self._writer.busy:
-            self._ask()
+        if self._timetable.is_due_after(event) and not self._is_writing:
+            self._ask_when_due()
+
+    @property
+    def _is_writing(self) -> bool:
+        """Whether the checkpoint before is still being written, as all processes see it alike."""
+        return self._writer.busy if self._catcher.run.world_size == 1 else self._current is not None
+
+    def _ask_when_due(self) -> None:
+        """Ask for one that is due: by a clock, which differs from process to process, or at a count."""
+        self.save() if self.interval == "second" else self._ask()
 
     def on_evaluate_end(self, event: EvaluateEnd | EpochReport) -> None:
         """Ask for a checkpoint if the metric is better than ever before."""
@@ -335,25 +388,35 @@ class Checkpoint(Callback):
 
     def on_epoch_report(self, event: EpochReport) -> None:
         self.on_evaluate_end(event)
-        if self.interval != "step" and self._timetable.is_due(event.epoch) and not self._writer.busy:
-            self._ask()
+        if self.interval != "step" and self._timetable.is_due(event.epoch) and not self._is_writing:
+            self._ask_when_due()
 
     def on_fit_error(self, event: FitError) -> None:
-        self._finish()
+        self._end(event.run)
 
     def on_fit_end(self, event: FitEnd) -> None:
         try:
-            self._finish()
+            self._end(event.run)
         finally:
             self._lock.release()
             self._catcher.release()
         if self._catcher.caught is not None and event.status in ("completed", "stopped"):
             raise self._catcher.caught  # it came when there was nothing left to interrupt, and is not to be lost
 
-    def _ask(self, request: _Request = None) -> None:
+    def _end(self, run: Run) -> None:
+        """Wait for what is being written; of several processes, others may not do their part: then it is given up."""
+        if self._current is not None and run.world_size > 1:
+            self._known, self._current = self._current.before, None
+        self._finish()
+
+    def _running(self) -> Run:
         run = self._catcher.run
         if not run.callbacks:
             raise RuntimeError("no fit is running that could be saved; ask the Trainer for its state_dict()")
+        return run
+
+    def _ask(self, request: _Request = None) -> None:
+        run = self._running()
         if not self._requests:
             run.at_safe_point(self._save)
         self._requests.append(request)
@@ -371,23 +434,105 @@ class Checkpoint(Callback):
             return
         self._current = attempt = _Attempt(requests, self._known)
         try:
-            write = self._prepared(attempt)
-            if self.background and not self._ending:
-                self._writer.begin(lambda: self._write_behind(attempt, write))
+            try:
+                attempt.stages = self._prepared(attempt) if run.world_size == 1 else self._prepared_parts(attempt)
+            except RankError:
+                raise
+            except Exception as error:
+                self._close(error)
             else:
-                write()
-        except Exception as error:
-            self._finish(error)
+                self._begin_stage(attempt, behind=self._is_behind)
         finally:
             self._timetable.attempted_at = time.monotonic()  # after one that failed too: not at every step
             if run.status != "running":  # it was asked for at FitEnd
                 self._lock.release()
-        if not self._writer.busy:
-            self._finish()
 
-    def _prepared(self, attempt: _Attempt) -> Callable[[], None]:
+    @property
+    def _is_behind(self) -> bool:
+        """Whether files are written in the background now."""
+        return self.background and not self._ending
+
+    def _begin_stage(self, attempt: _Attempt, *, behind: bool) -> None:
+        """Do the next stage, or let it be done in the background."""
+        stage, error = attempt.stages.pop(0), None
+        try:
+            if behind:
+                self._writer.begin(lambda: self._do_behind(attempt, stage))
+                return
+            stage()
+        except Exception as failure:
+            error = failure
+        try:
+            self._end_stage(error, behind=False)
+        finally:
+            del error  # its traceback holds this frame
+
+    def _do_behind(self, attempt: _Attempt, stage: Callable[[], object]) -> None:
+        run = self._catcher.run
+        try:
+            stage()
+        finally:  # the training thread learns of it after its current step; of several, when all have come so far
+            if run.world_size > 1:
+                self._report()
+            else:
+                run.at_safe_point(lambda: self._finish() if self._current is attempt else None)
+
+    def _end_stage(self, error: Exception | None = None, *, behind: bool) -> None:
+        """Wait for the stage that was begun last, on all processes, and begin the next, or announce the checkpoint."""
+        attempt, run = self._current, self._catcher.run
+        try:
+            try:
+                self._writer.wait()
+            except Exception as failure:
+                error = failure
+            if attempt is not None and run.world_size > 1:
+                error = self._agreed(attempt, error)
+            if error is None and attempt is not None and attempt.stages:
+                self._begin_stage(attempt, behind=behind)
+            else:
+                self._close(error)
+        finally:
+            del error  # its traceback holds this frame
+
+    def _agreed(self, attempt: _Attempt, error: Exception | None) -> Exception | None:
+        """Return what has failed on any process, as each of them fails alike."""
+        own = {"error": None if error is None else error_text(error), "durable": attempt.durable}
+        given = self._catcher.run.exchange(self._place, own)
+        attempt.durable = given[0]["durable"]
+        return error or _error_of([each["error"] for each in given])
+
+    def _go_on(self) -> None:
+        """Begin the next stage in the background, as all processes have done the one before."""
+        if self._current is not None:
+            self._end_stage(behind=self._is_behind)
+
+    @property
+    def _place(self) -> str:
+        return f"saving to {self.directory.name}"
+
+    def _finish(self) -> None:
+        """Bring what is being written, if anything is, to its end."""
+        if self._current is not None or self._writer.busy:
+            self._end_stage(behind=False)
+
+    def _prepared(self, attempt: _Attempt) -> list[Callable[[], object]]:
         """Take the state, and return what writes it."""
         run, directory = self._catcher.run, self._claimed()
+        state, begin, lines = self._taken(attempt, directory)
+        flat, self._saved = flatten(state), _position(run)
+        if self._is_behind:
+            flat = flat.copy()
+        write = self._writing(attempt, directory, flat)
+
+        def write_both() -> None:
+            begin.write(lines)  # before there is a checkpoint that names them
+            write()
+
+        return [write_both]
+
+    def _taken(self, attempt: _Attempt, directory: Directory) -> tuple[dict[str, Any], Segment, bytes]:
+        """Return the state, and where the history that is not on the disk yet goes: of the process that writes both."""
+        run = self._catcher.run
         if self._saved == ():
             directory.move_aside()
         begin = self._segment
@@ -396,31 +541,72 @@ class Checkpoint(Callback):
             begin = directory.segment(file)
         else:
             file = directory.next_file(run.epoch, run.step, after=self.last_file)
-        for monitor, value, epoch in filter(None, attempt.requests):
-            if monitor.is_better(value, than=self.best):
-                self.best, self.best_epoch, self._best_file = value, epoch, file.name
+        self._note_best(attempt, file)
         state = run.state_dict(history=False)
         attempt.saved = Saved(run, run.epoch, run.step, file)
         attempt.end, lines = begin.extended(run.history)
         state["progress"]["history"] = attempt.end.reference
-        flat, self._saved = flatten(state), _position(run)
-        if self.background and not self._ending:
-            flat = flat.copy()
-        best_file = self._best_file
+        return state, begin, lines
+
+    def _note_best(self, attempt: _Attempt, file: Path) -> None:
+        for monitor, value, epoch in filter(None, attempt.requests):
+            if monitor.is_better(value, than=self.best):
+                self.best, self.best_epoch, self._best_file = value, epoch, file.name
+
+    def _writing(self, attempt: _Attempt, directory: Directory, flat: FlatTree) -> Callable[[], object]:
+        best_file, file = self._best_file, _file_of(attempt)
 
         def write() -> None:
-            begin.write(lines)  # before there is a checkpoint that names them
             write_flat(file, flat)
             attempt.durable = True
             directory.tidy(file.name, best_file, self.keep)
 
         return write
 
-    def _write_behind(self, attempt: _Attempt, write: Callable[[], None]) -> None:
+    def _prepared_parts(self, attempt: _Attempt) -> list[Callable[[], object]]:
+        """Take the state of this process, agree on what all have alike, and return what writes the rest."""
+        run = self._catcher.run
+        state, own, written = dict[str, Any](), dict[str, Any](), None
+        mine: dict[str, Any] = {"error": None, "file": "", "save": token_hex(16), "digests": {}}
+        error: Exception | None = None
         try:
-            write()
-        finally:  # the training thread learns of it after its current step
-            self._catcher.run.at_safe_point(lambda: self._finish() if self._current is attempt else None)
+            if run.rank == 0:
+                directory = self._claimed()
+                state, begin, lines = self._taken(attempt, directory)
+                written = directory, begin, lines
+                mine["file"] = _file_of(attempt).name
+            else:
+                state = run.state_dict(history=False)
+            own = sections(state, run.first_only)
+            mine["digests"] = digests(own)
+        except Exception as failure:
+            error, mine["error"] = failure, error_text(failure)
+        given = run.exchange(self._place, mine)
+        try:
+            if (error := error or _error_of([each["error"] for each in given])) is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame
+        file = self.directory / given[0]["file"]
+        parted = Parted(run.world_size, given[0]["save"], list(differing(each["digests"] for each in given)), file.name)
+        self._saved = _position(run)
+        if written is not None:
+            return self._writing_first(attempt, {**state, "ranks": unstructure(parted)}, *written)
+        self._note_best(attempt, file)
+        attempt.saved = Saved(run, run.epoch, run.step, file)
+        flat = flatten(part_state(run.rank, parted, own))
+        if self._is_behind:
+            flat = flat.copy()
+        return [lambda: write_flat(part_of(file, run.rank), flat), _nothing]
+
+    def _writing_first(
+        self, attempt: _Attempt, state: dict[str, Any], directory: Directory, begin: Segment, lines: bytes
+    ) -> list[Callable[[], object]]:
+        """Return what the first process writes: the history first, and the file that makes a checkpoint of it last."""
+        flat = flatten(state)
+        if self._is_behind:
+            flat = flat.copy()
+        return [lambda: begin.write(lines), self._writing(attempt, directory, flat)]
 
     def _claimed(self) -> Directory:
         """Return the directory, made if need be, and locked; what is not there any more is forgotten."""
@@ -434,23 +620,20 @@ class Checkpoint(Callback):
             self._best_file = None
         return directory
 
-    def _finish(self, error: Exception | None = None) -> None:
-        """Wait for what is being written, if anything is; announce it, or deal with its error."""
+    def _close(self, error: Exception | None) -> None:
+        """Announce what has been written, or deal with its error."""
         attempt, self._current = self._current, None
+        run = self._catcher.run
         try:
-            try:
-                self._writer.wait()
-            except Exception as failure:
-                error = failure
             if attempt is not None and not attempt.durable:
                 self._known = attempt.before
-                if isinstance(error, FileNotFoundError) and not self.directory.exists():
+                if isinstance(error, FileNotFoundError) and not self.directory.exists() and run.world_size == 1:
                     error = None  # it was removed just now
                     for request in attempt.requests:
                         self._ask(request)
             elif attempt is not None and attempt.saved is not None:
                 self.last_file, self._segment = attempt.saved.file, attempt.end
-                self._catcher.run.emit(attempt.saved)
+                run.emit(attempt.saved)
         finally:
             try:
                 if error is not None:
@@ -473,6 +656,17 @@ class Checkpoint(Callback):
         if self.last_file is not None and os.path.exists(self.last_file):
             newest = f"the newest checkpoint is {self.last_file}"
         warnings.warn(f"{error_text(error)}; training goes on, {newest}", UserWarning, stacklevel=2)
+
+
+def _file_of(attempt: _Attempt) -> Path:
+    assert attempt.saved is not None  # its state has been taken
+    return attempt.saved.file
+
+
+def _error_of(texts: Sequence[str | None]) -> Exception | None:
+    """Return what is raised because another process could not save."""
+    found = [f"rank {rank} could not save: {text}" for rank, text in enumerate(texts) if text is not None]
+    return OSError("; ".join(found[:4])) if found else None
 
 
 def _position(run: Run) -> tuple[int, ...]:

@@ -7,14 +7,13 @@ import os
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from attrs import define, field
 
-from lucid_train.callback import TRANSIENT, Callback
+from lucid_train.callback import TRANSIENT, Callback, Ranks
 from lucid_train.events import EpochReport, FitStart
 from lucid_train.files import as_path, rotate, writable_path
-from lucid_train.group.discovery import check_alone
 from lucid_train.history import csv_cells, csv_line, number_text
 from lucid_train.training.run import Run
 
@@ -40,6 +39,8 @@ class CSVLogger(Callback):
         OSError: When the fit starts or later, if the file cannot be written.
     """
 
+    ranks: ClassVar[Ranks] = "first"
+
     path: Path = field(converter=as_path, validator=writable_path)
     _columns: list[str] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
     _left: tuple[int, int] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
@@ -51,7 +52,6 @@ class CSVLogger(Callback):
         return {"recording": str(self.path)}
 
     def on_fit_start(self, event: FitStart) -> None:
-        check_alone("CSVLogger")
         self._write_all(event.run)
 
     def on_epoch_report(self, event: EpochReport) -> None:

@@ -10,16 +10,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from attrs import define, field
 
-from lucid_train.callback import TRANSIENT, Callback, Hook, Subscription
+from lucid_train.callback import TRANSIENT, Callback, Hook, Ranks, Subscription
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import object_name, parameter_count, short_text
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
-from lucid_train.group.discovery import check_alone
 from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_records, write_line
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.writer import this_process
@@ -62,6 +61,8 @@ class EventLog(Callback):
         OSError: When the fit starts or later, if the file cannot be written.
     """
 
+    ranks: ClassVar[Ranks] = "first"
+
     path: Path = field(converter=as_path, validator=writable_path)
     step_every: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
     heartbeat: float | None = field(default=1.0, kw_only=True)
@@ -85,11 +86,10 @@ class EventLog(Callback):
         return {"recording": str(self.path)}
 
     def on_fit_start(self, event: FitStart) -> None:
-        check_alone("EventLog")
         run, model, monitor = event.run, event.run.model, event.run.monitored
         file, point = _opened(self.path, run)
         self._writer = _Writer(run, file, self.heartbeat or 0.0, point.epochs, point.evaluations)
-        fields = {
+        fields: dict[str, Any] = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
             "writer": this_process(),
@@ -99,6 +99,8 @@ class EventLog(Callback):
             "model": None if model is None else {"name": object_name(model), "parameters": parameter_count(model)},
             "open_step": open_step(run),
         }
+        if run.world_size > 1:
+            fields["processes"] = [run.world_size, run.connection]
         self._writer.open(fields)
 
     def on_fit_end(self, event: FitEnd) -> None:

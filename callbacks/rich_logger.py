@@ -10,14 +10,14 @@ from importlib import import_module
 from logging import ERROR, INFO, Logger, getLogger
 from pathlib import Path
 from time import monotonic
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from attrs import define, evolve, field
 from rich.console import Console, RenderableType
 from rich.text import Text
 from rich.theme import Theme as RichTheme
 
-from lucid_train.callback import TRANSIENT, Callback
+from lucid_train.callback import TRANSIENT, Callback, Ranks
 from lucid_train.callbacks.display.bars import Bars
 from lucid_train.callbacks.display.columns import DEFAULT_COLUMNS, Column
 from lucid_train.callbacks.display.formatting import Numbers
@@ -107,6 +107,8 @@ class RichLogger(Callback):
         theme: Styles by the names in `lucid_train.callbacks.display.theme.STYLES`, "lucid.best" for example. A theme of
             the console may set them too.
     """
+
+    ranks: ClassVar[Ranks] = "first"
 
     console: Console | None = field(default=None, validator=checked(_instance, kinds=(Console,)))
     bars: bool = field(default=True, kw_only=True, validator=checked(flag))

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
 from attrs import define, field
@@ -26,6 +26,8 @@ Hook = Callable[[Any], object]
 C = TypeVar("C")
 E = TypeVar("E", bound=Event)
 R = TypeVar("R")
+# On which processes of a run a callback runs.
+Ranks: TypeAlias = Literal["all", "first"]
 
 # Metadata of a field that is neither a setting nor state: a thread, a display, an open file. It is not copied.
 TRANSIENT = {"transient": True}
@@ -210,6 +212,10 @@ class Callback:
     the hook of no event is refused when the class is defined; a value that is no field, as a resumed run would lose
     it, when a Trainer is given the callback.
 
+    In a run of several processes a callback runs on all of them. One that writes a file or shows something has
+    `ranks: ClassVar[Ranks] = "first"` in its class and runs in the first process alone: it must not change the run,
+    but may stop it.
+
     >>> from attrs import define, field
     >>> @define(eq=False)
     ... class Count(Callback):
@@ -219,6 +225,9 @@ class Callback:
     ...         self.epochs += 1
     """
 
+    # In a run of several processes: on which it runs. What decides anything, or changes the run, runs on "all"; what
+    # writes a file or shows something on the "first" alone.
+    ranks: ClassVar[Ranks] = "all"
     # The methods marked with `on` and their subscriptions, in the order of definition, those of the bases first.
     _marked: ClassVar[list[tuple[str, Subscription[Any]]]] = []
 
@@ -408,6 +417,13 @@ class FunctionListener(Callback):
 
     def hooks(self, event: type[Event]) -> list[Hook]:
         return [self.subscription.wrap(self.function)] if event is self.subscription.event else []
+
+
+@define(eq=False)
+class FirstListener(FunctionListener):
+    """A function that listens in the first process of a run alone."""
+
+    ranks: ClassVar[Ranks] = "first"
 
 
 def check_state_is_known(callback: Callback) -> None:

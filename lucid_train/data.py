@@ -118,7 +118,7 @@ def _place_in(group: HasRank) -> tuple[int, int]:
     world_size = whole_number("group.world_size", group.world_size, least=1)
     rank = whole_number("group.rank", group.rank, least=0)
     if rank >= world_size:
-        raise ValueError(f"'group.rank' must be < {world_size}, the world_size: {rank}")
+        raise ValueError(f"'group.rank' must be < {world_size}, the number of processes: {rank}")
     return rank, world_size
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, SupportsFloat, TypeAlias, final
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from lucid_train.description import attributed
 from lucid_train.protocols import MetricObject
@@ -15,6 +15,8 @@ from lucid_train.validation import checked, dtype_name, flag, real_number
 
 # What an evaluation returns: metrics by name, or one number, which is the loss. Arrays and tensors are numbers too.
 Metrics: TypeAlias = SupportsFloat | Mapping[str, SupportsFloat]
+# A sum and its weight: the mean of a metric in one process, to be put together with those of others.
+Part: TypeAlias = tuple[float, float]
 
 # A sum that would exceed the largest float is kept in this unit, and so is one on a device, always: which is exact.
 _UNIT = 64
@@ -55,6 +57,27 @@ class StepResult:
     updated: bool = field(default=True, validator=checked(flag))
 
 
+@final
+@frozen
+class Mean:
+    """A mean that `evaluate` returns as a sum and a weight, so that those of several processes are put together.
+
+    Args:
+        total: The sum of the values, each times its weight.
+        weight: The sum of the weights, as how many samples were evaluated. At least 0; with 0 there is no mean.
+
+    >>> float(Mean(6.0, 4))
+    1.5
+    """
+
+    total: SupportsFloat
+    weight: SupportsFloat = field(validator=checked(_weight))
+
+    def __float__(self) -> float:
+        weight = float(self.weight)
+        return float(self.total) / weight if weight else math.nan
+
+
 # What a step returns.
 Output: TypeAlias = Metrics | StepResult | None
 
@@ -78,11 +101,12 @@ def to_metrics(output: Any, source: str = "a step") -> dict[str, float]:
     return metrics
 
 
-def evaluation(output: Any, prefix: str, taken: Collection[str]) -> dict[str, float]:
-    """Return what an evaluation found as floats, under the names that are recorded.
+def evaluation(output: Any, prefix: str, taken: Collection[str]) -> dict[str, Part]:
+    """Return what an evaluation found in this process as sums and weights, under the names that are recorded.
 
     Args:
-        output: What it returned: a mapping of metrics, or a number, which is the loss.
+        output: What it returned: a mapping of metrics, or a number, which is the loss; `Mean` has its own weight, any
+            other number has weight 1.
         prefix: What stands before the name of each, unless it begins so already.
         taken: The names of the steps' metrics.
 
@@ -90,22 +114,71 @@ def evaluation(output: Any, prefix: str, taken: Collection[str]) -> dict[str, fl
         TypeError: If it is neither a number nor a mapping of numbers.
         ValueError: If two metrics would have one name.
 
-    >>> evaluation({"loss": 0.5, "val_accuracy": 1}, "val_", taken=["loss"])
-    {'val_loss': 0.5, 'val_accuracy': 1.0}
+    >>> evaluation({"loss": Mean(2.0, 4), "val_accuracy": 1}, "val_", taken=[])
+    {'val_loss': (2.0, 4.0), 'val_accuracy': (1.0, 1.0)}
     """
     if output is None:
         raise TypeError("'evaluate' must return a number or a mapping of metrics, {} where it has none: None")
-    found: dict[str, float] = {}
-    for name, value in to_metrics(output, "'evaluate'").items():
+    numbers = to_metrics(output, "'evaluate'")
+    given = dict(_items(output))
+    found: dict[str, Part] = {}
+    for name, value in numbers.items():
         recorded = name if name.startswith(prefix) else f"{prefix}{name}"
         if recorded in taken or recorded in found:
             raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
-        found[recorded] = value
+        each = given[name]
+        found[recorded] = (float(each.total), float(each.weight)) if type(each) is Mean else (value, 1.0)
     return found
 
 
-def computed(metrics: Mapping[str, MetricObject], taken: Collection[str]) -> dict[str, float]:
-    """Return what metric objects have come to, as floats; of one that returns a mapping, each number under its name.
+def combined(processes: Sequence[Mapping[str, Sequence[float]]], source: str) -> dict[str, float]:
+    """Return the means of metrics over all processes, in the order of the first that has any.
+
+    Sums and weights may be in any unit that is the same on all. Both are added up exactly and rounded once, so that
+    every process has the same bits. A mean that all have alike stays as it is.
+
+    Args:
+        processes: Of each process its metrics: of each the sum and the weight. One without any takes no part.
+        source: Whose metrics they are, for the error.
+
+    Raises:
+        ValueError: If two processes have other metrics.
+
+    >>> combined([{"loss": (6.0, 3.0)}, {"loss": (1.0, 1.0)}, {}], "the steps")
+    {'loss': 1.75}
+    """
+    measured = [(rank, each) for rank, each in enumerate(processes) if each]
+    if not measured:
+        return {}
+    first, names = measured[0][0], measured[0][1].keys()
+    for rank, each in measured:
+        if each.keys() != names:
+            differing = ", ".join(sorted(each.keys() ^ names))
+            raise ValueError(
+                f"{source} must give the same metrics on all processes that give any: "
+                f"ranks {first} and {rank} differ in {differing}"
+            )
+    return {name: _mean_of([each[name] for _, each in measured]) for name in names}
+
+
+def _mean_of(parts: Sequence[Sequence[float]]) -> float:
+    means = [total / weight for total, weight in parts if weight]
+    if not means:
+        return math.nan
+    if all(mean == means[0] for mean in means):
+        return means[0]
+    try:
+        return _sum(total for total, _ in parts) / math.fsum(weight for _, weight in parts)
+    except OverflowError:  # beyond the largest float
+        return _sum(total * _TO_UNIT for total, _ in parts) / math.fsum(weight for _, weight in parts) / _TO_UNIT
+
+
+def _sum(values: Iterable[float]) -> float:
+    return _condensed(values)[0]
+
+
+def computed(metrics: Mapping[str, MetricObject], taken: Collection[str]) -> dict[str, Part]:
+    """Return what metric objects have come to, with weight 1; of a mapping, each number under its name.
 
     Args:
         metrics: The objects, by the names of their metrics.
@@ -117,9 +190,9 @@ def computed(metrics: Mapping[str, MetricObject], taken: Collection[str]) -> dic
 
     >>> from types import SimpleNamespace
     >>> computed({"top": SimpleNamespace(compute=lambda: {"1": 0.5, "top_5": 0.75})}, taken=["loss"])
-    {'top_1': 0.5, 'top_5': 0.75}
+    {'top_1': (0.5, 1.0), 'top_5': (0.75, 1.0)}
     """
-    found: dict[str, float] = {}
+    found: dict[str, Part] = {}
     for name, metric in metrics.items():
         value, source = attributed(f"metrics[{name!r}].compute", metric.compute), f"'metrics[{name!r}].compute()'"
         if isinstance(value, Mapping):
@@ -136,7 +209,7 @@ def computed(metrics: Mapping[str, MetricObject], taken: Collection[str]) -> dic
                 )
             if each in found:
                 raise ValueError(f"'metrics' must not come to one name twice: {each!r}, by metrics[{name!r}] too")
-        found |= named
+        found |= {each: (number, 1.0) for each, number in named.items()}
     return found
 
 
@@ -228,7 +301,7 @@ class Sum:
 
 
 @define(eq=False)
-class Mean:
+class RunningMean:
     """A weighted mean. That of floats of weight 1 is their exact sum, rounded, over their number: within 1.5 ulp.
 
     Args:
@@ -258,10 +331,10 @@ class Mean:
             self.total.add(value, weight)
             self.weight.add(1.0, weight)
 
-    def copy(self) -> Mean:
+    def copy(self) -> RunningMean:
         """Return a copy; tensors are shared."""
         total, weight = (Sum(list(each.parts), each.scaled, each.tensor) for each in (self.total, self.weight))
-        return Mean(total, weight, list(self.pending), list(self.late))
+        return RunningMean(total, weight, list(self.pending), list(self.late))
 
     def extend(self, values: Iterable[float]) -> None:
         """Count floats of weight 1."""
@@ -286,14 +359,22 @@ class Mean:
 
     def read(self) -> float:
         """Return the mean, NaN without any weight; this waits for a tensor's device."""
-        self._read_late(len(self.late))
-        self.condense()
-        (total, unit), (weight, unit_of_weight) = self.total.read(), self.weight.read()
+        (total, unit), (weight, unit_of_weight) = self._sums()
         mean = total / weight if weight else math.nan
         try:
             return math.ldexp(mean, unit - unit_of_weight)
         except OverflowError:  # it is the largest float, but for the rounding
             return math.copysign(sys.float_info.max, mean)
+
+    def part(self) -> Part:
+        """Return the sum and the weight, both in units of 2**64, in which no sum overflows; this waits for a device."""
+        (total, unit), (weight, unit_of_weight) = self._sums()
+        return math.ldexp(total, unit - _UNIT), math.ldexp(weight, unit_of_weight - _UNIT)
+
+    def _sums(self) -> tuple[tuple[float, int], tuple[float, int]]:
+        self._read_late(len(self.late))
+        self.condense()
+        return self.total.read(), self.weight.read()
 
 
 @define(eq=False)
@@ -307,7 +388,7 @@ class Means:
     {'loss': 1.75, 'accuracy': 0.5}
     """
 
-    metrics: dict[str, Mean] = field(factory=dict)
+    metrics: dict[str, RunningMean] = field(factory=dict)
 
     @property
     def names(self) -> set[str]:
@@ -345,6 +426,11 @@ class Means:
         names = sorted(self.metrics, key=lambda name: name != "loss")
         return {name: self.metrics[name].read() for name in names}
 
+    def parts(self) -> dict[str, Part]:
+        """Return of each metric the sum and the weight, the loss first; this waits for a tensor's device."""
+        names = sorted(self.metrics, key=lambda name: name != "loss")
+        return {name: self.metrics[name].part() for name in names}
+
     def snapshot(self) -> Snapshot:
         """Return the means as they are now; what is on a device is copied from there, and is not waited for."""
         means = Means({name: mean.copy() for name, mean in self.metrics.items()})
@@ -366,10 +452,10 @@ class Means:
                 each.tensor = value
         return Snapshot(means, checks)
 
-    def _mean(self, name: str) -> Mean:
+    def _mean(self, name: str) -> RunningMean:
         if (mean := self.metrics.get(name)) is None:
             _check_name(name)
-            mean = self.metrics[name] = Mean()
+            mean = self.metrics[name] = RunningMean()
         return mean
 
 

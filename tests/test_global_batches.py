@@ -182,7 +182,7 @@ def arrays(rows: Any, size: int, **options: Any) -> Any:
 def test_processes_that_cannot_share_a_batch_are_refused(make: Any) -> None:
     with pytest.raises(ValueError, match=r"'batch_size' must be a multiple of 3, the number of .*: 8; pass 9, or"):
         make(range(20), 8, last="drop", group=Of(0, 3))
-    with pytest.raises(ValueError, match=r"'group\.rank' must be < 3, the world_size: 3"):
+    with pytest.raises(ValueError, match=r"'group\.rank' must be < 3, the number of processes: 3"):
         make(range(20), 9, group=Of(3, 3))
     with pytest.raises(ValueError, match=r"'group\.world_size' must be >= 1: 0"):
         make(range(20), 9, group=Of(0, 0))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lucid_train import EpochRecord, History
-from lucid_train.metrics import Mean, Means, Sum
+from lucid_train.metrics import Means, RunningMean, Sum
 from lucid_train.progress import DataPass, DrawnBatch, Phase, Progress, structure, unstructure
 
 numbers = st.floats(allow_nan=False)
@@ -42,7 +42,7 @@ def progresses(draw: Any) -> Progress:
         phase=phase,
         first_step=first_step,
         means=Means(
-            draw(st.dictionaries(names, st.builds(Mean, sums, sums, st.lists(numbers, max_size=2)), max_size=3))
+            draw(st.dictionaries(names, st.builds(RunningMean, sums, sums, st.lists(numbers, max_size=2)), max_size=3))
         ),
         seconds=draw(numbers),
         rates=draw(st.none() | st.lists(numbers, max_size=3)),
@@ -70,7 +70,7 @@ def test_a_number_of_any_kind_is_a_plain_one_in_the_state() -> None:
             return 0.5
 
     total = Sum([np.float64(1.5)], tensor=Tensor())  # type: ignore[arg-type]  # as it comes
-    means = Means({"loss": Mean(total, late=[Tensor(), 2.0])})  # type: ignore[list-item]  # as it comes
+    means = Means({"loss": RunningMean(total, late=[Tensor(), 2.0])})  # type: ignore[list-item]  # as it comes
     state = unstructure(Progress(means=means, steps_per_epoch=np.int64(3), rates=[Tensor()]))  # type: ignore[arg-type, list-item]
     found = state["means"], state["steps_per_epoch"], state["rates"]
     sums = {"total": {"parts": [1.5], "scaled": False, "tensor": 0.5}, "weight": unstructure(Sum())}

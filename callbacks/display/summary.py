@@ -110,6 +110,9 @@ def header_entries(run: Run, monitor: Monitor | None) -> list[Entry]:
         groups = len(run.last_lr)
         parts.append(object_name(run.optimizer) + (f" with {groups} groups" if groups > 1 else ""))
     entries.append(Entry("training", ", ".join(parts)))
+    if run.world_size > 1:
+        text = f"{run.world_size:,} ({run.connection}); while an epoch runs, values are of the first"
+        entries.append(Entry("processes", text + "; each saves its own weights" * run.own_weights))
     entries += [Entry("schedule", schedule_text(each, run)) for each in run.callbacks if each.schedules()]
     described: dict[str, list[str]] = {}
     for callback in run.callbacks:

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from uuid import uuid4
 
 from attrs import define, field
 
-from lucid_train.callback import TRANSIENT, Callback, Hook, Subscription
+from lucid_train.callback import TRANSIENT, Callback, Hook, Ranks, Subscription
 from lucid_train.description import class_labels, object_name, parameter_count, plain_settings
 from lucid_train.events import (
     EpochReport,
@@ -28,7 +28,6 @@ from lucid_train.events import (
     Status,
     StepEnd,
 )
-from lucid_train.group.discovery import check_alone
 from lucid_train.metrics import copied, to_metrics
 from lucid_train.recording.placeholders import RecordedCallback
 from lucid_train.training.plan import schedule_text
@@ -109,6 +108,8 @@ class Tracker(Callback, ABC):
         RuntimeError: When the fit starts or later, if `strict` and the tracker cannot be reached.
     """
 
+    ranks: ClassVar[Ranks] = "first"
+
     step_every: int | None = field(default=None, validator=checked(whole_number, least=1))
     config: Mapping[str, Any] = field(factory=dict, validator=_config)
     timeout: float = field(default=10.0, validator=checked(real_number, above=0))
@@ -166,7 +167,6 @@ class Tracker(Callback, ABC):
         return [] if self.step_every is None else [Subscription(StepEnd, every=self.step_every).wrap(self._take_step)]
 
     def on_fit_start(self, event: FitStart) -> None:
-        check_alone(type(self).__name__)
         run = event.run
         self.prepare()
         begun = self._tracker_run_id is not None and run.step > 0  # a Trainer of its own begins a run of its own

@@ -37,7 +37,7 @@ def open_group() -> Group:
             warnings.warn(
                 f"{name} says {size} processes, and nothing connects them, so each is a run of its own; "
                 f"{_LAUNCHERS[name]} before fit, or pass Trainer(group=Solo()) if that is meant",
-                stacklevel=2,
+                stacklevel=3,  # where fit is called
             )
         return Solo()
     source, rank, size = found
@@ -49,7 +49,7 @@ def open_group() -> Group:
         warnings.warn(
             "an exception in one process of MPI would leave the others waiting for ever; "
             f"start the program by `mpirun -n {size} python -m mpi4py train.py`, which ends them all",
-            stacklevel=2,
+            stacklevel=3,  # where fit is called
         )
     return MPIGroup()
 
@@ -81,44 +81,6 @@ def check_group(name: str, value: Any) -> Group:
     if rank >= size:
         raise ValueError(f"'{name}.rank' must be < {size}, the number of processes: {rank}")
     return value
-
-
-def place() -> tuple[int, int]:
-    """Return the rank of this process and how many there are, as `torch.distributed` says if it is initialised, or MPI.
-
-    Nothing is imported to find out. Processes of a launcher that have not been joined to a group are each alone.
-    """
-    distributed: Any = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        return int(distributed.get_rank()), int(distributed.get_world_size())
-    mpi: Any = sys.modules.get("mpi4py.MPI")
-    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
-        return int(mpi.COMM_WORLD.Get_rank()), int(mpi.COMM_WORLD.Get_size())
-    return 0, 1
-
-
-def check_alone(what: str) -> None:
-    """Refuse what cannot be used in a run of several processes, whose files would be written by all of them.
-
-    Args:
-        what: Its name.
-
-    Raises:
-        RuntimeError: If this process is one of several.
-    """
-    found = _initialized()
-    if found is not None and (found[2] > 1 or found[0] == "torch.distributed"):
-        source, size, cure = found[0], found[2], ""
-    elif (launched := _launched()) is not None:
-        source, size = launched
-        cure = f", or unset {source} if each process is a run of its own"
-    else:
-        return
-    if size > 1:
-        raise RuntimeError(
-            f"{what} must be used in a run of one process, as several would overwrite each other's files, and "
-            f"{source} says {size}; leave it out{cure}"
-        )
 
 
 def _initialized() -> tuple[str, int, int] | None:

@@ -156,11 +156,13 @@ class TorchGroup:
     def _arrived(work: Any, seconds: float) -> bool:
         try:
             work.wait(timedelta(seconds=max(0.001, seconds)))
-        except RuntimeError as error:
+        except RuntimeError:
             # Time that has passed and a lost process are both RuntimeErrors; only the latter ends the work.
-            if work.is_completed():
-                raise ConnectionError(f"{_LOST}: {error}") from error
-            return False
+            if not work.is_completed():
+                return False
+            # It may also have come to its end since its time had passed: this returns at once, and says.
+            with _lost_process():
+                work.wait()
         return True
 
 

@@ -97,6 +97,20 @@ def read_monitor(packed: Any) -> Monitor | None:
     raise ValueError(f"'monitored' must be a metric and its mode: {packed!r:.80}")
 
 
+def read_processes(packed: Any) -> tuple[int, str]:
+    """Return how many processes trained a recorded run, and what connected them.
+
+    Raises:
+        ValueError: If it is not a number and a name.
+    """
+    match packed:
+        case None:
+            return 1, "one process"
+        case [int(), str(name)]:
+            return read_count("processes", packed[0]), name
+    raise ValueError(f"'processes' must be a number and a name: {packed!r:.80}")
+
+
 @define(eq=False)
 class RecordedRun(Run):
     """A run that has taken place, as the lines of its log tell it.
@@ -114,6 +128,7 @@ class RecordedRun(Run):
     writer: Any = field(default=None, init=False)
     _monitored: Monitor | None = field(default=None, init=False)
     _optimizer: str = field(default="optimizer", init=False)
+    _processes: tuple[int, str] = field(default=(1, "one process"), init=False)
     _rates: tuple[float, ...] = field(default=(), init=False)
     _scheduled: dict[str, tuple[float, ...]] = field(factory=dict, init=False)
     _time: float = field(default=0.0, init=False)
@@ -128,6 +143,14 @@ class RecordedRun(Run):
     @property
     def monitored(self) -> Monitor | None:
         return self._monitored
+
+    @property
+    def world_size(self) -> int:
+        return self._processes[0]
+
+    @property
+    def connection(self) -> str:
+        return self._processes[1]
 
     def held_scheduled(self, read: Callable[[Any, str], list[Any]]) -> dict[str, list[Any]]:
         return {name: list(values) for name, values in self._scheduled.items()}
@@ -152,6 +175,7 @@ class RecordedRun(Run):
         self._recorded = tuple(map(read_callback, read_json("callbacks", fields.get("callbacks"), list)))
         self._monitored = read_monitor(fields.get("monitored"))
         self.writer = fields.get("writer")
+        self._processes = read_processes(fields.get("processes"))
         self._optimizer = str(fields.get("optimizer", self._optimizer))
         self.model = read_model(fields.get("model"))
         self._progress.phase = "between"

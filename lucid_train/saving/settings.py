@@ -21,6 +21,7 @@ class Setup:
         epochs: The epoch that it goes on to.
         steps_per_epoch: Steps in an epoch, or None while that is unknown.
         evaluate_every: How often it is evaluated, or None if never.
+        world_size: How many processes train it.
         model: The class of the model, or None.
         optimizer: The class of the optimizer, or None.
         optimizers: The options of each optimizer's groups, by "optimizer" or "extras.<name>", as the program set them.
@@ -30,6 +31,7 @@ class Setup:
     epochs: int
     steps_per_epoch: int | None
     evaluate_every: int | str | None
+    world_size: int
     model: str | None
     optimizer: str | None
     optimizers: dict[str, Options]
@@ -69,19 +71,26 @@ def driven_key(name: str) -> str:
     return "momentum" if name == "betas" else name
 
 
-def differences(here: Setup, there: Setup, current: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+def differences(
+    here: Setup,
+    there: Setup,
+    current: Mapping[str, Sequence[Mapping[str, Any]]],
+    places: tuple[str, str] = ("here", "in the checkpoint"),
+) -> dict[str, str]:
     """Return what differs between the set-up here and that of a checkpoint: a sentence under each name.
 
     Args:
         here: The set-up here.
         there: That of the checkpoint.
         current: The groups of each optimizer in the checkpoint, as they were when it was written.
+        places: Where each of the two is, in words.
     """
+    at, elsewhere = places
     both = {each.name: (getattr(here, each.name), getattr(there, each.name)) for each in fields(Setup)}
     ours, theirs = both.pop("callbacks")
     optimizers, known = both.pop("optimizers")
     found = {
-        name: f"{name} is {mine!r} here and {other!r} in the checkpoint"
+        name: f"{name} is {mine!r} {at} and {other!r} {elsewhere}"
         for name, (mine, other) in both.items()
         if mine != other
     }
@@ -90,29 +99,36 @@ def differences(here: Setup, there: Setup, current: Mapping[str, Sequence[Mappin
     if here.epochs > there.epochs:
         found.pop("epochs", None)  # to train longer is to go on
     for name in (name for name in optimizers if name in known):
-        found |= differing_options(name, optimizers[name], known[name], current.get(name, ()))
-    found |= {label: f"{label} is in the checkpoint and not here" for label in theirs if label not in ours}
-    found |= {label: f"{label} is here and not in the checkpoint" for label in ours if label not in theirs}
+        found |= differing_options(name, optimizers[name], known[name], current.get(name, ()), places)
+    found |= {label: f"{label} is {elsewhere} and not {at}" for label in theirs if label not in ours}
+    found |= {label: f"{label} is {at} and not {elsewhere}" for label in ours if label not in theirs}
     for label in (label for label in ours if label in theirs):
         for name in dict.fromkeys([*ours[label], *theirs[label]]):
             mine, other = ours[label].get(name), theirs[label].get(name)
             if _differ(mine, other):
-                found[f"{label}.{name}"] = f"{label}.{name} is {mine!r} here and {other!r} in the checkpoint"
+                found[f"{label}.{name}"] = f"{label}.{name} is {mine!r} {at} and {other!r} {elsewhere}"
                 if name == "length" and "schedule" in ours[label]:
                     found[f"{label}.{name}"] += f" (its schedule is measured in it: length={other} keeps the curve)"
     if ours.keys() == theirs.keys() and list(ours) != list(theirs):
         order = ", ".join(theirs)
-        found["callbacks.order"] = f"callbacks.order is {', '.join(ours)} here and {order} in the checkpoint"
+        found["callbacks.order"] = f"callbacks.order is {', '.join(ours)} {at} and {order} {elsewhere}"
     return found
 
 
-def differing_options(name: str, here: Options, there: Options, current: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def differing_options(
+    name: str,
+    here: Options,
+    there: Options,
+    current: Sequence[Mapping[str, Any]],
+    places: tuple[str, str] = ("here", "in the checkpoint"),
+) -> dict[str, str]:
     """Return a sentence for each option of an optimizer that differs, under its name."""
+    at, elsewhere = places
     come_to = [_options(group) for group in current]
     if len(here) == len(come_to) != len(there):  # the run has added groups, and so has the program that resumes it
         there = come_to
     if len(here) != len(there):
-        return {f"{name}.groups": f"{name}.groups is {len(here)} here and {len(there)} in the checkpoint"}
+        return {f"{name}.groups": f"{name}.groups is {len(here)} {at} and {len(there)} {elsewhere}"}
     found = {}
     for key in dict.fromkeys(key for group in [*here, *there] for key in group):
         mine, other = ([group.get(key) for group in groups] for groups in (here, there))
@@ -121,7 +137,7 @@ def differing_options(name: str, here: Options, there: Options, current: Sequenc
         if all(any(not _differ(each, one[index]) for one in usual) for index, each in enumerate(mine)):
             continue
         shown = [short_text(each[0] if len(set(map(repr, each))) == 1 else each) for each in (mine, other)]
-        found[f"{name}.{key}"] = f"{name}.{key} is {shown[0]} here and {shown[1]} in the checkpoint"
+        found[f"{name}.{key}"] = f"{name}.{key} is {shown[0]} {at} and {shown[1]} {elsewhere}"
     return found
 
 

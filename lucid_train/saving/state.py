@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from attrs import evolve, frozen
 
 from lucid_train.callback import Callback
 from lucid_train.description import attributed, class_labels
+from lucid_train.group.exchanges import Exchanges
 from lucid_train.history import History
 from lucid_train.optims.param_groups import read_value, sync, write_value
 from lucid_train.progress import Progress, check_like, structure, unstructure
@@ -74,8 +76,9 @@ class Participants:
     metrics: Mapping[str, MetricObject]
     data: Any
     random: RandomState
-    # The number of epochs, the steps in one if that is known, and how often the run is evaluated, if ever.
-    settings: tuple[int, int | None, int | str | None]
+    # The number of epochs, the steps in one if that is known, how often the run is evaluated, if ever, and how many
+    # processes there are.
+    settings: tuple[int, int | None, int | str | None, int]
 
     def setup(self, optimizers: Mapping[str, Options], *, resumed: bool = False) -> Setup:
         """Return how the run is set up.
@@ -91,7 +94,7 @@ class Participants:
     def _settings_of(self, callback: Callback, resumed: bool) -> dict[str, Any]:
         found, unit = callback.settings(), callback.measured_in()
         if unit is not None and (resumed or found["length"] is None):
-            epochs, steps, _ = self.settings
+            epochs, steps, *_ = self.settings
             found["length"] = epochs if unit == "epoch" else steps and epochs * steps
         return found
 
@@ -385,8 +388,12 @@ def _filled(held: Any, loaded: Any) -> Any:
     return held
 
 
-def find_checkpoint(resume: str | os.PathLike[str], callbacks: Iterable[Callback]) -> Loaded | None:
+def find_checkpoint(
+    resume: str | os.PathLike[str], callbacks: Iterable[Callback], exchanges: Exchanges
+) -> Loaded | None:
     """Return the checkpoint to go on from, or None where `resume` is "auto" and there is none.
+
+    In a run of several processes it is the newest that all of them can read.
 
     Raises:
         ValueError: If "auto" is asked for and no callback keeps checkpoints, or two do.
@@ -396,22 +403,83 @@ def find_checkpoint(resume: str | os.PathLike[str], callbacks: Iterable[Callback
     # Loaded here: a run that is never saved needs none of it.
     from lucid_train.saving.checkpoint.directory import Directory, load
 
+    path: str | os.PathLike[str] = resume
     if resume == "auto":
         places = [place for callback in callbacks if (place := callback.checkpoints()) is not None]
         if len(places) != 1:
             cure = "pass the directory itself" if places else "add Checkpoint(directory) to them"
             rule = "'resume' may be 'auto' with exactly one Checkpoint among the callbacks"
             raise ValueError(f"{rule}: {len(places)}; {cure}")
-        return Directory(places[0]).last()
-    if not isinstance(resume, (str, os.PathLike)):
+        path = places[0]
+    elif not isinstance(resume, (str, os.PathLike)):
         raise TypeError(f"'resume' must be a directory, a file or 'auto': {resume!r}")
-    path = Path(resume)
-    if path.is_file():
-        return load(path)
-    loaded = Directory(path).last()
-    if loaded is None:
-        raise FileNotFoundError(f"'resume' must hold a checkpoint; pass 'auto' to start where there is none: {path}")
+    file, loaded = Path(path), None
+    if not exchanges.is_alone:
+        loaded = _found_by_all(file, exchanges)
+    elif resume != "auto" and file.is_file():
+        loaded = load(file)
+    else:
+        loaded = Directory(file).last()
+    if loaded is None and resume != "auto":
+        raise FileNotFoundError(f"'resume' must hold a checkpoint; pass 'auto' to start where there is none: {file}")
     return loaded
+
+
+def _found_by_all(path: Path, exchanges: Exchanges) -> Loaded | None:
+    """Return the newest checkpoint at a place that all processes can read, each with its own part of it."""
+    from lucid_train.saving.checkpoint.directory import Directory, load
+    from lucid_train.saving.checkpoint.format import CheckpointError
+
+    own = [""] if path.is_file() else [file.name for file in reversed(Directory(path).files())]
+    names = exchanges.exchange("where a run is resumed", own)[0]
+    damaged: list[str] = []
+    for name in names:
+        loaded, failure = None, None
+        try:
+            loaded = load(path / name).of_rank(exchanges.rank, exchanges.world_size)
+        except (CheckpointError, OSError) as error:
+            failure = str(error)
+        given = exchanges.exchange("reading a checkpoint", failure)
+        failures = [f"rank {rank}: {each}" for rank, each in enumerate(given) if each is not None]
+        if not failures:
+            if damaged and exchanges.is_first:
+                sentence = f"{'; '.join(damaged)}; resuming from the one before, {path / name}"
+                warnings.warn(sentence, UserWarning, stacklevel=2)
+            return loaded
+        damaged += failures[:4]
+    if damaged:
+        raise CheckpointError(f"no checkpoint in {path} is whole for all processes: {'; '.join(damaged)}")
+    return None
+
+
+def check_other_world(found: Loaded, world_size: int, accept: Iterable[str]) -> None:
+    """Refuse to go on from what other numbers of processes have saved, where what they had cannot be shared out.
+
+    Args:
+        found: What is gone on from.
+        world_size: How many processes there are.
+        accept: What may differ. What is named, by more than "all", is that of the first process on all.
+
+    Raises:
+        ValueError: If the run was saved within an epoch, or weights differed from process to process.
+    """
+    saved = 1 if found.parted is None else found.parted.world_size
+    if saved == world_size:
+        return
+    phase = found.state["progress"]["phase"] if isinstance(found.state, Mapping) else None
+    if phase != "between":
+        raise ValueError(
+            f"'accept' may have 'world_size' where a checkpoint was written at an epoch's end: {found.file} is of "
+            f"{saved} processes within an epoch, and there are {world_size} here"
+        )
+    differing = [] if found.parted is None else found.parted.differing
+    parts = [each for each in differing if not (each.startswith("callbacks") or each in accept)]
+    if parts:
+        raise ValueError(
+            f"'accept' must not have 'world_size' alone where processes have weights of their own, {', '.join(parts)}: "
+            f"{found.file} is of {saved}, and there are {world_size} here; pass accept={['world_size', *parts]} to go "
+            f"on with those of the first one, or export shards as docs/many_processes.md shows, and begin a new run"
+        )
 
 
 def check_weights(state: Mapping[str, Any]) -> None:

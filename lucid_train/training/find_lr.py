@@ -10,6 +10,7 @@ from typing import Any
 from attrs import define, field
 
 from lucid_train.events import StepEnd, StepStart
+from lucid_train.group.protocol import Solo
 from lucid_train.optims.param_groups import rate_scales, sync, write_value
 from lucid_train.saving.snapshot import Snapshot
 from lucid_train.training.lr_curve import LRCurve
@@ -54,9 +55,9 @@ def find_lr(
 
     Raises:
         ValueError: If the Trainer has no step, no optimizer or no weights, or the step does not return the metric.
-        RuntimeError: If the Trainer is training, or its data does not give the same batches again: an iterator, data
-            with a random generator that is not known, workers that cannot repeat what they draw. Nothing has been
-            trained then.
+        RuntimeError: If the Trainer is training, several processes train together, or its data does not give the same
+            batches again: an iterator, data with a random generator that is not known, workers that cannot repeat what
+            they draw. Nothing has been trained then.
 
     >>> from lucid_train import nn, optims
     >>> model, criterion = nn.Linear(1, 1, rng=0), nn.MSELoss()
@@ -81,6 +82,8 @@ def find_lr(
     metric_name("metric", metric)
     if trainer._run.status == "running":
         raise RuntimeError("this Trainer is training: call find_lr before fit(), or between two fits")
+    if trainer._world_size > 1:
+        raise RuntimeError(f"find_lr must be used in a run of one process, and there are {trainer._world_size}")
     if trainer.step is None:
         raise ValueError("'trainer' must have a step, whose loss is measured: None; pass Trainer(step=...)")
     trainer._update()
@@ -107,6 +110,7 @@ def find_lr(
             model=trainer.model,
             optimizer=participants.optimizer,
             extras=trainer.extras,
+            group=Solo(),
         )
         leaving.callback(rehearsal._feed.end_pass)
         rehearsal.on(StepStart)(search.set_rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ from lucid_train.description import add_note, error_text, object_name
 from lucid_train.events import FitEnd, FitError, FitStart, Status
 from lucid_train.optims.param_groups import versions
 from lucid_train.schedules.length import counted
-from lucid_train.training.run import Control, Run
+from lucid_train.training.run import Control, Run, Stop
 from lucid_train.training.signals import hold_child_errors
 from lucid_train.training.track import Tracked, current
 
@@ -68,6 +69,8 @@ class Fit(Control):
     ) -> None:
         run = self.run
         try:
+            if error is not None and error is not self.interruption:
+                self.exchanges.fail(error)
             notes = [] if error is None else map(str, getattr(error, "__notes__", ()))
             if error is not None and run.epoch and not any(note.startswith("raised by ") for note in notes):
                 add_note(error, f"raised in epoch {run.epoch} after step {run.step}")  # by step, data or evaluate
@@ -79,6 +82,7 @@ class Fit(Control):
                 finally:
                     del failure
             if error is None:
+                self.agree("at its end")
                 self.safe_point()
         finally:
             self.leave()
@@ -117,8 +121,53 @@ class Fit(Control):
                     f"no parameter of the {object_name(optimizer)} has changed in {steps}: a step calls "
                     "loss.backward() and then the step() of this optimizer, which is built on model.parameters()",
                     UserWarning,
-                    stacklevel=5,
+                    stacklevel=6,
                 )
+
+    # In a run of several processes: what one wants becomes a decision when all know, and take it at the same step.
+
+    def agree(self, place: str) -> None:
+        """Exchange what the processes want, and do it."""
+        if self.exchanges.is_alone:
+            return
+        given = self.exchanges.exchange(place, self._wishes)
+        self._grant([max(numbers) for numbers in zip(*(each["numbers"] for each in given), strict=True)], given)
+
+    def vote(self) -> None:
+        """Do what the vote before has decided, and post the next, if one is due."""
+        if self.exchanges.is_alone or self.stopping or self.run.step < self.exchanges.due:
+            return
+        if found := self.exchanges.read():
+            given = self.exchanges.exchange("going to stop", self._wishes) if found[0] else []
+            self._grant(found, given)
+        if not self.stopping:
+            self.exchanges.post(self.run.step, self._wishes["numbers"])
+
+    @property
+    def _wishes(self) -> dict[str, Any]:
+        wish = self.wish
+        numbers = [0.0 if wish is None else float(wish.code), *(each.number for each in self.requests)]
+        return {"numbers": numbers, "stop": None if wish is None else [wish.code, wish.reason, wish.for_good]}
+
+    def _grant(self, largest: list[float], given: list[dict[str, Any]]) -> None:
+        for request, number in zip(self.requests, largest[1:], strict=False):
+            if request.is_granted(number):
+                request.made = False
+                self.deferred.append(request.function)
+                self.attention = True
+        stops = [Stop(*each["stop"]) for each in given if each["stop"] is not None]
+        if not stops:
+            return
+        # The first rank's of the strongest wish is the one; a run that is over for one is over for all.
+        stop = max(stops, key=lambda each: each.code)
+        self.run.grant(stop)
+        for each in stops:
+            if each.for_good:
+                self.run.grant(each)
+        if stop.code > 1 and self.interruption is None:
+            keyboard = stop.code == 128 + signal.SIGINT
+            self.interruption = self.own_interruption or (KeyboardInterrupt() if keyboard else SystemExit(stop.code))
+        self.wish = self.own_interruption = None
 
     def safe_point(self) -> None:
         """Call what was asked for between two steps, and what was deferred until the run can be saved, if it can."""
@@ -140,6 +189,7 @@ class Fit(Control):
         self._call_endings()
         self.safe_point()
         if self.interruption is not None:
+            self.exchanges.settle()
             raise self.interruption
 
     def _call_endings(self) -> None:
@@ -183,15 +233,17 @@ class Fit(Control):
         """
         if self._child_error is not None:
             latest = monotonic() + _GRACE
-            while self.endings and self.interruption is None and monotonic() < latest:
+            while self.endings and self.run.interruption is None and monotonic() < latest:
                 sleep(0.01)
-        interruption = self.interruption
+        interruption = self.run.interruption
         # Workers hand a KeyboardInterrupt of their own on: Ctrl-C has reached them too.
         expected = error is interruption or isinstance(error, (Exception, KeyboardInterrupt))
         if interruption is None or self.insisted or not expected:
             return False
         if error is not interruption:
             interruption.__context__ = error
+        if not self.exchanges.is_alone:
+            raise interruption  # the others may be inside a step that waits for this process: nothing can be saved
         self.given_up = True
         return True
 
@@ -229,5 +281,11 @@ class Fit(Control):
     def leave(self) -> None:
         """Separate the run from this fit."""
         self._registrations.close()
+        for request in self.requests:  # whoever may make one holds it, and it holds them
+            request.function = _nothing
         self.run._fit = self.interruption = self._child_error = None
         current.set(self._outer)
+
+
+def _nothing() -> None:
+    """Do nothing: the fit is over."""

@@ -8,12 +8,13 @@ from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Any
+from typing import Any, Literal
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from lucid_train.callback import Callback, Hook
 from lucid_train.events import EpochEnd, EpochReport, EvaluateEnd, Event, FitStart, Status
+from lucid_train.group.exchanges import MOST_WISHES, Exchanges, alone
 from lucid_train.history import History
 from lucid_train.metrics import Snapshot
 from lucid_train.monitor import Monitor
@@ -56,6 +57,47 @@ class Waits:
             yield from islice(source, _STEPS_PER_SAMPLE - 1)
 
 
+@frozen
+class Stop:
+    """A wish that the fit ends.
+
+    Args:
+        code: 1 to stop; 130 because of Ctrl-C, or 128 + the number of another signal, to interrupt.
+        reason: Why.
+        for_good: Whether the run is over.
+    """
+
+    code: int
+    reason: str
+    for_good: bool = False
+
+
+@define(eq=False)
+class Request:
+    """A function that all processes call at the same safe point, once they agree.
+
+    Args:
+        function: The function.
+        of: Whether "any" process decides that it is called by asking for it, or "all" have to ask.
+
+    Attributes:
+        made: Whether this process asks for it.
+    """
+
+    function: Callable[[], object]
+    of: Literal["any", "all"]
+    made: bool = field(default=False, init=False)
+
+    @property
+    def number(self) -> float:
+        """What this process gives in a vote."""
+        return float(self.made if self.of == "any" else not self.made)
+
+    def is_granted(self, largest: float) -> bool:
+        """Return whether the function is called, given the largest number of all processes."""
+        return (largest == 0) is (self.of == "all")
+
+
 @define(eq=False)
 class Control:
     """What a run needs of the fit that is running: its callbacks, and what they have asked for. A `Fit` is one.
@@ -63,11 +105,15 @@ class Control:
     Args:
         dispatcher: The callbacks.
         state_dict: Returns the state of the run, with or without its history; None if it cannot be saved.
+        exchanges: The processes of the run.
 
     Attributes:
         attention: Whether there is something to do after the current step: a stop, or a call at a safe point.
         stopping: Whether the fit is to end.
         interruption: What is to leave the fit when all else is done, or None.
+        wish: In a run of several processes, that this one wants the fit to end, until all know; or None.
+        own_interruption: What interrupts the run in this process, until all know; or None.
+        requests: What processes may ask for, in the same order on all of them.
         insisted: Whether the fit is to end at once, without being saved.
         repeatable: Whether what runs now can be done again: a batch is being taken, or the run evaluated.
         deferred: What to call at the next safe point.
@@ -77,14 +123,19 @@ class Control:
         tracked: How far an evaluation has come.
         waits: Measures how long steps wait for their batches, if somebody wants to know.
         claims: The keys of optimizers' groups, and the attributes, that callbacks schedule, each with its callback.
+        first_only: The labels of the callbacks whose state is the first process's: they run there alone, or save.
         namesakes: The metrics of the steps that a callback follows, of which a warning has been given.
     """
 
     dispatcher: Dispatcher
     state_dict: Callable[[bool], dict[str, Any]] | None
+    exchanges: Exchanges = field(factory=alone, kw_only=True)
     attention: bool = field(default=False, init=False)
     stopping: bool = field(default=False, init=False)
     interruption: BaseException | None = field(default=None, init=False)
+    wish: Stop | None = field(default=None, init=False)
+    own_interruption: BaseException | None = field(default=None, init=False)
+    requests: list[Request] = field(factory=list, init=False)
     insisted: bool = field(default=False, init=False)
     repeatable: bool = field(default=False, init=False)
     deferred: list[Callable[[], object]] = field(factory=list, init=False)
@@ -94,6 +145,7 @@ class Control:
     endings: list[Callable[[], object]] = field(factory=list, init=False)
     alerts: list[Callable[[], object]] = field(factory=list, init=False)
     claims: list[tuple[Any, str, Callback]] = field(factory=list, init=False)
+    first_only: frozenset[str] = field(default=frozenset(), init=False)
     namesakes: set[str] = field(factory=set, init=False)
 
 
@@ -113,6 +165,7 @@ class Run:
         goes_on: Whether the same program goes on from the newest checkpoint: `fit` was called with resume="auto".
         trains: Whether there are weights to be trained: the Trainer has a step function or an optimizer.
         unsaved_metrics: The metrics in the model, or in extras, whose state is not part of the run's, by their places.
+        own_weights: Whether the weights of some process differ from those of the first, so that each saves its own.
         unsaved: The first callback that schedules an optimizer which is not part of the run's state, by its label.
         source: The checkpoint that it goes on from, if `fit` has read it: the file, and where its history is.
         status: "ready", "running", "completed", "stopped", "interrupted" or "failed".
@@ -130,6 +183,7 @@ class Run:
     goes_on: bool = field(default=False, init=False, repr=False)
     trains: bool = field(default=False, repr=False)
     unsaved_metrics: list[str] = field(factory=list, init=False, repr=False)
+    own_weights: bool = field(default=False, init=False, repr=False)
     unsaved: str | None = field(default=None, init=False, repr=False)
     source: tuple[Path, dict[str, Any] | None] | None = field(default=None, init=False, repr=False)
     _progress: Progress = field(factory=Progress, repr=False)
@@ -217,7 +271,7 @@ class Run:
     @property
     def interruption(self) -> BaseException | None:
         """What is going to leave `fit` because of a signal, or None if none has arrived."""
-        return None if self._fit is None else self._fit.interruption
+        return None if (fit := self._fit) is None else fit.interruption or fit.own_interruption
 
     @property
     def is_repeatable(self) -> bool:
@@ -293,7 +347,7 @@ class Run:
         return list(dict.fromkeys([*metrics, *within]))
 
     def stop(self, reason: str = "stopped by a callback", *, for_good: bool = False) -> None:
-        """End the fit after the current step.
+        """End the fit after the current step; in a run of several processes, after a later one, the same on all.
 
         An epoch whose steps are all done is still finished: evaluated, ended and reported. One that is left in the
         middle stays open, and the next `fit` goes on in it.
@@ -307,10 +361,21 @@ class Run:
         """
         if not isinstance(reason, str):
             raise TypeError(f"'reason' must be a string: {reason!r}")
-        if for_good and self._progress.finished_reason is None:
-            self._progress.finished_reason = reason
+        self._wish(Stop(1, reason, for_good))
+
+    def _wish(self, stop: Stop) -> None:
+        fit = self._fit
+        if fit is None or fit.exchanges.is_alone:
+            self.grant(stop)
+        elif not fit.stopping and (fit.wish is None or fit.wish.code < stop.code):
+            fit.wish = stop
+
+    def grant(self, stop: Stop) -> None:
+        """End the fit after the current step, as all processes know by now."""
+        if stop.for_good and self._progress.finished_reason is None:
+            self._progress.finished_reason = stop.reason
         if self._fit is not None and not self._fit.stopping:
-            self.reason = reason
+            self.reason = stop.reason
             self._fit.stopping = self._fit.attention = True
 
     def interrupt(self, error: BaseException, reason: str) -> None:
@@ -320,11 +385,17 @@ class Run:
             error: A KeyboardInterrupt or SystemExit, raised when everything else is done.
             reason: Why, for the log and the history.
         """
-        self.stop(reason)
-        if self._fit is not None and self._fit.interruption is None:
-            self._fit.interruption = error
-            for alert in self._fit.alerts:
-                alert()
+        fit = self._fit
+        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 130
+        self._wish(Stop(code, reason))
+        if fit is None or fit.interruption is not None or fit.own_interruption is not None:
+            return
+        if fit.exchanges.is_alone:
+            fit.interruption = error
+        else:
+            fit.own_interruption = error
+        for alert in fit.alerts:
+            alert()
 
     def insist(self) -> None:
         """Let the next KeyboardInterrupt end the fit without saving it, as the second Ctrl-C does."""
@@ -341,6 +412,70 @@ class Run:
             RuntimeError: If no fit is running.
         """
         self._running("be interrupted").alerts.append(function)
+
+    def agreement(self, function: Callable[[], object], of: Literal["any", "all"] = "any") -> Callable[[], None]:
+        """Return a function that asks for a call of `function` on all processes, at the same safe point.
+
+        What one process alone decides, by its clock or a signal, is done on all this way. Use it in a hook of FitStart,
+        in the same order on all processes; what is returned may be called at any moment of this fit, in any thread. In
+        a run of one process the next safe point is the one.
+
+        Args:
+            function: Called without arguments.
+            of: Whether "any" process may ask for it, or "all" have to.
+
+        Raises:
+            RuntimeError: If no fit is running.
+            ValueError: If there are more of them than a vote has room for.
+        """
+        fit = self._running("agree")
+        if len(fit.requests) == MOST_WISHES - 1:
+            raise ValueError(
+                f"'function' must be one of at most {MOST_WISHES - 1} that processes agree on: {function!r}"
+            )
+        request = Request(function, of)
+        fit.requests.append(request)
+
+        def ask() -> None:
+            if self._running("agree").exchanges.is_alone:
+                self.at_safe_point(request.function)
+            request.made = True
+
+        return ask
+
+    def exchange(self, place: str, value: Any = None) -> list[Any]:
+        """Give a value to all processes, wait for them, and return what each gives, in the order of their ranks.
+
+        Use it in a hook that runs on all of them. If one of them has failed in the meantime, all raise.
+
+        Args:
+            place: Where in the run this is, such as "MyCallback at EpochEnd", which must be the same on all.
+            value: Plain JSON; floats are exact.
+
+        Raises:
+            RuntimeError: If no fit is running, a process has failed, or is at another place.
+        """
+        return self._running("exchange anything").exchanges.exchange(place, value)
+
+    @property
+    def rank(self) -> int:
+        """The number of this process among those that train the run, from 0."""
+        return 0 if self._fit is None else self._fit.exchanges.rank
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train the run."""
+        return 1 if self._fit is None else self._fit.exchanges.world_size
+
+    @property
+    def first_only(self) -> frozenset[str]:
+        """The labels of the callbacks whose state is the first process's: they run there alone, or save."""
+        return frozenset() if self._fit is None else self._fit.first_only
+
+    @property
+    def connection(self) -> str:
+        """What connects these processes, such as "torch.distributed"."""
+        return "one process" if self._fit is None else self._fit.exchanges.group.name
 
     def at_safe_point(self, function: Callable[[], object]) -> None:
         """Call a function at the next moment at which the run can be saved, once.

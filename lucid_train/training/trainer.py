@@ -13,27 +13,41 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from lucid_train.callback import Callback, E, FunctionListener, R, Subscription, check_state_is_known
+from lucid_train.callback import (
+    Callback,
+    E,
+    FirstListener,
+    FunctionListener,
+    R,
+    Ranks,
+    Subscription,
+    check_state_is_known,
+)
 from lucid_train.description import add_note, attributed, class_labels, hook_name, object_name, parameter_count
 from lucid_train.events import EpochEnd, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, StepEnd, StepStart
+from lucid_train.group.discovery import check_group, open_group, place
+from lucid_train.group.exchanges import Exchanges, alone
+from lucid_train.group.protocol import Group
 from lucid_train.history import EpochRecord, EvaluationRecord, History
-from lucid_train.metrics import Metrics, Output, StepResult, computed, detached, evaluation
+from lucid_train.metrics import Metrics, Output, Part, StepResult, combined, computed, detached, evaluation
 from lucid_train.optims.param_groups import Attributes, param_groups, snapshot_lrs, snapshot_values
 from lucid_train.progress import Progress
 from lucid_train.protocols import HasParamGroups, MetricObject, Stateful
 from lucid_train.saving.metric_state import check_saves, unsaved_metrics
 from lucid_train.saving.random_state import Generator, RandomState, is_generator
 from lucid_train.saving.settings import Options, is_accepted
-from lucid_train.saving.state import Participants, find_checkpoint
+from lucid_train.saving.state import Participants, check_other_world, find_checkpoint
 from lucid_train.training.dispatch import Dispatcher, call
 from lucid_train.training.feed import Feed
 from lucid_train.training.fit import Fit
 from lucid_train.training.modes import has_eval_mode, networks, restore_modes, training_modes
-from lucid_train.training.run import Run
+from lucid_train.training.replicas import compare_replicas
+from lucid_train.training.run import Run, Stop
 from lucid_train.training.source import generators, set_epoch
-from lucid_train.validation import check_call, checked, flag, function, metric_name, whole_number
+from lucid_train.validation import check_call, checked, flag, function, metric_name, one_of, whole_number
 
 if TYPE_CHECKING:
+    from lucid_train.saving.checkpoint.directory import Loaded
     from lucid_train.training.plan import Plan
 
 _ARGS, _KWARGS = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
@@ -132,6 +146,11 @@ def _model(name: str, value: Any) -> None:
         raise TypeError(f"{name!r} must have state_dict() and load_state_dict(){cure}: {value!r:.200}")
 
 
+def _group(name: str, value: Any) -> None:
+    if value is not None:
+        check_group(name, value)
+
+
 def _callbacks(name: str, value: tuple[Any, ...]) -> None:
     for index, callback in enumerate(value):
         if not isinstance(callback, Callback):
@@ -185,6 +204,9 @@ class Trainer:
             a boolean `training`; `plan()` says on which.
         extras: What else belongs to the state of the run, by name: random generators of Python, numpy or PyTorch that
             the data or the step draws from, and anything with `state_dict` and `load_state_dict`.
+        group: The processes that train the run together, as a `lucid_train.group.Group`; `Solo()` says that this one
+            does so alone. By default those of `torch.distributed`, if that is initialised when a fit starts, else those
+            of MPI, if mpi4py is imported, else this process.
         metrics: Metric objects by the names under which they are recorded, with `update`, `compute` and `reset`, as
             those of torchmetrics. The step function calls `update`; they are reset before an epoch and computed at its
             end, and what they have gathered is saved. Those whose names begin with `evaluate_prefix` belong to
@@ -216,6 +238,7 @@ class Trainer:
         factory=dict, kw_only=True, validator=checked(_extras), repr=False
     )
     metrics: Mapping[str, MetricObject] = field(factory=dict, kw_only=True, validator=checked(_metrics), repr=False)
+    group: Group | None = field(default=None, kw_only=True, validator=checked(_group), repr=False)
     callbacks: tuple[Callback, ...] = field(
         default=(), kw_only=True, converter=_as_tuple, validator=checked(_callbacks)
     )
@@ -223,6 +246,8 @@ class Trainer:
     _feed: Feed = field(init=False, repr=False)
     _progress: Progress = field(factory=Progress, init=False, repr=False)
     _run: Run = field(init=False, repr=False)
+    # What the processes of the current fit exchange.
+    _exchanges: Exchanges = field(factory=alone, init=False, repr=False)
     # The options of the optimizers, as the program had set them when the run began, and as the last fit has left them.
     _options: dict[str, Options] | None = field(default=None, init=False, repr=False)
     _left: dict[str, Options] | None = field(default=None, init=False, repr=False)
@@ -264,6 +289,7 @@ class Trainer:
         at: Iterable[int] | int | None = None,
         once: bool = False,
         when: Callable[[E], object] | None = None,
+        ranks: Ranks = "all",
     ) -> Callable[[Callable[[E], R]], Callable[[Any], R]]:
         """Let a function listen, after the callbacks, from the next fit on; for use as a decorator.
 
@@ -273,6 +299,7 @@ class Trainer:
             at: Receive it at these counts only.
             once: Receive it only the first time in each fit.
             when: Receive it when this function of the event is true.
+            ranks: In a run of several processes, whether "all" receive it or the "first" alone.
 
         Raises:
             TypeError: If a condition is of the wrong kind, or the function does not take one argument.
@@ -287,9 +314,10 @@ class Trainer:
         4
         """
         subscription = Subscription(event, every=every, at=at, once=once, when=when)
+        listener = FirstListener if one_of("ranks", ranks, ("all", "first")) == "first" else FunctionListener
 
         def add(function: Callable[[E], R]) -> Callable[[Any], R]:  # any, as it may be added for a second event
-            self._listeners.append(FunctionListener(subscription, function))
+            self._listeners.append(listener(subscription, function))
             return function
 
         return add
@@ -332,7 +360,8 @@ class Trainer:
         participants = self._participants(goal)
         progress, options = participants.restore(state, accept, self._options_here())
         self._begin_run(progress, resumed=True)
-        self._feed.accepts_other = is_accepted("data", accept)
+        is_other = state["setup"]["world_size"] != self._world_size
+        self._feed.accepts_other = is_accepted("data", accept) or is_other
         self._loaded, self._options, self._accepted = dict(state), options, accept
 
     def fit(
@@ -370,35 +399,55 @@ class Trainer:
             FileNotFoundError: If there is no checkpoint to resume from.
             CheckpointError: If it is damaged.
         """
-        goal = self._goal(epochs)
-        if resume is not None:
-            if restart:
-                raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
-            if (found := find_checkpoint(resume, self.callbacks)) is not None:
-                self._restore(found.state, [*_names(accept), *(() if epochs is None else ("epochs",))], goal)
-                self._run.source = found.file, found.recorded
+        goal, accepted = self._goal(epochs), _names(accept)
         if self._run.status == "running":
             raise RuntimeError("this Trainer is training already: fit() must not be called within fit()")
+        if resume is not None and restart:
+            raise ValueError("'resume' must not be given with restart=True: to resume is not to start over")
+        group = open_group() if self.group is None else self.group
+        self._exchanges = Exchanges(group, owned=self.group is None)
+        with self._exchanges:
+            if resume is not None and (found := self._found_checkpoint(resume, accepted)) is not None:
+                self._restore(found.state, [*accepted, *(() if epochs is None else ("epochs",))], goal)
+                self._run.source = found.file, found.recorded
+            return self._fit(goal, restart=restart, goes_on=resume == "auto")
+
+    def _found_checkpoint(self, resume: str | os.PathLike[str], accepted: list[str]) -> Loaded | None:
+        """Return the checkpoint to go on from, the same for all processes, with what each of them had of its own.
+
+        Raises:
+            ValueError: If it is of a run of other processes that cannot be continued by these.
+        """
+        found, exchanges = find_checkpoint(resume, self.callbacks, self._exchanges), self._exchanges
+        if found is not None and is_accepted("world_size", accepted):
+            check_other_world(found, exchanges.world_size, accepted)
+        return found
+
+    def _fit(self, goal: int, *, restart: bool, goes_on: bool) -> History:
         if restart:
             self._options = self._options_here()
             self._begin_run(Progress())
             for callback in self.callbacks:
                 callback.reset()
         self._update()
-        run, progress, feed = self._run, self._progress, self._feed
+        run, progress, feed, exchanges = self._run, self._progress, self._feed, self._exchanges
         feed.check_epochs(goal - len(progress.history))
         self._options = self._options or self._options_here()
         finished_reason = None if self._loaded is None else progress.finished_reason
         if (done := _nothing_left(progress, goal, finished_reason)) is not None:
-            warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=2)
+            warnings.warn(f"nothing left to train: {done}", UserWarning, stacklevel=3)
         feed.note_length(progress)
-        run.epochs, run.goes_on, progress.finished_reason = goal, resume == "auto", None
+        run.epochs, run.goes_on, progress.finished_reason = goal, goes_on, None
         known = self._participants(goal).optimizer
-        dispatcher = Dispatcher((*self.callbacks, *self._listeners))
-        with ExitStack() as leaving, Fit(dispatcher, self._state, run, feed.can_be_saved) as fit:
+        callbacks = [each for each in (*self.callbacks, *self._listeners) if exchanges.is_first or each.ranks == "all"]
+        dispatcher = Dispatcher(tuple(callbacks))
+        with ExitStack() as leaving, Fit(dispatcher, self._state, run, feed.can_be_saved, exchanges=exchanges) as fit:
             leaving.callback(self._note_options, goal)
+            labelled = zip(class_labels(self.callbacks), self.callbacks, strict=True)
+            first = [label for label, each in labelled if each.ranks == "first" or each.checkpoints() is not None]
+            fit.first_only = frozenset(first)
             if finished_reason is not None:
-                run.stop(finished_reason, for_good=True)
+                run.grant(Stop(1, finished_reason, for_good=True))
             fit.open()
             if self.step is not None:
                 fit.watch_parameters()
@@ -410,6 +459,8 @@ class Trainer:
             if (loaded := self._loaded) is not None:
                 fit.repeat(lambda: self._resume(loaded))
                 self._loaded = loaded if fit.given_up else None
+            if not exchanges.is_alone:
+                self._meet(goal, fit)
             fit.safe_point()
             fit.began = perf_counter() - progress.seconds
             # A stop leaves an epoch open, unless all its steps are done.
@@ -418,6 +469,19 @@ class Trainer:
                 fit.safe_point()
             fit.finish()
         return run.history
+
+    def _meet(self, goal: int, fit: Fit) -> None:
+        """Check that all processes are about to train the same run, and begin to vote."""
+        run, feed, exchanges = self._run, self._feed, self._exchanges
+        if feed.length_of_epoch is None:
+            raise ValueError(
+                f"'steps_per_epoch' must be given in a run of {exchanges.world_size} processes whose data has no "
+                f"len(): all must do as many steps"
+            )
+        position = [run.epoch, run.step, self._progress.phase]
+        run.own_weights = compare_replicas(exchanges, self._participants(goal), self._options or {}, position)
+        fit.agree("at FitStart")
+        exchanges.begin(run.step)
 
     def plan(self, epochs: int | None = None, *, updates_per_epoch: int | None = None) -> Plan:
         """Return what `fit(epochs)` would do: who receives which event, and every rate. Nothing is trained.
@@ -456,13 +520,17 @@ class Trainer:
         self._feed.begin_run()
 
     @property
+    def _world_size(self) -> int:
+        return place()[1] if self.group is None else self.group.world_size
+
+    @property
     def _random(self) -> RandomState:
         own = {name: each for name, each in self.extras.items() if is_generator(each)}
         return RandomState({**generators(self.data), **own})
 
     def _participants(self, epochs: int) -> Participants:
         every = None if self.evaluate is None else self.evaluate_every
-        settings = epochs, self._feed.length_of_epoch, every
+        settings = epochs, self._feed.length_of_epoch, every, self._world_size
         optimizer = self._run.optimizer
         if optimizer is None:  # that of the first callback which brings one
             brought = (each.optimizer for callback in self.callbacks for each in callback.schedules())
@@ -490,7 +558,12 @@ class Trainer:
 
     def _resume(self, state: Mapping[str, Any]) -> None:
         """Bring the data and the generators to where they stood, now that callbacks have begun."""
-        self._feed.resume(state["data"], self._progress, self._random, state["random"])
+        random, rank = self._random, self._exchanges.rank
+        self._feed.resume(state["data"], self._progress, random, state["random"])
+        if rank >= state["setup"]["world_size"]:  # a process that the run did not have has the first one's generators
+            random.reseed(
+                [*(name for name in random.read() if name != "own"), *(f"own.{name}" for name in random.own)], rank
+            )
 
     # The state machine: each turn does what the phase of the progress says comes next, and sets the phase that follows.
 
@@ -524,6 +597,8 @@ class Trainer:
         every = run.evaluate_steps
         evaluate_at = None if every is None else (progress.step // every + 1) * every
         pause_at = progress.step + _STEPS_AT_ONCE
+        if not fit.exchanges.is_alone:
+            pause_at = min(pause_at, max(fit.exchanges.due, progress.step + 1))
         # What makes up the cost of a step stays in local names: the listeners, and the losses that are floats.
         losses: list[float] = []
         collect, began, skipped, exhausted = losses.append, progress.step, 0, False
@@ -570,6 +645,7 @@ class Trainer:
                         fit.forgo_saving("random numbers may have been drawn for the next batch")
                     return
             elif batch is not _STEPPED:
+                fit.exchanges.in_step = True
                 feed.give_back(batch, progress)
                 if self.data is None and isinstance(error, Exception):
                     add_note(error, "step was called with None for its batch: this Trainer has no data=...")
@@ -589,10 +665,22 @@ class Trainer:
             if progress.step == evaluate_at:
                 progress.phase = "evaluation"
         if exhausted and progress.phase == "steps":
+            self._check_length_of_pass()
             feed.complete_pass(progress)
             progress.phase = "end"
         if fit.unchanged and fit.updates and (progress.phase == "end" or progress.step == pause_at):
             fit.check_parameters()
+        if progress.phase == "steps":
+            fit.vote()
+
+    def _check_length_of_pass(self) -> None:
+        """Refuse a pass that ends early where other processes may go on."""
+        progress, length = self._progress, self._feed.length_of_epoch
+        if not self._exchanges.is_alone and length is not None and progress.epoch_step < length:
+            raise ValueError(
+                f"'data' must give as many batches on all processes, {length} as its len() says: epoch "
+                f"{progress.epoch} had {progress.epoch_step} on rank {self._exchanges.rank}; pass steps_per_epoch"
+            )
 
     def _evaluate(self, fit: Fit) -> None:
         """Evaluate within the epoch."""
@@ -605,8 +693,8 @@ class Trainer:
         output = self._evaluated(fit, self.evaluate, EvaluateStart(run, epoch=epoch, step=step, within_epoch=True))
         if fit.given_up:
             return
-        found = self._found(output, progress.means.names)
-        seconds = perf_counter() - began
+        own = self._found(output, progress.means.names)
+        _, found, seconds = self._combined("within an epoch", {}, own, perf_counter() - began)
         progress.history.evaluations.append(EvaluationRecord(epoch=epoch, step=step, seconds=seconds, metrics=found))
         progress.phase = "steps"
         # Callbacks change the run here: if one fails, the evaluation is over all the same.
@@ -639,21 +727,50 @@ class Trainer:
                 fit.forgo_saving(f"{object_name(callback)} may have changed the run until EvaluateEnd")
         return output
 
-    def _found(self, output: Any, taken: Iterable[str]) -> dict[str, float]:
-        """Return the metrics of an evaluation that has returned `output`, under names that no other metric has."""
+    def _found(self, output: Any, taken: Iterable[str]) -> dict[str, Part] | None:
+        """Return the metrics of an evaluation that has returned `output`, under names that no other metric has.
+
+        They are None where it has returned None, as it may in a process that leaves it to others.
+        """
+        if output is None and not self._exchanges.is_alone:
+            return None
         found = evaluation(output, self.evaluate_prefix, {*taken, *self._metrics_of(evaluation=False)})
         return found | computed(self._metrics_of(evaluation=True), found)
+
+    def _combined(
+        self, where: str, of_steps: Mapping[str, Part], of_evaluation: Mapping[str, Part] | None, seconds: float
+    ) -> tuple[dict[str, float], dict[str, float], float]:
+        """Return the metrics of the steps and of an evaluation over all processes, and the first one's seconds."""
+        if self._exchanges.is_alone:
+            return combined([of_steps], "the steps"), combined([of_evaluation or {}], "'evaluate'"), seconds
+        own = {"steps": of_steps, "evaluation": of_evaluation, "seconds": seconds, "done": self._progress.epoch_step}
+        given = self._exchanges.exchange(f"{where} {self._progress.epoch}", own)
+        if len(set(done := [each["done"] for each in given])) > 1:
+            raise ValueError(f"'data' must give as many batches on all processes: {done[:8]}; pass steps_per_epoch")
+        if all(each["evaluation"] is None for each in given):
+            evaluation(None, "", ())  # which refuses it
+        found = combined([each["evaluation"] or {} for each in given], "'evaluate'")
+        return combined([each["steps"] for each in given], "the steps"), found, given[0]["seconds"]
 
     def _close(self, fit: Fit) -> None:
         """Evaluate the epoch, if that is due, and end it."""
         run, progress = self._run, self._progress
-        epoch, step, metrics = progress.epoch, progress.step, progress.means.read()
-        metrics |= computed(self._metrics_of(evaluation=False), metrics)
-        if self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch):
+        epoch, step, means = progress.epoch, progress.step, progress.means
+        metrics = means.read()
+        of_steps = computed(self._metrics_of(evaluation=False), metrics)
+        evaluates = self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch)
+        own: dict[str, Part] | None = {}
+        if self.evaluate is not None and evaluates:
             output = self._evaluated(fit, self.evaluate, EvaluateStart(run, epoch=epoch, step=step))
             if fit.given_up:
                 return
-            found = self._found(output, metrics)
+            own = self._found(output, [*metrics, *of_steps])
+        if not self._exchanges.is_alone:
+            of_steps = means.parts() | of_steps
+        seconds = perf_counter() - fit.began
+        of_all, found, first_seconds = self._combined("at the end of epoch", of_steps, own, seconds)
+        metrics = metrics | of_all if self._exchanges.is_alone else of_all  # in the same order on all processes
+        if evaluates:
             run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found))
             metrics |= found
         lr = tuple(run.last_lr if progress.rates is None else map(float, progress.rates))
@@ -663,7 +780,8 @@ class Trainer:
         try:
             run.emit(EpochEnd(run, epoch=epoch, metrics=metrics, lr=lr))
         finally:  # if it fails, the epoch is over all the same: a schedule that has advanced must not do so again
-            seconds, last_lr = perf_counter() - fit.began, tuple(run.last_lr)
+            seconds = perf_counter() - fit.began if self._exchanges.is_alone else first_seconds
+            last_lr = tuple(run.last_lr)
             record = EpochRecord(
                 epoch=epoch,
                 steps=progress.epoch_step,
@@ -676,6 +794,7 @@ class Trainer:
             progress.close_epoch(record)
             self._feed.end_pass()
         run.emit(EpochReport(run, record=record))
+        fit.agree(f"after epoch {epoch}")
 
 
 def _rehearsal(optimizer: Any) -> Callable[[Any], None]:

@@ -130,6 +130,19 @@ def test_a_checkpoint_is_written_when_it_is_asked_for(tmp_path: Path) -> None:
         checkpoint.save()
 
 
+def test_what_is_asked_for_after_a_save_comes_after_it(tmp_path: Path) -> None:
+    checkpoint, found = Checkpoint(tmp_path, every=None), list[list[str]]()
+    asking = trainer(checkpoint)
+
+    @asking.on(StepStart, at=3)
+    def save(event: StepStart) -> None:
+        checkpoint.save()
+        event.run.at_safe_point(lambda: found.append(names(tmp_path)))
+
+    asking.fit()
+    assert found == [["checkpoint-000001-epoch-2-step-3.safetensors"]]
+
+
 @pytest.mark.parametrize("background", [False, True])
 def test_what_is_asked_for_by_the_end_is_there_when_fit_returns(tmp_path: Path, background: bool) -> None:
     checkpoint = Checkpoint(tmp_path, every=None, background=background)

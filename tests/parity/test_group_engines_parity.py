@@ -26,7 +26,7 @@ Launch = Callable[[Path, list[str]], str]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return the variables of a launch; containers run as root, which Open MPI wants to hear twice."""
+    """Return the variables of a launch; containers run as root, which Open MPI wants to be said twice."""
     allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     # A long TMPDIR would not fit the name of Open MPI's socket.
     return {"OMP_NUM_THREADS": "1", "CONTRACT_FOLDER": str(folder), **allowed, "TMPDIR": "/tmp"}

@@ -15,13 +15,17 @@ from typing import Any, Literal
 from attrs import define, field, frozen
 
 from lucid_train.files import give_name, part_file, whole_file
+from lucid_train.progress import structure
 from lucid_train.saving.checkpoint.format import CheckpointError, read_file
 from lucid_train.saving.checkpoint.segment import NAME, Segment, read_history
+from lucid_train.saving.parts import OWN, Parted, checked_part, joined
 from lucid_train.validation import one_of, whole_number
 
 # Two names that lead to one of the checkpoints, and what the process that writes them has locked.
 LAST, BEST, LOCK = "last.safetensors", "best.safetensors", ".checkpoint.lock"
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]{6,})-epoch-[0-9]+-step-[0-9]+\.safetensors")
+# What the other processes of a run have written beside it.
+_PART = re.compile(r"(checkpoint-[0-9]{6,}-epoch-[0-9]+-step-[0-9]+)\.rank-[0-9]+\.safetensors")
 
 
 @frozen
@@ -32,11 +36,42 @@ class Loaded:
         file: The file.
         state: The state in it, with the history.
         recorded: Where the history is, as the file has it; None if the state has it itself, or if it is lost.
+        parted: What the file says of the other processes of the run, or None if there was one process.
     """
 
     file: Path
     state: Any
     recorded: dict[str, Any] | None = None
+    parted: Parted | None = None
+
+    def of_rank(self, rank: int, world_size: int) -> Loaded:
+        """Return what a process goes on from: with its own part, which is beside the file of the first one.
+
+        Where there were more or fewer processes, weights are those of the first one; a process that the run did not
+        have has all that the first one had.
+
+        Raises:
+            CheckpointError: If its part is missing, damaged, or of another save.
+        """
+        if self.parted is None or rank == 0 or rank >= self.parted.world_size:
+            return self
+        file = part_of(self.file.with_name(self.parted.file), rank)
+        if not file.is_file():  # the checkpoint may be named by a link
+            file = part_of(self.file.resolve().with_name(self.parted.file), rank)
+        try:
+            own = checked_part(read_file(file), rank, self.parted)
+        except FileNotFoundError:
+            raise CheckpointError(f"{self.file} is not a usable checkpoint: its part {file.name} is missing") from None
+        except ValueError as error:
+            raise CheckpointError(f"{file} is not a usable part of a checkpoint: {error}") from None
+        if world_size != self.parted.world_size:
+            own = {name: each for name, each in own.items() if name in OWN}
+        return Loaded(self.file, joined(self.state, own), self.recorded, self.parted)
+
+
+def part_of(file: Path, rank: int) -> Path:
+    """Return the name of what a process of this rank writes beside a checkpoint."""
+    return file.with_name(f"{file.name.removesuffix('.safetensors')}.rank-{rank}.safetensors")
 
 
 def load(file: Path) -> Loaded:
@@ -49,16 +84,27 @@ def load(file: Path) -> Loaded:
     state = read_file(file)
     progress = state.get("progress") if isinstance(state, dict) else None
     history = progress.get("history") if isinstance(progress, dict) else None
+    parted = _parted(file, state)
     if not isinstance(progress, dict) or not isinstance(history, dict) or "segment" not in history:
-        return Loaded(file, state)
+        return Loaded(file, state, parted=parted)
     try:
         found = read_history(history, file.parent) or read_history(history, file.resolve().parent)  # it may be a link
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError, MemoryError, OSError) as error:
         raise CheckpointError(f"{file} is not a usable checkpoint: {error}") from None
     if found is None:
-        return Loaded(file, state)
+        return Loaded(file, state, parted=parted)
     progress["history"] = found
-    return Loaded(file, state, history)
+    return Loaded(file, state, history, parted)
+
+
+def _parted(file: Path, state: Any) -> Parted | None:
+    """Take out of a state what it says of other processes."""
+    if not isinstance(state, dict) or "ranks" not in state:
+        return None
+    try:
+        return structure(Parted, state.pop("ranks"), "ranks")
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not a usable checkpoint: {error}") from None
 
 
 def read_checkpoint(path: str | os.PathLike[str], *, which: Literal["last", "best"] = "last") -> Any:
@@ -108,6 +154,14 @@ class Directory:
     def files(self) -> list[Path]:
         """Return the checkpoints, oldest first."""
         return [file for _, file in self._numbered(_CHECKPOINT)]
+
+    def files_of(self, file: Path) -> list[Path]:
+        """Return all files that a checkpoint consists of: its own, those of other processes, and its history."""
+        stem = file.name.removesuffix(".safetensors")
+        parts = [each for each in self.parts() if each.name.startswith(f"{stem}.rank-")]
+        number = int(file.name.split("-")[1])
+        segments = [path for begin, path in self._numbered(NAME) if begin <= number]
+        return [file, *sorted(parts), *segments[-1:]]
 
     def next_file(self, epoch: int, step: int, *, after: Path | None = None) -> Path:
         """Return the name of the next checkpoint, which comes after all existing ones.
@@ -177,18 +231,35 @@ class Directory:
 
     def prune(self, keep: int, *, besides: str | None = None) -> None:
         """Remove all checkpoints except the last `keep`, at least 1, and except the one named `besides`."""
-        for file in self.files()[: -whole_number("keep", keep, least=1)]:
-            if file.name != besides:
-                file.unlink(missing_ok=True)
+        old = [each for each in self.files()[: -whole_number("keep", keep, least=1)] if each.name != besides]
+        for file in old:
+            file.unlink(missing_ok=True)
+        if old:
+            self._prune_parts()
         self._prune_history()
 
     def sweep(self) -> None:
         """Remove what processes that were killed while saving have left: partial files, a history nobody names."""
         for name in self._names():
             part = self.path / name
-            if part == part_file(whole_file(part)) and _CHECKPOINT.fullmatch(whole_file(part).name) and part.is_file():
+            whole = whole_file(part).name
+            is_ours = _CHECKPOINT.fullmatch(whole) or _PART.fullmatch(whole)
+            if part == part_file(whole_file(part)) and is_ours and part.is_file():
                 part.unlink(missing_ok=True)
+        self._prune_parts()
         self._prune_history()
+
+    def parts(self) -> list[Path]:
+        """Return what processes other than the first have written, in no order."""
+        return [self.path / name for name in self._names() if _PART.fullmatch(name)]
+
+    def _prune_parts(self) -> None:
+        """Remove the parts of checkpoints that are not there: it was removed first, or was not to come to one."""
+        whole = {file.name for file in self.files()}
+        for part in self.parts():
+            match = _PART.fullmatch(part.name)
+            if match is not None and f"{match[1]}.safetensors" not in whole and part.is_file():
+                part.unlink(missing_ok=True)
 
     def move_aside(self) -> None:
         """Move the checkpoints and their history to a new folder `earlier-1` (or 2 ...) in this one."""
@@ -202,7 +273,7 @@ class Directory:
                 os.link(segment, folder / segment.name)
                 continue
             shutil.copyfile(segment, folder / segment.name)
-        for file in (*filter(_is_file, (self.path / LAST, self.path / BEST)), *files):
+        for file in (*filter(_is_file, (self.path / LAST, self.path / BEST)), *files, *self.parts()):
             os.replace(file, folder / file.name)
         for segment in segments:
             segment.unlink()

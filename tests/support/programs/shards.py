@@ -20,7 +20,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from examples.export_shards import export
-from lucid_train import StepEnd, Trainer, find_lr, read_checkpoint, write_checkpoint
+from lucid_train import StepEnd, Trainer, read_checkpoint, write_checkpoint
 from lucid_train.callbacks import EarlyStopping, WeightAverage
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.fingerprint import fingerprint
@@ -109,11 +109,7 @@ def others(mesh: Any, folder: Path) -> dict[str, Any]:
     trainer(model, optimizer).load_state_dict(read_checkpoint(folder / f"sharded-{dist.get_rank()}.safetensors"))
     export(model, optimizer, str(folder / "export"))
     model, optimizer = sharded(mesh)
-    run = trainer(model, optimizer)
-    write_checkpoint(folder / f"before-{dist.get_rank()}", model.state_dict())
-    find_lr(run, 1e-4, 1.0, steps=12)
-    before = read_checkpoint(folder / f"before-{dist.get_rank()}")
-    found: dict[str, Any] = {"not restored": diff_states(before, model.state_dict())}
+    found: dict[str, Any] = {}
     with CommDebugMode() as exchanges:
         found["fingerprints"] = len({fingerprint(each) for each in model.state_dict().values()})
     found["exchanges of fingerprints"] = exchanges.get_total_counts()

@@ -1,0 +1,102 @@
+"""RayReport: what it refuses, and what it hands to Ray Train, which a module stands for; `tests.soak ray` runs Ray."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lucid_train import Trainer
+from lucid_train.callbacks import Checkpoint, RayReport
+from lucid_train.testing.threads import ThreadGroup, run_in_threads
+
+
+class Worker(ModuleType):
+    """What `ray.train` is to a worker of so many."""
+
+    def __init__(self, size: int | None) -> None:
+        super().__init__("ray.train")
+        self.size, self.reports = size, list[tuple[dict[str, Any], list[str] | None]]()
+        self.Checkpoint = SimpleNamespace(
+            from_directory=lambda name: sorted(each.name for each in Path(name).iterdir())
+        )
+
+    def get_context(self) -> Any:
+        if self.size is None:
+            raise RuntimeError("this is no worker")
+        return SimpleNamespace(get_world_size=lambda: self.size)
+
+    def report(self, metrics: dict[str, Any], checkpoint: list[str] | None = None) -> None:
+        self.reports.append((metrics, checkpoint))
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
+    worker = Worker(1)
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    monkeypatch.setitem(sys.modules, "ray.train", worker)
+    return worker
+
+
+def trainer(folder: Path, *callbacks: Any, **settings: Any) -> Trainer:
+    checkpoint = Checkpoint(folder, weights=False)
+    return Trainer(lambda batch: batch, [1.0, 3.0], epochs=2, callbacks=[*callbacks, checkpoint], **settings)
+
+
+def test_it_reports_the_metrics_of_an_epoch_with_its_checkpoint_alone(tmp_path: Path, worker: Worker) -> None:
+    trainer(tmp_path, RayReport()).fit()
+    names = ["checkpoint-000001-epoch-1-step-2.safetensors", "checkpoint-000002-epoch-2-step-4.safetensors"]
+    assert worker.reports == [
+        ({"epoch": 1, "step": 2, "loss": 2.0}, [names[0], "history-000001.jsonl"]),
+        ({"epoch": 2, "step": 4, "loss": 2.0}, [names[1], "history-000001.jsonl"]),
+    ]
+
+
+def test_all_workers_report_equally_often_and_the_first_one_has_the_files_of_all(
+    tmp_path: Path, worker: Worker
+) -> None:
+    worker.size = 2
+
+    def run(group: ThreadGroup) -> None:
+        trainer(tmp_path, RayReport(), group=group).fit()
+
+    run_in_threads(2, run)
+    files = [checkpoint for _, checkpoint in worker.reports if checkpoint is not None]
+    assert len(worker.reports) == 4
+    assert [len(each) for each in files] == [3, 3]  # the part of the second one too
+    assert any("rank-1" in name for name in files[0])
+
+
+def test_a_run_that_goes_on_reports_what_comes_after(tmp_path: Path, worker: Worker) -> None:
+    trainer(tmp_path, RayReport()).fit(1)
+    trainer(tmp_path, RayReport()).fit(2, resume="auto")
+    assert [metrics["epoch"] for metrics, _ in worker.reports] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "message"),
+    [
+        (None, RuntimeError, "RayReport must be used in a function that Ray Train runs: this is no worker"),
+        (4, RuntimeError, "RayReport must be used on all workers of a run: Ray Train has 4, and 1 are connected here"),
+    ],
+)
+def test_it_is_refused_where_it_could_not_report(
+    size: int | None, error: type[Exception], message: str, tmp_path: Path, worker: Worker
+) -> None:
+    worker.size = size
+    with pytest.raises(error, match=message):
+        trainer(tmp_path, RayReport()).fit()
+
+
+def test_it_needs_a_checkpoint_beside_it(worker: Worker) -> None:
+    with pytest.raises(ValueError, match="'callbacks' must have a Checkpoint beside RayReport"):
+        Trainer(lambda batch: batch, [1.0], callbacks=[RayReport()]).fit()
+
+
+def test_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ModuleNotFoundError, match=r"RayReport needs Ray Train: pip install 'ray\[train\]'"):
+        trainer(tmp_path, RayReport()).fit()
