@@ -1,7 +1,7 @@
 """The long tests: runs that die thousands of times, and files that are damaged, on all cores.
 
     python -m tests.soak kills --count 1000
-    python -m tests.soak kills signals table fuzz ends ways
+    python -m tests.soak kills signals table fuzz ends ways sockets ranks-2 ranks-4 launches ray
 
 Each section prints one line. The exit code is 1 if anything was found, which is printed with the seed that repeats it
 as far as a moment can be repeated.
@@ -34,7 +34,19 @@ from tests.support.survival import Death, Process, Survival
 
 # So much wrong in one process is enough.
 MOST_WRONG = 5
-COUNTS = {"kills": 1000, "signals": 200, "table": 1, "fuzz": 30_000, "ends": 1, "ways": 1000}
+COUNTS = {
+    "kills": 1000,
+    "signals": 200,
+    "table": 1,
+    "fuzz": 30_000,
+    "ends": 1,
+    "ways": 1000,
+    "ranks-2": 100,
+    "ranks-4": 50,
+    "sockets": 200,
+    "launches": 30,
+    "ray": 1,
+}
 
 
 @define
@@ -161,6 +173,95 @@ def ways(found: Found, count: int, chance: random.Random, packages: list[str], f
             found.wrong.append(f"{name}, {every}: {traceback.format_exc(limit=-1)}")
 
 
+def ranks(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path, *, size: int) -> None:
+    """Kill processes of runs on so many gloo processes under DDP."""
+    if "torch" not in packages or not count:
+        return
+    from tests.support.programs import distributed
+    from tests.support.ranks import KilledRanks
+
+    assert distributed.EPOCHS  # imported once, before processes are forked
+    killed = KilledRanks(size, folder, chance)
+    found.setups += 1
+    while killed.died < count and len(found.wrong) < MOST_WRONG:
+        found.runs += 1
+        wrong = killed.run(found.runs, min(chance.randint(1, 6), count - killed.died))
+        found.wrong += [f"run {found.runs}: {each}" for each in wrong]
+    found.done += killed.died
+
+
+def launches(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Let torchrun launch the example of DDP: no process may abort when it exits."""
+    if "torch" not in packages:
+        return
+    from tests.support.launchers import ROOT, completed, torchrun
+
+    for number in range(count):
+        found.runs += 1
+        try:
+            completed(torchrun(ROOT / "examples" / "ddp.py", folder / str(number)))
+        except AssertionError as error:
+            found.wrong.append(f"launch {number}: {error}")
+        found.done += 1
+
+
+def by_sockets(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Kill processes of runs on 2, 3 and 4 processes that sockets connect, with saves at once and behind."""
+    from tests.support.ranks import KilledRanks
+
+    if "numpy" not in packages:
+        return
+    for size, share in ((2, count - count // 2), (3, count // 4), (4, count // 2 - count // 4)):
+        if not share:
+            continue
+        settings = {"background": chance.random() < 0.5}
+        killed = KilledRanks(size, folder / f"of-{size}", chance, sockets=True, settings=settings)
+        found.setups += 1
+        try:
+            while killed.died < share and len(found.wrong) < MOST_WRONG:
+                found.runs += 1
+                wrong = killed.run(found.runs, min(chance.randint(1, 6), share - killed.died))
+                found.wrong += [f"{size} processes, run {found.runs}, {settings}: {each}" for each in wrong]
+        finally:
+            killed.end_hub()
+        found.done += killed.died
+
+
+def ray(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Let Ray train on two workers, of which the second is killed within an epoch."""
+    if "torch" not in packages or find_spec("ray") is None:
+        return
+    import torch  # noqa: F401  # the states have tensors
+
+    from tests.support.ranks import differences_of_ranks
+
+    program = Path(__file__).parent / "support" / "programs" / "ray_train.py"
+    for number in range(count):
+        died = chance.randint(11, 50)
+        places = {folder / f"{number}-straight": [], folder / f"{number}-killed": [str(died)]}
+        for place, arguments in places.items():
+            found.runs += 1
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.support.programs.ray_train", str(place), *arguments],
+                cwd=program.parent.parent.parent.parent,
+                capture_output=True,
+                text=True,
+                timeout=600,
+            )
+            if done.returncode:
+                found.wrong.append(f"{place.name}: exit code {done.returncode}: {done.stderr[-3000:]}")
+                return
+            shown = (done.stdout + done.stderr).count("training 3 epochs of 20 steps")
+            if shown != 1:  # a run that goes on says from where
+                found.wrong.append(f"{place.name}: the header was shown {shown} times")
+            for metrics, step in json.loads((place / "reports.json").read_text()):
+                if metrics["step"] != step:
+                    found.wrong.append(f"{place.name}: reported after step {metrics['step']} with that of {step}")
+        straight, killed = places
+        found.wrong += [f"killed after step {died}: {each}" for each in differences_of_ranks(straight, killed, 2)]
+        found.done += 1
+
+
 Section = Callable[[Found, int, random.Random, list[str], Path], None]
 SECTIONS: dict[str, Section] = {
     "kills": kills,
@@ -169,6 +270,11 @@ SECTIONS: dict[str, Section] = {
     "fuzz": fuzz,
     "ends": ends,
     "ways": ways,
+    "ranks-2": partial(ranks, size=2),
+    "ranks-4": partial(ranks, size=4),
+    "sockets": by_sockets,
+    "launches": launches,
+    "ray": ray,
 }
 
 
