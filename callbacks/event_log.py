@@ -19,6 +19,7 @@ from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import object_name, parameter_count, short_text
 from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
+from lucid_train.recording.digests import after_step, before_step, pack_setup, versions, weights
 from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_records, write_line
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.writer import this_process
@@ -54,6 +55,11 @@ class EventLog(Callback):
         path: The file; its folder is created if necessary.
         step_every: Record the metrics of every step whose number is a multiple of this, which reads them (and so waits
             for a tensor's device); by default of none. At least 1.
+        digests: Record digests of every step whose number is a multiple of this, for `lucid-train diff`: of its batch,
+            the random generators and the rates before it, and of its metrics, the weights and the optimizer's state
+            after it; by default of none. It reads all weights, and copies them from their device one by one. In a run
+            of many processes the first one's are recorded, and so the model's `state_dict` must be one that a process
+            can ask for alone. At least 1.
         heartbeat: Seconds between two notes of how far the run has come, or None for no such notes. Above 0.
 
     Raises:
@@ -65,7 +71,10 @@ class EventLog(Callback):
 
     path: Path = field(converter=as_path, validator=writable_path)
     step_every: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
+    digests: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
     heartbeat: float | None = field(default=1.0, kw_only=True)
+    # What went into the step that is being done, if digests of it are recorded.
+    _before: dict[str, Any] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _writer: _Writer | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
 
     def __attrs_post_init__(self) -> None:
@@ -76,8 +85,11 @@ class EventLog(Callback):
         # Every event is recorded, users' own too; of steps only those asked for, as each call costs time.
         if event not in (StepStart, StepEnd):
             return super().hooks(event) or [self.record]
-        every = None if event is StepStart else self.step_every
-        return [] if every is None else [Subscription(StepEnd, every=every).wrap(self.record)]
+        hook = self._note if event is StepStart else self._record_digests
+        found = [] if self.digests is None else [Subscription(event, every=self.digests).wrap(hook)]
+        if event is StepEnd and self.step_every is not None:
+            found.append(Subscription(StepEnd, every=self.step_every).wrap(self.record))
+        return found
 
     def settings(self) -> dict[str, Any]:
         return {}  # nothing here changes the training: a run may be resumed with another log, or none
@@ -98,7 +110,11 @@ class EventLog(Callback):
             "optimizer": None if run.optimizer is None else object_name(run.optimizer),
             "model": None if model is None else {"name": object_name(model), "parameters": parameter_count(model)},
             "open_step": open_step(run),
+            "versions": versions(),
+            "setup": pack_setup(run.setup()),
         }
+        if self.digests is not None:
+            fields["weights"] = weights(run)
         if run.world_size > 1:
             fields["processes"] = [run.world_size, run.connection]
         self._writer.open(fields)
@@ -107,6 +123,15 @@ class EventLog(Callback):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close(event)
+
+    def _note(self, event: StepStart) -> None:
+        self._before = before_step(event)
+
+    def _record_digests(self, event: StepEnd) -> None:
+        before, self._before = self._before, None
+        # In a replay there is nothing to read.
+        if before is not None and self._writer is not None and event.run.live_state() is not None:
+            self._writer.write("digests", {**before, **after_step(event)})
 
     def record(self, event: Event) -> None:
         if self._writer is not None:  # None if the file could not be opened

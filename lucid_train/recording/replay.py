@@ -15,6 +15,7 @@ from attrs import define, field
 from lucid_train.callback import Callback
 from lucid_train.events import EpochStart, EvaluateEnd, Event, FitEnd, FitError, FitStart, Status, StepEnd, StepStart
 from lucid_train.history import History
+from lucid_train.recording.digests import read_digests
 from lucid_train.recording.lines import LIBRARY_EVENTS, Line, not_a_log, pack_event, read_event, read_log
 from lucid_train.recording.placeholders import RecordedRun
 from lucid_train.recording.writer import is_gone
@@ -197,7 +198,9 @@ class Player:
         if not self.playing:
             raise ValueError(f"{line.event} comes while no fit is running")
         run.take(line.run)
-        if line.event == "progress":
+        if line.event == "digests":
+            read_digests(line.fields)
+        if line.event in ("digests", "progress"):
             return None
         event = read_event(line, run)
         if isinstance(event, EpochStart):

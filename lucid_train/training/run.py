@@ -106,6 +106,8 @@ class Control:
         dispatcher: The callbacks.
         state_dict: Returns the state of the run, with or without its history; None if it cannot be saved.
         exchanges: The processes of the run.
+        setup: Returns how the run is set up, as plain JSON; None where nothing is trained.
+        live_state: Returns the states of what a step changes, as they are now; None where nothing is trained.
 
     Attributes:
         attention: Whether there is something to do after the current step: a stop, or a call at a safe point.
@@ -130,6 +132,8 @@ class Control:
     dispatcher: Dispatcher
     state_dict: Callable[[bool], dict[str, Any]] | None
     exchanges: Exchanges = field(factory=alone, kw_only=True)
+    setup: Callable[[], dict[str, Any]] | None = field(default=None, kw_only=True)
+    live_state: Callable[[], dict[str, Any]] | None = field(default=None, kw_only=True)
     attention: bool = field(default=False, init=False)
     stopping: bool = field(default=False, init=False)
     interruption: BaseException | None = field(default=None, init=False)
@@ -523,6 +527,26 @@ class Run:
         if self._fit is None or self._fit.state_dict is None:
             raise RuntimeError("no fit is running; ask the Trainer for its state_dict()")
         return self._fit.state_dict(history)
+
+    def live_state(self) -> dict[str, Any] | None:
+        """Return the states of model, optimizer, extras and random generators as they are now, within a step too.
+
+        The arrays may be the live ones. Generators of data that says itself where it stands are left out: when it draws
+        from them is its own affair. In a replay, and without a fit, it is None.
+        """
+        return None if self._fit is None or self._fit.live_state is None else self._fit.live_state()
+
+    def setup(self) -> dict[str, Any] | None:
+        """Return how the run is set up, as plain JSON: its length, its classes, and the settings of its callbacks.
+
+        Callbacks that only show and record are left out. In a replay, and without a fit, it is None.
+        """
+        if self._fit is None or self._fit.setup is None:
+            return None
+        found = self._fit.setup()
+        callbacks = found["callbacks"].items()
+        own = {label: settings for label, settings in callbacks if settings or label not in self.first_only}
+        return {**found, "callbacks": own}
 
     def emit(self, event: Event) -> None:
         """Let every callback receive an event, one of your own for example, in list order.

@@ -8,10 +8,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from lucid_train.callback import (
     Callback,
@@ -31,7 +32,7 @@ from lucid_train.group.protocol import Group
 from lucid_train.history import EpochRecord, EvaluationRecord, History
 from lucid_train.metrics import Metrics, Output, Part, StepResult, combined, computed, detached, evaluation
 from lucid_train.optims.param_groups import Attributes, param_groups, snapshot_lrs, snapshot_values
-from lucid_train.progress import Progress
+from lucid_train.progress import Progress, unstructure
 from lucid_train.protocols import HasParamGroups, MetricObject, Stateful
 from lucid_train.saving.metric_state import check_saves, unsaved_metrics
 from lucid_train.saving.random_state import Generator, RandomState, is_generator
@@ -441,7 +442,9 @@ class Trainer:
         known = self._participants(goal).optimizer
         callbacks = [each for each in (*self.callbacks, *self._listeners) if exchanges.is_first or each.ranks == "all"]
         dispatcher = Dispatcher(tuple(callbacks))
-        with ExitStack() as leaving, Fit(dispatcher, self._state, run, feed.can_be_saved, exchanges=exchanges) as fit:
+        live: dict[str, Any] = {"setup": partial(self._setup, goal), "live_state": self._live_state}
+        fit = Fit(dispatcher, self._state, run, feed.can_be_saved, exchanges=exchanges, **live)
+        with ExitStack() as leaving, fit:
             leaving.callback(self._note_options, goal)
             labelled = zip(class_labels(self.callbacks), self.callbacks, strict=True)
             first = [label for label, each in labelled if each.ranks == "first" or each.checkpoints() is not None]
@@ -539,6 +542,17 @@ class Trainer:
         return Participants(
             self.model, optimizer, self.callbacks, self.extras, metrics, self._feed, self._random, settings
         )
+
+    def _setup(self, goal: int) -> dict[str, Any]:
+        return dict(unstructure(self._participants(goal).setup(self._options or {})))
+
+    def _live_state(self) -> dict[str, Any]:
+        objects = evolve(self._participants(0), metrics={}).objects()
+        random = self._random
+        if self._feed.is_stateful:
+            of_data = generators(self.data)
+            random = RandomState({name: each for name, each in random.own.items() if name not in of_data})
+        return {**{name: objects[name] for name in ("model", "optimizer", "extras")}, "random": random.read()}
 
     def _metrics_of(self, *, evaluation: bool) -> dict[str, MetricObject]:
         """Return the metric objects of the evaluation or those of the steps."""

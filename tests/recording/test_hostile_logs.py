@@ -68,7 +68,7 @@ def test_a_line_takes_memory_that_its_length_bounds(tmp_path: Path, name: str) -
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("command", ["show", "replay", "watch"])
+@pytest.mark.parametrize("command", ["show", "replay", "watch", "diff"])
 @pytest.mark.parametrize("what", ["pipe", "device", "nothing"])
 def test_what_is_no_file_is_refused_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, what: str
@@ -79,7 +79,7 @@ def test_what_is_no_file_is_refused_at_once(
     elif what == "nothing":
         with open(path, "wb") as file:
             file.truncate(2**40)
-    assert main([command, str(path)]) == 2
+    assert main([command, str(path), *([str(path)] if command == "diff" else [])]) == 2
     why = (
         "it claims 1099511627776 bytes, of which the disk holds next to none"
         if what == "nothing"

@@ -65,9 +65,10 @@ SECOND_FIT = """\
 
 
 def masked(path: Path) -> str:
-    """Return the text of a log without times, the process and the arguments of callbacks."""
+    """Return the text of a log without times, the process, the set-up and the arguments of callbacks."""
     text = re.sub(r'"(time|seconds)":[0-9.e-]+', r'"\1":0', path.read_text("ascii"))
     text = re.sub(r'"writer":\{"pid":\d+,[^}]*\}', '"writer":{}', text)
+    text = re.sub(r',"versions":\{[^}]*\},"setup":.*?(?=,"run":)', "", text)
     text = re.sub(r'("repr":"\w+)\([^"]*\)', r"\1(...)", text)
     return re.sub(r'"module":"[^"]*test_lines"', '"module":"test_lines"', text)
 

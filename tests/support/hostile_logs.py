@@ -1,8 +1,8 @@
 """Structured fuzzing of event logs: lines changed at random, shown by a process that is watched.
 
 `python -m tests.support.hostile_logs FOLDER FILES SEED` prints what has become of so many files, as JSON. Each is
-replayed to a display, or refused with a ValueError that names a line; `lucid-train show`, `replay` and `watch` end with
-an exit code and no traceback.
+replayed to a display, or refused with a ValueError that names a line; `lucid-train show`, `replay`, `watch` and
+`diff` end with an exit code and no traceback.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def good_lines(folder: Path, writer: int) -> list[dict[str, Any]]:
             ExponentialLRCallback(0.5),
             EarlyStopping("val_loss", patience=9, mode="min"),
             Marks(),
-            EventLog(folder / "good", step_every=1, heartbeat=None),
+            EventLog(folder / "good", step_every=1, digests=2, heartbeat=None),
         ],
     )
     trainer.fit()
@@ -139,7 +139,13 @@ def fuzz(folder: Path, files: int, seed: int) -> dict[str, int]:
     gone = subprocess.Popen(["true"])
     gone.wait()
     mutator, counts = Mutator(good_lines(folder, gone.pid), seed), Counter(refused=0, replayed=0)
-    commands = (["show", "bad"], ["show", "good", "bad"], ["replay", "bad", "--speed", "1e300"], ["watch", "bad"])
+    commands = (
+        ["show", "bad"],
+        ["show", "good", "bad"],
+        ["replay", "bad", "--speed", "1e300"],
+        ["watch", "bad"],
+        ["diff", "good", "bad"],
+    )
     loading = Mutator(mutator.lines, seed - 1)
     for number in range(40):  # all that is loaded late is loaded, for errors too
         path.write_bytes(loading.next() if number > 3 else (folder / "good").read_bytes())
