@@ -1,10 +1,12 @@
-"""Checks for runs of your own: do they resume exactly, does the order of the callbacks matter, do their ranks agree?"""
+"""Checks for runs of your own: do they resume exactly, does the order of callbacks matter, where do two of them part?"""
 
 from typing import TYPE_CHECKING
 
 from lucid_train.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from lucid_train.testing.lockstep import Divergence as Divergence
+    from lucid_train.testing.lockstep import first_divergence as first_divergence
     from lucid_train.testing.processes import Completed as Completed
     from lucid_train.testing.processes import Hub as Hub
     from lucid_train.testing.processes import Launched as Launched
