@@ -1,4 +1,4 @@
-"""Checks for runs of your own: do they resume exactly, does the order of callbacks matter, where do two of them part?"""
+"""Checks for runs of your own: do they resume exactly, does the order of callbacks matter, where do two runs part?"""
 
 from typing import TYPE_CHECKING
 

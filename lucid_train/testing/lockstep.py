@@ -184,9 +184,9 @@ class _Side:
         @trainer.on(StepStart)
         def start(event: StepStart) -> None:
             run = event.run
-            live = run.live_state() or {}
+            random = (run.live_state() or {}).get("random")
             facts = {"rate": tuple(run.last_lr), **{name: tuple(each) for name, each in run.scheduled.items()}}
-            self._park(_Moment("StepStart", event.step, facts, {"batch": event.batch}, live["random"]))
+            self._park(_Moment("StepStart", event.step, facts, {"batch": event.batch}, random))
 
         @trainer.on(StepEnd)
         def finish(event: StepEnd) -> None:
@@ -226,7 +226,8 @@ def _own(state: Any) -> Any:
 def _difference(one: _Moment | None, other: _Moment | None) -> Divergence | None:
     if one is None or other is None or (one.event, one.step) != (other.event, other.step):
         step = max(0 if each is None else each.step for each in (one, other))
-        return Divergence(step, "the length of the run", *("ended" if x is None else x.event for x in (one, other)))
+        events = ["ended" if each is None else each.event for each in (one, other)]
+        return Divergence(step, "the length of the run", events[0], events[1])
     return next(_differences(one, other), None)
 
 
@@ -240,7 +241,7 @@ def _differences(one: _Moment, other: _Moment) -> Iterator[Divergence]:
     for name in dict.fromkeys([*one.facts, *other.facts]):
         mine, its = one.facts.get(name), other.facts.get(name)
         if repr(mine) != repr(its):  # the same for NaN, and with as many digits as the bits need
-            yield Divergence(step, name, *map(_text, (mine, its)))
+            yield Divergence(step, name, _text(mine), _text(its))
     if one.event != "StepStart":
         yield from _differing_states(one, other)
 
@@ -252,7 +253,7 @@ def _differing_states(one: _Moment, other: _Moment) -> Iterator[Divergence]:
         order = {place: number for number, place in enumerate([*_places(ours, ""), *_places(theirs, "")])}
         for place in sorted(differing, key=lambda each: order.get(each, len(order))):
             mine, its = _at(ours, place), _at(theirs, place)
-            yield Divergence(one.step, place, *map(_text, (mine, its)), largest=_largest(mine, its))
+            yield Divergence(one.step, place, _text(mine), _text(its), _largest(mine, its))
 
 
 def _places(value: Any, path: str) -> Iterator[str]:
