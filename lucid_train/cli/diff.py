@@ -92,9 +92,9 @@ def _around(pairs: Sequence[Pair], first: Pair) -> Iterator[str]:
     for pair in pairs:
         mark, differing = "> " if pair is first else "  ", pair.differing
         alike = [name for name in pair.names if name not in differing]
-        texts = [f"{', '.join(differing)} differ{'s' * (len(differing) == 1)}"] if differing else []
-        texts += [f"{', '.join(alike)} the same"] if alike else []
-        yield from _wrapped("; ".join(texts), f"{mark}{pair!s:<{width}}  ", " " * (width + 4))
+        kinds = {"differ": list(differing), "the same": alike}
+        text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
+        yield from _wrapped(text, f"{mark}{pair!s:<{width}}  ", " " * (width + 4))
 
 
 def _fact(value: Any) -> str:
