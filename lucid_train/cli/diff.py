@@ -57,7 +57,7 @@ def _packed(found: Comparison) -> dict[str, Any]:
 
 def _packed_pair(pair: Pair) -> dict[str, Any]:
     differing = {name: list(map(_packed_fact, both)) for name, both in pair.differing.items()}
-    return {"place": str(pair), "step": pair.one.key[0], "epoch": pair.one.key[2], "differing": differing}
+    return {"place": str(pair), "step": pair.one.step, "epoch": pair.one.epoch, "differing": differing}
 
 
 def _packed_fact(value: Any) -> Any:
@@ -71,7 +71,9 @@ def _lines(found: Comparison, one: Path, other: Path) -> Iterator[str]:
             for sentence in sentences:
                 yield from _wrapped(sentence, "  ", "    ")
     moments = f"{found.compared:,} moment{'s' * (found.compared != 1)}"
-    if found.first is None:
+    if not found.compared:
+        yield "No step and no epoch is in both logs."
+    elif found.first is None:
         last = found.pairs[-1]
         yield from _wrapped(f"Nothing differs in {moments} that both logs have, the last of them {last}.")
     else:
@@ -83,7 +85,7 @@ def _lines(found: Comparison, one: Path, other: Path) -> Iterator[str]:
             yield "Around it:"
             yield from _around(found.pairs, found.first)
     for path, end, beyond in ((one, *found.ends), (other, *found.ends[::-1])):
-        if end is not None and beyond is not None and end.key[0] < beyond.key[0] and found.first is None:
+        if end is not None and beyond is not None and end.step < beyond.step and found.compared and found.first is None:
             yield from _wrapped(f"'{path}' ends at {end}, and the other goes on to {beyond}.")
 
 
@@ -91,7 +93,7 @@ def _around(pairs: Sequence[Pair], first: Pair) -> Iterator[str]:
     width = max(len(str(pair)) for pair in pairs)
     for pair in pairs:
         mark, differing = "> " if pair is first else "  ", pair.differing
-        alike = [name for name in pair.names if name not in differing]
+        alike = [name for name in pair.names if name not in differing and name != "epoch"]
         kinds = {"differ": list(differing), "the same": alike}
         text = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
         yield from _wrapped(text, f"{mark}{pair!s:<{width}}  ", " " * (width + 4))

@@ -29,7 +29,7 @@ class Moment:
 
     Args:
         key: Its place among others, equal for the same moment of two runs: the steps done, what kind of moment it is,
-            and the epoch.
+            and the epoch that has ended, if one has.
         facts: What is compared, by name, in the order in which a step uses it.
     """
 
@@ -40,6 +40,16 @@ class Moment:
         step, kind, epoch = self.key
         places = {_BEGINNING: "the beginning", _EVALUATION: f"the evaluation at step {step}", _EPOCH: f"epoch {epoch}"}
         return places.get(kind, f"step {step}")
+
+    @property
+    def step(self) -> int:
+        """The steps done."""
+        return self.key[0]
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch; 0 before the first."""
+        return int(self.facts.get("epoch", self.key[2]))
 
 
 @frozen
@@ -103,7 +113,7 @@ def compare_logs(one: Path, other: Path) -> Comparison:
 
     Raises:
         OSError: If a file cannot be read.
-        ValueError: If it is not the log of a run, or if the two have no moment in common.
+        ValueError: If it is not the log of a run, or if the two have no moment in common and are set up alike.
     """
     logs = _Log(one), _Log(other)
     before: deque[Pair] = deque(maxlen=_AROUND)
@@ -118,14 +128,15 @@ def compare_logs(one: Path, other: Path) -> Comparison:
             first = pair
         else:
             before.append(pair)
-    if not compared:
+    names = (f"in {one}", f"in {other}") if one.name == other.name else (f"in {one.name}", f"in {other.name}")
+    setup = tuple(_setups(logs[0].setup, logs[1].setup, names))
+    versions = tuple(chain(_versions(logs[0].versions[0], logs[1].versions[0], names), *map(_changes, logs)))
+    if not (compared or setup or versions):
         cure = "record both with EventLog(path, digests=n), or one epoch at least"
         raise ValueError(f"'{one}' and '{other}' must have a step or an epoch in common to be compared: none; {cure}")
-    names = f"in {one.name}", f"in {other.name}"
-    names = (f"in {one}", f"in {other}") if one.name == other.name else names
     return Comparison(
-        tuple(_setups(logs[0].setup, logs[1].setup, names)),
-        tuple(chain(_versions(logs[0].versions[0], logs[1].versions[0], names), *map(_changes, logs))),
+        setup,
+        versions,
         (*before, *([] if first is None else [first]), *after),
         first,
         compared,
@@ -176,15 +187,16 @@ class _Log:
             yield from self._begun(line)
         elif line.event == "digests":
             place = read_fields(("epoch", "step"), line.fields)
-            yield Moment((place["step"], _DIGESTS, place["epoch"]), read_digests(line.fields))
+            yield Moment((place["step"], _DIGESTS, 0), {"epoch": place["epoch"], **read_digests(line.fields)})
         elif line.event == "StepEnd":
             event = read_event(line, run)
             if isinstance(event, StepEnd):
-                facts = {**event.metrics, "rate afterwards": tuple(run.last_lr), **_afterwards(run.scheduled)}
-                yield Moment((event.step, _STEP, event.epoch), facts)
+                own = {"epoch": event.epoch, **event.metrics}
+                facts = {**own, "rate afterwards": tuple(run.last_lr), **_afterwards(run.scheduled)}
+                yield Moment((event.step, _STEP, 0), facts)
         evaluations = () if "evaluations" not in line.run else run.history.evaluations
         for each in evaluations[len(evaluations) - len(line.run.get("evaluations", ())) :]:
-            yield Moment((each.step, _EVALUATION, each.epoch), dict(each.metrics))
+            yield Moment((each.step, _EVALUATION, 0), {"epoch": each.epoch, **each.metrics})
         for record in run.history[len(run.history) - len(line.run.get("history", ())) :]:
             self._steps += record.steps
             facts = {"steps": record.steps, **record.metrics, "rate": record.lr, **record.scheduled}

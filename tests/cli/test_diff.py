@@ -59,6 +59,17 @@ def test_a_run_that_ended_earlier_is_named(capsys: pytest.CaptureFixture[str]) -
     assert last == "'b.jsonl' ends at epoch 2, and the other goes on to epoch 3."
 
 
+def test_logs_without_a_common_step_are_compared_by_their_setup(capsys: pytest.CaptureFixture[str]) -> None:
+    build(Path("b.jsonl"), digests=None, epochs=1, batch_size=8).fit()
+    build(Path("c.jsonl"), digests=None, epochs=1).fit()
+    assert main(["diff", "b.jsonl", "c.jsonl"]) == 1
+    assert capsys.readouterr().out == (
+        "The set-up differs:\n"
+        "  steps_per_epoch is 2 in b.jsonl and 4 in c.jsonl\n"
+        "No step and no epoch is in both logs.\n"
+    )
+
+
 def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     build(Path("b.jsonl"), spoil=7).fit()
     assert main(["diff", "a.jsonl", "b.jsonl", "--json"]) == 1

@@ -21,7 +21,7 @@ from lucid_train.nn import Linear
 from lucid_train.optims import SGD, Adam
 from lucid_train.recording.comparison import Comparison, compare_logs
 from lucid_train.saving.random_state import RandomState
-from lucid_train.testing import run_in_threads
+from lucid_train.testing import assert_resumes_exactly, run_in_threads
 from tests.support.event_logs import SILENT, lines
 
 N, EPOCHS = 4, 3
@@ -34,6 +34,7 @@ class Settings:
     step_every: int | None = None
     nudge: int | None = None
     push: int | None = None
+    batch_size = 4
     spoil: int | None = None
 
     def __init__(self, **changes: Any) -> None:
@@ -70,7 +71,7 @@ def build(path: Path, *callbacks: Callback, **changes: Any) -> Trainer:
     log = EventLog(path, digests=this.digests, step_every=this.step_every, **SILENT)
     return Trainer(
         step,
-        batches(inputs, batch_size=4, shuffle=True, seed=this.seed),
+        batches(inputs, batch_size=this.batch_size, shuffle=True, seed=this.seed),
         epochs=this.epochs,
         model=model,
         optimizer=optimizer,
@@ -276,12 +277,38 @@ def test_an_interval_of_digests_is_a_whole_number(tmp_path: Path, digests: Any) 
         EventLog(tmp_path / "run.jsonl", digests=digests)
 
 
+def test_epochs_of_other_lengths_are_compared_step_by_step(compared: Callable[..., Comparison]) -> None:
+    comparison = compared(batch_size=2)
+    assert comparison.setup == ("steps_per_epoch is 4 in a.jsonl and 8 in b.jsonl",)
+    assert found(comparison)[0] == "step 1"
+    comparison = compared({"digests": None}, batch_size=2)
+    assert (comparison.compared, comparison.pairs, comparison.agrees) == (0, (), False)
+
+
+def test_a_run_with_digests_resumes_exactly_at_every_moment(tmp_path: Path) -> None:
+    assert_resumes_exactly(partial(build, tmp_path / "run.jsonl", epochs=2), cuts="all")
+
+
+def test_the_state_of_a_run_can_be_read_only_while_it_trains(tmp_path: Path) -> None:
+    trainer = build(tmp_path / "run.jsonl")
+    found: list[Any] = []
+
+    @trainer.on(StepEnd, at=1)
+    def look(event: StepEnd) -> None:
+        found.extend([event.run, sorted(event.run.live_state() or ()), sorted((event.run.setup() or {})["callbacks"])])
+
+    trainer.fit()
+    run, state, callbacks = found
+    assert (state, callbacks) == (["extras", "model", "optimizer", "random"], ["ExponentialLRCallback"])
+    assert (run.live_state(), run.setup()) == (None, None)
+
+
 # Logs from strangers.
 
 
 def test_logs_with_nothing_in_common_are_refused(tmp_path: Path) -> None:
-    build(tmp_path / "a.jsonl", epochs=0, digests=None).fit()
-    build(tmp_path / "b.jsonl").fit()
+    build(tmp_path / "a.jsonl", digests=None).fit()
+    (tmp_path / "b.jsonl").write_text((tmp_path / "a.jsonl").read_text().splitlines(keepends=True)[0])
     with pytest.raises(ValueError, match="must have a step or an epoch in common to be compared: none"):
         compare_logs(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
 
