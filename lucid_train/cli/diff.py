@@ -14,7 +14,7 @@ from lucid_train.callbacks.display.formatting import clean
 from lucid_train.recording.comparison import Comparison, Pair, compare_logs
 from lucid_train.recording.values import pack_value
 
-_WIDTH = 80
+_WIDTH, _LONGEST = 80, 2_000
 
 
 def add_command(commands: Any) -> None:
@@ -106,4 +106,6 @@ def _fact(value: Any) -> str:
 
 
 def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
+    # The time that wrapping takes grows with the square of the longest word.
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
     return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)

@@ -27,6 +27,7 @@ _DIGEST = re.compile(f"[0-9a-f]{{{_LENGTH}}}")
 # A state is read in parts, so that only a part of it is copied from a device at a time.
 _MOST_LEVELS = 4
 _LONGEST_TEXT = 200
+_MOST_LOOKUPS = 100_000
 
 
 def before_step(event: StepStart) -> dict[str, Any]:
@@ -112,7 +113,15 @@ def read_setup(packed: Any) -> Setup | None:
     Raises:
         ValueError: If it is not one.
     """
-    return None if packed is None else structure(Setup, values.read_value(packed), "setup")
+    if packed is None:
+        return None
+    setup = structure(Setup, values.read_value(packed), "setup")
+    for name, groups in setup.optimizers.items():
+        entries, keys = sum(map(len, groups)), len({key for group in groups for key in group})
+        # Each key is looked up in each group, which takes the square of the time where all have their own.
+        if keys * len(groups) > _MOST_LOOKUPS + 10 * entries:
+            raise ValueError(f"'setup.optimizers.{name}' must have groups with options of the same names")
+    return setup
 
 
 def _of_generators(states: Mapping[str, Any]) -> dict[str, str]:

@@ -99,6 +99,15 @@ def test_what_cannot_be_read_is_an_error_of_its_own(
     assert capsys.readouterr().err == f"lucid-train: error: {why}\n"
 
 
+def test_what_is_long_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    text = Path("a.jsonl").read_text()
+    Path("b.jsonl").write_text(text.replace('"metrics":{"loss"', '"metrics":{"' + "x" * 500_000 + '"'))
+    assert main(["diff", "a.jsonl", "b.jsonl"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 500
+
+
 def test_control_characters_of_a_log_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     text = Path("a.jsonl").read_text()
     Path("b.jsonl").write_text(text.replace('"metrics":{"loss"', '"metrics":{"\\u001b[2J"'))

@@ -357,6 +357,15 @@ def test_a_changed_field_of_digests_is_refused_with_its_line(tmp_path: Path, nam
         ("versions", {"numpy": "2" * 201}, "'versions' must be of at most 200 characters"),
         ("setup", {"epochs": 1}, "'setup' does not fit: "),
         ("setup", {"!float": "x"}, "is not what a tag of this format has"),
+        (
+            "setup",
+            {
+                **dict.fromkeys(("steps_per_epoch", "evaluate_every", "model", "optimizer")),
+                **{"epochs": 1, "world_size": 1, "callbacks": {}},
+                "optimizers": {"optimizer": [{str(number): 1} for number in range(1000)]},
+            },
+            "'setup.optimizers.optimizer' must have groups with options of the same names",
+        ),
         ("weights", [], "'weights' must be an object"),
         ("weights", {"model": 1}, "'model' must be a digest"),
     ],

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from lucid_train import replay
 from lucid_train.cli.main import main
+from lucid_train.recording.comparison import compare_logs
 from tests.support.hostile_logs import Marked
 
 START = {"event": "FitStart", "time": 1.0, "format": 1, "callbacks": [], "run": {"epochs": 2, "step": 0, "last_lr": []}}
@@ -64,6 +66,31 @@ def test_a_line_takes_memory_that_its_length_bounds(tmp_path: Path, name: str) -
             with pytest.raises(ValueError, match="is not the log of a run: in line 2, "):
                 replay(path)
         assert tracemalloc.get_traced_memory()[1] < 30 * len(BOMBS[name]) + (32 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+NOTHING: dict[str, Any] = dict.fromkeys(("steps_per_epoch", "evaluate_every", "model", "optimizer"))
+SETUP = {"epochs": 1, "world_size": 1, "optimizers": {}, "callbacks": {}, **NOTHING}
+DIGESTS = {"event": "digests", "time": 1, "epoch": 1, "step": 1, "lr": [], "scheduled": {}, "metrics": {}, "extras": {}}
+TWICE: dict[str, Any] = {
+    **{name: BOMBS[name] for name in ("lists", "one hash", "callbacks", "metrics")},
+    "setup": json.dumps({**START, "setup": {**SETUP, "callbacks": {f"{k:x}": {} for k in range(30_000)}}}).encode(),
+    "groups": json.dumps({**START, "setup": {**SETUP, "optimizers": {"o": [{}] * 100_000}}}).encode(),
+    "versions": json.dumps({**START, "versions": {f"{k:x}": "" for k in range(100_000)}}).encode(),
+    "digests": json.dumps({**DIGESTS, "random": {f"{k:x}": None for k in range(100_000)}}).encode(),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_comparison_takes_memory_that_two_lines_bound(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(json.dumps(START).encode() + b"\n" + TWICE[name] + b"\n")
+    tracemalloc.start()
+    try:
+        with suppress(ValueError):
+            assert compare_logs(path, path).agrees
+        assert tracemalloc.get_traced_memory()[1] < 2 * (30 * len(TWICE[name]) + (32 << 20))
     finally:
         tracemalloc.stop()
 
