@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -301,6 +303,41 @@ def test_the_state_of_a_run_can_be_read_only_while_it_trains(tmp_path: Path) -> 
     run, state, callbacks = found
     assert (state, callbacks) == (["extras", "model", "optimizer", "random"], ["ExponentialLRCallback"])
     assert (run.live_state(), run.setup()) == (None, None)
+
+
+def test_generators_of_data_that_says_where_it_stands_are_left_out(tmp_path: Path) -> None:
+    class Ahead:
+        """Draws numbers when it likes, and says where it stands."""
+
+        def __init__(self) -> None:
+            self.rng, self.drawn = np.random.default_rng(0), 0
+
+        def __iter__(self) -> Iterator[float]:
+            while self.drawn < 3:
+                self.drawn += 1
+                yield self.rng.random()
+            self.drawn = 0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"drawn": self.drawn, "rng": self.rng.bit_generator.state}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.drawn, self.rng.bit_generator.state = state["drawn"], state["rng"]
+
+    own = np.random.default_rng(1)
+    log = EventLog(tmp_path / "run.jsonl", digests=1, **SILENT)
+    Trainer(lambda batch: own.random(), Ahead(), steps_per_epoch=3, extras={"own": own}, callbacks=[log]).fit()
+    digests = [line["random"] for line in lines(tmp_path / "run.jsonl") if line["event"] == "digests"]
+    assert [set(each) - {"torch", "cuda"} for each in digests] == [{"python", "numpy", "own.own"}] * 3
+    assert len({each["own.own"] for each in digests}) == 3
+
+
+def test_the_example_names_the_step(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples/compare_runs.py"
+    done = subprocess.run([sys.executable, str(example), str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].startswith("step 10: loss, ")
+    comparison = compare_logs(tmp_path / "one.jsonl", tmp_path / "other.jsonl")
+    assert found(comparison) == ("step 10", ["loss", "weights", "optimizer's state"])
 
 
 # Logs from strangers.
