@@ -25,35 +25,48 @@ class EarlyStopping(Callback):
     """Stop the run when a metric has not improved for `patience` epochs.
 
     An epoch without evaluation, which lacks the metric, does not count; where evaluations within epochs have it, they
-    count instead of epochs. A NaN is no improvement.
+    count instead of epochs. A NaN is no improvement, and is neither as good as nor worse than a threshold.
 
     Args:
         monitor: The metric's name.
         patience: Epochs in a row without an improvement that end the run. At least 1.
         mode: Whether "min" or "max" is better. Left out, it follows if the name ends in loss or accuracy.
         min_delta: By how much the metric must improve to count as improved. At least 0.
+        stopping_threshold: A value that is good enough: the run ends when the metric is as good or better.
+        divergence_threshold: A value that is not worth training on from: the run ends when the metric is worse.
+        min_epochs: Complete epochs before which neither the patience nor `stopping_threshold` ends the run; what is
+            waited for is counted from the first one. A divergence ends it at any time. At least 0.
         restore_best: When the run has completed or was stopped, load the weights of its best epoch into the model.
             They are kept in memory. A later fit continues from them.
         model: The model to restore, with `state_dict` and `load_state_dict`; by default the run's.
 
     Raises:
-        ValueError: If the mode is left out and does not follow from the name; in `fit`, if the metric does not exist,
-            or with `restore_best` if there is no model.
+        ValueError: If the mode is left out and does not follow from the name, or `divergence_threshold` is better than
+            `stopping_threshold`, or equal; in `fit`, if the metric does not exist, or with
+            `restore_best` if there is no model.
     """
 
     monitor: str = field(default="val_loss", validator=checked(metric_name))
     patience: int = field(default=5, kw_only=True, validator=checked(whole_number, least=1))
     mode: Mode | None = field(default=None, kw_only=True, validator=checked(one_of, choices=("min", "max")))
     min_delta: float = field(default=0.0, kw_only=True, validator=checked(real_number, least=0))
+    stopping_threshold: float | None = field(default=None, kw_only=True, validator=checked(real_number))
+    divergence_threshold: float | None = field(default=None, kw_only=True, validator=checked(real_number))
+    min_epochs: int = field(default=0, kw_only=True, validator=checked(whole_number, least=0))
     restore_best: bool = field(default=False, kw_only=True, validator=checked(flag))
     model: Stateful | None = field(default=None, kw_only=True, repr=False)
     best: float | None = field(default=None, init=False, repr=False)
     best_epoch: int | None = field(default=None, init=False, repr=False)
     _waited: int = field(default=0, init=False, repr=False)
+    _ended: bool = field(default=False, init=False, repr=False)  # whether the patience has ended a fit
     _best_weights: Any = field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.mode = self.monitored().mode
+        good, bad = self.stopping_threshold, self.divergence_threshold
+        if good is not None and bad is not None and not self._is_worse(bad, good):
+            side = ">" if self.mode == "min" else "<"
+            raise ValueError(f"'divergence_threshold' must be {side} stopping_threshold, {good!r}: {bad!r}")
 
     def on_fit_start(self, event: FitStart) -> None:
         event.run.check_metric(self.monitor, event)
@@ -61,8 +74,10 @@ class EarlyStopping(Callback):
             raise ValueError("EarlyStopping(restore_best=True) needs a model: pass Trainer(model=...) or model=...")
         if self.restore_best and self._best_weights is not None:
             check_like("the best weights", self._best_weights, self._model(event).state_dict())
-        if self._waited >= self.patience and event.run.reason is None:
-            self._waited = 0  # this ended the last fit; a call of fit after it grants the patience again
+        if self._ended and event.run.reason is None:
+            # A call of fit after one that the patience ended grants it again. The count alone does not say so: before
+            # `min_epochs` it may be beyond the patience, and a run that is resumed there keeps it.
+            self._waited, self._ended = 0, False
 
     def on_evaluate_end(self, event: EvaluateEnd) -> None:
         self.on_epoch_end(event)
@@ -76,9 +91,19 @@ class EarlyStopping(Callback):
             self.best, self.best_epoch, self._waited = value, event.epoch, 0
             if self.restore_best:
                 self._best_weights = copy.deepcopy(self._model(event).state_dict())
+        else:
+            self._waited += 1
+        good, bad = self.stopping_threshold, self.divergence_threshold
+        if bad is not None and self._is_worse(value, bad):
+            event.run.stop(f"{self.monitor} is {value:.6g}, worse than {bad:.6g}", for_good=True)
             return
-        self._waited += 1
-        if self._waited >= self.patience:
+        complete = event.epoch if isinstance(event, EpochEnd) else event.epoch - 1
+        if complete < self.min_epochs:
+            return
+        if good is not None and (value == good or self._is_worse(good, value)):
+            event.run.stop(f"{self.monitor} is {value:.6g}, as good as {good:.6g} or better", for_good=True)
+        elif self._waited >= self.patience:
+            self._ended = True
             best = "never a number" if self.best is None else f"best {self.best:.6g} in epoch {self.best_epoch}"
             unit = "epoch" if isinstance(event, EpochEnd) else "evaluation"
             waited = f"{self._waited} {unit}{'s' * (self._waited > 1)}"
@@ -93,7 +118,18 @@ class EarlyStopping(Callback):
 
     def describe(self) -> dict[str, str]:
         count = "an epoch" if self.patience == 1 else f"{self.patience} epochs"
-        return {"stopping": f"after {count} without a {'lower' if self.mode == 'min' else 'higher'} {self.monitor}"}
+        rules = [f"after {count} without a {'lower' if self.mode == 'min' else 'higher'} {self.monitor}"]
+        good, bad = ("<=", ">") if self.mode == "min" else (">=", "<")
+        if self.stopping_threshold is not None:
+            rules.append(f"at {self.monitor} {good} {self.stopping_threshold:g}")
+        if self.min_epochs:
+            rules.append(f"not before epoch {self.min_epochs}")
+        if self.divergence_threshold is not None:
+            rules.append(f"at any time at {self.monitor} {bad} {self.divergence_threshold:g}")
+        return {"stopping": ", ".join(rules)}
+
+    def _is_worse(self, value: float, than: float) -> bool:
+        return value > than if self.mode == "min" else value < than
 
     def _model(self, event: FitStart | EpochEnd | EvaluateEnd | FitEnd) -> Any:
         return event.run.model if self.model is None else self.model

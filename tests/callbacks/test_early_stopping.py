@@ -54,6 +54,17 @@ nan, inf = math.nan, math.inf
         ({"patience": 2}, [nan, 3, nan, 2], 4, 4),
         ({"patience": 2}, [inf, 3, inf, inf], 4, 2),
         ({"patience": 2, "mode": "max"}, [inf, inf, inf], 3, 1),
+        ({"stopping_threshold": 2}, [3, 2, 1], 2, 2),
+        ({"stopping_threshold": 2}, [3, 2.1, nan, 2.1], 4, 2),
+        ({"stopping_threshold": 2, "mode": "max"}, [1, 1.9, 2.5, 3], 3, 3),
+        ({"divergence_threshold": 5}, [3, 5, inf, 1], 3, 1),
+        ({"divergence_threshold": 5}, [nan, 6, 1], 2, 2),
+        ({"divergence_threshold": 0.5, "mode": "max"}, [1, 0.5, 0.4, 1], 3, 1),
+        ({"patience": 1, "min_epochs": 3}, [1, 2, 3, 4], 3, 1),
+        ({"patience": 1, "min_epochs": 3}, [1, 2, 0, 4, 4], 4, 3),
+        ({"stopping_threshold": 2, "min_epochs": 3}, [1, 1, 1, 1], 3, 1),
+        ({"stopping_threshold": 2, "min_epochs": 2}, [1, 3, 1, 1], 3, 1),
+        ({"divergence_threshold": 5, "min_epochs": 3}, [3, 6, 1, 1], 2, 1),
     ],
 )
 def test_when_it_stops_and_which_epoch_was_best(
@@ -74,6 +85,44 @@ def test_the_reason_says_what_was_waited_for() -> None:
     assert (
         trained(EarlyStopping(patience=1), [nan, 1]).reason == "val_loss has not improved for 1 epoch (never a number)"
     )
+
+
+def test_a_threshold_is_named_in_the_reason() -> None:
+    reached = trained(EarlyStopping(stopping_threshold=0.5), [1, 0.25, 1])
+    assert (reached.status, reached.reason) == ("stopped", "val_loss is 0.25, as good as 0.5 or better")
+    diverged = trained(EarlyStopping(divergence_threshold=5), [1, 7, 1])
+    assert (diverged.status, diverged.reason) == ("stopped", "val_loss is 7, worse than 5")
+
+
+def test_the_header_names_every_rule() -> None:
+    every = EarlyStopping(patience=3, stopping_threshold=0.1, divergence_threshold=5, min_epochs=10)
+    assert every.describe() == {
+        "stopping": "after 3 epochs without a lower val_loss, at val_loss <= 0.1, not before epoch 10, "
+        "at any time at val_loss > 5"
+    }
+    higher = EarlyStopping("accuracy", patience=1, stopping_threshold=0.9, divergence_threshold=0.1)
+    assert higher.describe() == {
+        "stopping": "after an epoch without a higher accuracy, at accuracy >= 0.9, at any time at accuracy < 0.1"
+    }
+
+
+def test_an_evaluation_within_the_last_of_the_min_epochs_does_not_stop() -> None:
+    stopping, steps = EarlyStopping(patience=1, min_epochs=2), list[int]()
+    trainer = Trainer(
+        steps.append, [1, 2], epochs=9, evaluate=lambda: 1.0, evaluate_every="1 steps", callbacks=[stopping]
+    )
+    assert trainer.fit().status == "stopped"
+    assert len(steps) == 5  # the first evaluation after epoch 2
+
+
+@pytest.mark.parametrize("ends", range(1, 5))
+def test_what_is_waited_for_before_the_min_epochs_is_kept_by_a_resume(ends: int, tmp_path: Path) -> None:
+    def trainer(epochs: int) -> Trainer:
+        stopping, saving = EarlyStopping("loss", patience=2, min_epochs=5), Checkpoint(tmp_path, weights=False)
+        return Trainer(lambda batch: 1.0, [1], epochs=epochs, callbacks=[stopping, saving])
+
+    trainer(ends).fit()
+    assert len(trainer(9).fit(resume="auto")) == 5
 
 
 def test_epochs_without_evaluation_are_passed_over() -> None:
@@ -199,6 +248,19 @@ def test_being_called_again_it_is_patient_again() -> None:
         ({"mode": "auto"}, ValueError, "'mode' must be one of 'min', 'max': 'auto'"),
         ({"min_delta": -1}, ValueError, "'min_delta' must be >= 0: -1"),
         ({"min_delta": nan}, ValueError, "'min_delta' must be >= 0 and finite: nan"),
+        ({"stopping_threshold": nan}, ValueError, "'stopping_threshold' must be finite: nan"),
+        ({"divergence_threshold": "5"}, TypeError, "'divergence_threshold' must be a number: '5'"),
+        ({"min_epochs": -1}, ValueError, "'min_epochs' must be >= 0: -1"),
+        (
+            {"stopping_threshold": 1, "divergence_threshold": 1},
+            ValueError,
+            "'divergence_threshold' must be > stopping_threshold, 1: 1",
+        ),
+        (
+            {"mode": "max", "stopping_threshold": 1, "divergence_threshold": 2},
+            ValueError,
+            "'divergence_threshold' must be < stopping_threshold, 1: 2",
+        ),
         ({"restore_best": "no"}, TypeError, "'restore_best' must be True or False: 'no'"),
     ],
 )
