@@ -41,6 +41,7 @@ from lucid_train.saving.checkpoint.directory import Directory
 from lucid_train.schedules import Cosine
 from lucid_train.testing.resuming import diff_states
 from lucid_train.testing.threads import ThreadGroup, run_in_threads, thread_groups
+from tests.support.programs.sockets import Noisy
 
 
 def batches(rank: int, count: int = 6) -> list[tuple[Any, Any]]:
@@ -502,21 +503,6 @@ def trained(
         return state, history
 
     return run_in_threads(world_size, run)
-
-
-@define
-class Noisy:
-    """Batches with noise from a generator of this rank's."""
-
-    found: list[Any]
-    rng: Any
-
-    def __len__(self) -> int:
-        return len(self.found)
-
-    def __iter__(self) -> Any:
-        for inputs, targets in self.found:
-            yield inputs + self.rng.normal(size=inputs.shape), targets
 
 
 def differing_places(one: Any, other: Any) -> list[str]:
