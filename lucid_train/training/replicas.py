@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # So many differences are named.
 _MOST = 5
+_CURE = "where each process is a run of its own, pass Trainer(group=lucid_train.group.Solo())"
 
 
 def compare_replicas(
@@ -59,12 +60,14 @@ def compare_replicas(
         one, other = (structure(Setup, each, "setup") for each in (found[0], found[rank]))
         sentences = differences(one, other, {}, places=("on rank 0", f"on rank {rank}"))
         named = "; ".join(list(sentences.values())[:_MOST]) or "the order of the settings"
-        raise ValueError(f"the processes of a run must have the same settings: {named}")
+        raise ValueError(f"the processes of a run must have the same settings: {named}; {_CURE}")
     if _differing("layout", given) is not None:
         layouts = exchanges.exchange("comparing their models", layout)
         rank = _differing("layout", given) or 0
         named = "; ".join(_first_differences(layouts[0], layouts[rank]))
-        raise ValueError(f"the processes of a run must train the same: rank {rank} differs from rank 0 in {named}")
+        raise ValueError(
+            f"the processes of a run must train the same: rank {rank} differs from rank 0 in {named}; {_CURE}"
+        )
     apart = _differing("replicas", given)
     if apart is not None:
         raise ValueError(
