@@ -76,6 +76,9 @@ def setups(packages: list[str]) -> dict[str, SetUp]:
 def die(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path, *deaths: Death) -> None:
     """Let runs die until there were so many deaths: a few of each set-up, in random order."""
     table = [(name, setup) for name, setup in setups(packages).items() if setup.refused is None]
+    if any(death.number != signal.SIGKILL for death in deaths):
+        # A run that is asked to end saves after its step, and so loses what is accumulated for an update by then.
+        table = [(name, setup) for name, setup in table if "accumulated gradients" not in name]
     while table and found.done < count and len(found.wrong) < MOST_WRONG:
         name, setup = table[chance.randrange(len(table))]
         found.setups += 1
