@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from time import perf_counter
@@ -611,8 +611,12 @@ class Trainer:
         every = run.evaluate_steps
         evaluate_at = None if every is None else (progress.step // every + 1) * every
         pause_at = progress.step + _STEPS_AT_ONCE
+        length = None if fit.exchanges.is_alone or self.steps_per_epoch is not None else feed.length  # of all processes
+        is_whole = length is not None and progress.epoch_step >= length
         if not fit.exchanges.is_alone:
             pause_at = min(pause_at, max(fit.exchanges.due, progress.step + 1))
+        if length is not None and not is_whole:
+            pause_at = min(pause_at, progress.first_step + length)
         # What makes up the cost of a step stays in local names: the listeners, and the losses that are floats.
         losses: list[float] = []
         collect, began, skipped, exhausted = losses.append, progress.step, 0, False
@@ -621,6 +625,7 @@ class Trainer:
             fit.repeatable = True
             feed.open_pass(progress, random)
             batches = feed.batches(progress, random, pause_at if evaluate_at is None else min(evaluate_at, pause_at))
+            batches = self._none_of(batches) if is_whole else batches
             fit.watch_children()
             fit.raise_child_error()
             for batch in batches if fit.waits is None else fit.waits.timed(batches, progress.step):
@@ -691,10 +696,20 @@ class Trainer:
         """Refuse a pass that ends early where other processes may go on."""
         progress, length = self._progress, self._feed.length_of_epoch
         if not self._exchanges.is_alone and length is not None and progress.epoch_step < length:
-            raise ValueError(
-                f"'data' must give as many batches on all processes, {length} as its len() says: epoch "
-                f"{progress.epoch} had {progress.epoch_step} on rank {self._exchanges.rank}; pass steps_per_epoch"
-            )
+            raise self._other_length(f"{progress.epoch_step}")
+
+    def _none_of(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Refuse a batch beyond the length of the data: other processes may be at the epoch's end, and wait there."""
+        for _ in batches:
+            raise self._other_length("more")
+        yield from ()
+
+    def _other_length(self, found: str) -> ValueError:
+        epoch, rank = self._progress.epoch, self._exchanges.rank
+        return ValueError(
+            f"'data' must give as many batches on all processes, {self._feed.length_of_epoch} as its len() says: epoch "
+            f"{epoch} had {found} on rank {rank}; pass steps_per_epoch"
+        )
 
     def _evaluate(self, fit: Fit) -> None:
         """Evaluate within the epoch."""

@@ -448,6 +448,27 @@ def test_a_pass_that_ends_early_on_one_rank_ends_all() -> None:
     assert found[0].startswith(f"RankError: rank 1 failed: ValueError: {sentence}")
 
 
+@pytest.mark.parametrize("beyond", [1, 40])
+def test_a_pass_that_goes_on_beyond_its_length_on_one_rank_ends_all_before_a_step_of_it(beyond: int) -> None:
+    class Long(list[Any]):
+        def __iter__(self) -> Any:
+            return iter(batches(0, 6 + beyond))
+
+    steps: list[int] = []
+
+    def run(group: ThreadGroup) -> None:
+        trainer = build(group, data=Long(batches(0)) if group.rank else batches(0))
+        trainer.on(StepStart)(lambda event: steps.append(event.step))
+        trainer.fit()
+
+    sentence = (
+        "ValueError: 'data' must give as many batches on all processes, 6 as its len() says: epoch 1 had more on "
+        "rank 1; pass steps_per_epoch"
+    )
+    assert raised(2, run) == [f"RankError: rank 1 failed: {sentence}", sentence]
+    assert max(steps) == 6
+
+
 def test_a_failing_step_is_not_waited_for() -> None:
     def run(group: ThreadGroup) -> None:
         trainer = build(group)
