@@ -16,7 +16,7 @@ from lucid_train.description import add_note, error_text, object_name
 from lucid_train.events import FitEnd, FitError, FitStart, Status
 from lucid_train.optims.param_groups import versions
 from lucid_train.schedules.length import counted
-from lucid_train.training.run import Control, Run, Stop
+from lucid_train.training.run import Control, Run, Stop, exit_code
 from lucid_train.training.signals import hold_child_errors
 from lucid_train.training.track import Tracked, current
 
@@ -145,9 +145,8 @@ class Fit(Control):
 
     @property
     def _wishes(self) -> dict[str, Any]:
-        wish = self.wish
-        numbers = [0.0 if wish is None else float(wish.code), *(each.number for each in self.requests)]
-        return {"numbers": numbers, "stop": None if wish is None else [wish.code, wish.reason, wish.for_good]}
+        stops = [[each.reason, each.for_good, each.code] for each in self.wishes]
+        return {"numbers": [float(bool(stops)), *(each.number for each in self.requests)], "stops": stops}
 
     def _grant(self, largest: list[float], given: list[dict[str, Any]]) -> None:
         for request, number in zip(self.requests, largest[1:], strict=False):
@@ -155,19 +154,21 @@ class Fit(Control):
                 request.made = False
                 self.deferred.append(request.function)
                 self.attention = True
-        stops = [Stop(*each["stop"]) for each in given if each["stop"] is not None]
+        stops = [Stop(*each) for one in given for each in one["stops"]]
         if not stops:
             return
+        del self.wishes[: len(given[self.exchanges.rank]["stops"])]  # not what a signal has added since
         # The first rank's of the strongest wish is the one; a run that is over for one is over for all.
-        stop = max(stops, key=lambda each: each.code)
+        stop = max(stops, key=lambda each: each.strength)
         self.run.grant(stop)
         for each in stops:
             if each.for_good:
                 self.run.grant(each)
-        if stop.code > 1 and self.interruption is None:
-            keyboard = stop.code == 128 + signal.SIGINT
-            self.interruption = self.own_interruption or (KeyboardInterrupt() if keyboard else SystemExit(stop.code))
-        self.wish = self.own_interruption = None
+        if stop.code is not None and self.interruption is None:
+            own, self.own_interruption = self.own_interruption, None
+            if own is None or exit_code(own) != stop.code:
+                own = KeyboardInterrupt() if stop.code == 128 + signal.SIGINT else SystemExit(stop.code)
+            self.interruption = own
 
     def safe_point(self) -> None:
         """Call what was asked for between two steps, and what was deferred until the run can be saved, if it can."""

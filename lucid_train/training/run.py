@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
@@ -62,14 +63,26 @@ class Stop:
     """A wish that the fit ends.
 
     Args:
-        code: 1 to stop; 130 because of Ctrl-C, or 128 + the number of another signal, to interrupt.
         reason: Why.
         for_good: Whether the run is over.
+        code: The exit code of an interruption: 130 because of Ctrl-C, 128 + the number of another signal; or None.
     """
 
-    code: int
     reason: str
     for_good: bool = False
+    code: int | None = None
+
+    @property
+    def strength(self) -> float:
+        """How wishes are ordered: the strongest is granted, an interruption before a mere stop."""
+        return -math.inf if self.code is None else self.code
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of a program that a KeyboardInterrupt or SystemExit leaves."""
+    if not isinstance(error, SystemExit):
+        return 130
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
 
 
 @define(eq=False)
@@ -113,7 +126,7 @@ class Control:
         attention: Whether there is something to do after the current step: a stop, or a call at a safe point.
         stopping: Whether the fit is to end.
         interruption: What is to leave the fit when all else is done, or None.
-        wish: In a run of several processes, that this one wants the fit to end, until all know; or None.
+        wishes: In a run of several processes, that this one wants the fit to end, until all know.
         own_interruption: What interrupts the run in this process, until all know; or None.
         requests: What processes may ask for, in the same order on all of them.
         insisted: Whether the fit is to end at once, without being saved.
@@ -137,7 +150,7 @@ class Control:
     attention: bool = field(default=False, init=False)
     stopping: bool = field(default=False, init=False)
     interruption: BaseException | None = field(default=None, init=False)
-    wish: Stop | None = field(default=None, init=False)
+    wishes: list[Stop] = field(factory=list, init=False)
     own_interruption: BaseException | None = field(default=None, init=False)
     requests: list[Request] = field(factory=list, init=False)
     insisted: bool = field(default=False, init=False)
@@ -365,14 +378,18 @@ class Run:
         """
         if not isinstance(reason, str):
             raise TypeError(f"'reason' must be a string: {reason!r}")
-        self._wish(Stop(1, reason, for_good))
+        self._wish(Stop(reason, for_good))
 
     def _wish(self, stop: Stop) -> None:
         fit = self._fit
         if fit is None or fit.exchanges.is_alone:
             self.grant(stop)
-        elif not fit.stopping and (fit.wish is None or fit.wish.code < stop.code):
-            fit.wish = stop
+            return
+        # One that adds nothing is left out: a callback may ask after every step until all know.
+        known = fit.wishes
+        is_stronger = not fit.stopping and all(each.strength < stop.strength for each in known)
+        if is_stronger or (stop.for_good and not any(each.for_good for each in known)):
+            known.append(stop)
 
     def grant(self, stop: Stop) -> None:
         """End the fit after the current step, as all processes know by now."""
@@ -390,8 +407,7 @@ class Run:
             reason: Why, for the log and the history.
         """
         fit = self._fit
-        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 130
-        self._wish(Stop(code, reason))
+        self._wish(Stop(reason, code=exit_code(error)))
         if fit is None or fit.interruption is not None or fit.own_interruption is not None:
             return
         if fit.exchanges.is_alone:

@@ -450,7 +450,7 @@ class Trainer:
             first = [label for label, each in labelled if each.ranks == "first" or each.checkpoints() is not None]
             fit.first_only = frozenset(first)
             if finished_reason is not None:
-                run.grant(Stop(1, finished_reason, for_good=True))
+                run.grant(Stop(finished_reason, for_good=True))
             fit.open()
             if self.step is not None:
                 fit.watch_parameters()

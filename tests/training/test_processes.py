@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,72 @@ def test_an_interruption_of_one_rank_saves_and_leaves_all(tmp_path: Path, error:
     assert ends[0][1:] == ("interrupted", "by a signal")
     saved = read_checkpoint(tmp_path / "c")["progress"]["step"]
     assert saved == ends[0][0] > 5
+
+
+def reasons(when: type[Event], *wishes: Callable[[Any], object]) -> list[Any]:
+    """Let the second of two ranks have wishes in its first epoch of two steps; return why the run has ended on each."""
+
+    def run(group: ThreadGroup) -> Any:
+        trainer = build(group, data=batches(group.rank, 2))
+        for wish in wishes if group.rank == 1 else ():
+            trainer.on(when, once=True)(wish)
+        trainer.on(EpochEnd, ranks="all")(lambda event: ended.append(event.epoch))
+        with suppress(SystemExit):
+            trainer.fit()
+        return trainer._run.reason, trainer._run.finished_reason
+
+    ended: list[int] = []
+    found = run_in_threads(2, run)
+    assert ended == [1, 1]
+    return found
+
+
+def test_a_stop_for_good_counts_beside_any_other_that_ends_the_run() -> None:
+    def stop(event: Event) -> None:
+        event.run.stop("now")
+
+    def stop_for_good(event: Event) -> None:
+        event.run.stop("for good", for_good=True)
+
+    def interrupt(event: Event) -> None:
+        event.run.interrupt(SystemExit(143), "by a signal")
+
+    assert reasons(EpochEnd, stop, stop_for_good) == [("now", "for good")] * 2
+    assert reasons(EpochEnd, stop_for_good, stop) == [("for good", "for good")] * 2
+    assert reasons(EpochEnd, stop_for_good, interrupt) == [("by a signal", "for good")] * 2
+
+
+def test_a_stop_for_good_counts_when_the_last_step_has_decided_to_end() -> None:
+    def run(group: ThreadGroup) -> Any:
+        trainer = build(group, data=batches(group.rank, 2))
+        trainer.on(StepStart, at=1)(lambda event: event.run.stop("now"))  # the vote after step 1 is read after step 2
+        trainer.on(EpochEnd)(lambda event: event.run.stop("for good", for_good=True))
+        return trainer.fit().reason, trainer._run.finished_reason
+
+    assert run_in_threads(2, run) == [("now", "for good")] * 2
+
+
+def test_different_interruptions_leave_all_ranks_with_one_exit_code() -> None:
+    def run(group: ThreadGroup) -> None:
+        error = SystemExit(143) if group.rank else KeyboardInterrupt()
+        trainer = build(group, data=batches(group.rank, 2000), epochs=1)
+        trainer.on(StepEnd, at=5)(lambda event: event.run.interrupt(error, "by a signal"))
+        trainer.fit()
+
+    assert raised(2, run) == ["SystemExit: 143"] * 2
+
+
+@pytest.mark.parametrize("code", [None, 0, 1, 3, "no more time"])
+def test_an_interruption_with_any_exit_code_leaves_all_ranks(code: Any) -> None:
+    def run(group: ThreadGroup) -> None:
+        trainer = build(group, data=batches(group.rank, 2000), epochs=1)
+        trainer.on(StepEnd, at=5, when=lambda event: group.rank == 1)(
+            lambda event: event.run.interrupt(SystemExit(code), "no more time")
+        )
+        trainer.fit()
+
+    known = code if isinstance(code, int) else int(code is not None)
+    assert raised(2, run) == [f"SystemExit: {known}", f"SystemExit: {code}"]
 
 
 # Failures.
