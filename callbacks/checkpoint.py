@@ -291,7 +291,7 @@ class Checkpoint(Callback):
         if run is not last:
             self.last_file, recorded = run.source or (None, None)
             self._segment = None
-            self._saved = _position(run) if run.resumed else self._saved
+            self._saved = _position(run) if run.resumed else () if self._saved == () else None
         self._lock = Lock(self.directory / LOCK)
         if run.rank == 0:
             self._prepare_directory(run, recorded)
@@ -305,7 +305,8 @@ class Checkpoint(Callback):
     def _prepare_directory(self, run: Run, recorded: dict[str, Any] | None) -> None:
         """Lock the directory, check that it is this run's, and remove what killed processes have left in it."""
         directory = self._claimed()
-        if directory.files() and self._saved != () and not (run.step or run.resumed):
+        # A run that has saved may still stand before its first step.
+        if directory.files() and self._saved is None and not run.step:
             raise FileExistsError(
                 f"'directory' must hold no checkpoints of another run; to go on with that one call fit(resume='auto'), "
                 f"else pass another directory: {self.directory}"

@@ -217,6 +217,19 @@ def test_a_callback_that_has_saved_one_run_is_refused_for_another(tmp_path: Path
     trainer(checkpoint).fit(restart=True)
 
 
+def test_a_run_that_was_saved_before_its_first_step_goes_on_in_its_directory(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    training = trainer(checkpoint)
+    training.fit(0)
+    assert len(training.fit(1)) == 1
+    with pytest.raises(FileExistsError, match="'directory' must hold no checkpoints of another run"):
+        trainer(checkpoint).fit(0)
+    another = trainer(checkpoint)
+    for _ in range(2):  # it is refused again, though the callback has seen this run by then
+        with pytest.raises(FileExistsError, match="'directory' must hold no checkpoints of another run"):
+            another.fit(1)
+
+
 def test_a_run_that_went_back_and_came_to_the_same_step_is_saved_again(tmp_path: Path) -> None:
     training = trainer(Checkpoint(tmp_path, every=None))
     training.fit(1)
