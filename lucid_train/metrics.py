@@ -162,7 +162,8 @@ def combined(processes: Sequence[Mapping[str, Sequence[float]]], source: str) ->
 
 
 def _mean_of(parts: Sequence[Sequence[float]]) -> float:
-    means = [total / weight for total, weight in parts if weight]
+    parts = [(total, weight) for total, weight in parts if weight]
+    means = [total / weight for total, weight in parts]
     if not means:
         return math.nan
     if all(mean == means[0] for mean in means):
