@@ -100,7 +100,8 @@ def checked_part(tree: Any, rank: int, parted: Parted) -> dict[str, Any]:
     check_entries("the part of a checkpoint", tree, ("rank", "world_size", "save", "sections"))
     if (tree["rank"], tree["world_size"], tree["save"]) != (rank, parted.world_size, parted.save):
         raise ValueError(f"it must be the part of rank {rank} in the same save as the checkpoint: rank {tree['rank']}")
-    missing = [name for name in (*OWN, *parted.differing) if name not in tree["sections"]]
-    if not isinstance(tree["sections"], Mapping) or missing:
+    found = tree["sections"] if isinstance(tree["sections"], Mapping) else {}
+    missing = [name for name in (*OWN, *parted.differing) if name not in found]
+    if missing:
         raise ValueError(f"it must have all that differs on rank {rank}: {', '.join(missing)}")
-    return dict(tree["sections"])
+    return dict(found)
