@@ -47,7 +47,7 @@ def compare_replicas(
     setup = unstructure(participants.setup(options, resumed=True))
     own = {
         "position": position,
-        "setup": _digest(setup),
+        "setup": _digest([setup, list(setup["callbacks"])]),
         "layout": _digest(layout),
         "weights": digest(flat["model"]) + digest(flat["extras"]),
         "replicas": digest(flatten(_replicated(participants))),
@@ -56,10 +56,11 @@ def compare_replicas(
     _check_alike("position", given, "stand at the same epoch, step and phase")
     if _differing("setup", given) is not None:
         found = exchanges.exchange("comparing their settings", setup)
-        rank = _differing("setup", given) or 0
-        one, other = (structure(Setup, each, "setup") for each in (found[0], found[rank]))
-        sentences = differences(one, other, {}, places=("on rank 0", f"on rank {rank}"))
-        named = "; ".join(list(sentences.values())[:_MOST]) or "the order of the settings"
+        # The one with fewer epochs first: that the other has more would be no difference to a checkpoint.
+        pair = sorted((0, _differing("setup", given) or 0), key=lambda rank: int(found[rank]["epochs"]))
+        one, other = (structure(Setup, found[rank], "setup") for rank in pair)
+        places = f"on rank {pair[0]}", f"on rank {pair[1]}"
+        named = "; ".join(list(differences(one, other, {}, places=places).values())[:_MOST]) or "their types"
         raise ValueError(f"the processes of a run must have the same settings: {named}; {_CURE}")
     if _differing("layout", given) is not None:
         layouts = exchanges.exchange("comparing their models", layout)
