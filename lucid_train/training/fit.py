@@ -131,6 +131,12 @@ class Fit(Control):
         if self.exchanges.is_alone:
             return
         given = self.exchanges.exchange(place, self._wishes)
+        asked = [len(each["numbers"]) - 1 for each in given]
+        if len(set(asked)) > 1:
+            raise ValueError(
+                f"'run.agreement' must be called equally often on all processes, by a callback that runs on all: "
+                f"{asked[:8]} times on each"
+            )
         self._grant([max(numbers) for numbers in zip(*(each["numbers"] for each in given), strict=True)], given)
 
     def vote(self) -> None:

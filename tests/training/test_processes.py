@@ -32,13 +32,23 @@ from lucid_train import (
     find_lr,
     read_checkpoint,
     replay,
+    write_checkpoint,
 )
-from lucid_train.callbacks import Checkpoint, CSVLogger, EarlyStopping, EventLog, LRSchedulerCallback, RichLogger
+from lucid_train.callbacks import (
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    EventLog,
+    LRSchedulerCallback,
+    RichLogger,
+    TimeLimit,
+)
 from lucid_train.group import Solo
 from lucid_train.metrics import Mean
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
 from lucid_train.saving.checkpoint.directory import Directory
+from lucid_train.saving.checkpoint.format import read_file
 from lucid_train.schedules import Cosine
 from lucid_train.testing.resuming import diff_states
 from lucid_train.testing.threads import ThreadGroup, run_in_threads, thread_groups
@@ -154,6 +164,14 @@ def test_parts_of_an_evaluation_are_put_together_by_their_weights() -> None:
     assert run_in_threads(2, run) == [[1.75], [1.75]]
 
 
+def test_a_part_of_weight_0_takes_no_part() -> None:
+    def run(group: ThreadGroup) -> Any:
+        parts = [Mean(float("nan"), 0), Mean(6.0, 3), Mean(1.0, 1)]
+        return build(group, epochs=1, evaluate=lambda: {"loss": parts[group.rank]}).fit().metric("val_loss")
+
+    assert run_in_threads(3, run) == [[1.75]] * 3
+
+
 def test_an_evaluation_within_an_epoch_is_that_of_all_ranks() -> None:
     def run(group: ThreadGroup) -> Any:
         trainer = build(group, epochs=1, evaluate=lambda: float(group.rank), evaluate_every="2 steps")
@@ -203,6 +221,15 @@ def test_metric_objects_are_averaged() -> None:
             "2 on rank 1",
         ),
         (
+            lambda rank: {"epochs": 3 - rank},
+            "ValueError: the processes of a run must have the same settings: epochs is 2 on rank 1 and 3 on rank 0",
+        ),
+        (
+            lambda rank: {"callbacks": [EarlyStopping("loss"), TimeLimit(99)][:: 1 - 2 * rank]},
+            "ValueError: the processes of a run must have the same settings: callbacks.order is EarlyStopping, "
+            "TimeLimit on rank 0 and TimeLimit, EarlyStopping on rank 1",
+        ),
+        (
             lambda rank: {"lr": 0.1 + rank},
             "ValueError: the processes of a run must have the same settings: optimizer.lr is 0.1 on rank 0 and 1.1 on "
             "rank 1",
@@ -217,7 +244,7 @@ def test_metric_objects_are_averaged() -> None:
             "ValueError: 'steps_per_epoch' must be given in a run of 2 processes whose data has no len()",
         ),
     ],
-    ids=["no evaluation", "metrics", "steps", "callback", "optimizer", "shapes", "length"],
+    ids=["no evaluation", "metrics", "steps", "callback", "epochs", "order", "optimizer", "shapes", "length"],
 )
 def test_what_must_be_alike_is_refused_on_all_ranks(settings: Callable[[int], dict[str, Any]], message: str) -> None:
     found = raised(2, lambda group: build(group, **settings(group.rank)).fit())
@@ -308,6 +335,16 @@ def test_values_and_wishes_of_a_callback_are_exchanged() -> None:
     assert one == other
     assert one[0] == [0, 1]
     assert 3 < one[1] <= 100
+
+
+def test_an_agreement_of_the_first_rank_alone_is_refused() -> None:
+    def run(group: ThreadGroup) -> None:
+        trainer = build(group)
+        trainer.on(FitStart, ranks="first")(lambda event: event.run.agreement(lambda: None))
+        trainer.fit()
+
+    sentence = "'run.agreement' must be called equally often on all processes, by a callback that runs on all: "
+    assert raised(2, run) == [f"ValueError: {sentence}[1, 0] times on each"] * 2
 
 
 # One decision.
@@ -638,6 +675,16 @@ def test_a_checkpoint_without_a_part_is_refused_by_name(tmp_path: Path) -> None:
         f"CheckpointError: no checkpoint in {tmp_path / 'c'} is whole for all processes: rank 1: "
     )
     assert found[0].endswith("step-18.rank-1.safetensors is missing")
+
+
+@pytest.mark.parametrize("sections", [7, {"data": None}])
+def test_a_part_that_lacks_what_differs_is_passed_over(tmp_path: Path, sections: Any) -> None:
+    trained(tmp_path, dies_at=9)
+    part = sorted((tmp_path / "c").glob("*.rank-1.*"))[-1]
+    write_checkpoint(part, {**read_file(part), "sections": sections})
+    sentence = r"rank 1: .*-step-8\.rank-1\..* must have all that differs on rank 1: .* resuming from the one before"
+    with pytest.warns(UserWarning, match=sentence):
+        assert len(trained(tmp_path)[1][1]) == 3
 
 
 def test_old_checkpoints_go_with_their_parts(tmp_path: Path) -> None:
