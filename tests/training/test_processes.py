@@ -363,6 +363,17 @@ def test_a_stop_on_one_rank_stops_all_after_the_same_step() -> None:
     assert one[1:] == ("stopped", "enough")
 
 
+def test_a_stop_that_an_evaluation_within_an_epoch_decides_comes_at_once_on_all_ranks() -> None:
+    def run(group: ThreadGroup) -> Any:
+        found = iter([0.5, 1.0, 2.0])
+        stopping = EarlyStopping("val_loss", patience=1)
+        data, settings = batches(group.rank, 100), {"evaluate": lambda: next(found), "evaluate_every": "30 steps"}
+        trainer = build(group, data=data, callbacks=[stopping], **settings)
+        return trainer.fit().status, trainer.state_dict()["progress"]["step"]
+
+    assert run_in_threads(2, run) == [("stopped", 60)] * 2
+
+
 def test_early_stopping_ends_all_ranks_for_good(tmp_path: Path) -> None:
     def run(group: ThreadGroup) -> Any:
         callbacks = [Checkpoint(tmp_path / "c"), EarlyStopping("val_loss", mode="min", patience=2)]
