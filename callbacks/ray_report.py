@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, final
@@ -23,8 +24,12 @@ class RayReport(Callback):
 
     It belongs among the callbacks of a Trainer in the function that `ray.train.torch.TorchTrainer` runs, beside a
     Checkpoint with a directory that all workers see. `Saved` reaches all workers equally often, once the checkpoint is
-    durable, as `ray.train.report` needs: it waits for all. Reported are `epoch`, `step` and the metrics of the last
-    epoch that is done; of the files, those of this checkpoint, by the first worker, which Ray copies to its storage.
+    durable, as `ray.train.report` needs: it waits for all. Reported are
+
+    - `step`, the steps of the checkpoint; `epoch`, the last epoch that it has whole, 0 before the first; and the
+      metrics of that epoch;
+    - the files of this checkpoint, by the first worker, which Ray copies to its storage.
+
     Ray keeps metrics with checkpoints alone, so that how often it reports is how often the Checkpoint saves.
 
     Ray notices a worker that dies, and starts all again: `fit(resume="auto")` then goes on from the directory of the
@@ -63,8 +68,7 @@ class RayReport(Callback):
             )
 
     def on_saved(self, event: Saved) -> None:
-        history = event.run.history
-        metrics = {"epoch": event.epoch, "step": event.step, **(history[-1].metrics if history else {})}
+        metrics = _metrics(event)
         if event.run.rank > 0:
             self._train.report(metrics)
             return
@@ -74,9 +78,23 @@ class RayReport(Callback):
             self._train.report(metrics, checkpoint=self._train.Checkpoint.from_directory(name))
 
 
+def _metrics(event: Saved) -> dict[str, float]:
+    """Return the last epoch that the checkpoint has whole, with its metrics, and the checkpoint's step."""
+    found: dict[str, float] = {"epoch": 0, "step": event.step}
+    done = 0
+    for record in event.run.history:
+        done += record.steps
+        if done > event.step:  # it was trained while the checkpoint was written in the background
+            break
+        found = {"epoch": record.epoch, "step": event.step, **record.metrics}
+    return found
+
+
 def _put(file: Path, place: Path) -> None:
     """Link a file to a place, or copy it where it cannot be linked."""
-    try:
-        os.link(file, place)
-    except OSError:
-        shutil.copyfile(file, place)
+    # A hard link needs one file system; a copy of a large checkpoint could fill that of temporary files.
+    for link in (os.link, os.symlink):
+        with suppress(OSError):
+            link(file.resolve(), place)
+            return
+    shutil.copyfile(file, place)
