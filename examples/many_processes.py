@@ -4,15 +4,16 @@
     torchrun --nproc-per-node 2 examples/many_processes.py [directory]
     mpirun -n 2 python -m mpi4py examples/many_processes.py [directory]
 
-Ray's TorchTrainer runs `main` too. Steps, rates and losses do not depend on the number of processes.
+Ray's TorchTrainer runs `main` too, with a RayReport among the callbacks: see docs/ray.md. Steps, rates and losses do
+not depend on the number of processes.
 """
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from lucid_train import Trainer, nn, optims, schedules
+from lucid_train import Callback, Trainer, nn, optims, schedules
 from lucid_train.callbacks import Checkpoint, EventLog, LRSchedulerCallback, RichLogger
 from lucid_train.data import batches, digits
 from lucid_train.metrics import Mean
@@ -40,8 +41,13 @@ def connect() -> tuple[int, int, Callable[[Any], object], Callable[[], object]]:
     return 0, 1, lambda array: None, lambda: None
 
 
-def main(directory: str = "runs/digits") -> None:
-    """Train on the digits: each process takes its slice of every batch, and of the test set."""
+def main(directory: str = "runs/digits", *, others: Sequence[Callback] = ()) -> None:
+    """Train on the digits: each process takes its slice of every batch, and of the test set.
+
+    Args:
+        directory: Where checkpoints and the log go; one that all processes see.
+        others: Further callbacks.
+    """
     rank, size, add_up, close = connect()
     images, labels, test_images, test_labels = digits()
     test_images, test_labels = test_images[rank::size], test_labels[rank::size]
@@ -65,7 +71,7 @@ def main(directory: str = "runs/digits") -> None:
 
     data = batches(images, labels, batch_size=32, last="drop")  # 32 on all processes together
     checkpoint, log = Checkpoint(directory, every=10, interval="step"), EventLog(f"{directory}/run.jsonl")
-    callbacks = [LRSchedulerCallback(schedules.Cosine()), checkpoint, log, RichLogger()]
+    callbacks = [LRSchedulerCallback(schedules.Cosine()), checkpoint, log, RichLogger(), *others]
     trainer = Trainer(step, data, epochs=5, model=model, optimizer=optimizer, evaluate=evaluate, callbacks=callbacks)
     trainer.fit(resume="auto")
     close()

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from attrs import define, field
 
+from lucid_train import read_checkpoint
 from tests.support.setups import SETUPS, SetUp, assert_kept
 from tests.support.survival import Death, Process, Survival
 
@@ -230,23 +231,29 @@ def by_sockets(found: Found, count: int, chance: random.Random, packages: list[s
         found.done += killed.died
 
 
+# The programs that Ray trains: how the header begins, when the second worker may die (a step, or a checkpoint), and how
+# many checkpoints are reported.
+IN_RAY = {
+    "replicated": ("training 3 epochs of 20 steps", (11, 50), 7),
+    "example": ("training 5 epochs of 37 steps", (1, 12), 19),
+}
+
+
 def ray(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
     """Let Ray train on two workers, of which the second is killed within an epoch."""
     if "torch" not in packages or find_spec("ray") is None:
         return
     import torch  # noqa: F401  # the states have tensors
 
-    from tests.support.ranks import differences_of_ranks
-
-    program = Path(__file__).parent / "support" / "programs" / "ray_train.py"
-    for number in range(count):
-        died = chance.randint(11, 50)
-        places = {folder / f"{number}-straight": [], folder / f"{number}-killed": [str(died)]}
-        for place, arguments in places.items():
+    for number, (program, (header, moments, saves)) in product(range(count), IN_RAY.items()):
+        died = chance.randint(*moments)
+        straight, killed = (folder / f"{number}-{program}-{name}" for name in ("straight", "killed"))
+        found.setups += 1
+        for place, death, starts in ((straight, [], 1), (killed, [str(died)], 2)):
             found.runs += 1
             done = subprocess.run(
-                [sys.executable, "-m", "tests.support.programs.ray_train", str(place), *arguments],
-                cwd=program.parent.parent.parent.parent,
+                [sys.executable, "-m", "tests.support.programs.ray_train", str(place), program, *death],
+                cwd=Path(__file__).parent.parent,
                 capture_output=True,
                 text=True,
                 timeout=600,
@@ -254,15 +261,35 @@ def ray(found: Found, count: int, chance: random.Random, packages: list[str], fo
             if done.returncode:
                 found.wrong.append(f"{place.name}: exit code {done.returncode}: {done.stderr[-3000:]}")
                 return
-            shown = (done.stdout + done.stderr).count("training 3 epochs of 20 steps")
-            if shown != 1:  # a run that goes on says from where
+            if (shown := (done.stdout + done.stderr).count(header)) != 1:  # a run that goes on says from where
                 found.wrong.append(f"{place.name}: the header was shown {shown} times")
-            for metrics, step in json.loads((place / "reports.json").read_text()):
-                if metrics["step"] != step:
-                    found.wrong.append(f"{place.name}: reported after step {metrics['step']} with that of {step}")
-        straight, killed = places
-        found.wrong += [f"killed after step {died}: {each}" for each in differences_of_ranks(straight, killed, 2)]
+            started = [len((place / f"starts-{rank}").read_text().splitlines()) for rank in range(2)]
+            if started != [starts, starts]:
+                found.wrong.append(f"{place.name}: the workers were started {started} times")
+            reports = json.loads((place / "reports.json").read_text())
+            # Ray loses reports that it has not taken when a worker dies.
+            if not (len(reports) == saves if place is straight else 0 < len(reports) <= saves):
+                found.wrong.append(f"{place.name}: {len(reports)} of {saves} checkpoints were reported")
+            for metrics, step, epochs in reports:
+                if (metrics["step"], metrics["epoch"]) != (step, epochs):
+                    found.wrong.append(f"{place.name}: {metrics} was reported with step {step} of epoch {epochs}")
+        found.wrong += [f"{killed.name} at {died}: {each}" for each in _differences_in_ray(program, straight, killed)]
         found.done += 1
+
+
+def _differences_in_ray(program: str, straight: Path, killed: Path) -> list[str]:
+    """Return what two runs have come to otherwise."""
+    from tests.support.event_logs import events
+    from tests.support.ranks import differences_of_ranks
+    from tests.support.survival import differences
+
+    if program == "replicated":
+        return differences_of_ranks(straight, killed, 2)
+    found = []
+    for place in (straight, killed):
+        log = [event for event in events(place / "run" / "run.jsonl") if event[0] != "Saved"]
+        found.append({"state": read_checkpoint(place / "run"), "log": log})
+    return differences(*found)
 
 
 Section = Callable[[Found, int, random.Random, list[str], Path], None]
