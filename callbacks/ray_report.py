@@ -33,8 +33,10 @@ class RayReport(Callback):
     Ray keeps metrics with checkpoints alone, so that how often it reports is how often the Checkpoint saves.
 
     Ray notices a worker that dies, and starts all again: `fit(resume="auto")` then goes on from the directory of the
-    Checkpoint. `ray.train.get_checkpoint()` is for another cluster, or a directory that is gone: pass what its
-    `to_directory()` returns as `fit(resume=...)`.
+    Checkpoint. `ray.train.get_checkpoint()` may be older, as Ray loses reports that it has not taken by then; it is for
+    another cluster, or a directory that is gone: pass what its `to_directory()` returns as `fit(resume=...)`.
+
+    Ray takes one report every two seconds. A run that saves more often waits for that.
 
     Ray runs the function outside the main thread, where no signal can be caught.
 
