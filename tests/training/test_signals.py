@@ -252,10 +252,11 @@ def test_a_second_signal_ends_what_is_blocked(
         pass
     process.send_signal(number)
     process.send_signal(number)  # a copy
+    assert "Stopping" in process.stdout.readline()  # a copy is what comes soon after the first has been handled
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1.2)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode in codes, errors
     assert [state["progress"]["step"] for state in states(tmp_path)] == steps
 
