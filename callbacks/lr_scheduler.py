@@ -661,8 +661,13 @@ def _resumed(state: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> d
     They differ where the user has accepted others than those in the checkpoint.
     """
     found = dict(state)
+    if isinstance(first := state.get("initial_lrs"), list):  # of a plateau: what it has come down to, from these
+        now = [float(group.get("initial_lr", rate)) for group, rate in zip(groups, first, strict=False)]
+        growths = [each / rate if rate and each != rate else 1.0 for each, rate in zip(now, first, strict=False)]
+        scaled = [level * growth for level, growth in zip(state["base_lrs"], growths, strict=False)]
+        found |= {"base_lrs": [*scaled, *state["base_lrs"][len(scaled) :]]}
     for name, values in state.items():
-        if not isinstance(values, list):
+        if not isinstance(values, list) or (name == "base_lrs" and first is not None) or name == "initial_lrs":
             continue
         if name == "_schedulers":  # those of PyTorch's that are made of others
             found[name] = [_resumed(each, groups) if isinstance(each, Mapping) else each for each in values]

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from lucid_train import EpochEnd, StepEnd, StepResult, Trainer
+from lucid_train import EpochEnd, StepEnd, StepResult, Trainer, nn, optims
 from lucid_train.callbacks import (
     CosineAnnealingLRCallback,
     ExponentialLRCallback,
@@ -291,6 +291,31 @@ def test_a_plateau_follows_the_evaluations_within_epochs() -> None:
     history = trainer.fit()
     assert [rate for (rate,) in optimizer.used] == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     assert plateau.last_epoch == len(history.evaluations) == 4
+
+
+def test_a_plateau_that_has_lowered_a_schedule_goes_on_from_there_and_from_a_rate_that_was_accepted() -> None:
+    def trained(rate: float, state: dict[str, Any] | None = None, **settings: Any) -> tuple[Trainer, list[float]]:
+        model = nn.Linear(1, 1, rng=0)
+        optimizer = optims.SGD(model.parameters(), lr=rate)
+        plateau = ReduceLROnPlateau(optimizer, patience=0, factor=0.5, schedule=Constant().warmup(2))
+        trainer = Trainer(
+            lambda batch: optimizer.step(),
+            range(2),
+            model=model,
+            optimizer=optimizer,
+            epochs=5,
+            evaluate=lambda: 1.0,
+            callbacks=[LRSchedulerCallback(plateau, monitor="val_loss")],
+        )
+        if state is not None:
+            trainer.load_state_dict(state, **settings)
+        return trainer, [lr for record in trainer.fit(3 if state is None else 5) for lr in record.lr]
+
+    first, rates = trained(0.8)
+    assert rates == pytest.approx([0.08, 0.44, 0.4])
+    state = first.state_dict()
+    assert trained(0.8, state)[1] == pytest.approx([*rates, 0.2, 0.1])
+    assert trained(0.4, state, accept="optimizer")[1] == pytest.approx([*rates, 0.1, 0.05])
 
 
 def test_a_group_added_after_the_last_step_is_in_the_state() -> None:

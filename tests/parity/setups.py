@@ -703,6 +703,19 @@ REST: dict[str, SetUp] = {
         evaluate_every="2 steps",
         epochs=3,
     ),
+    "a plateau that lowers a schedule": setup(
+        loader(),
+        scheduled(
+            # No loss improves by so much.
+            lambda optimizer: ReduceLROnPlateau(
+                optimizer, patience=0, threshold=1e6, threshold_mode="abs", schedule=schedules.Constant().warmup(2)
+            ),
+            "epoch",
+            monitor="val_loss",
+        ),
+        evaluate_every="2 steps",
+        epochs=3,
+    ),
     "PyTorch's one cycle": setup(
         loader(),
         scheduled(lambda optimizer: theirs.OneCycleLR(optimizer, 0.1, total_steps=6)),

@@ -121,6 +121,11 @@ class ReduceLROnPlateau(LRScheduler):
             self._levels.append(float(group.setdefault("initial_lr", float(group["lr"]))))
         return list(self._levels)
 
+    @property
+    def _first_levels(self) -> list[float]:
+        """The base rates before any reduction."""
+        return [float(group["initial_lr"]) for group in self.optimizer.param_groups]
+
     def settings(self) -> dict[str, Any]:
         """Return the settings as plain JSON."""
         own = {each.name: copy(getattr(self, each.name)) for each in fields(type(self))[1:] if each.init}
@@ -175,14 +180,14 @@ class ReduceLROnPlateau(LRScheduler):
         """Return the settings, the progress, and the rates that all reductions so far have led to."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         best = self.best if self.best is None or math.isfinite(self.best) else str(self.best)  # which JSON lacks
-        levels = {} if self._schedule is None else {"base_lrs": self.base_lrs}
+        levels = {} if self._schedule is None else {"base_lrs": self.base_lrs, "initial_lrs": self._first_levels}
         return {**self.settings(), "best": best, **counts, "current_lrs": self.last_lr, **levels}
 
     def load_state_dict(self, state: dict[str, Any], *, prefer: str | None = None) -> None:
         """Go on from a state, ours or PyTorch's, and write its rates; see LRScheduler."""
         state = checked_state(self, state, prefer)
         settings, groups = self.settings(), self.optimizer.param_groups
-        levels = [] if self._schedule is None else ["base_lrs"]
+        levels = [] if self._schedule is None else ["base_lrs", "initial_lrs"]
         check_entries(f"the state of the {type(self).__name__}", state, [*settings, *_PROGRESS, *levels])
         saved = {name: state[name] for name in settings}
         schedule = self._schedule
@@ -198,10 +203,11 @@ class ReduceLROnPlateau(LRScheduler):
         if len(rates) > len(groups):
             raise ValueError(f"'optimizer' must have the {len(rates)} groups that the schedule knows: {len(groups)}")
         bases = [checked_bases(name, state[name]) for name in levels]
-        if bases and len(bases[0]) != len(rates):
-            raise ValueError(f"'base_lrs' must have one rate per rate in 'current_lrs', {len(rates)}: {bases[0]}")
+        for name, each in zip(levels, bases, strict=True):
+            if len(each) != len(rates):
+                raise ValueError(f"{name!r} must have one rate per rate in 'current_lrs', {len(rates)}: {each}")
         vars(self).update(
-            settings, best=best, _schedule=schedule, _levels=[rate for each in bases for rate in each], **counts
+            settings, best=best, _schedule=schedule, _levels=[rate for each in bases[:1] for rate in each], **counts
         )
         self._write(rates)
         self._stop_watching()
