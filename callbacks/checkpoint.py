@@ -14,7 +14,8 @@ from typing import Any, Literal, final
 import attrs
 from attrs import define, field, frozen
 
-from lucid_train.callback import TRANSIENT, Callback, Hook
+from lucid_train.callback import TRANSIENT, Answer, Callback, Hook
+from lucid_train.command import Command
 from lucid_train.description import error_text
 from lucid_train.events import EpochReport, EvaluateEnd, Event, FitEnd, FitError, FitStart, Saved, StepEnd
 from lucid_train.group.exchanges import RankError
@@ -252,6 +253,19 @@ class Checkpoint(Callback):
         run = self._running()
         # One process asks at once: what else is asked for at the same safe point keeps its order.
         self._ask() if run.world_size == 1 else self._ask_all()
+
+    def obey(self, command: Command) -> Answer | None:
+        if command.name != "save":
+            return None
+        self._ask()
+        return self._what_was_saved
+
+    def _what_was_saved(self) -> str:
+        if self._current is not None:
+            return f"a checkpoint is being written to {self.directory}"
+        if self.last_file is None or self._saved != _position(self._catcher.run):
+            raise ValueError(f"no checkpoint could be written to {self.directory}")
+        return f"saved {self.last_file}"
 
     def checkpoints(self) -> Path:
         return self.directory

@@ -6,13 +6,14 @@ import copy
 import inspect
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeGuard, final
 
 from attrs import define, evolve, field, setters
 
 from lucid_train.callback import TRANSIENT, Callback, Hook, Scheduled
+from lucid_train.command import Command
 from lucid_train.description import error_text, object_name
 from lucid_train.events import EpochEnd, EvaluateEnd, Event, FitEnd, FitStart, StepEnd
 from lucid_train.history import is_reserved
@@ -190,6 +191,19 @@ class _ScheduleCallback(Callback):
         """Return the base values in a state, by key; those that are not known yet are left out."""
         return {key: values for key in self._schedules() if (values := state[bases_name(key)])}
 
+    def obey(self, command: Command) -> str | None:
+        scheduler, key = self.scheduler, command.key
+        if command.name != "set" or scheduler is None or key not in self._keys():
+            return None
+        if not isinstance(scheduler, LRScheduler):
+            raise ValueError(f"{key!r} must be scheduled by this library to be set: {object_name(scheduler)}")
+        before = scheduler.rescale(key, command.value)
+        return f"{key} from {before:.6g} to {command.value:.6g}"
+
+    def _keys(self) -> Collection[str]:
+        """Return the keys that the scheduler sets."""
+        return self._schedules()
+
     def on_epoch_end(self, event: EpochEnd) -> None:
         self._advance()
 
@@ -343,6 +357,10 @@ class LRSchedulerCallback(_ScheduleCallback):
             return (Scheduled(None, getattr(scheduler, "optimizer", None), self.interval, text=self._words()),)
         return tuple(evolve(each, length=self.length) for each in super().schedules())
 
+    def _keys(self) -> Collection[str]:
+        keys = self.scheduler.schedules if isinstance(self.scheduler, LRScheduler) else ()
+        return keys or ("lr",)
+
     def _words(self) -> str:
         """Return a scheduler in words that is no function of time, or not of this library."""
         factor, patience = (getattr(self.schedule, name, None) for name in ("factor", "patience"))
@@ -369,8 +387,7 @@ class LRSchedulerCallback(_ScheduleCallback):
             return
         scheduler, saved, self._saved = self.scheduler, self._saved, None
         if getattr(scheduler, "optimizer", None) is not None:
-            keys = scheduler.schedules if isinstance(scheduler, LRScheduler) else ()
-            run.claim(scheduler.optimizer, self, keys or ("lr",))
+            run.claim(scheduler.optimizer, self, self._keys())
         self._remember_first()
         if saved is None:
             return

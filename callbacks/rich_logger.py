@@ -38,7 +38,7 @@ from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import error_text
-from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart, Saved
+from lucid_train.events import Commanded, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart, Saved
 from lucid_train.history import EpochRecord
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
@@ -177,6 +177,9 @@ class RichLogger(Callback):
     def on_saved(self, event: Saved) -> None:
         self._session.saved = event.file
 
+    def on_commanded(self, event: Commanded) -> None:
+        self._session.show_answer(event)
+
     def on_fit_end(self, event: FitEnd) -> None:
         if hasattr(self, "_session"):  # it is not where FitStart failed
             session = self._session
@@ -260,6 +263,12 @@ class _Session:
             text = self._theme.text(line(record, epochs, monitor if is_best else None, self._numbers))
             styled = partial(self._table.lines, record, epochs, monitor, is_best, width)
             self._output.put(self._rendered([text], styled))
+
+    def show_answer(self, event: Commanded) -> None:
+        """Show what came of a command."""
+        by = f" by {event.by}" if event.by else ""
+        entry = Entry("done" if event.done else "refused", f"{event.command}{by}: {event.answer}")
+        self._output.put(self._entries([entry]))
 
     def alert(self) -> None:
         """Say that the run is interrupted; in a thread, as the handler of a signal calls this."""

@@ -15,6 +15,7 @@ import attrs
 from attrs import define, field
 
 from lucid_train import events
+from lucid_train.command import Command
 from lucid_train.description import attributed, hook_name, plain_settings
 from lucid_train.events import BASES, Event, event_classes, hook_names
 from lucid_train.monitor import Monitor
@@ -28,6 +29,9 @@ E = TypeVar("E", bound=Event)
 R = TypeVar("R")
 # On which processes of a run a callback runs.
 Ranks: TypeAlias = Literal["all", "first"]
+
+# What was done in words, or what says it later, and raises a ValueError if it could not be done.
+Answer: TypeAlias = str | Callable[[], str]
 
 # Metadata of a field that is neither a setting nor state: a thread, a display, an open file. It is not copied.
 TRANSIENT = {"transient": True}
@@ -274,6 +278,9 @@ class Callback:
     def on_saved(self, event: events.Saved) -> None:
         """A checkpoint is durable."""
 
+    def on_commanded(self, event: events.Commanded) -> None:
+        """A command has been carried out, or refused."""
+
     def on_fit_error(self, event: events.FitError) -> None:
         """An exception is leaving the fit."""
 
@@ -364,6 +371,20 @@ class Callback:
         undone at the end must not be done twice. Write it with `contextlib.contextmanager`.
         """
         return nullcontext()
+
+    def obey(self, command: Command) -> Answer | None:
+        """Do a command's part that is this callback's, if it has one; see `Run.command`.
+
+        It is called at a safe point, on all processes on which the callback runs. Several callbacks may have a part.
+
+        Returns:
+            What was done, in words; or a function that returns them, called when what was asked for at this safe point
+            has been done; None if it has no part in the command.
+
+        Raises:
+            ValueError: If it cannot be done, saying why. Nothing has changed then.
+        """
+        return None
 
     def describe(self) -> Mapping[str, str]:
         """Return what a person wants to know of this callback before the run begins, in words, by labels.

@@ -140,10 +140,12 @@ class EvaluateStart(StepEvent):
 
     Args:
         within_epoch: Whether it is one that is due after a number of steps, as `Trainer(evaluate_every="500 steps")`
-            asks for.
+            asks for, or that somebody has asked for.
+        asked: Whether somebody has asked for it, by a command: it changes nothing in the training.
     """
 
     within_epoch: bool = False
+    asked: bool = False
 
     @property
     def count(self) -> int | None:
@@ -159,11 +161,13 @@ class EvaluateEnd(StepEvent):
 
     Args:
         metrics: What it found, under the names that are recorded.
-        within_epoch: Whether it is one that is due after a number of steps.
+        within_epoch: Whether it is one that is due after a number of steps, or that somebody has asked for.
+        asked: Whether somebody has asked for it, by a command: callbacks that follow its metrics do not act on it.
     """
 
     metrics: Mapping[str, float] = field(factory=dict)
     within_epoch: bool = False
+    asked: bool = False
 
     @property
     def count(self) -> int | None:
@@ -213,6 +217,28 @@ class Saved(StepEvent):
     """
 
     file: Path = field(default=cast("Path", None))
+
+
+@define
+class Commanded(StepEvent):
+    """A command has been carried out, or refused. `Run.command` and `lucid-train control` give commands.
+
+    It is emitted in the thread that trains, at a safe point, on all processes. Of "save" and "set" it comes after the
+    checkpoint, or while that is written in the background; of "evaluate" after EvaluateEnd.
+
+    Args:
+        command: What was asked for, such as "set lr=0.0001".
+        done: Whether it was carried out.
+        answer: What was done, or why it was not, in words.
+        by: Who has asked, or "".
+        id: What tells this answer from others', or "".
+    """
+
+    command: str = ""
+    done: bool = True
+    answer: str = ""
+    by: str = ""
+    id: str = ""
 
 
 @define(kw_only=True)

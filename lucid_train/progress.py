@@ -18,7 +18,7 @@ T = TypeVar("T")
 _MOST = 2**53
 # And up to here they are floats at all.
 _LARGEST = 2**1000
-Phase = Literal["between", "start", "steps", "evaluation", "end"]
+Phase = Literal["between", "start", "steps", "evaluation", "asked", "end"]
 
 
 @define
@@ -64,8 +64,8 @@ class Progress:
         step: Steps done, counted through the whole run.
         updates: Those of them that performed an update.
         phase: What comes next: "between" two epochs one is opened; at its "start" the pass over the data begins; then
-            come more "steps", or an "evaluation" that is due after a number of steps; at its "end" all steps are done,
-            and it is evaluated, if that is due, and closed.
+            come more "steps", an "evaluation" that is due after a number of steps, or one that somebody has "asked"
+            for; at its "end" all steps are done, and it is evaluated, if that is due, and closed.
         first_step: Steps done when the current epoch began.
         means: The metrics of the open epoch's steps.
         seconds: How long it has taken.
@@ -124,6 +124,11 @@ class Progress:
     def epoch_step(self) -> int:
         """Steps done in the open epoch."""
         return 0 if self.phase == "between" else self.step - self.first_step
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the pass of the open epoch has begun and not ended."""
+        return self.phase in ("steps", "evaluation", "asked")
 
     @property
     def steps_are_done(self) -> bool:

@@ -19,7 +19,7 @@ HOUSE = (
     ("nn",),
     ("optims",),
     ("data",),
-    ("metrics", "history", "events"),
+    ("metrics", "history", "events", "command"),
     ("progress",),
     ("callback",),
     ("saving",),

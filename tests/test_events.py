@@ -45,6 +45,7 @@ class Plain(Event):
 
 def test_events_and_hooks_match_one_to_one() -> None:
     assert sorted(event.hook for event in LIBRARY) == [
+        "on_commanded",
         "on_epoch_end",
         "on_epoch_report",
         "on_epoch_start",
@@ -76,7 +77,7 @@ def test_the_name_of_an_event_of_the_library_is_taken(name: str) -> None:
 
 
 def test_the_events_of_the_library_come_first_in_the_order_of_a_fit() -> None:
-    assert [event.__name__ for event in event_classes()][:11] == [
+    assert [event.__name__ for event in event_classes()][:12] == [
         "FitStart",
         "EpochStart",
         "StepStart",
@@ -86,6 +87,7 @@ def test_the_events_of_the_library_come_first_in_the_order_of_a_fit() -> None:
         "EpochEnd",
         "EpochReport",
         "Saved",
+        "Commanded",
         "FitError",
         "FitEnd",
     ]

@@ -232,6 +232,8 @@ def _as_it_is(value: Any) -> Any:
 _FORMS: dict[str, tuple[Callable[[Any], Any], _Read]] = {
     name: (pack, read)
     for names, pack, read in (
+        ("answer by command id", _as_it_is, partial(values.read_json, kind=str)),
+        ("asked done", _as_it_is, partial(values.read_json, kind=bool)),
         ("epoch epochs step steps", _as_it_is, values.read_count),
         ("error", error_text, lambda name, packed: RecordedError(str(packed))),
         ("evaluate_every evaluate_steps", _as_it_is, _or_null(partial(values.read_count, least=1))),

@@ -406,7 +406,7 @@ class Feed:
 
     def _resume_pass(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
         """Bring the data to where it stood when the generators stood as they do `now`; this changes them."""
-        latest, done, inside = progress.latest_pass, progress.epoch_step, progress.phase in ("steps", "evaluation")
+        latest, done, inside = progress.latest_pass, progress.epoch_step, progress.is_inside
         if self.is_stateful:
             self._resume_from(state, progress, random, now)
         elif self.data is None:
@@ -424,7 +424,7 @@ class Feed:
 
     def _resume_from(self, state: Any, progress: Progress, random: RandomState, now: dict[str, Any]) -> None:
         """Bring data that has a state to where that says."""
-        latest, inside = progress.latest_pass, progress.phase in ("steps", "evaluation")
+        latest, inside = progress.latest_pass, progress.is_inside
         if latest is not None:
             set_epoch(self.data, latest.epoch)
         random.write(now)
@@ -448,7 +448,7 @@ class Feed:
             ValueError: If they give batches in no fixed order, or if they outlive a pass and draw random numbers, whose
                 generators cannot be saved, and the first pass is over.
         """
-        latest, inside = progress.latest_pass, progress.phase in ("steps", "evaluation")
+        latest, inside = progress.latest_pass, progress.is_inside
         loader = loader_of(self.data)
         if latest is None or self.accepts_other:
             return

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, TypeVar
 
-from attrs import define, field
+from attrs import asdict, define, field
 
+from lucid_train.command import Command
 from lucid_train.description import add_note, error_text, object_name
 from lucid_train.events import FitEnd, FitError, FitStart, Status
 from lucid_train.optims.param_groups import versions
 from lucid_train.schedules.length import counted
-from lucid_train.training.run import Control, Run, Stop, exit_code
+from lucid_train.training.obedience import commanded, obey
+from lucid_train.training.run import Control, Request, Run, Stop, exit_code
 from lucid_train.training.signals import hold_child_errors
 from lucid_train.training.track import Tracked, current
 
@@ -59,6 +61,8 @@ class Fit(Control):
 
     def __enter__(self) -> Fit:
         self.run._fit = self
+        if not self.exchanges.is_alone:
+            self.requests.append(Request(self.carry_out, "any"))  # the first on all processes
         self._outer = current.get()
         current.set(self.tracked)
         self.set_status("running", None)
@@ -175,6 +179,24 @@ class Fit(Control):
             if own is None or exit_code(own) != stop.code:
                 own = KeyboardInterrupt() if stop.code == 128 + signal.SIGINT else SystemExit(stop.code)
             self.interruption = own
+
+    # What is asked of the run while it trains.
+
+    def carry_out(self) -> None:
+        taken = self.commands[:]
+        del self.commands[: len(taken)]  # not what another thread has added since
+        if not self.exchanges.is_alone:
+            given = self.exchanges.exchange("carrying out commands", [asdict(each) for each in taken])
+            taken = [Command(**each) for one in given for each in one]
+        for command in taken:
+            obey(command, self, self.run)
+
+    def answer_evaluations(self, metrics: Mapping[str, float]) -> None:
+        """Answer those who have asked for an evaluation, with what one has found."""
+        asked, self.unevaluated = self.unevaluated, []
+        run, found = self.run, ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
+        for command in asked:
+            run.emit(commanded(command, run, f"after step {run.step}: {found or 'no metrics'}"))
 
     def safe_point(self) -> None:
         """Call what was asked for between two steps, and what was deferred until the run can be saved, if it can."""

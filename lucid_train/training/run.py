@@ -14,6 +14,7 @@ from typing import Any, Literal
 from attrs import define, field, frozen
 
 from lucid_train.callback import Callback, Hook
+from lucid_train.command import Command
 from lucid_train.events import EpochEnd, EpochReport, EvaluateEnd, Event, FitStart, Status
 from lucid_train.group.exchanges import MOST_WISHES, Exchanges, alone
 from lucid_train.history import History
@@ -140,6 +141,8 @@ class Control:
         claims: The keys of optimizers' groups, and the attributes, that callbacks schedule, each with its callback.
         first_only: The labels of the callbacks whose state is the first process's: they run there alone, or save.
         namesakes: The metrics of the steps that a callback follows, of which a warning has been given.
+        commands: What is asked of the run, until it is carried out.
+        unevaluated: Commands that ask for an evaluation which has not taken place yet.
     """
 
     dispatcher: Dispatcher
@@ -164,6 +167,12 @@ class Control:
     claims: list[tuple[Any, str, Callback]] = field(factory=list, init=False)
     first_only: frozenset[str] = field(default=frozenset(), init=False)
     namesakes: set[str] = field(factory=set, init=False)
+    commands: list[Command] = field(factory=list, init=False)
+    unevaluated: list[Command] = field(factory=list, init=False)
+
+    def carry_out(self) -> None:
+        """Carry out the commands that this process and others have been given, at a safe point of all of them."""
+        raise NotImplementedError
 
 
 @define(eq=False)
@@ -337,13 +346,14 @@ class Run:
         """Return the metric that a callback follows, once for each time that it is measured; otherwise None.
 
         A metric of the steps, or of an evaluation at an epoch's end, comes with EpochEnd and EpochReport; that of an
-        evaluation within an epoch with its EvaluateEnd. If it is one of the steps and the evaluation has it too, under
-        a name of its own, a warning says so, once in a fit.
+        evaluation within an epoch with its EvaluateEnd; one that somebody has asked for is not measured for callbacks.
+        If it is one of the steps and the evaluation has it too, under a name of its own, a warning says so, once in a
+        fit.
 
         Raises:
             ValueError: If there is no such metric by the end of the first epoch that could have it.
         """
-        if isinstance(event, EvaluateEnd) and not event.within_epoch:
+        if isinstance(event, EvaluateEnd) and (event.asked or not event.within_epoch):
             return None
         self.check_metric(name, event)
         metrics = event.record.metrics if isinstance(event, EpochReport) else event.metrics
@@ -462,6 +472,21 @@ class Run:
             request.made = True
 
         return ask
+
+    def command(self, command: Command) -> None:
+        """Let all processes carry out a command at the same safe point; any thread of any process may ask for it.
+
+        `Commanded` says what came of it, unless the fit ends before.
+
+        Raises:
+            RuntimeError: If no fit is running.
+        """
+        fit = self._running("carry out a command")
+        fit.commands.append(command)
+        if fit.exchanges.is_alone:
+            self.at_safe_point(fit.carry_out)
+        else:
+            fit.requests[0].made = True
 
     def exchange(self, place: str, value: Any = None) -> list[Any]:
         """Give a value to all processes, wait for them, and return what each gives, in the order of their ranks.

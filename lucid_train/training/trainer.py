@@ -583,7 +583,9 @@ class Trainer:
 
     def _turn(self, fit: Fit) -> None:
         progress = self._progress
-        turns = {"between": self._open, "evaluation": self._evaluate, "end": self._close}
+        turns = {"between": self._open, "evaluation": self._evaluate, "asked": self._evaluate, "end": self._close}
+        if fit.unevaluated and progress.phase == "steps":
+            progress.phase = "asked"
         if progress.phase == "between":
             fit.began = perf_counter()
         try:
@@ -610,7 +612,7 @@ class Trainer:
         listened, scheduled = bool(starts or ends), any(key != "lr" for _, key, _ in fit.claims)
         every = run.evaluate_steps
         evaluate_at = None if every is None else (progress.step // every + 1) * every
-        pause_at = progress.step + _STEPS_AT_ONCE
+        pause_at = progress.step + (1 if fit.unevaluated else _STEPS_AT_ONCE)
         length = None if fit.exchanges.is_alone or self.steps_per_epoch is not None else feed.length  # of all processes
         is_whole = length is not None and progress.epoch_step >= length
         if not fit.exchanges.is_alone:
@@ -712,14 +714,15 @@ class Trainer:
         )
 
     def _evaluate(self, fit: Fit) -> None:
-        """Evaluate within the epoch."""
+        """Evaluate within the epoch, as is due or somebody has asked for."""
         run, progress = self._run, self._progress
-        epoch, step = progress.epoch, progress.step
+        epoch, step, asked = progress.epoch, progress.step, progress.phase == "asked"
         if self.evaluate is None:  # it was set to None since the evaluation fell due
             progress.phase = "steps"
             return
         began = perf_counter()
-        output = self._evaluated(fit, self.evaluate, EvaluateStart(run, epoch=epoch, step=step, within_epoch=True))
+        place: dict[str, Any] = {"epoch": epoch, "step": step, "within_epoch": True, "asked": asked}
+        output = self._evaluated(fit, self.evaluate, EvaluateStart(run, **place))
         if fit.given_up:
             return
         own = self._found(output, progress.means.names)
@@ -727,11 +730,15 @@ class Trainer:
         progress.history.evaluations.append(EvaluationRecord(epoch=epoch, step=step, seconds=seconds, metrics=found))
         progress.phase = "steps"
         # Callbacks change the run here: if one fails, the evaluation is over all the same.
-        run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found, within_epoch=True))
+        run.emit(EvaluateEnd(run, **place, metrics=found))
+        fit.answer_evaluations(found)
         fit.agree(f"after an evaluation in epoch {epoch}")  # a vote would come at a step that depends on the clock
 
     def _evaluated(self, fit: Fit, evaluate: Callable[[], Any], start: EvaluateStart) -> Any:
-        """Call `evaluate`. One that fails or is given up is done again when the run goes on, with the same numbers."""
+        """Call `evaluate`. One that fails or is given up is done again when the run goes on, with the same numbers.
+
+        One that somebody has asked for leaves the random generators as they were.
+        """
         fit.run.emit(start)
         random, output, done = self._random, None, False
         before, switched = random.read(), networks(self.model, self.extras).values()
@@ -750,7 +757,7 @@ class Trainer:
                 output = fit.repeat(evaluate)
                 done = not fit.given_up
         finally:
-            if not done:
+            if start.asked or not done:
                 random.write(before)
         if fit.given_up:
             for callback in filter(_changes_with_evaluations, fit.run.callbacks):
@@ -802,6 +809,7 @@ class Trainer:
         metrics = metrics | of_all if self._exchanges.is_alone else of_all  # in the same order on all processes
         if evaluates:
             run.emit(EvaluateEnd(run, epoch=epoch, step=step, metrics=found))
+            fit.answer_evaluations(found)
             metrics |= found
         lr = tuple(run.last_lr if progress.rates is None else map(float, progress.rates))
         # Without an update the values that stand, also of what is scheduled only since.

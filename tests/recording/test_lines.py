@@ -22,7 +22,7 @@ class WeightSeen(Event):
 
 
 FIRST_FIT = """\
-{"event":"FitStart","time":0,"format":1,"heartbeat":null,"writer":{},"callbacks":[\
+{"event":"FitStart","time":0,"format":1,"heartbeat":null,"writer":{},"control":false,"callbacks":[\
 {"name":"ExponentialLRCallback","repr":"ExponentialLRCallback(...)",\
 "schedule":{"lr":"times 0.5 every epoch"},"described":{}},\
 {"name":"EarlyStopping","repr":"EarlyStopping(...)","schedule":{},\
@@ -49,8 +49,8 @@ FIRST_FIT = """\
 SECOND_FIT = """\
 {"event":"StepEnd","time":0,"epoch":2,"step":5,"output":{"loss":1.5,"accuracy":"inf"},"run":{"step":5}}
 {"event":"StepEnd","time":0,"epoch":2,"step":6,"output":null,"weight":1,"updated":false,"run":{"step":6}}
-{"event":"EvaluateStart","time":0,"epoch":2,"step":6,"within_epoch":false}
-{"event":"EvaluateEnd","time":0,"epoch":2,"step":6,"metrics":{"val_loss":"nan"},"within_epoch":false}
+{"event":"EvaluateStart","time":0,"epoch":2,"step":6,"within_epoch":false,"asked":false}
+{"event":"EvaluateEnd","time":0,"epoch":2,"step":6,"metrics":{"val_loss":"nan"},"within_epoch":false,"asked":false}
 {"event":"EpochEnd","time":0,"epoch":2,"metrics":{"loss":1.0,"accuracy":"inf","val_loss":"nan"},"lr":[0.05,0.01],\
 "run":{"last_lr":[0.025,0.005]}}
 {"event":"WeightSeen","time":0,"module":"test_lines",\

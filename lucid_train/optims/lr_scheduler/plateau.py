@@ -19,6 +19,7 @@ from lucid_train.optims.lr_scheduler.scheduler import (
     checked_bases,
     checked_state,
     evolved,
+    growth,
     named_settings,
 )
 from lucid_train.optims.param_groups import numbers_per_group, param_groups, rate_scales, sync, write_value
@@ -175,6 +176,22 @@ class ReduceLROnPlateau(LRScheduler):
             self._write(self._scheduled(self._schedule, rates, self.last_epoch))
         if not in_order:
             warnings.warn(WRONG_ORDER, UserWarning, stacklevel=2)
+
+    def rescale(self, key: str, value: float) -> float:
+        if key != "lr":
+            raise ValueError(f"'key' must be 'lr', the only one that ReduceLROnPlateau sets: {key!r}")
+        real_number(key, value, above=0)
+        before, levels, schedule = self.last_lr, self.base_lrs, self._schedule
+        if schedule is not None:
+            scale = rate_scales(self.optimizer.param_groups)[0]
+            factor = growth(key, schedule, self.last_epoch, levels[0], scale, value)
+            self._levels = [level * factor for level in levels]
+            self._write(self._scheduled(schedule, self._levels, self.last_epoch))
+        elif before[0] > 0:
+            self._write([value * (rate / before[0]) for rate in before])
+        else:
+            raise ValueError(f"'lr' must not be set now, it is {before[0]:g}, from which nothing can be scaled")
+        return before[0]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, the progress, and the rates that all reductions so far have led to."""

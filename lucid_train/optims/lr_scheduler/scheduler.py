@@ -289,6 +289,31 @@ class LRScheduler:
     def _is_fractional(self) -> bool:
         return all(schedule.fractional for binding in self._bindings for schedule in binding.per_group())
 
+    def rescale(self, key: str, value: float) -> float:
+        """Multiply the base values of a key by one factor, so that the first group has `value` now; return what it had.
+
+        The schedule goes on from there, and all that it still sets is scaled likewise, but for what it adds to a
+        multiple of its base, such as `eta_min`.
+
+        Args:
+            key: The key, such as "lr".
+            value: The value. A rate is above 0.
+
+        Raises:
+            ValueError: If the schedule does not depend on its base, or its present value does not; or if the value is
+                out of range. Nothing has changed then, as with an OverflowError.
+            OverflowError: If a value is beyond the largest float.
+        """
+        real_number(key, value, **({"above": 0} if key == "lr" else {}))
+        self._meet_new_groups()
+        t = self.last_epoch + self._fraction if self._fraction else self.last_epoch
+        before = read_value(self.optimizer.param_groups[0], key)
+        bindings = [each.rescaled(t, value, self) if each.key == key else each for each in self._bindings]
+        values = self._values(bindings, t)
+        self._bindings, self._trap = tuple(bindings), None
+        self._go_to(t, values, replaced=[key])
+        return before
+
     def settings(self) -> dict[str, Any]:
         """Return the settings of the schedule as plain JSON; of several keys or groups, by key and in a list."""
         if len(self._bindings) == 1 and isinstance(self._bindings[0].schedules, Schedule):
@@ -525,6 +550,18 @@ class Binding:
         what = "rate" if self.key == "lr" else self.key
         return f"'eta_min' is above the base {what}, from which it rises as in PyTorch, in {', '.join(found)}"
 
+    def rescaled(self, t: float, value: float, owner: object) -> Binding:
+        """Return a binding whose base values are multiplied by what makes that of the first group `value` at time `t`.
+
+        Raises:
+            ValueError: If nothing does.
+        """
+        for schedule in self.per_group():
+            if schedule.absolute:
+                raise ValueError(f"{self.key!r} must not be set, {owner!r} does not depend on a base value")
+        factor = growth(self.key, self.per_group()[0], t, self.bases[0], (self.scales or [1.0])[0], value)
+        return evolve(self, bases=[base * factor for base in self.bases], written=list(self.written))
+
     @property
     def bases_name(self) -> str:
         """What the base values are called in a state."""
@@ -599,6 +636,22 @@ class Binding:
 
     def __copy__(self) -> Binding:
         return evolve(self, bases=list(self.bases), written=list(self.written))
+
+
+def growth(key: str, schedule: Schedule, t: Any, base: float, scale: float, value: float) -> float:
+    """Return the factor of a base value with which a schedule, times the group's scale, gives `value` at time `t`.
+
+    Raises:
+        ValueError: If there is none, or a rate's base would not stay above 0.
+    """
+    share, shift = schedule.affine(t)
+    if not share * base or not scale:
+        now = f"{schedule(t, base) * scale:g} at {t}"
+        raise ValueError(f"{key!r} must not be set now, {schedule!r} is {now}, from which nothing can be scaled")
+    factor = (value / scale - shift) / (share * base)
+    if key == "lr" and factor <= 0:
+        raise ValueError(f"{key!r} must be > {shift * scale:g}, which {schedule!r} adds to its base: {value!r}")
+    return factor
 
 
 def bases_name(key: str) -> str:
