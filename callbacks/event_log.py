@@ -21,12 +21,13 @@ from lucid_train.events import Event, FitEnd, FitStart, StepEnd, StepStart
 from lucid_train.files import as_path, rotate, writable_path
 from lucid_train.recording.digests import after_step, before_step, pack_setup, versions, weights
 from lucid_train.recording.lines import FORMAT, RUN_FIELDS, pack_event, pack_fields, pack_records, write_line
+from lucid_train.recording.mailbox import Mailbox, can_control
 from lucid_train.recording.resume_point import ResumePoint, find_resume_point, open_step
 from lucid_train.recording.writer import this_process
 from lucid_train.saving.lock import try_lock
 from lucid_train.training.plan import number_text
 from lucid_train.training.run import Run
-from lucid_train.validation import checked, real_number, whole_number
+from lucid_train.validation import checked, flag, real_number, whole_number
 
 # While no step is done, during a long evaluation for example, only every tenth heartbeat is written.
 _IDLE_HEARTBEATS = 10
@@ -61,6 +62,9 @@ class EventLog(Callback):
             of many processes the first one's are recorded, and so the model's `state_dict` must be one that a process
             can ask for alone. At least 1.
         heartbeat: Seconds between two notes of how far the run has come, or None for no such notes. Above 0.
+        control: Whether `lucid-train control` can have the run saved, stopped or evaluated, or set its rates, while it
+            trains. With each heartbeat it is looked for commands in a folder of the log's name with ".control" added,
+            which the command line makes and only this user may open. Not without a heartbeat, or on Windows.
 
     Raises:
         RuntimeError: When the fit starts, if another run is writing to the file.
@@ -73,6 +77,7 @@ class EventLog(Callback):
     step_every: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
     digests: int | None = field(default=None, kw_only=True, validator=checked(whole_number, least=1))
     heartbeat: float | None = field(default=1.0, kw_only=True)
+    control: bool = field(default=True, kw_only=True, validator=checked(flag))
     # What went into the step that is being done, if digests of it are recorded.
     _before: dict[str, Any] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _writer: _Writer | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
@@ -100,11 +105,14 @@ class EventLog(Callback):
     def on_fit_start(self, event: FitStart) -> None:
         run, model, monitor = event.run, event.run.model, event.run.monitored
         file, point = _opened(self.path, run)
-        self._writer = _Writer(run, file, self.heartbeat or 0.0, point.epochs, point.evaluations)
+        controlled = self.control and self.heartbeat is not None and can_control()
+        mailbox = Mailbox(self.path) if controlled else None
+        self._writer = _Writer(run, file, self.heartbeat or 0.0, point.epochs, point.evaluations, mailbox)
         fields: dict[str, Any] = {
             "format": FORMAT,
             "heartbeat": self.heartbeat,
             "writer": this_process(),
+            "control": controlled,
             "callbacks": [_described(callback, run) for callback in run.callbacks],
             "monitored": None if monitor is None else [monitor.name, monitor.mode],
             "optimizer": None if run.optimizer is None else object_name(run.optimizer),
@@ -148,6 +156,8 @@ class _Writer:
     # How many epochs, and evaluations within epochs, the log has.
     epochs: int
     evaluations: int
+    # Where commands come from, if it may be controlled.
+    mailbox: Mailbox | None = None
     # What the log says of the run so far, and its first line of the callbacks and the model.
     _known: dict[str, Any] = field(factory=dict, init=False)
     _first: Mapping[str, Any] = field(factory=dict, init=False)
@@ -197,6 +207,8 @@ class _Writer:
             self.write("FitEnd", pack_event(event))
         finally:
             self.file.close()
+            if self.mailbox is not None:
+                self.mailbox.close()
 
     def _append(self, event: str, fields: Mapping[str, Any], changes: dict[str, Any]) -> None:
         now = time.time()
@@ -210,6 +222,8 @@ class _Writer:
 
     def _beat(self) -> None:
         try:
+            for command in () if self.mailbox is None else self.mailbox.take(self._first["writer"]):
+                self.run.command(command)
             with self._lock:
                 changes = {} if self.run.step == self._known["step"] else {"step": self.run.step}
                 if changes or not 0 <= time.time() - self._written < self.heartbeat * _IDLE_HEARTBEATS:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from lucid_train.callbacks.display.formatting import clean
-from lucid_train.cli import demo, diff, export, preview, runs
+from lucid_train.cli import control, demo, diff, export, preview, runs
 
 # As a shell reports it of a process that SIGPIPE ended.
 _BROKEN_PIPE = 141
@@ -32,14 +32,15 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    It is 0 for success, 1 for failure or a difference, 2 for a wrong argument, 130 for Ctrl-C, and 141 if the reader of
-    a pipe is gone.
+    It is 0 for success, 1 for failure or a difference, 2 for a wrong argument, 3 for a run that goes on or has not
+    answered, 130 for Ctrl-C, and 141 if the reader of a pipe is gone.
     """
     parser = _Parser(prog="lucid-train", description="Training callbacks, schedules and a console.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('lucid-train')}")
     commands = parser.add_subparsers(required=True, metavar="command")
     demo.add_command(commands)
     runs.add_commands(commands)
+    control.add_command(commands)
     diff.add_command(commands)
     export.add_command(commands)
     preview.add_command(commands)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lucid_train.cli import demo, diff, export, preview, runs
+from lucid_train.cli import control, demo, diff, export, preview, runs
 
 
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -14,6 +14,7 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     found = parser.add_subparsers()
     demo.add_command(found)
     runs.add_commands(found)
+    control.add_command(found)
     diff.add_command(found)
     export.add_command(found)
     preview.add_command(found)
@@ -24,7 +25,7 @@ COMMANDS = dict(commands())
 
 
 def test_these_are_all_commands() -> None:
-    assert set(COMMANDS) == {"demo", "watch", "show", "replay", "diff", "export", "preview"}
+    assert set(COMMANDS) == {"demo", "watch", "show", "replay", "control", "diff", "export", "preview"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
