@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,21 @@ from lucid_train.callbacks.display.outputs import current_console
 from lucid_train.callbacks.display.table import Record, metric_names, records
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.rich_logger import RichLogger
-from lucid_train.events import FitStart
+from lucid_train.events import Commanded, Event, FitStart, Saved
 from lucid_train.history import EpochRecord, History
 from lucid_train.monitor import Monitor
 from lucid_train.recording.follow import Watch
+from lucid_train.recording.lines import pack_event, read_log
 from lucid_train.recording.replay import replay
+from lucid_train.recording.values import pack_metrics, pack_rates
+from lucid_train.recording.writer import is_gone
+from lucid_train.training.run import Run
 
 # The columns of a comparison that are left out first where the screen is too narrow.
 _DISPENSABLE = ("lr", "time", "status", "epochs", "at epoch")
+
+# What `show` says of one run to a script.
+_STATUS_CODES = {"completed": 0, "stopped": 0, "running": 3}
 
 
 def add_commands(commands: Any) -> None:
@@ -44,6 +52,11 @@ def add_commands(commands: Any) -> None:
         help="silence after which to say that the run may have died (default: 3 of its longest pauses, at least 30)",
     )
     shown = _command(commands, "show", "summarise a recorded run, or compare several", _show)
+    shown.epilog = (
+        "The exit code for one run is 0 if it was completed or stopped, 1 if it failed, was interrupted or died, and 3 "
+        "if it goes on, as far as its log tells; for several it is 0."
+    )
+    shown.add_argument("--json", action="store_true", help="print a line of JSON per run (default: a summary)")
     shown.add_argument("logs", type=Path, nargs="+", metavar="log", help="files that EventLog wrote")
     replayed = _command(commands, "replay", "play a recorded run", _replay)
     replayed.add_argument("log", type=Path, help="file that EventLog wrote")
@@ -75,11 +88,66 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    if len(arguments.logs) == 1:
-        replay(arguments.logs[0], [_display(arguments, live=False)])
+    logs = arguments.logs
+    if arguments.json:
+        for log in logs:
+            print(json.dumps(_facts(log, arguments), allow_nan=False))
+    elif len(logs) == 1:
+        replay(logs[0], [_display(arguments, live=False)])
     else:
         _compare(arguments)
-    return 0
+    return _STATUS_CODES.get(_state(logs[0])[0], 1) if len(logs) == 1 else 0
+
+
+def _state(log: Path) -> tuple[str, str | None]:
+    """Return the status of a run and the reason for it: that of its last fit, "running" or "died"."""
+    start = end = None
+    for line in read_log(log):
+        if line.event == "FitStart":
+            start, end = line, None
+        elif line.event == "FitEnd":
+            end = line
+    if end is not None:
+        reason = end.fields.get("reason")
+        return str(end.fields.get("status")), None if reason is None else str(reason)
+    gone = start is not None and is_gone(start.fields.get("writer"))
+    return ("died", "its process is gone") if gone else ("running", None)
+
+
+def _facts(log: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what a script wants to know of a run, as plain JSON."""
+    runs, saved, commands = list[Run](), list[str](), list[dict[str, Any]]()
+    listeners: list[tuple[type[Event], Callable[[Any], object]]] = [
+        (FitStart, lambda event: runs.append(event.run)),
+        (Saved, lambda event: saved.append(str(event.file))),
+        (Commanded, lambda event: commands.append(pack_event(event))),
+    ]
+    history = replay(log, [FunctionListener(Subscription(event), function) for event, function in listeners])
+    run, (status, reason) = runs[-1], _state(log)
+    monitor = _criterion(arguments, [history], {run.monitored}) if metric_names(history) else None
+    best = None if monitor is None else monitor.best_of(records(history))
+    return {
+        "log": str(log),
+        "status": status,
+        "reason": reason,
+        "epoch": run.epoch,
+        "epochs": run.epochs,
+        "step": run.step,
+        "total_steps": run.total_steps,
+        "processes": run.world_size,
+        "seconds": round(sum(record.seconds for record in history), 3),
+        "last_lr": pack_rates(tuple(run.last_lr)),
+        "metrics": pack_metrics(history[-1].metrics) if history else {},
+        "best": None if monitor is None or best is None else _packed_best(monitor, best),
+        "checkpoint": saved[-1] if saved else None,
+        "commands": commands,
+    }
+
+
+def _packed_best(monitor: Monitor, best: Record) -> dict[str, Any]:
+    step = None if isinstance(best, EpochRecord) else best.step
+    value = pack_metrics({monitor.name: best.metrics[monitor.name]})[monitor.name]
+    return {"metric": monitor.name, "mode": monitor.mode, "value": value, "epoch": best.epoch, "step": step}
 
 
 def _display(arguments: argparse.Namespace, *, live: bool = True) -> RichLogger:

@@ -2,21 +2,25 @@ import contextlib
 import copy
 import io
 import json
+import math
 import os
 import re
 import shlex
 import subprocess
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
 
-from lucid_train import Callback, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, Trainer, replay
-from lucid_train.callbacks import EarlyStopping, ExponentialLRCallback, RichLogger
+from lucid_train import Callback, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, StepEnd, Trainer, replay
+from lucid_train.callbacks import Checkpoint, EarlyStopping, ExponentialLRCallback, RichLogger
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.cli import main as cli
+from lucid_train.command import Command
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
 from tests.support.processes import command
@@ -392,3 +396,90 @@ def test_hostile_logs_are_compared_without_harm(tmp_path: Path, capsys: pytest.C
     assert captured.err == ""
     assert not [mark for mark in captured.out if not mark.isprintable() and mark != "\n"]
     assert "[bold]" in captured.out
+
+
+def facts(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_show_says_to_a_script_what_there_is_to_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, directory = tmp_path / "run.jsonl", tmp_path / "run"
+    losses = iter([0.5, 0.25, math.nan])
+    trainer = Trainer(
+        lambda batch: {"loss": 1.0 if batch else math.inf},
+        [1, 0],
+        epochs=3,
+        optimizer=SGD(Linear(1, 1).parameters(), lr=0.5),
+        evaluate=lambda: next(losses),
+        callbacks=[
+            EarlyStopping("val_loss"),
+            Checkpoint(directory, every=2, weights=False),
+            EventLog(log, heartbeat=None),
+        ],
+    )
+    trainer.on(StepEnd, at=3)(lambda event: event.run.command(Command("set", "lr", 0.25, by="me", id="a")))
+    trainer.fit()
+    assert called("show", "--json", log) == 0
+    [found] = facts(capsys)
+    seconds = found.pop("seconds")
+    assert 0 <= seconds < 100
+    file = found.pop("checkpoint")
+    assert Path(file).is_file()
+    assert found.pop("commands") == [
+        {
+            "epoch": 2,
+            "step": 3,
+            "command": "set lr=0.25",
+            "done": True,
+            "answer": f"lr from 0.5 to 0.25, saved {directory / 'checkpoint-000001-epoch-2-step-3.safetensors'}",
+            "by": "me",
+            "id": "a",
+        }
+    ]
+    assert found == {
+        "log": str(log),
+        "status": "completed",
+        "reason": None,
+        "epoch": 3,
+        "epochs": 3,
+        "step": 6,
+        "total_steps": 6,
+        "processes": 1,
+        "last_lr": [0.25],
+        "metrics": {"loss": "inf", "val_loss": "nan"},
+        "best": {"metric": "val_loss", "mode": "min", "value": 0.25, "epoch": 2, "step": None},
+    }
+    assert called("show", "--json", log, log) == 0
+    assert [each["status"] for each in facts(capsys)] == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_the_exit_code_of_show_says_how_a_run_has_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    def run(log: Path, step: Callable[[Any], Any]) -> None:
+        with suppress(ZeroDivisionError, KeyboardInterrupt):
+            Trainer(step, [1, 2], callbacks=[EventLog(log, heartbeat=None)]).fit()
+
+    def interrupted(batch: int) -> None:
+        raise KeyboardInterrupt
+
+    steps = {"completed": float, "failed": lambda batch: 1 / 0, "interrupted": interrupted}
+    for status, step in steps.items():
+        run(tmp_path / status, step)
+        assert called("show", *options, tmp_path / status) == (0 if status == "completed" else 1)
+    (tmp_path / "running").write_text("".join((tmp_path / "completed").read_text().splitlines(keepends=True)[:-1]))
+    assert called("show", *options, tmp_path / "running") == 3
+    if options:
+        assert [each["status"] for each in facts(capsys)] == [*steps, "running"]
+        assert facts(capsys) == []
+
+
+def test_show_says_of_a_run_that_has_not_begun_its_first_epoch_what_it_can(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "run.jsonl"
+    Trainer(epochs=0, callbacks=[EventLog(log)]).fit()
+    assert called("show", "--json", log) == 0
+    [found] = facts(capsys)
+    assert (found["epoch"], found["best"], found["metrics"], found["checkpoint"]) == (0, None, {}, None)
