@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lucid_train.callbacks.lr_scheduler import StepLRCallback as StepLRCallback
     from lucid_train.callbacks.ray_report import RayReport as RayReport
     from lucid_train.callbacks.rich_logger import RichLogger as RichLogger
+    from lucid_train.callbacks.spike_guard import SpikeGuard as SpikeGuard
     from lucid_train.callbacks.stopping import EarlyStopping as EarlyStopping
     from lucid_train.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
     from lucid_train.callbacks.stopping import TimeLimit as TimeLimit

@@ -28,6 +28,7 @@ from lucid_train.callbacks import (
     MLflowLogger,
     ParamSchedulerCallback,
     RichLogger,
+    SpikeGuard,
     StepLRCallback,
     TensorBoardLogger,
     TerminateOnNaN,
@@ -93,6 +94,7 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         lambda: RichLogger(3),  # type: ignore[arg-type]  # that it is refused is the claim
         "console",
     ),
+    "SpikeGuard": (lambda optimizer: SpikeGuard(), lambda: SpikeGuard(warmup=0), "warmup"),
     "StepLRCallback": (
         lambda optimizer: StepLRCallback(step_size=2),
         lambda: StepLRCallback(step_size=0),
