@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lucid_train.callbacks.checkpoint import Checkpoint as Checkpoint
     from lucid_train.callbacks.csv_logger import CSVLogger as CSVLogger
     from lucid_train.callbacks.event_log import EventLog as EventLog
+    from lucid_train.callbacks.gradient_monitor import GradientMonitor as GradientMonitor
     from lucid_train.callbacks.lr_scheduler import CosineAnnealingLRCallback as CosineAnnealingLRCallback
     from lucid_train.callbacks.lr_scheduler import ExponentialLRCallback as ExponentialLRCallback
     from lucid_train.callbacks.lr_scheduler import LRSchedulerCallback as LRSchedulerCallback

@@ -24,6 +24,7 @@ from lucid_train.callbacks import (
     EarlyStopping,
     EventLog,
     ExponentialLRCallback,
+    GradientMonitor,
     LRSchedulerCallback,
     MLflowLogger,
     ParamSchedulerCallback,
@@ -74,6 +75,7 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         lambda: ExponentialLRCallback(gamma=-1),
         "gamma",
     ),
+    "GradientMonitor": (lambda optimizer: GradientMonitor(), lambda: GradientMonitor(0), "max_norm"),
     "LRSchedulerCallback": (
         lambda optimizer: LRSchedulerCallback(StepLR(optimizer, 2)),
         lambda: LRSchedulerCallback(3),
