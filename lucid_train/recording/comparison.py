@@ -11,6 +11,7 @@ from typing import Any
 from attrs import evolve, field, frozen, mutable
 
 from lucid_train.events import StepEnd
+from lucid_train.history import is_timing
 from lucid_train.recording.digests import read_digests, read_setup, read_versions, read_weights
 from lucid_train.recording.lines import Line, not_a_log, read_event, read_fields, read_log
 from lucid_train.recording.placeholders import RecordedRun
@@ -199,7 +200,8 @@ class _Log:
             yield Moment((each.step, _EVALUATION, 0), {"epoch": each.epoch, **each.metrics})
         for record in run.history[len(run.history) - len(line.run.get("history", ())) :]:
             self._steps += record.steps
-            facts = {"steps": record.steps, **record.metrics, "rate": record.lr, **record.scheduled}
+            exact = {name: value for name, value in record.metrics.items() if not is_timing(name)}
+            facts = {"steps": record.steps, **exact, "rate": record.lr, **record.scheduled}
             yield Moment((self._steps, _EPOCH, record.epoch), facts)
 
     def _begun(self, line: Line) -> Iterator[Moment]:

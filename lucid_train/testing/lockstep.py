@@ -16,6 +16,7 @@ from lucid_train.callbacks.checkpoint import Checkpoint
 from lucid_train.callbacks.csv_logger import CSVLogger
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.callbacks.rich_logger import RichLogger
+from lucid_train.callbacks.throughput_monitor import ThroughputMonitor
 from lucid_train.callbacks.trackers.tracker import Tracker
 from lucid_train.description import add_note, short_text
 from lucid_train.events import EpochReport, EvaluateEnd, FitStart, StepEnd, StepStart
@@ -24,7 +25,7 @@ from lucid_train.saving.shards import is_dtensor
 from lucid_train.testing.resuming import diff_states
 from lucid_train.training.trainer import Trainer
 
-_SILENT = (Checkpoint, CSVLogger, EventLog, RichLogger, Tracker)
+_SILENT = (Checkpoint, CSVLogger, EventLog, RichLogger, ThroughputMonitor, Tracker)
 _OBJECTS = ("model", "optimizer", "extras")
 
 

@@ -37,9 +37,11 @@ from lucid_train.callbacks.checkpoint import Checkpoint
 from lucid_train.callbacks.csv_logger import CSVLogger
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.callbacks.rich_logger import RichLogger
+from lucid_train.callbacks.throughput_monitor import ThroughputMonitor
 from lucid_train.callbacks.trackers.tracker import Tracker
 from lucid_train.description import class_labels
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, Event, FitStart, StepEnd, StepStart
+from lucid_train.history import is_timing
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.random_state import RandomState
 from lucid_train.saving.shards import shard_of
@@ -65,7 +67,7 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
     table of a CSVLogger, and at the end weights, optimizer, callbacks, history, data, extras and random generators.
 
     The callbacks that write files write to a temporary folder instead, and a RichLogger to memory; trackers are left
-    out, as nothing of this belongs there. A Checkpoint, an
+    out, as nothing of this belongs there, and a ThroughputMonitor, as no two runs are as fast. A Checkpoint, an
     EventLog and a RichLogger are added where there are none. Times are not compared: those in the console and the log,
     and entries of the state with "seconds" in their name.
 
@@ -252,7 +254,7 @@ def _redirect(trainer: Trainer, folder: Path, console: Console) -> None:
     """Let callbacks write their files to a folder, and the display to a console; add those that are missing."""
     # A run that would lose its weights goes on with others, which is noticed here.
     added = Checkpoint(folder / "checkpoint", every=None, weights=False), EventLog(folder / "log"), RichLogger()
-    callbacks = [each for each in trainer.callbacks if not isinstance(each, Tracker)]
+    callbacks = [each for each in trainer.callbacks if not isinstance(each, (Tracker, ThroughputMonitor))]
     callbacks += [each for each in added if all(type(each) is not type(one) for one in callbacks)]
     for index, callback in enumerate(callbacks):
         place = folder / f"{type(callback).__name__}-{index}"
@@ -354,14 +356,15 @@ def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, s
 def diff_states(one: Any, other: Any) -> list[str]:
     """Return the places where two states differ in any bit, such as "model.0.weight"; [] if there are none.
 
-    Entries with "seconds" in their name are ignored, and the id of the run at a tracker.
+    Entries that depend on the clock are ignored, those with "seconds" in their name and what a ThroughputMonitor gives,
+    and the id of the run at a tracker.
     """
     return _differing(dict(_leaves(one, "")), dict(_leaves(other, "")))
 
 
 def _differing(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
     names = sorted(left.keys() | right.keys())
-    own = [name for name in names if "seconds" not in name and not name.endswith("tracker_run_id")]
+    own = [name for name in names if not any(map(is_timing, name.split("."))) and not name.endswith("tracker_run_id")]
     return [name for name in own if left.get(name) != right.get(name)]
 
 
