@@ -23,8 +23,9 @@ from lucid_train.training.signals import hold_child_errors
 from lucid_train.training.track import Tracked, current
 
 T = TypeVar("T")
-# Seconds within which a signal that has ended a worker is expected to reach this process too.
-_GRACE = 1.0
+# Seconds within which a signal that has ended a worker is expected to reach this process too. It does at once, but a
+# machine that is shared may stand still for a second between the two.
+_GRACE = 5.0
 
 
 @define(eq=False)
