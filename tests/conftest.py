@@ -7,19 +7,23 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import settings
 
-# Without deadlines, as a busy machine takes long now and then.
-settings.register_profile("quick", deadline=None, max_examples=40)
-settings.register_profile("whole", deadline=None)
+# Without deadlines, as a busy machine takes long now and then. The same examples each time, so that what fails is what
+# has been changed; `--random` draws others, which the soak does.
+settings.register_profile("quick", deadline=None, max_examples=40, derandomize=True)
+settings.register_profile("whole", deadline=None, derandomize=True)
+settings.register_profile("random", deadline=None, derandomize=False)
 
 collect_ignore = [] if find_spec("matplotlib") else ["test_plot.py", "schedules/test_plot.py"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile("quick" if config.option.markexpr else "whole")  # before the tests are imported
+    profile = "random" if config.option.random else "quick" if config.option.markexpr else "whole"
+    settings.load_profile(profile)  # before the tests are imported
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="let a test fail that would be skipped")
+    parser.addoption("--random", action="store_true", help="draw other examples each time")
 
 
 @pytest.hookimpl(wrapper=True)

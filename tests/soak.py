@@ -1,7 +1,7 @@
 """The long tests: runs that die thousands of times, and files that are damaged, on all cores.
 
     python -m tests.soak kills --count 1000
-    python -m tests.soak kills signals table fuzz ends ways sockets ranks-2 ranks-4 launches ray
+    python -m tests.soak kills signals table fuzz ends ways sockets ranks-2 ranks-4 launches ray examples
 
 Each section prints one line. The exit code is 1 if anything was found, which is printed with the seed that repeats it
 as far as a moment can be repeated.
@@ -47,6 +47,7 @@ COUNTS = {
     "sockets": 200,
     "launches": 30,
     "ray": 1,
+    "examples": 3,
 }
 
 
@@ -209,6 +210,30 @@ def launches(found: Found, count: int, chance: random.Random, packages: list[str
         found.done += 1
 
 
+def examples(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Let the tests of laws draw other examples than they do each day."""
+    tests = Path(__file__).parent
+    drawing = [path for path in sorted(tests.rglob("test_*.py")) if "from hypothesis import" in path.read_text("utf-8")]
+    for _ in range(count):
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--random",
+            "-m",
+            "",
+            *map(str, drawing),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tests.parent)
+        found.runs += 1
+        if done.returncode:
+            found.wrong.append(done.stdout + done.stderr)
+        found.done += 1
+
+
 def by_sockets(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
     """Kill processes of runs on 2, 3 and 4 processes that sockets connect, with saves at once and behind."""
     from tests.support.ranks import KilledRanks
@@ -305,6 +330,7 @@ SECTIONS: dict[str, Section] = {
     "sockets": by_sockets,
     "launches": launches,
     "ray": ray,
+    "examples": examples,
 }
 
 
