@@ -2,13 +2,15 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pexpect
 import pyte
 
 PRELUDE = """
-import logging, sys, time, warnings
+import logging, os, sys, time, warnings
 from lucid_train import Callback, Trainer
 from lucid_train.callbacks import ExponentialLRCallback, RichLogger
 from lucid_train.nn import Linear
@@ -17,6 +19,10 @@ from lucid_train.optims import SGD
 model = Linear(1, 1)
 optimizer = SGD(model.parameters(), lr=0.1)
 schedule = ExponentialLRCallback(gamma=0.5)
+
+def stay():
+    while not os.path.exists(os.environ["SEEN"]):
+        time.sleep(0.01)
 
 def train(step, epochs=2, steps=4, logger=None):
     def stepped(number):
@@ -30,6 +36,8 @@ def train(step, epochs=2, steps=4, logger=None):
 class Terminal:
     """A program in a pseudo-terminal, and the screen that a person would see.
 
+    A program that calls `stay` goes on when the test calls `let_go`, as a busy machine may look late.
+
     Args:
         program: What follows the prelude; or a command line, as a list.
         columns: The width of the terminal.
@@ -42,13 +50,21 @@ class Terminal:
         self.screen.set_mode(pyte.modes.LNM)
         self.stream = pyte.Stream(self.screen)
         self.raw = ""
+        self._folder = tempfile.TemporaryDirectory()
+        self._seen = Path(self._folder.name) / "seen"
         self.child = pexpect.spawn(
             command[0],
             command[1:],
             dimensions=(40, columns),
-            env={"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "PATH": os.environ["PATH"], **environment},
+            env={
+                "TERM": "xterm-256color",
+                "PYTHONIOENCODING": "utf-8",
+                "PATH": os.environ["PATH"],
+                "SEEN": str(self._seen),
+                **environment,
+            },
             encoding="utf-8",
-            timeout=30,
+            timeout=120,
         )
 
     def read(self) -> bool:
@@ -62,7 +78,7 @@ class Terminal:
         return True
 
     def until(self, seen: Callable[[list[str]], bool]) -> list[str]:
-        for _ in range(1000):
+        for _ in range(4000):
             try:
                 if not self.read() and seen(self.lines()):
                     return self.lines()
@@ -70,13 +86,19 @@ class Terminal:
                 break
         raise AssertionError("\n".join(self.lines()))
 
+    def let_go(self) -> None:
+        """Let the program go on that stays where it is."""
+        self._seen.touch()
+
     def end(self) -> list[str]:
+        self.let_go()
         while True:
             try:
                 self.read()
             except pexpect.EOF:
                 break
         self.child.close()
+        self._folder.cleanup()
         return self.lines()
 
     def lines(self) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.terminal import PRELUDE, Terminal, has
 
-STEP = "train(lambda number: (time.sleep(0.1), 1 / number)[1])"
+STEP = "train(lambda number: (time.sleep(0.1), number == 3 and stay(), 1 / number)[2])"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,8 @@ out, err, stream = sys.stdout, sys.stderr, early.stream
 
 def step(number):
     time.sleep(0.12)
+    if number == 3:
+        stay()
     if number == 1:
         print("printed [red]text[/red] :smile:", "x" * 200)
         print("in", end=" ", flush=True)
@@ -125,6 +127,8 @@ def step(number):
         value = 41
         breakpoint()
         value += 1
+    if number == 11:
+        stay()
     return 1.0
 
 train(step, epochs=1, steps=12)
@@ -158,6 +162,7 @@ def test_input_is_asked_without_bars() -> None:
 def step(number):
     time.sleep(0.15)
     number == 3 and print("answered", input("go on? "))
+    number == 8 and stay()
 train(step, epochs=1, steps=9)
 """
     )
@@ -222,8 +227,9 @@ with {outer} as live:
 @pytest.mark.parametrize(
     "inner",
     [
-        "for _ in rich.progress.track(range(3)): time.sleep(0.05)",
-        "Trainer(lambda _: time.sleep(0.1), range(5), callbacks=[RichLogger(header=False, summary=False)]).fit()",
+        "for part in rich.progress.track(range(3)): time.sleep(0.05); number == 3 and part == 2 and stay()",
+        "Trainer(lambda part: time.sleep(0.1) or number == 3 and part == 4 and stay(), range(5), "
+        "callbacks=[RichLogger(header=False, summary=False)]).fit()",
     ],
 )
 def test_another_display_may_come_and_go_inside_it(inner: str) -> None:
@@ -278,7 +284,7 @@ train(step, epochs=1)
 
 
 def test_while_it_is_suspended_the_terminal_is_the_shell_s() -> None:
-    program = f"{PRELUDE}train(lambda number: time.sleep(0.1) or 0.5, epochs=2, steps=20)"
+    program = f"{PRELUDE}train(lambda number: (time.sleep(0.1), number == 15 and stay(), 0.5)[2], epochs=2, steps=20)"
     training = shlex.join([sys.executable, "-c", program])
     terminal = Terminal(["bash", "-mc", f"{training}; echo suspended; read; fg; echo suspended again; read; fg"])
     for again in ("", " again"):
@@ -336,7 +342,7 @@ def test_the_first_ctrl_c_is_answered_at_once_above_the_bars(tmp_path: Path, awa
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_the_last_line_says_what_was_saved_and_how_to_go_on(tmp_path: Path, name: str) -> None:
-    body = "def step(number):\n    print('going')\n    time.sleep(0.8 if number == 2 else 0)\n    return 0.5"
+    body = "def step(number):\n    print('going')\n    number == 2 and (time.sleep(0.1), stay())\n    return 0.5"
     terminal = interrupted(tmp_path, body)
     terminal.until(has("going", "eta"))
     terminal.child.kill(signal.Signals[name])
