@@ -45,6 +45,7 @@ class Fit(Control):
             the steps change them.
         watched_from: The last step before that.
         updates: How many steps have performed an update in this fit.
+        is_accumulating: Whether the last step has performed no update, as one that accumulates gradients for a later.
         given_up: Whether the interruption has ended what can be done again, so that the fit ends at once.
     """
 
@@ -54,7 +55,10 @@ class Fit(Control):
     unchanged: list[tuple[Any, int]] = field(factory=list, init=False)
     watched_from: int = field(default=0, init=False)
     updates: int = field(default=0, init=False)
+    is_accumulating: bool = field(default=False, init=False)
     given_up: bool = field(default=False, init=False)
+    # Commands that wait for an update, as they save the run.
+    _postponed: list[Command] = field(factory=list, init=False)
     _child_error: BaseException | None = field(default=None, init=False)
     _registrations: ExitStack = field(factory=ExitStack, init=False)
     # Where the evaluation of the fit has come to within which this one takes place, if it does.
@@ -186,10 +190,27 @@ class Fit(Control):
     def carry_out(self) -> None:
         taken = self.commands[:]
         del self.commands[: len(taken)]  # not what another thread has added since
+        given = [[asdict(each) for each in taken]]
         if not self.exchanges.is_alone:
-            given = self.exchanges.exchange("carrying out commands", [asdict(each) for each in taken])
-            taken = [Command(**each) for one in given for each in one]
-        for command in taken:
+            given = self.exchanges.exchange("carrying out commands", given[0])
+        for command in (Command(**each) for one in given for each in one):
+            if command.name in ("save", "set"):
+                self._postponed.append(command)
+            else:
+                obey(command, self, self.run)
+        if self._postponed:
+            self._carry_out_postponed()
+
+    def _carry_out_postponed(self) -> None:
+        """Carry out the commands that save the run; while it has gradients that would be lost, after a step more."""
+        accumulating = [self.is_accumulating]
+        if not self.exchanges.is_alone:
+            accumulating = self.exchanges.exchange("carrying out commands that save", self.is_accumulating)
+        if any(accumulating):
+            self.attention = True
+            return
+        commands, self._postponed = self._postponed, []
+        for command in commands:
             obey(command, self, self.run)
 
     def answer_evaluations(self, metrics: Mapping[str, float]) -> None:
@@ -203,12 +224,14 @@ class Fit(Control):
         """Call what was asked for between two steps, and what was deferred until the run can be saved, if it can."""
         # In this order, as a signal may ask for a stop at any moment: its flag must not be lost.
         self.attention, can_be_saved = False, self.can_be_saved()
-        if self.stopping or (self.deferred and not can_be_saved):
+        if self.stopping or ((self.deferred or self._postponed) and not can_be_saved):
             self.attention = True
         while self.between:
             self.between.pop(0)()
         if not can_be_saved:
             return
+        if self._postponed:
+            self._carry_out_postponed()
         if self.stopping:
             self._call_endings()  # what comes next may take long: the end of the epoch is still evaluated
         while self.deferred:

@@ -673,6 +673,8 @@ class Trainer:
             raise
         finally:
             fit.repeatable = False
+            if progress.step > began:
+                fit.is_accumulating = type(output) is StepResult and not output.updated
             if losses:
                 means.extend(losses)
             means.condense()

@@ -24,6 +24,7 @@ from lucid_train import (
     Event,
     FitStart,
     StepEnd,
+    StepResult,
     Trainer,
     read_checkpoint,
     replay,
@@ -190,6 +191,37 @@ def test_another_number_that_is_scheduled_is_set_and_so_is_an_attribute() -> Non
     assert [record.scheduled["kl_weight"] for record in history] == [(2.0,), (8.0,), (4.0,), (2.0,)]
     assert history[-1].scheduled["momentum"][0] == pytest.approx(0.25 / (1 - 0.5 * 8 / 20) * 0.5)
     assert {record.lr for record in history} == {(0.1,), (0.05,)}
+
+
+@pytest.mark.parametrize("word", ["save", "set lr=0.05"])
+def test_a_run_is_not_saved_while_gradients_are_accumulated(tmp_path: Path, word: str) -> None:
+    def made(directory: Path) -> Trainer:
+        trainer = build(Checkpoint(directory, every=None))
+        step, held = trainer.step, list[Any]()
+        assert step is not None
+
+        def accumulate(batch: Any) -> StepResult:
+            held.append(batch)
+            if len(held) < 3:
+                return StepResult(0.0, updated=False)
+            losses = [step(each) for each in held]
+            held.clear()
+            return StepResult(float(np.mean(losses)))
+
+        trainer.step = accumulate
+        return trainer
+
+    trainer, straight = made(tmp_path / "run"), made(tmp_path / "other")
+    trainer.on(StepEnd, at=10)(lambda event: event.run.stop("killed here"))
+    answers = ask(trainer, word, after=7)
+    trainer.fit()
+    assert [(answer.step, answer.done) for answer in answers] == [(9, True)]
+    [file] = [each for each in (tmp_path / "run").iterdir() if "step-9." in each.name]
+    ask(straight, *[word] if word != "save" else [], after=7)
+    straight.fit()
+    resumed = made(tmp_path / "again")
+    resumed.fit(resume=file)
+    assert diff_states(straight.state_dict(), resumed.state_dict()) == []
 
 
 class Foreign:
