@@ -6,7 +6,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from time import monotonic, sleep
+from time import sleep
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -23,9 +23,9 @@ from lucid_train.training.signals import hold_child_errors
 from lucid_train.training.track import Tracked, current
 
 T = TypeVar("T")
-# Seconds within which a signal that has ended a worker is expected to reach this process too. It does at once, but a
-# machine that is shared may stand still for a second between the two.
-_GRACE = 5.0
+# How often this process looks whether a signal that has ended a worker has reached it too, and seconds between two
+# looks. They are counted: by the clock, one that stands still for as long would look no more, and miss the signal.
+_LOOKS, _APART = 500, 0.01
 
 
 @define(eq=False)
@@ -285,9 +285,10 @@ class Fit(Control):
         waited for.
         """
         if self._child_error is not None:
-            latest = monotonic() + _GRACE
-            while self.endings and self.run.interruption is None and monotonic() < latest:
-                sleep(0.01)
+            for _ in range(_LOOKS):
+                if not self.endings or self.run.interruption is not None:
+                    break
+                sleep(_APART)
         interruption = self.run.interruption
         # Workers hand a KeyboardInterrupt of their own on: Ctrl-C has reached them too.
         expected = error is interruption or isinstance(error, (Exception, KeyboardInterrupt))

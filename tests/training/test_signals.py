@@ -609,6 +609,34 @@ def test_a_signal_that_kills_the_workers_too_ends_in_good_order(tmp_path: Path, 
     assert history.metric("val_loss") == trainer(tmp_path / "straight").fit().metric("val_loss")
 
 
+STILL = """
+import os, signal, sys
+from lucid_train import Trainer
+from lucid_train.callbacks import Checkpoint
+
+def killed_worker(number, frame):
+    raise RuntimeError("worker is killed")
+
+def step(batch):
+    if batch == 2:
+        me = os.getpid()
+        os.system(f"(sleep 0.3; kill -STOP {me}; sleep 1.2; kill -CONT {me}; sleep 0.1; kill -TERM {me}) &")
+        os.kill(me, signal.SIGCHLD)
+    return 0.5
+
+signal.signal(signal.SIGCHLD, killed_worker)
+Trainer(step, [1, 2, 3], callbacks=[Checkpoint(sys.argv[1], every=None, weights=False)]).fit()
+"""
+
+
+def test_a_process_that_stands_still_while_it_awaits_the_signal_that_killed_a_worker_does_not_miss_it(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run([sys.executable, "-c", STILL, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "")
+    assert saved_step(tmp_path) == 2
+
+
 def test_an_update_that_is_half_done_is_never_saved(tmp_path: Path) -> None:
     def step(batch: int) -> float:
         if batch == 2:
