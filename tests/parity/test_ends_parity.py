@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ def test_sigterm_ends_in_good_order_however_workers_are_started(method: str) -> 
 
 
 HANGING = """
-import sys, time
+import sys, threading, time
 import torch
 from torch.utils.data import DataLoader, Dataset
 from lucid_train import Trainer
@@ -45,15 +44,21 @@ class Data(Dataset):
             time.sleep(600)
         return index
 
+def watch():
+    while not (trainer._run.step == 2 and trainer._run.is_repeatable):
+        time.sleep(0.01)
+    print("waiting", flush=True)
+
 def step(batch):
     if batch.tolist() == [2, 3]:
-        print("stepped", flush=True)
+        threading.Thread(target=watch, daemon=True).start()  # the workers have been forked by now
     return 0.5
 
 if __name__ == "__main__":
     loader = DataLoader(Data(), batch_size=2, num_workers=int(sys.argv[2]))
     callbacks = [Checkpoint(sys.argv[1], every=None, weights=False), RichLogger()]
-    Trainer(step, loader, callbacks=callbacks).fit()
+    trainer = Trainer(step, loader, callbacks=callbacks)
+    trainer.fit()
 """
 
 
@@ -65,15 +70,15 @@ def test_a_second_signal_ends_a_loader_that_hangs(
     command = [sys.executable, "-c", HANGING, str(tmp_path), str(workers)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    awaited = {"blocked\n", "stepped\n"}
+    awaited = {"blocked\n", "waiting\n"}
     while awaited:
         awaited.discard(process.stdout.readline())
-    time.sleep(0.2)  # until the step has been counted
     process.send_signal(number)
+    assert "Stopping" in process.stdout.readline()  # a copy is what comes soon after the first has been handled
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1.2)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)  # PyTorch waits five seconds for each worker that hangs
+    _, errors = process.communicate(timeout=100)  # PyTorch waits five seconds for each worker that hangs
     assert process.returncode in codes, errors
     files = Directory(tmp_path).files()
     assert [read_checkpoint(file)["progress"]["step"] for file in files] == ([2] if number == signal.SIGTERM else [])
