@@ -2,7 +2,10 @@
 
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def sh(line: str, cell: str) -> None:
@@ -13,5 +16,6 @@ def sh(line: str, cell: str) -> None:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Register the magic, for `%load_ext shell`."""
+    """Register the magic, for `%load_ext shell`, and link the examples into the folder in which the page runs."""
+    Path("examples").symlink_to(EXAMPLES)
     shell.register_magic_function(sh, "cell")

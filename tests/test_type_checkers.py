@@ -37,6 +37,7 @@ def mypy(installed: Path) -> dict[str, list[tuple[int, str]]]:
     settings.write_text(
         f"[mypy]\nstrict = True\nfollow_imports = silent\nuntyped_calls_exclude = torch\nmypy_path = {installed}\n"
         "[mypy-transformers.*]\nfollow_imports = skip\nignore_missing_imports = True\n"
+        "[mypy-psutil.*,pynvml.*,schedulefree.*]\nfollow_imports = skip\nignore_missing_imports = True\n"
     )
     cache = ROOT / ".mypy_cache" / "programs"
     command = [

@@ -23,6 +23,16 @@ if not find_spec("mlflow") or not find_spec("sqlalchemy"):
 if not find_spec("timm"):
     collect_ignore_glob += ["test_timm_parity.py"]
 
+for module, test in {
+    "psutil": "device_monitor",
+    "pynvml": "device_monitor",
+    "apprise": "notify",
+    "optuna": "optuna_pruning",
+    "schedulefree": "schedule_free",
+}.items():
+    if not find_spec(module):
+        collect_ignore_glob += [f"test_{test}_parity.py"]
+
 if not find_spec("trackio"):
     collect_ignore_glob += ["test_trackio_parity.py"]
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -18,21 +15,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from lucid_train import EpochStart, StepEnd
 from lucid_train.testing import assert_resumes_exactly, diff_states
+from tests.support.examples import EXAMPLES, load_example
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def loaded() -> ModuleType:
-    """Return the example as a module."""
-    spec = spec_from_file_location("torch_recipes", EXAMPLES / "torch_recipes.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-recipes: Any = loaded()
+recipes = load_example("torch_recipes")
 
 
 @pytest.mark.parametrize("name", recipes.recipes)
