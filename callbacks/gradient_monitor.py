@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, final
 
 import numpy as np
@@ -12,7 +14,7 @@ from attrs import define, field
 from lucid_train.callback import TRANSIENT, Callback
 from lucid_train.events import FitEnd, FitStart
 from lucid_train.protocols import HasParamGroups
-from lucid_train.validation import checked, flag, real_number
+from lucid_train.validation import checked, flag, optional_text, real_number
 
 # What PyTorch's clip_grad_norm_ adds to the norm that it divides by.
 _EPSILON = 1e-6
@@ -33,21 +35,25 @@ class GradientMonitor(Callback):
         return {"loss": loss, **monitor.metrics()}
 
     "grad_norm" is the Euclidean norm of all gradients before they are clipped. With `max_norm`, gradients of a larger
-    norm are multiplied by `max_norm / (norm + 1e-6)`, as PyTorch's `clip_grad_norm_` does, and "clipped" is 1 where
-    that was done, so that an epoch's mean is the share of clipped updates. With `ratio`, "update_ratio" is the norm of
-    what the update changed over that of the weights before it (1e-12 at least); it costs a copy of the weights. With
-    `per_group`, norm and ratio are given for each group of the optimizer too, as "grad_norm_0". Tensors stay on their
-    device: no step waits for it. Gradients that a GradScaler has scaled must be unscaled first.
+    norm are multiplied by `max_norm / (norm + 1e-6)`, those of PyTorch by its own `clip_grad_norm_`, and "clipped" is 1
+    where that was done, so that an epoch's mean is the share of clipped updates. With `ratio`, "update_ratio" is the
+    norm of what the update changed over that of the weights before it (1e-12 at least); it costs a copy of the weights.
+    With `per_group`, norm and ratio are given for each group of the optimizer too, as "grad_norm_0". Tensors stay on
+    their device: no step waits for it. Gradients that a GradScaler has scaled must be unscaled first. Where gradients
+    are accumulated, a step without an update calls neither.
+
+    A norm that is not finite makes the metric, and the mean of its epoch, so too. Clipping then gives what PyTorch's
+    does: zeros and NaN.
 
     Args:
         max_norm: The largest norm that is not clipped; None to measure only. Above 0.
         ratio: Whether the update is measured.
         per_group: Whether each group is measured too.
         optimizer: Whose gradients; by default the run's.
+        prefix: What the names begin with, where several optimizers have a monitor each.
 
     Raises:
         ValueError: In `fit`, before the first step, if there is no optimizer.
-        TypeError: In `clip`, if a gradient is a DTensor.
         RuntimeError: In `clip` outside a fit, and in `metrics` without a `clip` before it.
 
     >>> from lucid_train import Trainer, nn, optims
@@ -66,6 +72,7 @@ class GradientMonitor(Callback):
     ratio: bool = field(default=False, kw_only=True, validator=checked(flag))
     per_group: bool = field(default=False, kw_only=True, validator=checked(flag))
     optimizer: HasParamGroups | None = field(default=None, kw_only=True, repr=False)
+    prefix: str | None = field(default=None, kw_only=True, validator=optional_text)
     _of: Any = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _found: dict[str, Any] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     # Of each group its weights as they were, if the update is measured.
@@ -89,20 +96,13 @@ class GradientMonitor(Callback):
             raise RuntimeError(
                 "GradientMonitor.clip() must be called by the step of a Trainer that has it in 'callbacks'"
             )
-        groups = [[each.grad for each in group["params"] if each.grad is not None] for group in self._of.param_groups]
-        norms = [_norm(group) for group in groups]
-        total = _norm(norms)
-        self._found = {"grad_norm": total}
-        if self.per_group:
-            self._found |= {f"grad_norm_{place}": norm for place, norm in enumerate(norms)}
+        groups = [[each for each in group["params"] if each.grad is not None] for group in self._of.param_groups]
+        norms = [_norm([each.grad for each in group]) for group in groups] if self.per_group else []
+        total = _clipped([*chain(*groups)], self.max_norm)
+        self._found = {"grad_norm": total, **{f"grad_norm_{place}": norm for place, norm in enumerate(norms)}}
         if self.max_norm is not None:
-            is_tensor = _is_tensor(total)
             over = total > self.max_norm
-            self._found["clipped"] = over.float() if is_tensor else float(over)
-            factor = self.max_norm / (total + _EPSILON)
-            factor = factor.clamp(max=1.0) if is_tensor else min(1.0, factor)
-            for gradient in (each for group in groups for each in group):
-                gradient *= factor.to(gradient.device, gradient.dtype) if is_tensor else factor
+            self._found["clipped"] = over.float() if _is_tensor(total) else float(over)
         if self.ratio:
             self._before = [[_copied(each) for each in weights] for weights in self._weights()]
 
@@ -114,14 +114,14 @@ class GradientMonitor(Callback):
         if self.ratio:
             before, self._before = self._before, []
             changed = [
-                _norm([now - then for now, then in zip(weights, held, strict=True)])
+                [now - then for now, then in zip(weights, held, strict=True)]
                 for weights, held in zip(self._weights(), before, strict=True)
             ]
-            norms = [_norm(held) for held in before]
-            found["update_ratio"] = _norm(changed) / _positive(_norm(norms))
+            found["update_ratio"] = _ratio([*chain(*changed)], [*chain(*before)])
             if self.per_group:
-                found |= {f"update_ratio_{i}": changed[i] / _positive(norms[i]) for i in range(len(norms))}
-        return found
+                ratios = (_ratio(*group) for group in zip(changed, before, strict=True))
+                found |= {f"update_ratio_{place}": each for place, each in enumerate(ratios)}
+        return {f"{self.prefix or ''}{name}": value for name, value in found.items()}
 
     def _weights(self) -> list[list[Any]]:
         """Return the weights of each group, without their graph."""
@@ -138,21 +138,39 @@ def _copied(value: Any) -> Any:
     return value.clone() if _is_tensor(value) else value.copy()
 
 
-def _positive(norm: Any) -> Any:
-    """Return a norm to divide by, as weights that begin at zero have none."""
-    return norm.clamp(min=_LEAST) if _is_tensor(norm) else max(norm, _LEAST)
+def _clipped(parameters: Sequence[Any], largest: float | None) -> Any:
+    """Return the norm of the gradients of parameters that have one, and clip them if a largest norm is given."""
+    gradients = [each.grad for each in parameters]
+    if largest is None or not gradients:
+        return _norm(gradients)
+    if _is_tensor(parameters[0]):
+        torch: Any = sys.modules["torch"]
+        return _whole(torch.nn.utils.clip_grad_norm_(parameters, largest))
+    norm = _norm(gradients)
+    if not norm <= largest:  # NaN too
+        for gradient in gradients:
+            gradient *= min(largest / (norm + _EPSILON), 1.0)
+    return norm
 
 
 def _norm(values: Sequence[Any]) -> Any:
-    """Return the Euclidean norm of arrays or tensors, in at least float32; 0.0 of none."""
-    for value in values:
-        if hasattr(value, "full_tensor"):
-            raise TypeError("GradientMonitor must be given whole gradients, no DTensor; use clip_grad_norm_ of PyTorch")
-    tensors = [value for value in values if _is_tensor(value)]
-    if not tensors:
-        return float(np.sqrt(sum(float(np.vdot(value, value)) for value in values)))
-    torch: Any = sys.modules["torch"]
-    wide = [
-        torch.linalg.vector_norm(each.detach().to(torch.promote_types(each.dtype, torch.float32))) for each in tensors
-    ]
-    return torch.linalg.vector_norm(torch.stack([each.to(wide[0].device) for each in wide]))
+    """Return the Euclidean norm of arrays or tensors; 0.0 of none."""
+    if values and _is_tensor(values[0]):
+        torch: Any = sys.modules["torch"]
+        return _whole(torch.nn.utils.get_total_norm([each.detach() for each in values]))
+    # A sum of squares in half precision would overflow.
+    return math.hypot(*(float(np.linalg.norm(_wide(each).ravel())) for each in values))
+
+
+def _ratio(changes: Sequence[Any], weights: Sequence[Any]) -> Any:
+    change, norm = _norm(changes), _norm(weights)
+    return change / (norm.clamp(min=_LEAST) if _is_tensor(norm) else max(norm, _LEAST))
+
+
+def _whole(norm: Any) -> Any:
+    """Return the norm of gradients that are spread over processes, which all of them compute."""
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+def _wide(array: Any) -> Any:
+    return np.asarray(array, dtype=np.result_type(array, np.float32))
