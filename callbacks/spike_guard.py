@@ -49,8 +49,10 @@ class SpikeGuard(Callback):
     The step asks between `backward` and its update, and says that it has skipped it:
 
         if guard.spiked(loss):
-            return StepResult(loss, updated=False)
+            return StepResult(loss, weight=0, updated=False)
         optimizer.step()
+
+    With `weight=0` the loss is left out of the epoch's mean, which one that is NaN would spoil.
 
     Asking reads the loss: the step waits for its device. In a run of many processes, pass a loss that is the same on
     all, such as one that was all-reduced, as all must skip alike; the guards compare their losses at each epoch's end.
@@ -73,7 +75,9 @@ class SpikeGuard(Callback):
     >>> from lucid_train import StepResult, Trainer
     >>> guard = SpikeGuard(warmup=3)
     >>> def train_step(loss):
-    ...     return StepResult(loss, updated=not guard.spiked(loss))
+    ...     if guard.spiked(loss):
+    ...         return StepResult(loss, weight=0, updated=False)
+    ...     return loss
     >>> history = Trainer(train_step, data=[1.0, 1.1, 0.9, 50.0, 1.0], callbacks=[guard]).fit()
     >>> guard.spikes
     1

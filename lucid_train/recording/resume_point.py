@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
+from lucid_train.events import StepEvent, find_event_class
 from lucid_train.recording.lines import Line, pack_records, read_log
 from lucid_train.training.run import Run
 
@@ -71,11 +72,20 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
 def _is_ahead(run: Run, epoch: int, step: int, line: Line) -> bool:
     """Return whether a line lies ahead of a run, given where the recorded run stood then."""
     further = epoch - len(run.history)
-    if step > run.step or further > (0 if open_step(run) is None else 1):
+    if max(step, _step_of(line)) > run.step or further > (0 if open_step(run) is None else 1):
         return True
     if line.fields.get("within_epoch") is True:  # it may be due after the run's last step, and yet to come
         return bool(line.fields["step"] > max((record.step for record in run.history.evaluations), default=0))
     return further == 1 and (line.event in _AFTER_THE_STEPS or "history" in line.run)  # which this run has not all done
+
+
+def _step_of(line: Line) -> int:
+    """Return the step to which an event of somebody's own belongs, which may have been emitted within it; 0 if none."""
+    cls = find_event_class(line.event, line.fields.get("module"))
+    if cls is None or not issubclass(cls, StepEvent) or "fields" not in line.fields:
+        return 0
+    step = line.fields["fields"].get("step")
+    return step if type(step) is int else 0
 
 
 def open_step(run: Run) -> int | None:

@@ -1,15 +1,17 @@
 import json
 import math
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define, field
 
-from lucid_train import Callback, History, StepEnd, StepResult, Trainer
+from lucid_train import Callback, History, StepEnd, StepResult, Trainer, nn, optims, replay
 from lucid_train.callbacks import Checkpoint, EventLog, SpikeGuard
 from lucid_train.callbacks.spike_guard import Spike
-from lucid_train.testing import run_in_threads
+from lucid_train.cli.main import main
+from lucid_train.testing import assert_resumes_exactly, run_in_threads
 
 nan, inf = math.nan, math.inf
 
@@ -114,11 +116,81 @@ def test_a_resume_goes_on_with_the_losses_and_the_count(cut: int, tmp_path: Path
     assert second.state_dict() == whole.state_dict()
 
 
-def test_processes_that_are_asked_about_the_same_losses_skip_alike() -> None:
-    def fit(group: Any) -> list[bool]:
-        return trained(SpikeGuard(warmup=2), [1, 1, 7, 1], group=group)[0]
+def test_a_spike_is_in_the_log_once_though_its_step_is_done_again(tmp_path: Path) -> None:
+    losses = [1, 1.5, 1.2, 7, 1, 1.05, 8, 1]
 
-    assert run_in_threads(2, fit) == [[False, False, True, False]] * 2
+    def spikes(folder: Path, killed_in: int | None) -> list[list[int]]:
+        calls = count(1)
+
+        def trainer() -> Trainer:
+            guard = SpikeGuard(warmup=3)
+
+            def step(loss: float) -> StepResult:
+                spiked = guard.spiked(loss)
+                if next(calls) == killed_in:
+                    raise MemoryError("killed")
+                return StepResult(loss, updated=not spiked)
+
+            saving = Checkpoint(folder, every=1, interval="step", weights=False, background=False)
+            return Trainer(step, losses, callbacks=[EventLog(folder / "log", heartbeat=None), guard, saving])
+
+        if killed_in is not None:
+            with pytest.raises(MemoryError, match="killed"):
+                trainer().fit()
+        assert trainer().fit(resume="auto").status == "completed"
+        lines = [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+        return [[line["fields"]["step"]] for line in lines if line["event"] == "Spike"]
+
+    assert [spikes(tmp_path / str(step), step) for step in (None, 4, 5, 7)] == [[[4], [7]]] * 4
+
+
+def test_a_log_with_spikes_is_replayed_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, spikes = tmp_path / "run.jsonl", Spikes()
+    _, history = trained(SpikeGuard(warmup=2, patience=2), [1, 1, 7, nan, 1], EventLog(path))
+    replay(path, [spikes])
+    assert repr(spikes.seen) == "[(1, 3, 7.0, 1, 'skip'), (1, 4, nan, 2, 'stop')]"
+    assert main(["show", str(path)]) == 0
+    assert str(history.reason) in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_run_is_resumed_exactly_with_its_guard() -> None:
+    def build() -> Trainer:
+        model = nn.Linear(1, 1, rng=0)
+        weight = model.weight
+        optimizer, guard = optims.Adam(model.parameters(), lr=0.1), SpikeGuard(warmup=3, window=4)
+
+        def step(batch: float) -> StepResult:
+            loss = float(weight.data[0, 0] ** 2 + batch)
+            weight.grad = 2 * weight.data
+            if guard.spiked(loss):
+                return StepResult(loss, weight=0, updated=False)
+            optimizer.step()
+            return StepResult(loss)
+
+        data = [1.0, 1.1, 0.9, 50.0, 1.0, 60.0, 1.0]
+        return Trainer(step, data, epochs=2, model=model, optimizer=optimizer, callbacks=[guard])
+
+    assert_resumes_exactly(build, cuts=[3, 4, 5, 6, 10])
+
+
+def test_processes_that_are_asked_about_the_same_losses_skip_alike() -> None:
+    def fit(group: Any) -> tuple[list[bool], int]:
+        guard = SpikeGuard(warmup=2)
+        found = trained(guard, [1, 1, 7, 1], epochs=2, group=group)[0]
+        return found, guard.spikes
+
+    assert run_in_threads(2, fit) == [([False, False, True, False] * 2, 2)] * 2
+
+
+def test_processes_end_a_run_of_spikes_alike() -> None:
+    def fit(group: Any) -> tuple[list[bool], str, str | None]:
+        guard = SpikeGuard(warmup=2, patience=3)
+        found, history = trained(guard, [1, 1, *[7] * 30], epochs=2, group=group)
+        return found, history.status, history.reason
+
+    one, other = run_in_threads(2, fit)
+    assert one == other
+    assert one[1:] == ("stopped", "3 spikes in a row, the last a loss of 7 in step 5")
 
 
 def test_processes_that_are_asked_about_losses_of_their_own_are_refused() -> None:
