@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import re
 import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -548,3 +550,35 @@ def test_a_replay_has_the_answers(tmp_path: Path) -> None:
     assert replayed == answers
     assert asked == [False, True, False, False, False]
     assert [answer.command for answer in answers] == ["set lr=0.05", "save", "evaluate"]
+
+
+@pytest.mark.filterwarnings("ignore:nothing left to train")  # the stop came with the end
+@pytest.mark.parametrize("seed", range(12))
+def test_whoever_asks_for_anything_at_any_moment_all_processes_do_the_same(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    size, words = chance.randint(2, 4), ["save", "evaluate", "set lr=0.05", "set lr=0.2", "set momentum=3"]
+    # Of each rank what it asks for, after which step; and when it stops the run.
+    given = [[(chance.randint(0, 60), chance.choice(words)) for _ in range(chance.randint(0, 4))] for _ in range(size)]
+    stopping, end, behind = chance.randrange(size), chance.randint(1, 60), chance.random() < 0.5
+
+    def run(group: ThreadGroup, *, stops: bool) -> Any:
+        callbacks = [by_step(Cosine(2000)), Checkpoint(tmp_path / "run", every=10, interval="step", background=behind)]
+        data = batches(group.rank) * 3
+        trainer = build(*callbacks, data=data, group=group, evaluate=lambda: group.rank + 0.5)
+        for after, text in given[group.rank]:
+            ask(trainer, text, after=after)
+        if stops and group.rank == stopping:
+            ask(trainer, "stop", after=end)
+        all_answers: list[tuple[int, str, bool]] = []
+        trainer.on(Commanded)(lambda event: all_answers.append((event.step, event.command, event.done)))
+        asked: list[tuple[int, bool]] = []
+        trainer.on(EvaluateEnd)(lambda event: asked.append((event.step, event.asked)))
+        history = trainer.fit(resume="auto")
+        state = [callbacks[0].state_dict(), [group["lr"] for group in trainer.optimizer.param_groups]]
+        return history.status, all_answers, asked, [record.lr for record in history], repr(state)
+
+    first = run_in_threads(size, partial(run, stops=True))
+    assert all(each == first[0] for each in first)
+    second = run_in_threads(size, partial(run, stops=False))
+    assert all(each == second[0] for each in second)
+    assert second[0][0] == "completed"
