@@ -22,7 +22,7 @@ class ThroughputMonitor(Callback):
     the place in the data included.
     "data_wait" is the share of this time that the steps wait for their batches, from 0 to 1, measured at every seventh
     step; NaN where none of them was measured. In a run of many processes both are means over them. They depend on the
-    clock: comparisons of runs leave out metrics that end in "_per_second" or are called "data_wait".
+    clock: comparisons of runs leave out numbers whose name has the word "second", "seconds" or "wait".
 
     Args:
         items: What the steps count as `StepResult(..., weight=n)`, such as "samples" or "tokens", for a metric

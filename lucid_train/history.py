@@ -430,11 +430,6 @@ def is_reserved(name: str) -> bool:
     return name in ("epoch", "step", "steps", "seconds", "lr") or name.startswith(("lr_", "metric_"))
 
 
-def is_timing(name: str) -> bool:
-    """Return whether a metric, or an entry of a state, of this name depends on the clock and on nothing else."""
-    return "seconds" in name or name.endswith(("_per_second", "data_wait"))
-
-
 def _column(name: str, group: int) -> str:
     """Return the column name of a parameter group's rate, or other scheduled number."""
     return f"{name}_{group}" if group else name

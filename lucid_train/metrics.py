@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, SupportsFloat, TypeAlias, final
@@ -25,6 +26,8 @@ _TENSOR_OR_NUMBER = "a number >= 0 and finite, or a tensor that holds one"
 # How many floats are kept before they are put together.
 _MANY = 2048
 _ONE = 1.0
+# A name with one of these words is that of a time.
+_TIMES = {"second", "seconds", "wait"}
 
 
 def _weight(name: str, value: Any) -> None:
@@ -508,6 +511,17 @@ def _items(output: Any) -> Iterable[tuple[str, Any]]:
     if output is None:
         return ()
     return output.items() if isinstance(output, Mapping) else (("loss", output),)
+
+
+def is_time(name: str) -> bool:
+    """Return whether a number of this name depends on the clock, so that equal runs do not have it alike.
+
+    One of the words "second", "seconds" and "wait" is in it.
+
+    >>> [is_time(name) for name in ("seconds", "samples_per_second", "data_wait", "secondary_loss")]
+    [True, True, True, False]
+    """
+    return not _TIMES.isdisjoint(re.split(r"[\W_]+", name))
 
 
 def _check_name(name: object) -> None:

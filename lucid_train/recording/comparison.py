@@ -11,7 +11,7 @@ from typing import Any
 from attrs import evolve, field, frozen, mutable
 
 from lucid_train.events import StepEnd
-from lucid_train.history import is_timing
+from lucid_train.metrics import is_time
 from lucid_train.recording.digests import read_digests, read_setup, read_versions, read_weights
 from lucid_train.recording.lines import Line, not_a_log, read_event, read_fields, read_log
 from lucid_train.recording.placeholders import RecordedRun
@@ -75,8 +75,12 @@ class Pair:
 
     @property
     def differing(self) -> dict[str, tuple[Any, Any]]:
-        """What differs, by name, as it is in each; None for what one of them lacks. NaN equals NaN."""
-        both = {name: (self.one.facts.get(name), self.other.facts.get(name)) for name in self.names}
+        """What differs, by name, as it is in each; None for what one of them lacks. NaN equals NaN.
+
+        Times differ between any two runs, and are left out.
+        """
+        names = [name for name in self.names if not is_time(name)]
+        both = {name: (self.one.facts.get(name), self.other.facts.get(name)) for name in names}
         # By the repr, which has as many digits as the bits need and is the same for NaN.
         return {name: pair for name, pair in both.items() if repr(pair[0]) != repr(pair[1])}
 
@@ -200,8 +204,7 @@ class _Log:
             yield Moment((each.step, _EVALUATION, 0), {"epoch": each.epoch, **each.metrics})
         for record in run.history[len(run.history) - len(line.run.get("history", ())) :]:
             self._steps += record.steps
-            exact = {name: value for name, value in record.metrics.items() if not is_timing(name)}
-            facts = {"steps": record.steps, **exact, "rate": record.lr, **record.scheduled}
+            facts = {"steps": record.steps, **record.metrics, "rate": record.lr, **record.scheduled}
             yield Moment((self._steps, _EPOCH, record.epoch), facts)
 
     def _begun(self, line: Line) -> Iterator[Moment]:

@@ -16,16 +16,16 @@ from lucid_train.callbacks.checkpoint import Checkpoint
 from lucid_train.callbacks.csv_logger import CSVLogger
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.callbacks.rich_logger import RichLogger
-from lucid_train.callbacks.throughput_monitor import ThroughputMonitor
 from lucid_train.callbacks.trackers.tracker import Tracker
 from lucid_train.description import add_note, short_text
 from lucid_train.events import EpochReport, EvaluateEnd, FitStart, StepEnd, StepStart
+from lucid_train.metrics import is_time
 from lucid_train.saving.random_state import RandomState, changed
 from lucid_train.saving.shards import is_dtensor
 from lucid_train.testing.resuming import diff_states
 from lucid_train.training.trainer import Trainer
 
-_SILENT = (Checkpoint, CSVLogger, EventLog, RichLogger, ThroughputMonitor, Tracker)
+_SILENT = (Checkpoint, CSVLogger, EventLog, RichLogger, Tracker)
 _OBJECTS = ("model", "optimizer", "extras")
 
 
@@ -240,6 +240,8 @@ def _differences(one: _Moment, other: _Moment) -> Iterator[Divergence]:
         for name in {**changed(one.random, other.random), **changed(other.random, one.random)}:
             yield Divergence(step, f"generator {name}", "one state", "another")
     for name in dict.fromkeys([*one.facts, *other.facts]):
+        if is_time(name):
+            continue
         mine, its = one.facts.get(name), other.facts.get(name)
         if repr(mine) != repr(its):  # the same for NaN, and with as many digits as the bits need
             yield Divergence(step, name, _text(mine), _text(its))

@@ -37,11 +37,10 @@ from lucid_train.callbacks.checkpoint import Checkpoint
 from lucid_train.callbacks.csv_logger import CSVLogger
 from lucid_train.callbacks.event_log import EventLog
 from lucid_train.callbacks.rich_logger import RichLogger
-from lucid_train.callbacks.throughput_monitor import ThroughputMonitor
 from lucid_train.callbacks.trackers.tracker import Tracker
 from lucid_train.description import class_labels
 from lucid_train.events import EpochReport, EpochStart, EvaluateEnd, Event, FitStart, StepEnd, StepStart
-from lucid_train.history import is_timing
+from lucid_train.metrics import is_time
 from lucid_train.saving.checkpoint.tree import flatten
 from lucid_train.saving.random_state import RandomState
 from lucid_train.saving.shards import shard_of
@@ -56,6 +55,7 @@ _LONG = 100
 # What a reader of the log or the console can only know of the process, not of the run.
 _OF_PROCESSES = ("FitStart", "FitError", "FitEnd", "Saved", "Commanded", "progress")
 _TIME = re.compile(r"\b[\d.]+(ms|s)\b|\b\d+m \d+s\b|[\d.,]+ (steps/s|s/step)")
+_METRIC = re.compile(r"\b(\w*(?:second|wait)\w*) \S+")
 
 
 def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] | Literal["all"] | None = None) -> None:
@@ -67,9 +67,9 @@ def assert_resumes_exactly(build: Callable[[], Trainer], *, cuts: Iterable[int] 
     table of a CSVLogger, and at the end weights, optimizer, callbacks, history, data, extras and random generators.
 
     The callbacks that write files write to a temporary folder instead, and a RichLogger to memory; trackers are left
-    out, as nothing of this belongs there, and a ThroughputMonitor, as no two runs are as fast. A Checkpoint, an
-    EventLog and a RichLogger are added where there are none. Times are not compared: those in the console and the log,
-    and entries of the state with "seconds" in their name.
+    out, as nothing of this belongs there. A Checkpoint, an EventLog and a RichLogger are added where there are none.
+    Times are not compared: those in the console and the log, and numbers whose name has the word "second", "seconds" or
+    "wait", as `diff_states` leaves them out.
 
     Args:
         build: Returns a new Trainer. If it draws random numbers, it seeds them.
@@ -227,7 +227,8 @@ def _trained(
         batch = _digest(event.batch)
 
     def finish_step(event: StepEnd) -> None:
-        record.steps[event.step] = batch, repr(dict(event.metrics)), repr(event.run.last_lr), repr(event.run.scheduled)
+        metrics = repr(_without_times(event.metrics))
+        record.steps[event.step] = batch, metrics, repr(event.run.last_lr), repr(event.run.scheduled)
 
     for kind in (FitStart, EpochStart, StepEnd, EvaluateEnd, EpochReport):
         trainer.on(kind)(reach)  # after the callbacks
@@ -254,7 +255,7 @@ def _redirect(trainer: Trainer, folder: Path, console: Console) -> None:
     """Let callbacks write their files to a folder, and the display to a console; add those that are missing."""
     # A run that would lose its weights goes on with others, which is noticed here.
     added = Checkpoint(folder / "checkpoint", every=None, weights=False), EventLog(folder / "log"), RichLogger()
-    callbacks = [each for each in trainer.callbacks if not isinstance(each, (Tracker, ThroughputMonitor))]
+    callbacks = [each for each in trainer.callbacks if not isinstance(each, Tracker)]
     callbacks += [each for each in added if all(type(each) is not type(one) for one in callbacks)]
     for index, callback in enumerate(callbacks):
         place = folder / f"{type(callback).__name__}-{index}"
@@ -275,10 +276,16 @@ def _first(trainer: Trainer, kind: type[C]) -> C:
 
 def _rows(console: Console, *, results: bool = False) -> list[str]:
     """Return the rows on the console, and perhaps the results below them, without times."""
-    lines = [_TIME.sub("", line) for line in cast(StringIO, console.file).getvalue().splitlines()]
+    lines = [
+        _METRIC.sub(_timeless, _TIME.sub("", line)) for line in cast(StringIO, console.file).getvalue().splitlines()
+    ]
     rows = [line for line in lines if re.match(r"epoch \d", line)]
     ends = [found[0] for line in lines if results and (found := re.search(r"best epoch \d.*", line))]
     return [" ".join(line.split()) for line in rows + ends]
+
+
+def _timeless(metric: re.Match[str]) -> str:
+    return "" if is_time(metric[1]) else metric[0]
 
 
 def _events(path: Path) -> list[Any]:
@@ -314,8 +321,8 @@ def _chosen(cuts: Iterable[int] | Literal["all"] | None, straight: _Record) -> l
     return [cut for cut in straight.cuts if cut.event is StepEnd and cut.number in steps]
 
 
-def _without_times(entries: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entries.items() if name not in ("time", "seconds")}
+def _without_times(entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entries.items() if name != "time" and not is_time(name)}
 
 
 def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, str]]:
@@ -356,16 +363,24 @@ def pairs_that_do_not_commute(build: Callable[[], Trainer]) -> list[tuple[str, s
 def diff_states(one: Any, other: Any) -> list[str]:
     """Return the places where two states differ in any bit, such as "model.0.weight"; [] if there are none.
 
-    Entries that depend on the clock are ignored, those with "seconds" in their name and what a ThroughputMonitor gives,
-    and the id of the run at a tracker.
+    Left out is what equal runs do not have alike: numbers in whose place a name has the word "second", "seconds" or
+    "wait", such as "history.metrics.steps_per_second", and the id of the run at a tracker. Arrays are always compared.
+
+    >>> diff_states({"loss": 0.5, "seconds": 1.5}, {"loss": 0.5, "seconds": 1.75})
+    []
     """
     return _differing(dict(_leaves(one, "")), dict(_leaves(other, "")))
 
 
 def _differing(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
     names = sorted(left.keys() | right.keys())
-    own = [name for name in names if not any(map(is_timing, name.split("."))) and not name.endswith("tracker_run_id")]
-    return [name for name in own if left.get(name) != right.get(name)]
+    differing = [name for name in names if left.get(name) != right.get(name)]
+    return [name for name in differing if not _is_of_this_run(name, left.get(name), right.get(name))]
+
+
+def _is_of_this_run(name: str, *leaves: Any) -> bool:
+    is_plain = all(isinstance(leaf, str) or leaf is None for leaf in leaves)
+    return (is_plain and is_time(name)) or name.endswith("tracker_run_id")
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
