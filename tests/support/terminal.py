@@ -2,9 +2,8 @@
 
 import os
 import sys
-import tempfile
+import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pexpect
 import pyte
@@ -20,8 +19,8 @@ model = Linear(1, 1)
 optimizer = SGD(model.parameters(), lr=0.1)
 schedule = ExponentialLRCallback(gamma=0.5)
 
-def stay():
-    while not os.path.exists(os.environ["SEEN"]):
+def held(name):
+    while not os.path.exists(os.path.join(os.environ["GATES"], name)):
         time.sleep(0.01)
 
 def train(step, epochs=2, steps=4, logger=None):
@@ -36,12 +35,11 @@ def train(step, epochs=2, steps=4, logger=None):
 class Terminal:
     """A program in a pseudo-terminal, and the screen that a person would see.
 
-    A program that calls `stay` goes on when the test calls `let_go`, as a busy machine may look late.
-
     Args:
         program: What follows the prelude; or a command line, as a list.
         columns: The width of the terminal.
-        environment: What is in the environment besides the usual.
+        environment: What is in the environment besides the usual. GATES is a folder: where the program calls
+            `held(name)`, it goes on when there is a file of this name, so that nothing is gone before it was looked at.
     """
 
     def __init__(self, program: str | list[str], columns: int = 80, **environment: str) -> None:
@@ -50,21 +48,13 @@ class Terminal:
         self.screen.set_mode(pyte.modes.LNM)
         self.stream = pyte.Stream(self.screen)
         self.raw = ""
-        self._folder = tempfile.TemporaryDirectory()
-        self._seen = Path(self._folder.name) / "seen"
         self.child = pexpect.spawn(
             command[0],
             command[1:],
             dimensions=(40, columns),
-            env={
-                "TERM": "xterm-256color",
-                "PYTHONIOENCODING": "utf-8",
-                "PATH": os.environ["PATH"],
-                "SEEN": str(self._seen),
-                **environment,
-            },
+            env={"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "PATH": os.environ["PATH"], **environment},
             encoding="utf-8",
-            timeout=120,
+            timeout=30,
         )
 
     def read(self) -> bool:
@@ -78,7 +68,8 @@ class Terminal:
         return True
 
     def until(self, seen: Callable[[list[str]], bool]) -> list[str]:
-        for _ in range(4000):
+        latest = time.monotonic() + 100
+        while time.monotonic() < latest:
             try:
                 if not self.read() and seen(self.lines()):
                     return self.lines()
@@ -86,19 +77,14 @@ class Terminal:
                 break
         raise AssertionError("\n".join(self.lines()))
 
-    def let_go(self) -> None:
-        """Let the program go on that stays where it is."""
-        self._seen.touch()
-
     def end(self) -> list[str]:
-        self.let_go()
         while True:
             try:
                 self.read()
             except pexpect.EOF:
                 break
+        self.child.wait()
         self.child.close()
-        self._folder.cleanup()
         return self.lines()
 
     def lines(self) -> list[str]:

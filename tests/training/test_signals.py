@@ -350,9 +350,9 @@ def step(number):
 Trainer(step, [1, 2, 3], callbacks=[RichLogger(), Checkpoint({str(tmp_path)!r}, weights=False)]).fit()
 """
     )
-    terminal.until(has("going", "steps/s"))
+    terminal.until(has("going", "eta"))
     terminal.child.sendintr()
-    terminal.until(has("Stopping", "steps/s"))
+    terminal.until(has("Stopping", "eta"))
     time.sleep(0.5)
     assert terminal.child.isalive(), "the first Ctrl-C waits for the step"
     terminal.child.sendintr()

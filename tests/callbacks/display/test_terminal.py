@@ -12,14 +12,16 @@ import pytest
 
 from tests.support.terminal import PRELUDE, Terminal, has
 
-STEP = "train(lambda number: (time.sleep(0.1), number == 3 and stay(), 1 / number)[2])"
+STEP = "train(lambda number: (time.sleep(0.1), 1 / number)[1])"
+# Long enough for the means to be drawn.
+HELD_STEP = "train(lambda number: (time.sleep(0.2), number == 4 and held('seen'), 1 / number)[2])"
 
 
 @pytest.mark.parametrize(
     "columns", [pytest.param(40, marks=pytest.mark.slow), 80, pytest.param(200, marks=pytest.mark.slow)]
 )
-def test_the_screen_shows_rows_that_stay_and_two_bars(columns: int) -> None:
-    terminal = Terminal(STEP, columns)
+def test_the_screen_shows_rows_that_stay_and_two_bars(tmp_path: Path, columns: int) -> None:
+    terminal = Terminal(HELD_STEP, columns, GATES=str(tmp_path))
     live = terminal.until(
         lambda lines: re.search(r"epoch 1/2 .* [1-3]/4(  |\n).*loss \d", "\n".join(lines), re.DOTALL) is not None
     )
@@ -30,6 +32,7 @@ def test_the_screen_shows_rows_that_stay_and_two_bars(columns: int) -> None:
     assert all(("─" in line) is (columns > 40) for line in moving)
     assert "eta" in moving[1]
     assert terminal.screen.cursor.hidden
+    (tmp_path / "seen").touch()
     lines = terminal.end()
     assert not [line for line in lines if "━" in line], "the bars are gone"
     rows = [line.split()[:-1] for line in lines if line.split() and line.split()[0] in "12"]
@@ -70,7 +73,7 @@ def test_sigterm_leaves_a_sane_terminal_and_still_ends_the_process() -> None:
     assert terminal.child.signalstatus == 15
 
 
-def test_what_others_print_and_log_appears_once_whole_and_above() -> None:
+def test_what_others_print_and_log_appears_once_whole_and_above(tmp_path: Path) -> None:
     terminal = Terminal(
         """
 early = logging.StreamHandler()
@@ -79,8 +82,6 @@ out, err, stream = sys.stdout, sys.stderr, early.stream
 
 def step(number):
     time.sleep(0.12)
-    if number == 3:
-        stay()
     if number == 1:
         print("printed [red]text[/red] :smile:", "x" * 200)
         print("in", end=" ", flush=True)
@@ -96,13 +97,16 @@ def step(number):
         from rich.console import Console
         Console().print("by another console")
         print("no end", end="")
+    if number == 4:
+        held("seen")
     return 1.0
 
 train(step, epochs=1)
 assert sys.stdout is out and sys.stderr is err and early.stream is stream
 assert logging.getLogger("late").handlers[0].stream is err
 logging.getLogger("late").warning("logged after")
-"""
+""",
+        GATES=str(tmp_path),
     )
     live = terminal.until(has("no end", "epoch", "─"))
     above = re.split("[━╸─]", "\n".join(live))[0]
@@ -110,6 +114,7 @@ logging.getLogger("late").warning("logged after")
         assert above.count(text) == 1, (text, above)
     assert above.count("by rich") == above.count("by another console") == above.count("a warning") == 1
     assert above.replace("\n", "").count("x" * 200) == 1
+    (tmp_path / "seen").touch()
     lines = terminal.end()
     everything = "\n".join(lines)
     assert everything.count("no end") == everything.count("in pieces") == everything.count("logged after") == 1
@@ -118,26 +123,28 @@ logging.getLogger("late").warning("logged after")
 
 
 @pytest.mark.slow
-def test_a_debugger_prompt_stays_usable_and_the_bars_come_back() -> None:
+def test_a_debugger_prompt_stays_usable_and_the_bars_come_back(tmp_path: Path) -> None:
     terminal = Terminal(
         """
 def step(number):
     time.sleep(0.1)
+    if number in (2, 12):
+        held(f"seen at {number}")
     if number == 3:
         value = 41
         breakpoint()
         value += 1
-    if number == 11:
-        stay()
     return 1.0
 
 train(step, epochs=1, steps=12)
 assert sys.breakpointhook is sys.__breakpointhook__
 import builtins, io
 assert builtins.input.__module__ == "builtins"
-"""
+""",
+        GATES=str(tmp_path),
     )
     terminal.until(has("epoch", "─"))
+    (tmp_path / "seen at 2").touch()
     stopped = terminal.until(has("(Pdb)"))
     assert not has("━")(stopped)
     assert not terminal.screen.cursor.hidden
@@ -149,6 +156,7 @@ assert builtins.input.__module__ == "builtins"
     assert not has("━")(terminal.lines()), "the prompt is left alone"
     terminal.child.send("c\n")
     terminal.until(has("(Pdb) c", "━"))
+    (tmp_path / "seen at 12").touch()
     lines = terminal.end()
     assert has("completed")(lines)
     assert terminal.sane
@@ -156,20 +164,22 @@ assert builtins.input.__module__ == "builtins"
 
 
 @pytest.mark.slow
-def test_input_is_asked_without_bars() -> None:
+def test_input_is_asked_without_bars(tmp_path: Path) -> None:
     terminal = Terminal(
         """
 def step(number):
     time.sleep(0.15)
     number == 3 and print("answered", input("go on? "))
-    number == 8 and stay()
+    number == 9 and held("seen")
 train(step, epochs=1, steps=9)
-"""
+""",
+        GATES=str(tmp_path),
     )
     asked = terminal.until(has("go on?"))
     assert not has("━")(asked)
     terminal.child.send("yes\n")
     terminal.until(has("answered yes", "━"))
+    (tmp_path / "seen").touch()
     assert terminal.end()
     assert terminal.sane
     assert terminal.child.exitstatus == 0
@@ -227,14 +237,30 @@ with {outer} as live:
 @pytest.mark.parametrize(
     "inner",
     [
-        "for part in rich.progress.track(range(3)): time.sleep(0.05); number == 3 and part == 2 and stay()",
-        "Trainer(lambda part: time.sleep(0.1) or number == 3 and part == 4 and stay(), range(5), "
-        "callbacks=[RichLogger(header=False, summary=False)]).fit()",
+        "for _ in rich.progress.track(range(3)): work()",
+        "Trainer(lambda _: work(), range(5), callbacks=[RichLogger(header=False, summary=False)]).fit()",
     ],
 )
-def test_another_display_may_come_and_go_inside_it(inner: str) -> None:
-    terminal = Terminal(f"import rich.progress\ndef step(number):\n    {inner}\ntrain(step, epochs=1, steps=3)")
-    both = terminal.until(lambda lines: len([line for line in lines if "━" in line]) >= 2 and has("steps/s")(lines))
+def test_another_display_may_come_and_go_inside_it(tmp_path: Path, inner: str) -> None:
+    terminal = Terminal(
+        f"""
+import rich.progress
+def step(number):
+    def work():
+        time.sleep(0.1)
+        number == 2 and held("seen")
+    {inner}
+train(step, epochs=1, steps=3)
+""",
+        GATES=str(tmp_path),
+    )
+    both = terminal.until(
+        lambda lines: (
+            len([line for line in lines if "━" in line]) >= 2
+            and any(has(unit)(lines) for unit in ("steps/s", "s/step"))
+        )
+    )
+    (tmp_path / "seen").touch()
     assert len([line for line in both if " step " in f" {line}"]) <= 2
     lines = terminal.end()
     assert len([line for line in lines if "completed" in line]) == 1
@@ -283,10 +309,15 @@ train(step, epochs=1)
     assert terminal.child.exitstatus == 0
 
 
-def test_while_it_is_suspended_the_terminal_is_the_shell_s() -> None:
-    program = f"{PRELUDE}train(lambda number: (time.sleep(0.1), number == 15 and stay(), 0.5)[2], epochs=2, steps=20)"
+def test_while_it_is_suspended_the_terminal_is_the_shell_s(tmp_path: Path) -> None:
+    program = (
+        f"{PRELUDE}train(lambda number: time.sleep(0.1) or number == 10 and held('seen') or 0.5, epochs=2, steps=20)"
+    )
     training = shlex.join([sys.executable, "-c", program])
-    terminal = Terminal(["bash", "-mc", f"{training}; echo suspended; read; fg; echo suspended again; read; fg"])
+    terminal = Terminal(
+        ["bash", "-mc", f"{training}; echo suspended; read; fg; echo suspended again; read; fg"],
+        GATES=str(tmp_path),
+    )
     for again in ("", " again"):
         terminal.until(has("epoch", "─"))
         assert terminal.screen.cursor.hidden
@@ -295,12 +326,13 @@ def test_while_it_is_suspended_the_terminal_is_the_shell_s() -> None:
         assert not terminal.screen.cursor.hidden
         assert not has("epoch", "─")(lines)
         terminal.child.send("\n")
+    (tmp_path / "seen").touch()
     lines = terminal.end()
     assert (terminal.code, terminal.sane) == (0, True)
     assert has("completed")(lines)
 
 
-def interrupted(directory: Path, body: str, order: str = "logger, checkpoint") -> Terminal:
+def interrupted(directory: Path, body: str, order: str = "logger, checkpoint", **environment: str) -> Terminal:
     """Return a run of two epochs of three steps with an evaluation, in which `body` says what takes long."""
     return Terminal(
         f"""
@@ -312,6 +344,7 @@ logger, checkpoint = RichLogger(), Checkpoint({str(directory)!r}, every=None, we
 Trainer(step, [1, 2, 3], evaluate=evaluate, epochs=2, callbacks=[{order}]).fit()
 """,
         columns=120,
+        **environment,
     )
 
 
@@ -342,13 +375,15 @@ def test_the_first_ctrl_c_is_answered_at_once_above_the_bars(tmp_path: Path, awa
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_the_last_line_says_what_was_saved_and_how_to_go_on(tmp_path: Path, name: str) -> None:
-    body = "def step(number):\n    print('going')\n    number == 2 and (time.sleep(0.1), stay())\n    return 0.5"
-    terminal = interrupted(tmp_path, body)
+    body = "def step(number):\n    print('going')\n    number == 2 and held('answered')\n    return 0.5"
+    terminal = interrupted(tmp_path / "run", body, GATES=str(tmp_path))
     terminal.until(has("going", "eta"))
     terminal.child.kill(signal.Signals[name])
+    terminal.until(has("Stopping", "eta"))
+    (tmp_path / "answered").touch()
     lines = [" ".join(line.split()) for line in terminal.end() if line]
     answer = lines.index("Stopping: this step ends first, then the run is saved.")
     again = lines[answer + 1] == "Ctrl-C again stops at once, without saving."
     assert again is (name == "SIGINT")
-    assert f'{tmp_path}: last.safetensors (epoch 1, step 2); go on with fit(resume="auto")' in " ".join(lines)
+    assert f'{tmp_path / "run"}: last.safetensors (epoch 1, step 2); go on with fit(resume="auto")' in " ".join(lines)
     assert (terminal.code, terminal.sane) == (130 if name == "SIGINT" else 143, True)
