@@ -25,6 +25,7 @@ from lucid_train.schedules import Cosine, Linear, Step
 from tests.support.callbacks import At
 from tests.support.console import SECONDS, Sink, optimizer, permanent, pipe, shown, terminal, train
 from tests.support.data import Unsized
+from tests.support.waiting import until
 
 
 def test_piped_there_is_one_line_per_epoch_between_a_header_and_a_summary() -> None:
@@ -243,17 +244,26 @@ def test_the_summary_says_why_a_run_was_stopped() -> None:
 
 def test_what_is_unknown_is_counted_and_known_from_the_second_epoch() -> None:
     console = terminal()
-    train(RichLogger(console), step=lambda number: time.sleep(0.06), data=Unsized(), epochs=2)
-    assert re.search(r"epoch 1/2  step [123]\n", shown(console))
-    assert "eta -" in shown(console)
-    assert re.search(r"epoch 2/2  [━╸─]+ +[1234]/4", shown(console))
-    assert re.search(r"eta \d:\d\d", shown(console))
+    awaited = iter([r"epoch 1/2  step [123]\n(.|\n)*eta -", r"epoch 2/2  [━╸─]+ +[1234]/4(.|\n)*eta \d:\d\d"])
+
+    def step(number: int) -> None:
+        time.sleep(0.06)
+        if number == 3:
+            pattern = next(awaited)
+            until(lambda: re.search(pattern, shown(console)))
+
+    train(RichLogger(console), step=step, data=Unsized(), epochs=2)
+    assert list(awaited) == []
 
 
 def test_an_evaluation_is_announced() -> None:
     console = terminal()
-    train(RichLogger(console), evaluate=lambda: time.sleep(0.25) or 0.5, epochs=1)
-    assert "evaluating 0:00" in shown(console)
+
+    def evaluate() -> float:
+        until(lambda: "evaluating 0:0" in shown(console))
+        return 0.5
+
+    assert train(RichLogger(console), evaluate=evaluate, epochs=1).metric("val_loss") == [0.5]
 
 
 def last_words(directory: Path, *others: Callback, epochs: int = 2, resume: str | None = None, **settings: Any) -> str:

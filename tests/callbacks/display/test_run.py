@@ -220,14 +220,21 @@ def test_the_training_goes_on_when_nobody_reads_the_pipe_any_more(force_terminal
         "from lucid_train import Trainer\n"
         "from lucid_train.callbacks import RichLogger\n"
         f"logger = RichLogger(Console(force_terminal={force_terminal}))\n"
-        "history = Trainer(lambda batch: time.sleep(0.1), range(2), epochs=3, callbacks=[logger]).fit()\n"
+        "def step(batch):\n"
+        "    batch or sys.stdin.readline()\n"  # nobody reads any more
+        "    time.sleep(0.1)\n"
+        "history = Trainer(step, range(2), epochs=3, callbacks=[logger]).fit()\n"
         "print(history, file=sys.stderr)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(1)
         process.stdout.close()
+        process.stdin.close()
         said = process.stderr.read().decode()
     assert "could not show everything, BrokenPipeError" in said
     assert said.endswith("History(3 epochs, completed)\n")

@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from lucid_train.callbacks.display.running import RunningMeans
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.metrics import Means
 from tests.support.console import optimizer, pipe, shown, terminal, train
+from tests.support.waiting import until
 
 
 def paused(number: int, seconds: float = 0.02) -> int:
@@ -64,12 +66,22 @@ def test_the_metrics_that_are_shown_and_their_order_can_be_chosen() -> None:
 def test_a_heartbeat_says_what_the_moving_lines_say_in_80_columns() -> None:
     console = pipe()
     names = ["loss", *(f"metric_{index}" for index in range(5))]
+    evaluations = count(1)
+
+    def evaluate() -> int:
+        epoch = next(evaluations)
+        for each in track(range(15)):
+            paused(each, 0.01)
+            if each == 14:
+                until(lambda: f"epoch {epoch}/2  evaluating" in shown(console))
+        return 14
+
     train(
         RichLogger(console, heartbeat=0.05, header=False, summary=False),
         data=range(20),
         epochs=2,
         step=lambda number: dict.fromkeys(names, float(paused(1))),
-        evaluate=lambda: [paused(each, 0.01) for each in track(range(15))][-1],
+        evaluate=evaluate,
     )
     lines = shown(console).splitlines()
     beats = [line for line in lines if "eta" in line]
@@ -167,21 +179,28 @@ def test_what_cannot_be_read_without_waiting_is_left_out(monkeypatch: pytest.Mon
     assert running.read() == {}
 
 
-class Slow:
-    """Data that needs three times as long for a batch as a step takes."""
+def test_the_share_of_waiting_for_data_is_measured_where_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, shares = [0.0], list[float | None]()
+    for clock in ("perf_counter", "monotonic"):
+        monkeypatch.setattr(f"lucid_train.training.run.{clock}", lambda: now[0])
 
-    def __iter__(self) -> Iterator[int]:
-        return (paused(number, 0.015) for number in range(60))
+    class Slow:
+        """Data that needs three times as long for a batch as a step takes."""
 
+        def __iter__(self) -> Iterator[int]:
+            for number in range(60):
+                now[0] += 0.015
+                yield number
 
-def test_the_share_of_waiting_for_data_is_measured_where_it_is_shown() -> None:
-    shares: list[float | None] = []
+    def step(number: int) -> None:
+        now[0] += 0.005
+
     for columns in ([DataWait()], []):
         logger = RichLogger(terminal(100), columns=columns)
-        trainer = Trainer(lambda number: time.sleep(0.005), Slow(), callbacks=[logger])
+        trainer = Trainer(step, Slow(), callbacks=[logger])
         trainer.on(StepEnd, at=50)(lambda event, logger=logger: shares.append(logger._session.throughput.data_share))
         trainer.fit()
-    assert shares == [pytest.approx(0.75, abs=0.15), None]
+    assert shares == [pytest.approx(0.75), None]
 
 
 def test_columns_show_items_and_what_a_user_wants() -> None:
