@@ -39,7 +39,7 @@ from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import error_text
 from lucid_train.events import Commanded, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart, Saved
-from lucid_train.history import EpochRecord
+from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
 from lucid_train.validation import checked, flag, listed, metric_name, one_of, real_number
@@ -338,7 +338,7 @@ class _Session:
             name = "val_loss" if "val_loss" in metrics else "loss"
             if name in metrics and (self._monitor is None or name == "val_loss"):
                 self._monitor, self._best = Monitor(name, self._logger.mode), None
-        if self._monitor is None:
+        if self._monitor is None or (isinstance(record, EvaluationRecord) and record.asked):
             return False
         before, self._best = self._best, self._monitor.best_of([record], self._best)
         return self._best is not before

@@ -65,12 +65,14 @@ class EvaluationRecord:
         step: Steps done before it, counted through the whole run.
         seconds: How long it took.
         metrics: What it found.
+        asked: Whether a command has asked for it: nothing acts on it, and it is never the best.
     """
 
     epoch: int
     step: int
     seconds: float = 0.0
     metrics: Mapping[str, float] = field(factory=dict)
+    asked: bool = False
 
 
 def _as_list(records: Iterable[EpochRecord]) -> list[EpochRecord]:

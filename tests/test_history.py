@@ -137,4 +137,6 @@ def test_as_a_dict_it_is_plain_json() -> None:
     assert [epoch["epoch"] for epoch in trained["epochs"]] == [1, 2]
     mine = History()
     mine.evaluations.append(EvaluationRecord(epoch=1, step=3, seconds=0.5, metrics={"val_loss": 0.25}))
-    assert mine.to_dict()["evaluations"] == [{"epoch": 1, "step": 3, "seconds": 0.5, "metrics": {"val_loss": 0.25}}]
+    assert mine.to_dict()["evaluations"] == [
+        {"epoch": 1, "step": 3, "seconds": 0.5, "metrics": {"val_loss": 0.25}, "asked": False}
+    ]

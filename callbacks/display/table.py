@@ -26,6 +26,11 @@ def records(history: History) -> list[Record]:
     return sorted([*history.evaluations, *history], key=lambda record: record.epoch)
 
 
+def judged(history: History) -> list[Record]:
+    """Return those of `records` that may be the best: not those of evaluations that somebody has asked for."""
+    return [each for each in records(history) if isinstance(each, EpochRecord) or not each.asked]
+
+
 def metric_names(*histories: History) -> list[str]:
     """Return the names of all metrics: those of the epochs, then those that only evaluations within epochs have."""
     found = [record.metrics for each in histories for record in (*each, *each.evaluations)]

@@ -16,7 +16,7 @@ from rich.text import Text
 from lucid_train.callback import FunctionListener, Subscription
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.outputs import current_console
-from lucid_train.callbacks.display.table import Record, metric_names, records
+from lucid_train.callbacks.display.table import Record, judged, metric_names
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.rich_logger import RichLogger
 from lucid_train.events import Commanded, Event, FitStart, Saved
@@ -125,7 +125,7 @@ def _facts(log: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     history = replay(log, [FunctionListener(Subscription(event), function) for event, function in listeners])
     run, (status, reason) = runs[-1], _state(log)
     monitor = _criterion(arguments, [history], {run.monitored}) if metric_names(history) else None
-    best = None if monitor is None else monitor.best_of(records(history))
+    best = None if monitor is None else monitor.best_of(judged(history))
     return {
         "log": str(log),
         "status": status,
@@ -170,7 +170,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     listener = FunctionListener(Subscription(FitStart), lambda event: recorded.add(event.run.monitored))
     histories = [replay(log, [listener]) for log in arguments.logs]
     monitor = _criterion(arguments, histories, recorded)
-    bests = [monitor.best_of(records(history)) for history in histories]
+    bests = [monitor.best_of(judged(history)) for history in histories]
     values = [math.nan if best is None else best.metrics[monitor.name] for best in bests]
     known = [value for value in values if not math.isnan(value)]
     winner = (min if monitor.mode == "min" else max)(known, default=math.nan)

@@ -729,7 +729,8 @@ class Trainer:
             return
         own = self._found(output, progress.means.names)
         _, found, seconds = self._combined("within an epoch", {}, own, perf_counter() - began)
-        progress.history.evaluations.append(EvaluationRecord(epoch=epoch, step=step, seconds=seconds, metrics=found))
+        record = EvaluationRecord(epoch=epoch, step=step, seconds=seconds, metrics=found, asked=asked)
+        progress.history.evaluations.append(record)
         progress.phase = "steps"
         # Callbacks change the run here: if one fails, the evaluation is over all the same.
         run.emit(EvaluateEnd(run, **place, metrics=found))

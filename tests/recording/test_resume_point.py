@@ -72,7 +72,7 @@ def test_a_log_that_joins_late_has_the_evaluations_before(tmp_path: Path) -> Non
     history = trainer.fit(3)
     [before] = lines(path)[0]["run"]["evaluations"]
     assert before.pop("seconds") == history.evaluations[0].seconds
-    assert before == {"epoch": 1, "step": 2, "metrics": {"val_loss": 1.0}}
+    assert before == {"epoch": 1, "step": 2, "metrics": {"val_loss": 1.0}, "asked": False}
     assert replay(path) == history
 
 

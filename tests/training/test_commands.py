@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from attrs import define, field
+from rich.console import Console
 
 from lucid_train import (
     Callback,
@@ -39,6 +41,7 @@ from lucid_train.callbacks import (
     ExponentialLRCallback,
     LRSchedulerCallback,
     ParamSchedulerCallback,
+    RichLogger,
     WeightAverage,
 )
 from lucid_train.command import Command
@@ -582,3 +585,25 @@ def test_whoever_asks_for_anything_at_any_moment_all_processes_do_the_same(tmp_p
     second = run_in_threads(size, partial(run, stops=False))
     assert all(each == second[0] for each in second)
     assert second[0][0] == "completed"
+
+
+def test_an_evaluation_that_is_asked_for_is_never_the_best(tmp_path: Path) -> None:
+    losses, screen = iter([0.5, 0.125, 0.25]), StringIO()
+    console = Console(file=screen, width=120)
+    checkpoint, log = Checkpoint(tmp_path / "run", monitor="val_loss"), EventLog(tmp_path / "log", heartbeat=None)
+    trainer = build(checkpoint, log, RichLogger(console), evaluate=lambda: next(losses), epochs=2)
+    ask(trainer, "evaluate")
+    history = trainer.fit()
+    assert [(each.step, each.metrics["val_loss"], each.asked) for each in history.evaluations] == [(8, 0.125, True)]
+    assert checkpoint.best == 0.25
+    lines = screen.getvalue().splitlines()
+    assert [line.split("val_loss ")[1].split()[0] for line in lines if "val_loss 0" in line] == [
+        "0.5000*",
+        "0.1250",
+        "0.125",  # the answer
+        "0.2500*",
+        "0.2500,",
+    ]
+    assert replay(tmp_path / "log").evaluations == history.evaluations
+    resumed = build(checkpoint, log, RichLogger(console), evaluate=lambda: 1.0, epochs=3)
+    assert resumed.fit(resume="auto").evaluations == history.evaluations
