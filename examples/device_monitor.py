@@ -104,10 +104,10 @@ def open_gpu(number: int) -> dict[str, Callable[[], float]]:
 
 def main() -> None:
     """Train, and read the samples in the log and in the history."""
-    matrix = np.random.default_rng(0).normal(size=(300, 300)) / 20
+    generator = np.random.default_rng(0)
 
     def step(batch: Any) -> float:
-        return float(np.abs(np.linalg.matrix_power(matrix, 8)).mean())
+        return float(np.sort(generator.random(400_000))[200_000])
 
     with tempfile.TemporaryDirectory() as folder:
         monitor, log = DeviceMonitor(), Path(folder) / "run.jsonl"
