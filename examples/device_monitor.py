@@ -34,11 +34,11 @@ class DeviceSample(Event):
 class DeviceMonitor(Callback):
     """Emit a DeviceSample every 50 steps and at the end of each epoch, which EventLog records.
 
-    As `Trainer(metrics={"device": monitor})`, the samples at the ends of epochs are metrics too.
+    With `metrics=True` the samples at the ends of epochs are metrics too.
     """
 
     gpu: int = field(default=0, kw_only=True)  # as nvidia-smi numbers them
-    samples: int = field(default=0, init=False, repr=False)  # state: what a metric saves, and sets back at each epoch
+    metrics: bool = field(default=False, kw_only=True)
     _latest: dict[str, float] = field(factory=dict, init=False, repr=False, metadata=TRANSIENT)
     _sampled_at: float = field(default=0.0, init=False, repr=False, metadata=TRANSIENT)
     _process: Any = field(default=None, init=False, repr=False, metadata=TRANSIENT)
@@ -72,16 +72,16 @@ class DeviceMonitor(Callback):
         """Take a sample, unless there is one of this moment: a share of no time is none."""
         if (now := monotonic()) - self._sampled_at < 0.1:
             return
-        self._sampled_at, self.samples = now, self.samples + 1
+        self._sampled_at = now
         self._latest = {"cpu_percent": self._process.cpu_percent(), "rss_gib": self._process.memory_info().rss / GIB}
         for name, read in self._readings.items():
             with suppress(Exception):  # a driver that does not answer is no reason to end a training
                 self._latest[name] = read()
 
-    def compute(self) -> dict[str, float]:
-        """Return a sample of now, as the metrics of an epoch."""
-        self.update()
-        return self._latest
+    def measured(self) -> dict[str, float]:
+        if self.metrics:
+            self.update()
+        return {f"device_{name}": value for name, value in self._latest.items()} if self.metrics else {}
 
 
 def open_gpu(number: int) -> dict[str, Callable[[], float]]:
@@ -110,9 +110,9 @@ def main() -> None:
         return float(np.sort(generator.random(400_000))[200_000])
 
     with tempfile.TemporaryDirectory() as folder:
-        monitor, log = DeviceMonitor(), Path(folder) / "run.jsonl"
+        monitor, log = DeviceMonitor(metrics=True), Path(folder) / "run.jsonl"
         callbacks = [monitor, EventLog(log), RichLogger()]
-        history = Trainer(step, range(100), epochs=2, metrics={"device": monitor}, callbacks=callbacks).fit()
+        history = Trainer(step, range(100), epochs=2, callbacks=callbacks).fit()
         for event in map(json.loads, log.read_text().splitlines()):
             if event["event"] == "DeviceSample":
                 print({name: event["fields"][name] for name in ("step", "values")})

@@ -25,8 +25,8 @@ recipe: Any = load_example("device_monitor")
 NO_GPU = 999  # none has this number, on a machine with a driver too
 
 
-def monitor() -> Any:
-    return recipe.DeviceMonitor(gpu=NO_GPU)
+def monitor(*, metrics: bool = False) -> Any:
+    return recipe.DeviceMonitor(gpu=NO_GPU, metrics=metrics)
 
 
 def samples(path: Path) -> list[dict[str, Any]]:
@@ -49,19 +49,19 @@ def test_the_numbers_are_those_of_this_process(tmp_path: Path) -> None:
             pass
         time.sleep(0.3 * batch)
 
-    watched = monitor()
-    history = Trainer(step, range(1), metrics={"device": watched}, callbacks=[watched]).fit()
+    watched = monitor(metrics=True)
+    history = Trainer(step, range(1), callbacks=[watched]).fit()
     busy = history[0].metrics
-    watched = monitor()
-    idle = Trainer(step, [1], metrics={"device": watched}, callbacks=[watched]).fit()[0].metrics
+    watched = monitor(metrics=True)
+    idle = Trainer(step, [1], callbacks=[watched]).fit()[0].metrics
     assert busy["device_cpu_percent"] > 5 * idle["device_cpu_percent"]
     assert busy["device_rss_gib"] == pytest.approx(psutil.Process().memory_info().rss / 2**30, rel=0.2)
 
 
 def test_as_a_metric_it_is_in_the_history_and_the_table(tmp_path: Path) -> None:
-    watched = monitor()
+    watched = monitor(metrics=True)
     callbacks = [watched, CSVLogger(tmp_path / "run.csv")]
-    history = Trainer(lambda batch: 0.5, range(3), epochs=2, metrics={"device": watched}, callbacks=callbacks).fit()
+    history = Trainer(lambda batch: 0.5, range(3), epochs=2, callbacks=callbacks).fit()
     with (tmp_path / "run.csv").open(encoding="utf-8") as file:
         rows = [*csv.DictReader(file)]
     for name in ("device_cpu_percent", "device_rss_gib"):
@@ -71,10 +71,12 @@ def test_as_a_metric_it_is_in_the_history_and_the_table(tmp_path: Path) -> None:
 def test_two_runs_that_are_watched_do_not_differ_unless_it_is_a_metric(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    memory: list[bytearray] = []
+
     def trained(name: str, *, is_metric: bool) -> str:
-        watched, path = monitor(), tmp_path / name
-        metrics = {"device": watched} if is_metric else {}
-        Trainer(lambda batch: 0.5, range(50), metrics=metrics, callbacks=[watched, EventLog(path)]).fit()
+        watched, path = monitor(metrics=is_metric), tmp_path / name
+        memory.append(bytearray(b"1") * (1 << 24))  # so that the second run is another one
+        Trainer(lambda batch: 0.5, range(50), callbacks=[watched, EventLog(path)]).fit()
         return str(path)
 
     assert main(["diff", trained("a", is_metric=False), trained("b", is_metric=False)]) == 0
@@ -97,10 +99,10 @@ def test_a_replay_of_the_log_brings_the_samples_back(tmp_path: Path) -> None:
 
 def test_a_run_that_is_resumed_goes_on_in_the_same_log(tmp_path: Path) -> None:
     def trainer(epochs: int) -> Trainer:
-        watched = monitor()
+        watched = monitor(metrics=True)
         saving = Checkpoint(tmp_path / "run", weights=False)
         callbacks = [watched, saving, EventLog(tmp_path / "run.jsonl")]
-        return Trainer(lambda batch: 0.5, range(60), epochs=epochs, metrics={"device": watched}, callbacks=callbacks)
+        return Trainer(lambda batch: 0.5, range(60), epochs=epochs, callbacks=callbacks)
 
     trainer(1).fit()
     history = trainer(3).fit(resume="auto")
@@ -111,8 +113,8 @@ def test_a_run_that_is_resumed_goes_on_in_the_same_log(tmp_path: Path) -> None:
 def test_without_a_driver_or_the_gpu_the_process_alone_is_sampled_and_the_header_says_why(tmp_path: Path) -> None:
     with pytest.raises(pynvml.NVMLError) as caught:
         recipe.open_gpu(NO_GPU)
-    watched = monitor()
-    history = Trainer(lambda batch: 0.5, range(2), metrics={"device": watched}, callbacks=[watched]).fit()
+    watched = monitor(metrics=True)
+    history = Trainer(lambda batch: 0.5, range(2), callbacks=[watched]).fit()
     assert [*history[0].metrics] == ["loss", "device_cpu_percent", "device_rss_gib"]
     why = f"{type(caught.value).__name__}: {caught.value}"
     assert watched.describe() == {"sampling": f"this process, no GPU ({why})"}
@@ -127,20 +129,20 @@ def test_without_the_package_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_reading_that_fails_does_not_end_the_training() -> None:
-    watched = monitor()
+    watched = monitor(metrics=True)
 
     class Lost(Callback):
         def on_fit_start(self, event: FitStart) -> None:
             watched._readings = {"gpu_percent": lambda: pynvml.nvmlDeviceGetHandleByIndex(NO_GPU)}
 
-    history = Trainer(lambda batch: 0.5, range(2), metrics={"device": watched}, callbacks=[watched, Lost()]).fit()
+    history = Trainer(lambda batch: 0.5, range(2), callbacks=[watched, Lost()]).fit()
     assert [*history[0].metrics] == ["loss", "device_cpu_percent", "device_rss_gib"]
 
 
 def test_of_many_processes_each_is_sampled_and_the_metric_is_their_mean() -> None:
     def train(group: Any) -> list[float]:
-        watched = monitor()
-        trainer = Trainer(lambda batch: 0.5, range(2), metrics={"device": watched}, callbacks=[watched], group=group)
+        watched = monitor(metrics=True)
+        trainer = Trainer(lambda batch: 0.5, range(2), callbacks=[watched], group=group)
         return trainer.fit().metric("device_rss_gib")
 
     [one, other] = run_in_threads(2, train)
