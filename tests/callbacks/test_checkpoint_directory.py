@@ -172,7 +172,7 @@ def wait(event):
     child = os.fork() if sys.argv[2:] else 0
     if child == 0:
         print(os.getpid(), flush=True)
-    time.sleep(60)
+    time.sleep(600)
     os._exit(0)
 trainer.fit()
 """
@@ -549,7 +549,7 @@ threading.Thread(target=train).start()
 @pytest.mark.parametrize("background", [False, True])
 def test_a_run_is_saved_in_a_thread_that_outlives_the_main_one(tmp_path: Path, background: bool) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", THREAD, tmp_path, str(background)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", THREAD, tmp_path, str(background)], capture_output=True, text=True, timeout=100
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert read_checkpoint(tmp_path / "saved")["progress"]["epoch"] == 3

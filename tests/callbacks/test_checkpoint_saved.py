@@ -168,7 +168,7 @@ def test_the_log_of_a_run_that_was_killed_and_resumed_has_the_same_saves(tmp_pat
         folder.mkdir()
         for code in codes:
             arguments = ["kill"] * (code != 0)
-            done = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=folder, timeout=60)
+            done = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=folder, timeout=100)
             assert done.returncode == code
     assert events(killed / "run.jsonl") == events(straight / "run.jsonl")
     saves = [each for each in events(killed / "run.jsonl") if each[0] == "Saved"]

@@ -128,7 +128,7 @@ def test_a_killed_process_leaves_whole_rows(tmp_path: Path) -> None:
         trainer.on(EpochStart, at=4)(lambda event: os.kill(os.getpid(), signal.SIGKILL))
         trainer.fit()
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], timeout=60)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], timeout=100)
     assert done.returncode == -signal.SIGKILL
     assert [row["epoch"] for row in rows(path)] == ["1", "2", "3"]
 

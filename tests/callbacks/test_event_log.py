@@ -277,7 +277,7 @@ def test_a_full_disk_ends_the_run_with_its_own_error(tmp_path: Path, heartbeat: 
         step = lambda batch: time.sleep(0.02)
         Trainer(step=step, data=range(5), epochs=20, callbacks=[EventLog({str(path)!r}, heartbeat={heartbeat})]).fit()
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert "OSError" in done.stderr
     assert path.stat().st_size <= 1000

@@ -91,7 +91,7 @@ trainer.fit()
 @pytest.fixture(scope="module")
 def log_of_a_killed_run(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("killed") / "run.jsonl"
-    killed = subprocess.run([sys.executable, "-c", KILLED, path], timeout=60)
+    killed = subprocess.run([sys.executable, "-c", KILLED, path], timeout=100)
     assert killed.returncode == -signal.SIGKILL
     return path.read_bytes()
 

@@ -82,7 +82,7 @@ class Reader:
         until(lambda: text in self.output.read_text())
 
     def finish(self) -> tuple[int, str]:
-        return self.process.wait(timeout=30), self.output.read_text()
+        return self.process.wait(timeout=100), self.output.read_text()
 
 
 def rows(text: str) -> list[str]:
@@ -117,7 +117,7 @@ def test_a_folder_that_does_not_exist_yet_is_waited_for_too(tmp_path: Path) -> N
         waiting = f"waiting for a run to begin in '{log}', whose folder '{log.parent}' does not exist yet"
         assert reader.stdout.readline() == f"lucid-train: {waiting}\n"
         Trainer(epochs=2, callbacks=[EventLog(log)]).fit()
-        text, _ = reader.communicate(timeout=30)
+        text, _ = reader.communicate(timeout=100)
     assert reader.returncode == 0
     assert [line.split()[:2] for line in text.splitlines() if line.startswith("epoch ")] == [
         ["epoch", "1/2"],

@@ -308,7 +308,7 @@ def test_a_torch_generator_among_the_extras_goes_on() -> None:
     assert second.fit().metric("loss") == expected
 
 
-# Is killed while a worker of its DataLoader sits in a sample, and goes on to do so for a minute.
+# Is killed while a worker of its DataLoader sits in a sample, and goes on to do so for ten minutes.
 WITH_A_WORKER = """
 import os, signal, sys, time
 import torch
@@ -322,7 +322,7 @@ class Slow(Dataset):
     def __getitem__(self, index):
         if index == 3 and sys.argv[1:]:
             print(os.getpid(), flush=True)
-            time.sleep(60)
+            time.sleep(600)
         return torch.ones(1)
 
 model = torch.nn.Linear(1, 1)
@@ -352,7 +352,7 @@ def test_a_worker_that_outlives_a_killed_run_neither_holds_its_directory_nor_its
     killed.wait()
     try:
         os.kill(worker, 0)  # it is still there
-        done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=100)
         assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
     finally:
         os.kill(worker, signal.SIGKILL)

@@ -124,7 +124,7 @@ def test_a_server_that_does_not_answer_is_one_warning_and_the_limit() -> None:
     )
     with socket.create_server(("127.0.0.1", 0)) as server:  # it takes calls, and never answers
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        done = subprocess.run([sys.executable, "-c", program, address], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", program, address], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (0, "completed\n")
     assert done.stderr.count("Warning") == 1
     assert "MLflowLogger could not be opened, and is sent nothing in this fit: no answer within 0.2 s" in done.stderr
@@ -148,9 +148,9 @@ trainer.fit(resume="auto")
 def test_a_run_that_is_killed_and_resumed_is_one_run_with_each_step_once(uri: str, tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", PROGRAM, uri, str(tmp_path / "checkpoints")]
     for kill in (5, 10):
-        assert subprocess.run([*arguments, str(kill)], capture_output=True, timeout=60).returncode == -9
+        assert subprocess.run([*arguments, str(kill)], capture_output=True, timeout=100).returncode == -9
         assert [run.info.status for run in runs(uri)] == ["RUNNING"]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     [run] = runs(uri)
     assert (curves(uri, run), run.info.status) == (expected_curves(6), "FINISHED")

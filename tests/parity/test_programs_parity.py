@@ -39,7 +39,7 @@ def printed_by_pytorch(build: Callable[[Any], Any]) -> list[str]:
 
 def printed(schedule: str) -> list[str]:
     command = [sys.executable, "-W", "error", "-c", PROGRAM.format(schedule=schedule)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout.splitlines()
 

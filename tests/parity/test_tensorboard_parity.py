@@ -94,8 +94,8 @@ trainer.fit(resume="auto")
 def test_a_run_that_is_killed_and_resumed_has_each_step_once(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", PROGRAM, str(tmp_path / "curves"), str(tmp_path / "checkpoints")]
     for kill in (2, 5, 10):  # before the first checkpoint, and two and one steps after one
-        assert subprocess.run([*arguments, str(kill)], capture_output=True, timeout=60).returncode == -9
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+        assert subprocess.run([*arguments, str(kill)], capture_output=True, timeout=100).returncode == -9
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     assert read(tmp_path / "curves") == expected_curves(6)
     assert texts(tmp_path / "curves", "status") == [(12, "completed")]

@@ -59,7 +59,7 @@ def test_a_fit_has_one_thread_of_ours_and_those_that_are_listed_and_none_of_ours
     environment = {key: value for key, value in os.environ.items() if key not in left_out}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "TRACKIO_DIR": str(tmp_path / "trackio")}
     command = [sys.executable, "-c", PROGRAM, name, mlflow_database(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     threads, processes = KEPT[name]
     during, after = json.loads(done.stdout)

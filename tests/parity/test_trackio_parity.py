@@ -108,9 +108,9 @@ def test_a_run_that_is_killed_and_resumed_is_one_run_with_each_step_once(project
     arguments = [sys.executable, "-c", PROGRAM, project, str(tmp_path / "checkpoints")]
     settings: dict[str, Any] = {"env": {**os.environ, "TRACKIO_DIR": TRACKIO_FOLDER}, "capture_output": True}
     for kill in (5, 10):
-        assert subprocess.run([*arguments, str(kill)], timeout=60, **settings).returncode == -9
+        assert subprocess.run([*arguments, str(kill)], timeout=100, **settings).returncode == -9
         assert [config["status"] for _, config in trackio_runs(project)] == ["running"]
-    done = subprocess.run(arguments, timeout=60, **settings)
+    done = subprocess.run(arguments, timeout=100, **settings)
     assert done.returncode == 0, done.stderr
     [(name, config)] = trackio_runs(project)
     assert (trackio_curves(project, name), config["status"]) == (expected_curves(6), "completed")

@@ -102,7 +102,7 @@ def test_a_run_of_the_program_is_left_alone(tmp_path: Path) -> None:
         "assert wandb.run is own\n"
         "wandb.log({'own': 1, 'step': 1})"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert sorted([*run.curves] for run in ended(tmp_path)) == [["epoch", "loss"], ["own"]]
 
@@ -252,6 +252,6 @@ def test_that_there_is_no_key_is_one_warning_and_nobody_is_asked_for_it(tmp_path
     nowhere = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "WANDB_BASE_URL": "http://127.0.0.1:9"}
     environment = os.environ | nowhere
     command = [sys.executable, "-c", program, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
     assert (done.returncode, done.stdout) == (0, "completed\n")
     assert "sent nothing in this fit: there is no API key; run `wandb login`, or set WANDB_API_KEY" in done.stderr

@@ -171,7 +171,7 @@ trainer.fit()
 def test_a_run_that_was_killed_between_its_end_and_its_exit_ends_once(tmp_path: Path, status: str, epochs: int) -> None:
     path, checkpoint = tmp_path / "run.jsonl", Checkpoint(tmp_path / "run", weights=False)
     arguments = [str(tmp_path / "run"), str(path), "2", status]
-    assert subprocess.run([sys.executable, "-c", ENDED, *arguments], timeout=60).returncode == 9
+    assert subprocess.run([sys.executable, "-c", ENDED, *arguments], timeout=100).returncode == 9
     assert lines(path)[-1]["event"] == "FitEnd"
     for _ in range(2):  # the second time nothing is left to train
         trainer = Trainer(lambda batch: 0.5, [1, 2], callbacks=[checkpoint, EventLog(path, heartbeat=None)])

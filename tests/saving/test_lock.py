@@ -25,7 +25,7 @@ lock.acquire()
 child = os.fork()
 if child == 0:
     print(os.getpid(), flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 

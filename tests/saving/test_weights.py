@@ -155,7 +155,7 @@ def test_a_fresh_process_takes_them_and_writes_nothing(tmp_path: Path) -> None:
         "model.load_state_dict(load_weights(sys.argv[1]))\nprint(float(model.state_dict()['bias'][0]))\n"
         "print('lucid_train.callbacks' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=100)
     tmp_path.chmod(0o700)
     assert (done.stdout.split(), done.stderr) == ([str(biases[2]), "False"], "")
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before

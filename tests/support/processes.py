@@ -18,7 +18,7 @@ def command(*arguments: Any) -> list[str]:
 
 
 def run(*arguments: Any, **settings: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, **settings)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=100, **settings)
 
 
 def loaded_by(program: str) -> set[str]:
@@ -27,7 +27,7 @@ def loaded_by(program: str) -> set[str]:
         [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules)"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return set(done.stdout.split())

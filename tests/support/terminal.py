@@ -54,7 +54,7 @@ class Terminal:
             dimensions=(40, columns),
             env={"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", "PATH": os.environ["PATH"], **environment},
             encoding="utf-8",
-            timeout=30,
+            timeout=100,
         )
 
     def read(self) -> bool:

@@ -214,7 +214,7 @@ def test_the_exit_code_says_what_happened(tmp_path: Path, number: int, codes: tu
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=100)
     assert process.returncode in codes, errors
     assert len(Directory(tmp_path).files()) == 1
 
@@ -265,7 +265,7 @@ def test_a_second_signal_ends_what_is_blocked(
         process.wait(1.2)
     later.touch()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=100)
     assert process.returncode in codes, errors
     assert [state["progress"]["step"] for state in states(tmp_path)] == steps
 
@@ -289,7 +289,7 @@ threading.Thread(target=fit).start()
 
 def test_a_fit_in_a_thread_whose_main_thread_has_ended_works(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", ORPHAN, str(tmp_path / "run"), str(tmp_path / "log")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("completed 3\n")
     assert saved_step(tmp_path / "run") == 6
@@ -369,7 +369,7 @@ def ended_by_sigterm(program: str) -> tuple[int, str]:
     prelude = "import os, signal, sys\nfrom lucid_train.training.signals import cleanup_at\n"
     prelude += "def cleanup(function):\n    return cleanup_at('SIGTERM', function)\n"
     prelude += "def says(text):\n    return cleanup(lambda: print(text, flush=True))\n"
-    done = subprocess.run([sys.executable, "-c", prelude + program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", prelude + program], capture_output=True, text=True, timeout=100)
     assert done.stderr == ""
     return done.returncode, done.stdout
 
@@ -642,7 +642,7 @@ Trainer(step, [1, 2, 3], callbacks=[Checkpoint(sys.argv[1], every=None, weights=
 def test_a_process_that_stands_still_while_it_awaits_the_signal_that_killed_a_worker_does_not_miss_it(
     tmp_path: Path,
 ) -> None:
-    done = subprocess.run([sys.executable, "-c", STILL, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", STILL, str(tmp_path)], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (143, "")
     assert saved_step(tmp_path) == 2
 

@@ -393,7 +393,7 @@ print("trained")
 
 
 def test_the_interpreter_exits_without_waiting_for_a_tracker() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (0, "trained\n")
     assert "RuntimeWarning: Silent has 1 steps and records fewer: no answer within 0.1 s" in done.stderr
 

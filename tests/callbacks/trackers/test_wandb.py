@@ -212,7 +212,7 @@ def killed_and_resumed(server: Path, *kills: tuple[str, int], group: int) -> dic
     environment = {**os.environ, "PYTHONPATH": path, "WANDB_GROUP": str(group)}
     for (where, at), code in [(kill, -9) for kill in kills] + [(("step", 1000), 0)]:
         arguments = [sys.executable, "-c", PROGRAM, str(server), where, str(at)]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=environment)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=100, env=environment)
         assert (done.returncode, done.stderr) == (code, "")
     [run] = ids(server)
     assert wandb.stored(run, "end") == [["completed", 0]]
