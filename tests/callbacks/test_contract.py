@@ -83,7 +83,7 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         "schedule",
     ),
     "MLflowLogger": (
-        lambda optimizer: MLflowLogger("digits", tracking_uri=mlflow_database(Path())),
+        lambda optimizer: MLflowLogger("digits", tracking_uri=mlflow_database(Path()), timeout=60),
         lambda: MLflowLogger(""),
         "experiment",
     ),
@@ -104,7 +104,7 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         "step_size",
     ),
     "TensorBoardLogger": (
-        lambda optimizer: TensorBoardLogger("curves", step_every=1),
+        lambda optimizer: TensorBoardLogger("curves", step_every=1, timeout=60),
         lambda: TensorBoardLogger("curves", timeout=0),
         "timeout",
     ),
@@ -115,9 +115,13 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
     ),
     "ThroughputMonitor": (lambda optimizer: ThroughputMonitor(), lambda: ThroughputMonitor(""), "items"),
     "TimeLimit": (lambda optimizer: TimeLimit(3600), lambda: TimeLimit(0), "seconds"),
-    "TrackioLogger": (lambda optimizer: TrackioLogger("digits", step_every=1), lambda: TrackioLogger(""), "project"),
+    "TrackioLogger": (
+        lambda optimizer: TrackioLogger("digits", step_every=1, timeout=60),
+        lambda: TrackioLogger(""),
+        "project",
+    ),
     "WandbLogger": (
-        lambda optimizer: WandbLogger("digits", mode="offline", step_every=1),
+        lambda optimizer: WandbLogger("digits", mode="offline", step_every=1, timeout=60),
         lambda: WandbLogger("digits", mode="on"),
         "mode",
     ),

@@ -172,9 +172,14 @@ def _shown(command: list[str]) -> int:
             signal.signal(signal.SIGALRM, signal.default_int_handler)
             signal.setitimer(signal.ITIMER_REAL, 0.2)
         try:
-            code = main(command)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            try:
+                code = main(command)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except KeyboardInterrupt as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                raise  # out of the command
+            code = 130  # just before it, or after
     assert "Traceback" not in errors.getvalue()
     return code
 
