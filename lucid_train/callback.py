@@ -386,14 +386,6 @@ class Callback:
         """
         return None
 
-    def measured(self) -> Mapping[str, float]:
-        """Return metrics of the epoch whose steps and evaluation are done, for EpochEnd to carry; none by default.
-
-        In a run of many processes it is called on all of them, and the mean is recorded. A name that a step or an
-        evaluation has given is refused.
-        """
-        return {}
-
     def describe(self) -> Mapping[str, str]:
         """Return what a person wants to know of this callback before the run begins, in words, by labels.
 

@@ -91,7 +91,7 @@ class Throughput:
     @property
     def steps_per_second(self) -> float:
         """Speed of the current epoch, or of the latest ones while it has just begun; 0 if unknown."""
-        seconds, done = self.training_seconds, self.epoch_steps
+        seconds, done = self._training_seconds, self.epoch_steps
         if done and seconds > 0.2:
             return done / seconds
         recent = list(self._recent)
@@ -101,14 +101,14 @@ class Throughput:
     @property
     def data_share(self) -> float | None:
         """The share of the time of a step that it waits for its batch, from 0 to 1; None unless it is measured."""
-        (seconds, count), speed = self.run.waits, self.steps_per_second
-        return min(1.0, seconds / count * speed) if count and speed else None
+        wait, speed = self.run.seconds_per_batch, self.steps_per_second
+        return None if wait is None or not speed else min(1.0, wait * speed)
 
     @property
     def remaining(self) -> float | None:
         """Seconds until the fit is done, evaluations included, or None if unknown."""
         run, total = self.run, self.run.steps_per_epoch
-        recent = [*self._recent, (self.epoch_steps, self.training_seconds)]
+        recent = [*self._recent, (self.epoch_steps, self._training_seconds)]
         steps = sum(steps for steps, _ in recent)
         if not total or not steps:
             return None
@@ -125,7 +125,7 @@ class Throughput:
         return max(0.0, steps_left * per_step + max(0, evaluations) * self._evaluation - min(spent, self._evaluation))
 
     @property
-    def training_seconds(self) -> float:
+    def _training_seconds(self) -> float:
         """Duration of the current epoch without its evaluations."""
         evaluations = self._evaluations + (self.evaluating or 0.0)
         return max(0.0, self.run.clock() - self._epoch_start - evaluations)

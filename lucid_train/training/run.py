@@ -38,6 +38,11 @@ class Waits:
     seconds: float = field(default=0.0, init=False)
     samples: int = field(default=0, init=False)
 
+    @property
+    def mean(self) -> float | None:
+        """Seconds per batch, or None before the first."""
+        return self.seconds / self.samples if self.samples else None
+
     def timed(self, batches: Iterable[Any], step: int) -> Iterator[Any]:
         """Yield the batches of the steps after `step`."""
         source = iter(batches)
@@ -612,10 +617,10 @@ class Run:
             self._fit.waits = Waits()
 
     @property
-    def waits(self) -> tuple[float, int]:
-        """For how many seconds, and for how many batches, waits were measured in this fit; see `measure_waits`."""
+    def seconds_per_batch(self) -> float | None:
+        """How long a step waits for its batch, in the mean; None unless it is measured."""
         waits = None if self._fit is None else self._fit.waits
-        return (0.0, 0) if waits is None else (waits.seconds, waits.samples)
+        return None if waits is None else waits.mean
 
     @property
     def tracked(self) -> tuple[int, int | None] | None:

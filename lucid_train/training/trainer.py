@@ -30,7 +30,7 @@ from lucid_train.group.discovery import check_group, open_group, place
 from lucid_train.group.exchanges import Exchanges, alone
 from lucid_train.group.protocol import Group
 from lucid_train.history import EpochRecord, EvaluationRecord, History
-from lucid_train.metrics import Metrics, Output, Part, StepResult, combined, computed, detached, evaluation, to_metrics
+from lucid_train.metrics import Metrics, Output, Part, StepResult, combined, computed, detached, evaluation
 from lucid_train.optims.param_groups import Attributes, param_groups, snapshot_lrs, snapshot_values
 from lucid_train.progress import Progress, unstructure
 from lucid_train.protocols import HasParamGroups, MetricObject, Stateful
@@ -805,7 +805,6 @@ class Trainer:
             if fit.given_up:
                 return
             own = self._found(output, [*metrics, *of_steps])
-        of_steps |= _measured(run.callbacks, {*metrics, *of_steps, *(own or {})})
         if not self._exchanges.is_alone:
             of_steps = means.parts() | of_steps
         seconds = perf_counter() - fit.began
@@ -847,18 +846,6 @@ def _rehearsal(optimizer: Any) -> Callable[[Any], None]:
         step()
 
     return rehearse
-
-
-def _measured(callbacks: Iterable[Callback], taken: set[str]) -> dict[str, Part]:
-    """Return the metrics that callbacks have measured, under names that are not taken, with weight 1."""
-    found: dict[str, Part] = {}
-    for callback in callbacks:
-        source = f"'{type(callback).__name__}.measured()'"
-        for name, value in to_metrics(callback.measured(), source).items():
-            if name in taken or name in found:
-                raise ValueError(f"{source} must give metrics of names that are not taken: {name!r}")
-            found[name] = value, 1.0
-    return found
 
 
 def _reset(metrics: Mapping[str, MetricObject]) -> None:

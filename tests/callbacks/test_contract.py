@@ -33,7 +33,6 @@ from lucid_train.callbacks import (
     StepLRCallback,
     TensorBoardLogger,
     TerminateOnNaN,
-    ThroughputMonitor,
     TimeLimit,
     TrackioLogger,
     WandbLogger,
@@ -113,7 +112,6 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         lambda: TerminateOnNaN(action="x"),  # type: ignore[arg-type]  # that it is refused is the claim
         "action",
     ),
-    "ThroughputMonitor": (lambda optimizer: ThroughputMonitor(), lambda: ThroughputMonitor(""), "items"),
     "TimeLimit": (lambda optimizer: TimeLimit(3600), lambda: TimeLimit(0), "seconds"),
     "TrackioLogger": (
         lambda optimizer: TrackioLogger("digits", step_every=1, timeout=60),
