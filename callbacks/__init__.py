@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lucid_train.callbacks.stopping import EarlyStopping as EarlyStopping
     from lucid_train.callbacks.stopping import TerminateOnNaN as TerminateOnNaN
     from lucid_train.callbacks.stopping import TimeLimit as TimeLimit
+    from lucid_train.callbacks.throughput_monitor import ThroughputMonitor as ThroughputMonitor
     from lucid_train.callbacks.trackers.mlflow import MLflowLogger as MLflowLogger
     from lucid_train.callbacks.trackers.tensorboard import TensorBoardLogger as TensorBoardLogger
     from lucid_train.callbacks.trackers.trackio import TrackioLogger as TrackioLogger

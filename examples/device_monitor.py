@@ -78,7 +78,7 @@ class DeviceMonitor(Callback):
             with suppress(Exception):  # a driver that does not answer is no reason to end a training
                 self._latest[name] = read()
 
-    def measured(self) -> dict[str, float]:
+    def epoch_metrics(self) -> dict[str, float]:
         if self.metrics:
             self.update()
         return {f"device_{name}": value for name, value in self._latest.items()} if self.metrics else {}

@@ -359,6 +359,15 @@ class Callback:
         """Return the metric by which this callback judges the run, or None if there is none."""
         return None
 
+    def epoch_metrics(self) -> Mapping[str, float]:
+        """Return metrics that this callback adds to those of an epoch's steps, once all its steps are done.
+
+        They come before the evaluation, and again in a run that is interrupted in it, and reach EpochEnd, the history
+        and all that record or show an epoch. In a run of several processes all give the same names, and the mean of
+        their numbers counts; `run.exchange` may be used here.
+        """
+        return {}
+
     def schedules(self) -> tuple[Scheduled, ...]:
         """Return what this callback schedules, for the plan, the log and the display; nothing by default."""
         return ()

@@ -69,6 +69,8 @@ class Progress:
         first_step: Steps done when the current epoch began.
         means: The metrics of the open epoch's steps.
         seconds: How long it has taken.
+        seconds_in_steps: How long of that its steps have taken, with the waits for their batches.
+        seconds_waiting: How long of that they have waited for batches, where it is measured for every step.
         rates: The rates that its last update used, one per group. While training, a tensor's rate is a copy, not a
             float, so that no device waits.
         scheduled: What schedules set besides the rates, as its last update used it: by name, likewise.
@@ -91,6 +93,8 @@ class Progress:
     first_step: int = 0
     means: Means = field(factory=Means)
     seconds: float = 0.0
+    seconds_in_steps: float = 0.0
+    seconds_waiting: float = 0.0
     rates: list[float] | None = None
     scheduled: dict[str, list[float]] = field(factory=dict)
     latest_pass: DataPass | None = None
@@ -143,7 +147,8 @@ class Progress:
         """Close the open epoch, and forget what belongs to it alone."""
         self.history.append(record)
         self.phase = "between"
-        self.means, self.seconds, self.rates, self.scheduled = Means(), 0.0, None, {}
+        self.means, self.rates, self.scheduled = Means(), None, {}
+        self.seconds = self.seconds_in_steps = self.seconds_waiting = 0.0
 
 
 def unstructure(value: Any) -> Any:

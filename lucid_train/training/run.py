@@ -33,8 +33,15 @@ _END = object()
 
 @define(eq=False)
 class Waits:
-    """How long steps wait for their batches, measured for every seventh."""
+    """How long steps wait for their batches, measured for every seventh, or for all.
 
+    Attributes:
+        every: Each step whose number is a multiple of it is measured, in effect.
+        seconds: How long those that are measured have waited.
+        samples: How many were.
+    """
+
+    every: int = field(default=_STEPS_PER_SAMPLE, init=False)
     seconds: float = field(default=0.0, init=False)
     samples: int = field(default=0, init=False)
 
@@ -46,7 +53,7 @@ class Waits:
     def timed(self, batches: Iterable[Any], step: int) -> Iterator[Any]:
         """Yield the batches of the steps after `step`."""
         source = iter(batches)
-        yield from islice(source, (_SAMPLE - step) % _STEPS_PER_SAMPLE)
+        yield from islice(source, (_SAMPLE - step) % self.every)
         while True:
             began = perf_counter()
             batch = next(source, _END)
@@ -56,7 +63,7 @@ class Waits:
             self.samples += 1
             yield batch
             del batch  # its memory is free before the next one is made
-            yield from islice(source, _STEPS_PER_SAMPLE - 1)
+            yield from islice(source, self.every - 1)
 
 
 @frozen
@@ -611,10 +618,29 @@ class Run:
         """The seconds spent so far in each hook, as "EarlyStopping.on_epoch_end"; {} unless they are measured."""
         return {} if self._fit is None else dict(self._fit.dispatcher.seconds or {})
 
-    def measure_waits(self) -> None:
-        """Measure how long steps wait for their batches, from the next epoch of this fit on."""
-        if self._fit is not None and self._fit.waits is None:
-            self._fit.waits = Waits()
+    def measure_waits(self, *, all_steps: bool = False) -> None:
+        """Measure how long steps wait for their batches, from the next epoch of this fit on, or from the first.
+
+        Args:
+            all_steps: Whether every step is measured, as `seconds_waiting` needs it, and not every seventh.
+        """
+        if self._fit is not None:
+            self._fit.waits = self._fit.waits or Waits()
+            if all_steps:
+                self._fit.waits.every = 1
+
+    @property
+    def seconds_in_steps(self) -> float:
+        """How long the steps of the open epoch have taken, with the waits for their batches; read it at its end.
+
+        Evaluations and saves are left out, and what callbacks do between steps is not.
+        """
+        return self._progress.seconds_in_steps
+
+    @property
+    def seconds_waiting(self) -> float:
+        """How long of that they have waited for batches; 0 unless `measure_waits` has asked for all steps."""
+        return self._progress.seconds_waiting
 
     @property
     def seconds_per_batch(self) -> float | None:

@@ -30,7 +30,7 @@ from lucid_train.group.discovery import check_group, open_group, place
 from lucid_train.group.exchanges import Exchanges, alone
 from lucid_train.group.protocol import Group
 from lucid_train.history import EpochRecord, EvaluationRecord, History
-from lucid_train.metrics import Metrics, Output, Part, StepResult, combined, computed, detached, evaluation
+from lucid_train.metrics import Metrics, Output, Part, StepResult, combined, computed, detached, evaluation, to_metrics
 from lucid_train.optims.param_groups import Attributes, param_groups, snapshot_lrs, snapshot_values
 from lucid_train.progress import Progress, unstructure
 from lucid_train.protocols import HasParamGroups, MetricObject, Stateful
@@ -623,14 +623,20 @@ class Trainer:
         losses: list[float] = []
         collect, began, skipped, exhausted = losses.append, progress.step, 0, False
         batch: Any = _NO_BATCH
+        waits, waited = fit.waits, 0.0 if fit.waits is None else fit.waits.seconds
+        starts_pass, entered = progress.phase == "start", perf_counter()
+        opened = entered
         try:
             fit.repeatable = True
             feed.open_pass(progress, random)
+            opened = perf_counter()
+            if not starts_pass:  # what a resume does again is no wait of the epoch's
+                entered = opened
             batches = feed.batches(progress, random, pause_at if evaluate_at is None else min(evaluate_at, pause_at))
             batches = self._none_of(batches) if is_whole else batches
             fit.watch_children()
             fit.raise_child_error()
-            for batch in batches if fit.waits is None else fit.waits.timed(batches, progress.step):
+            for batch in batches if waits is None else waits.timed(batches, progress.step):
                 fit.repeatable = False
                 if starts:
                     call(starts, StepStart(run, epoch, progress.step + 1, batch))
@@ -675,6 +681,9 @@ class Trainer:
             fit.repeatable = False
             if progress.step > began:
                 fit.is_accumulating = type(output) is StepResult and not output.updated
+            progress.seconds_in_steps += perf_counter() - entered
+            if waits is not None and waits.every == 1:
+                progress.seconds_waiting += opened - entered + waits.seconds - waited
             if losses:
                 means.extend(losses)
             means.condense()
@@ -796,8 +805,11 @@ class Trainer:
         """Evaluate the epoch, if that is due, and end it."""
         run, progress = self._run, self._progress
         epoch, step, means = progress.epoch, progress.step, progress.means
+        began = perf_counter()
         metrics = means.read()
+        progress.seconds_in_steps += perf_counter() - began  # a device may have had steps to do
         of_steps = computed(self._metrics_of(evaluation=False), metrics)
+        of_steps |= _of_callbacks(run.callbacks, [*metrics, *of_steps])
         evaluates = self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch)
         own: dict[str, Part] | None = {}
         if self.evaluate is not None and evaluates:
@@ -846,6 +858,24 @@ def _rehearsal(optimizer: Any) -> Callable[[Any], None]:
         step()
 
     return rehearse
+
+
+def _of_callbacks(callbacks: Iterable[Callback], taken: Iterable[str]) -> dict[str, Part]:
+    """Return the metrics that callbacks give an epoch, with weight 1.
+
+    Raises:
+        TypeError: If one is no number.
+        ValueError: If a name is taken.
+    """
+    found: dict[str, Part] = {}
+    for callback in callbacks:
+        if type(callback).epoch_metrics is not Callback.epoch_metrics:
+            source = f"{object_name(callback)}.epoch_metrics()"
+            for name, value in to_metrics(callback.epoch_metrics(), source).items():
+                if name in found or name in taken:
+                    raise ValueError(f"'callbacks' must give metrics of names that no other has: {name!r}, by {source}")
+                found[name] = value, 1.0
+    return found
 
 
 def _reset(metrics: Mapping[str, MetricObject]) -> None:

@@ -33,6 +33,7 @@ from lucid_train.callbacks import (
     StepLRCallback,
     TensorBoardLogger,
     TerminateOnNaN,
+    ThroughputMonitor,
     TimeLimit,
     TrackioLogger,
     WandbLogger,
@@ -112,6 +113,7 @@ CATALOGUE: dict[str, tuple[Callable[[Any], Callback], Callable[[], object], str]
         lambda: TerminateOnNaN(action="x"),  # type: ignore[arg-type]  # that it is refused is the claim
         "action",
     ),
+    "ThroughputMonitor": (lambda optimizer: ThroughputMonitor(8), lambda: ThroughputMonitor(0), "samples"),
     "TimeLimit": (lambda optimizer: TimeLimit(3600), lambda: TimeLimit(0), "seconds"),
     "TrackioLogger": (
         lambda optimizer: TrackioLogger("digits", step_every=1, timeout=60),
