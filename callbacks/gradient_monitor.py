@@ -27,7 +27,7 @@ _LEAST = 1e-12
 class GradientMonitor(Callback):
     """Clip the gradients of a step, and measure them as metrics of it.
 
-    The step calls `clip` between `backward` and the update, and returns what `metrics` gives after it:
+    The step calls `clip` between `backward` and the update, and returns what `metrics` gives after it::
 
         loss.backward()
         monitor.clip()

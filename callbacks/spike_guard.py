@@ -46,7 +46,7 @@ class SpikeGuard(Callback):
     that were none. The deviation is 1.4826 times their median absolute deviation (of a normal distribution that is its
     standard deviation), and at least a hundredth of the median. Medians are those below the middle where there are two.
 
-    The step asks between `backward` and its update, and says that it has skipped it:
+    The step asks between `backward` and its update, and says that it has skipped it::
 
         if guard.spiked(loss):
             return StepResult(loss, weight=0, updated=False)
