@@ -54,7 +54,7 @@ def test_the_numbers_are_those_of_this_process(tmp_path: Path) -> None:
     busy = history[0].metrics
     watched = monitor(metrics=True)
     idle = Trainer(step, [1], callbacks=[watched]).fit()[0].metrics
-    assert busy["device_cpu_percent"] > 5 * idle["device_cpu_percent"]
+    assert busy["device_cpu_percent"] > 2 * idle["device_cpu_percent"]
     assert busy["device_rss_gib"] == pytest.approx(psutil.Process().memory_info().rss / 2**30, rel=0.2)
 
 
