@@ -131,7 +131,10 @@ def test_every_entry_must_be_there_and_of_its_type(name: str) -> None:
             "'latest_pass.first_step' must be from 0 to the 0 steps done: 1",
         ),
         ({"latest_pass": unstructure(DataPass(2, 0))}, "'latest_pass.epoch' must be from 1 to 0: 2"),
-        ({"phase": "x"}, "'progress.phase' must be one of 'between', 'start', 'steps', 'evaluation', 'asked', 'end': 'x'"),
+        (
+            {"phase": "x"},
+            "'progress.phase' must be one of 'between', 'start', 'steps', 'evaluation', 'asked', 'end': 'x'",
+        ),
         ({"seconds": "y" * 100}, f"'progress.seconds' must be float: '{'y' * 79}"),
         ({"means": 1}, "'progress.means' must be a dict: 1"),
         ({"means": {}}, "'progress.means' does not fit: 'metrics' is missing"),
