@@ -35,7 +35,7 @@ def curves(uri: str, run: Found) -> dict[str, list[tuple[int, float]]]:
 
 
 def trainer(uri: str, epochs: int = 2, **settings: Any) -> Trainer:
-    logger = MLflowLogger("digits", **{"tracking_uri": uri, "step_every": 1, **settings})
+    logger = MLflowLogger("digits", **{"tracking_uri": uri, "step_every": 1, "timeout": 60, **settings})
     return Trainer(lambda batch: batch / 4, [1.0, 3.0], evaluate=lambda: 0.25, epochs=epochs, callbacks=[logger])
 
 
@@ -90,7 +90,7 @@ def test_a_restart_is_another_run(uri: str) -> None:
 
 def test_names_and_values_that_mlflow_does_not_have(uri: str) -> None:
     losses = iter([math.nan, math.inf])
-    logger = MLflowLogger("digits", tracking_uri=uri, config={"a#b": "x" * 7000})
+    logger = MLflowLogger("digits", tracking_uri=uri, timeout=60, config={"a#b": "x" * 7000})
     Trainer(lambda batch: {"loss@1": next(losses)}, [1], epochs=2, callbacks=[logger]).fit()
     [run] = runs(uri)
     assert str(curves(uri, run)["loss_1"]) == "[(1, nan), (2, 1.7976931348623157e+308)]"
@@ -139,7 +139,7 @@ uri, checkpoints, *kills = sys.argv[1:]
 kills = {int(step) for step in kills}
 checkpoint = Checkpoint(checkpoints, weights=False, every=3, interval="step")
 trainer = Trainer(lambda batch: batch / 4, [1.0, 3.0], evaluate=lambda: 0.25, epochs=6,
-                  callbacks=[MLflowLogger("digits", tracking_uri=uri, step_every=1), checkpoint])
+                  callbacks=[MLflowLogger("digits", tracking_uri=uri, step_every=1, timeout=60), checkpoint])
 trainer.on(StepEnd, at=kills)(lambda event: os.kill(os.getpid(), signal.SIGKILL))
 trainer.fit(resume="auto")
 """

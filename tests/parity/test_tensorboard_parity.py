@@ -28,7 +28,7 @@ def texts(folder: Path, name: str) -> list[tuple[int, str]]:
 
 
 def trainer(folder: Path, epochs: int = 2, **settings: Any) -> Trainer:
-    logger = TensorBoardLogger(folder, step_every=1, **settings)
+    logger = TensorBoardLogger(folder, step_every=1, **{"timeout": 60, **settings})
     return Trainer(lambda batch: batch / 4, [1.0, 3.0], evaluate=lambda: 0.25, epochs=epochs, callbacks=[logger])
 
 
@@ -64,8 +64,11 @@ def test_an_epoch_is_in_the_file_when_the_next_one_begins(tmp_path: Path) -> Non
 
 def test_a_disk_that_is_full_is_a_warning_and_an_error_if_strict(tmp_path: Path) -> None:
     warning = r"^TensorBoardLogger has \d+ steps and records fewer: .*File too large"
+    run = trainer(tmp_path / "full", 30)
+    [logger] = run.callbacks
+    run.on(StepEnd, at=60)(lambda event: setattr(logger, "timeout", 0.1))  # which the end is waited for
     with small_disk(1000), pytest.warns(RuntimeWarning, match=warning):
-        trainer(tmp_path / "full", 30, timeout=0.1).fit()
+        run.fit()
     with small_disk(1000), pytest.raises(RuntimeError, match=r"could not be sent to: .*File too large"):
         trainer(tmp_path / "strict", 30, strict=True).fit()
 
@@ -85,7 +88,7 @@ curves, checkpoints, *kills = sys.argv[1:]
 kills = {int(step) for step in kills}
 checkpoint = Checkpoint(checkpoints, weights=False, every=3, interval="step")
 trainer = Trainer(lambda batch: batch / 4, [1.0, 3.0], evaluate=lambda: 0.25, epochs=6,
-                  callbacks=[TensorBoardLogger(curves, step_every=1), checkpoint])
+                  callbacks=[TensorBoardLogger(curves, step_every=1, timeout=60), checkpoint])
 trainer.on(StepEnd, at=kills)(lambda event: os.kill(os.getpid(), signal.SIGKILL))
 trainer.fit(resume="auto")
 """

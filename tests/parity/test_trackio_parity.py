@@ -21,7 +21,7 @@ def project(tmp_path: Path) -> str:
 
 
 def trainer(project: str, epochs: int = 2, **settings: Any) -> Trainer:
-    logger = TrackioLogger(project, step_every=1, **settings)
+    logger = TrackioLogger(project, step_every=1, **{"timeout": 60, **settings})
     return Trainer(lambda batch: batch / 4, [1.0, 3.0], evaluate=lambda: 0.25, epochs=epochs, callbacks=[logger])
 
 
@@ -66,7 +66,7 @@ def test_a_second_fit_goes_on_with_the_run_and_a_restart_is_another(project: str
 
 def test_names_and_values_that_trackio_keeps_for_itself_or_has(project: str) -> None:
     losses = iter([math.nan, math.inf])
-    Trainer(lambda batch: {"time": next(losses)}, [1], epochs=2, callbacks=[TrackioLogger(project)]).fit()
+    Trainer(lambda batch: {"time": next(losses)}, [1], epochs=2, callbacks=[TrackioLogger(project, timeout=60)]).fit()
     [(name, _)] = trackio_runs(project)
     assert str(trackio_curves(project, name)["metric_time"]) == "[(1, nan), (2, inf)]"
 
@@ -98,7 +98,7 @@ project, checkpoints, *kills = sys.argv[1:]
 kills = {int(step) for step in kills}
 checkpoint = Checkpoint(checkpoints, weights=False, every=3, interval="step")
 trainer = Trainer(lambda batch: batch / 4, [1.0, 3.0], evaluate=lambda: 0.25, epochs=6,
-                  callbacks=[TrackioLogger(project, step_every=1), checkpoint])
+                  callbacks=[TrackioLogger(project, step_every=1, timeout=60), checkpoint])
 trainer.on(StepEnd, at=kills)(lambda event: os.kill(os.getpid(), signal.SIGKILL))
 trainer.fit(resume="auto")
 """

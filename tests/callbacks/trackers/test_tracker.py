@@ -4,7 +4,8 @@ import math
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,19 @@ import numpy as np
 import pytest
 from attrs import define, field
 
-from lucid_train import TRANSIENT, EpochEnd, EpochStart, StepEnd, StepResult, Trainer, nn, optims, schedules
+from lucid_train import (
+    TRANSIENT,
+    EpochEnd,
+    EpochStart,
+    FitError,
+    StepEnd,
+    StepResult,
+    StepStart,
+    Trainer,
+    nn,
+    optims,
+    schedules,
+)
 from lucid_train.callbacks import Checkpoint, EarlyStopping, LRSchedulerCallback
 from lucid_train.callbacks.trackers.tracker import Opening, Point, Tracker, _Worker
 from lucid_train.data import batches
@@ -50,6 +63,31 @@ def trainer(*callbacks: Any, **settings: Any) -> Trainer:
     return Trainer(
         **{"step": lambda batch: batch / 4, "data": [1.0, 3.0], "epochs": 2, **settings}, callbacks=callbacks
     )
+
+
+def limited(tracker: Tracker, seconds: float = 0.1, **settings: Any) -> Trainer:
+    """Return a training that is patient until the tracker is open, and from its first step on waits for so long.
+
+    What is to succeed has time on a machine that stands still for a while; what is to take too long does so anyway.
+    """
+    tracker.timeout = 60
+    run = trainer(tracker, **settings)
+    run.on(StepStart, at=1)(lambda event: setattr(tracker, "timeout", seconds))
+    return run
+
+
+@contextmanager
+def until_it_has_failed() -> Iterator[None]:
+    """Let the wait for the end begin when a call has failed, so that the limit does not pass before."""
+    wait = _Worker.wait
+
+    def late(worker: _Worker, seconds: float) -> bool:
+        until(lambda: worker.failure is not None)
+        return wait(worker, seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Worker, "wait", late)
+        yield
 
 
 EPOCHS = [("epoch", 2, 1.0), ("loss", 2, 0.5), ("epoch", 4, 2.0), ("loss", 4, 0.5)]
@@ -254,14 +292,15 @@ def test_a_fit_does_not_call_a_tracker_in_which_the_thread_of_another_still_is()
         if call == "send":
             answer.wait(60)
 
-    tracker = Lines(fault=fault, timeout=0.1)
-    run = trainer(tracker)
+    tracker = Lines(fault=fault)
+    run = limited(tracker)
     with pytest.warns(RuntimeWarning, match=r"^Lines has 2 steps and records fewer: no answer within 0.1 s$"):
         run.fit()
     with pytest.warns(RuntimeWarning, match=r"^Lines could not be opened, .*: no answer within 0.1 s$"):
         run.fit(3)
     assert [call for call, _ in calls] == ["open", "send"]
     answer.set()
+    tracker.timeout = 60
     run.fit(4)
     assert [call for call, _ in calls] == ["open", "send", "open", "send", "close"]
     assert len({thread for _, thread in calls}) == 2
@@ -276,9 +315,14 @@ def test_a_tracker_that_hangs_is_waited_for_at_one_epoch_until_it_has_taken_some
             return True
 
     answer = threading.Event()
-    tracker = Patient(fault=lambda call: call == "send" and answer.wait(60), timeout=0.3)
-    run = trainer(tracker, epochs=50)
-    run.on(EpochEnd, at=20)(lambda event: answer.set())
+    tracker = Patient(fault=lambda call: call == "send" and answer.wait(60))
+    run = limited(tracker, 0.3, epochs=50)
+
+    @run.on(EpochEnd, at=20)
+    def let_go(event: EpochEnd) -> None:
+        tracker.timeout = 60
+        answer.set()
+
     run.on(EpochStart, at=22)(lambda event: until(lambda: ("epoch", 42, 21.0) in tracker.seen))
     waited: list[int] = []
     epochs: list[int] = []
@@ -299,8 +343,8 @@ def test_a_tracker_that_hangs_is_waited_for_at_one_epoch_until_it_has_taken_some
 
 def test_a_strict_tracker_that_hangs_is_an_error_at_the_first_epoch() -> None:
     answer = threading.Event()
-    tracker = Lines(fault=lambda call: call == "send" and answer.wait(60), timeout=0.1, strict=True)
-    run, epochs = trainer(tracker), []
+    tracker = Lines(fault=lambda call: call == "send" and answer.wait(60), strict=True)
+    run, epochs = limited(tracker), []
     run.on(EpochStart)(lambda event: epochs.append(event.epoch))
     with pytest.raises(RuntimeError, match=r"^Lines could not be sent to: no answer within 0.1 s\n"):
         run.fit()
@@ -327,11 +371,14 @@ def test_what_stayed_unsent_is_one_warning() -> None:
         if call == "send":
             raise ConnectionError("no route to host")
 
-    with pytest.warns(RuntimeWarning) as warned:
-        trainer(Lines(fault=fault, timeout=0.1)).fit()
+    with until_it_has_failed(), pytest.warns(RuntimeWarning) as warned:
+        limited(Lines(fault=fault)).fit()
     assert [str(each.message) for each in warned] == ["Lines has 2 steps and records fewer: no route to host"]
+    strict = Lines(fault=fault, timeout=60, strict=True)
+    run = trainer(strict)
+    run.on(FitError)(lambda event: setattr(strict, "timeout", 0.1))  # which the end is waited for as well
     with pytest.raises(RuntimeError, match=r"^Lines could not be sent to: no route to host\n"):
-        trainer(Lines(fault=fault, timeout=0.1, strict=True)).fit()
+        run.fit()
 
 
 def test_a_fit_that_fails_while_the_thread_is_awake_does_not_wait_for_the_limit(
@@ -344,7 +391,7 @@ def test_a_fit_that_fails_while_the_thread_is_awake_does_not_wait_for_the_limit(
     request.addfinalizer(lambda: sys.setswitchinterval(interval))
     sys.setswitchinterval(1e-6)
     for _ in range(1000):  # the moment at which the thread notices the end is a matter of chance
-        run = trainer(Lines(timeout=0.5))
+        run = trainer(Lines(timeout=60))
         run.on(StepEnd, at=3)(fail)
         with pytest.raises(OSError, match="disk full") as caught:
             run.fit()
@@ -356,24 +403,24 @@ def test_an_end_that_is_not_taken_is_one_warning() -> None:
         if call == "close":
             raise ConnectionError("no route to host")
 
-    with pytest.warns(RuntimeWarning) as warned:
-        trainer(Lines(fault=fault, timeout=0.1)).fit()
+    with until_it_has_failed(), pytest.warns(RuntimeWarning) as warned:
+        limited(Lines(fault=fault)).fit()
     assert [str(each.message) for each in warned] == ["Lines may show the run as going on: no route to host"]
 
 
 def test_a_step_does_not_wait_for_a_tracker_and_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lucid_train.callbacks.trackers.tracker._MOST_WAITING", 10)
     answer = threading.Event()
-    tracker = Lines(fault=lambda call: call == "send" and answer.wait(60), step_every=1, timeout=0.2)
+    tracker = Lines(fault=lambda call: call == "send" and answer.wait(60), step_every=1)
     with pytest.warns(RuntimeWarning, match="^Lines has 21 steps and records fewer: no answer within 0.2 s$"):
-        trainer(tracker, data=[1.0] * 20, epochs=1).fit()
+        limited(tracker, 0.2, data=[1.0] * 20, epochs=1).fit()
     answer.set()
 
 
 PROGRAM = """
 import sys, threading
 from attrs import define
-from lucid_train import Trainer
+from lucid_train import StepStart, Trainer
 from lucid_train.callbacks.trackers.tracker import Tracker
 
 @define(eq=False)
@@ -387,7 +434,10 @@ class Silent(Tracker):
     def close(self, status):
         pass
 
-Trainer(step=lambda batch: batch, data=[1.0], callbacks=[Silent(timeout=0.1)]).fit()
+silent = Silent(timeout=60)
+trainer = Trainer(step=lambda batch: batch, data=[1.0], callbacks=[silent])
+trainer.on(StepStart)(lambda event: setattr(silent, "timeout", 0.1))
+trainer.fit()
 print("trained")
 """
 
