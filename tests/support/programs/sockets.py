@@ -46,12 +46,14 @@ def build(
     *,
     epochs: int = EPOCHS,
     seconds: float = 0.0,
+    held: Path | None = None,
     threads: bool = False,
     **checkpoint: Any,
 ) -> Trainer:
     """Return the training of one process; `average` is what averages the gradients, as DDP does.
 
-    Threads have no global generators of their own, and so draw from others.
+    Threads have no global generators of their own, and so draw from others. If `held` is a file, a step waits until it
+    is there, as soon as there is a checkpoint.
     """
     rank = group.rank
     own = random.Random(rank)
@@ -74,6 +76,8 @@ def build(
             parameter.grad[...] = sum(gradients) / len(gradients)
         optimizer.step()
         time.sleep(seconds)
+        while held is not None and (folder / "checkpoints" / "last.safetensors").exists() and not held.exists():
+            time.sleep(0.002)
         return float((errors**2).mean() + 0.01 * draw())
 
     def evaluate() -> dict[str, Mean]:
