@@ -15,24 +15,36 @@ from lucid_train.testing import diff_states
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gan.py"
 
+# Runs a program that is killed as soon as it has written a line that begins with a text.
+KILLED = """
+import os, runpy, signal, sys
+program, begin = sys.argv[1], sys.argv.pop()
+write = sys.stdout.write
+
+def watched(text):
+    count = write(text)
+    if any(line.startswith(begin) for line in text.splitlines()):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return count
+
+sys.stdout.write = watched
+del sys.argv[0]
+runpy.run_path(program, run_name="__main__")
+"""
+
 
 def run(directory: Path, kill_at: str | None = None) -> str:
     """Run the example and return its last line, or kill it once a line begins with that text."""
-    process = subprocess.Popen(
-        [sys.executable, str(EXAMPLE), str(directory)],
-        stdout=subprocess.PIPE,
+    arguments = [str(EXAMPLE), str(directory)]
+    done = subprocess.run(
+        [sys.executable, *(arguments if kill_at is None else ["-c", KILLED, *arguments, kill_at])],
+        capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        timeout=100,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert process.stdout is not None
-    line = ""
-    for line in process.stdout:
-        if kill_at is not None and line.startswith(kill_at):
-            process.send_signal(signal.SIGKILL)
-            break
-    process.communicate(timeout=100)
-    assert process.returncode == (0 if kill_at is None else -signal.SIGKILL)
-    return line
+    assert done.returncode == (0 if kill_at is None else -signal.SIGKILL), done.stderr
+    return done.stdout.splitlines()[-1] if kill_at is None else ""
 
 
 def test_a_gan_that_is_killed_twice_goes_on_to_the_same_numbers(tmp_path: Path) -> None:

@@ -63,8 +63,13 @@ def writers(folder: Path, every: int = 10) -> list[Any]:
     ]
 
 
-def replicated(folder: Path, *, every: int = 10, seconds: float = 0.0) -> Trainer:
-    """Return a training of DDP that is saved every so many steps, which also sleep for so many seconds."""
+def replicated(folder: Path, *, every: int = 10, seconds: float = 0.0, held: Path | None = None) -> Trainer:
+    """Return a training of DDP that is saved every so many steps, which also sleep for so many seconds.
+
+    If `held` is a file, the second step of a process and those that follow wait until it is there, or make it if this
+    process has been interrupted.
+    """
+    done: list[int] = []
     seed(dist.get_rank())
     rank, size = dist.get_rank(), dist.get_world_size()
     # Without it the buckets are rebuilt after the first step of each process, also of one that resumes: gradients of
@@ -81,6 +86,11 @@ def replicated(folder: Path, *, every: int = 10, seconds: float = 0.0) -> Traine
         loss.backward()
         optimizer.step()
         time.sleep(seconds)
+        done.append(1)
+        while held is not None and len(done) > 1 and not held.exists():
+            if trainer._run.interruption is not None:
+                held.touch()
+            time.sleep(0.002)
         return loss
 
     @torch.no_grad()
@@ -89,9 +99,10 @@ def replicated(folder: Path, *, every: int = 10, seconds: float = 0.0) -> Traine
         return {"accuracy": Mean((scores.argmax(dim=1) == labels).sum(), len(labels))}
 
     callbacks = [LRSchedulerCallback(Cosine(), interval="step"), *writers(folder, every)]
-    return Trainer(
+    trainer = Trainer(
         step, slices(), epochs=EPOCHS, model=model, optimizer=optimizer, evaluate=evaluate, callbacks=callbacks
     )
+    return trainer
 
 
 def accumulated(folder: Path) -> Trainer:
@@ -259,7 +270,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "fabricated": lambda folder: in_two_parts(fabricated, folder),
     "different weights": different_weights,
     # For processes that are killed, or asked to end: `slow` may be started again and again.
-    "slow": lambda folder: trained(replicated(folder, every=1, seconds=0.01), folder),
+    "slow": lambda folder: trained(replicated(folder, every=1, seconds=0.01, held=folder.with_name("goes on")), folder),
     "straight": lambda folder: trained(replicated(folder, every=1), folder),
 }
 
