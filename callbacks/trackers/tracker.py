@@ -210,6 +210,8 @@ class Tracker(Callback, ABC):
         worker.finish(event.status)
         done = worker.wait(self.timeout)
         worker.abandon()
+        if done and self._thread is not None:
+            self._thread.join(self.timeout)  # it has nothing left to do but to end
         unsent, lost = worker.unsent(), worker.lost
         if unsent or lost or not done or worker.failure is not None:
             what = f"has {unsent + lost} steps and records fewer" if unsent or lost else "may show the run as going on"
@@ -306,7 +308,7 @@ class _Worker:
 
     def _is_done(self) -> bool:
         if self._status is not None:
-            return self._closed  # the thread has ended then, and looks at nothing more
+            return self._closed  # the thread looks at nothing more then, and ends
         return not (self._busy or self._urgent or self.unsent())
 
     def abandon(self) -> None:

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -98,6 +99,18 @@ def test_epochs_and_the_end_are_sent_in_a_thread_of_the_tracker() -> None:
     trainer(tracker).fit()
     assert tracker.seen == [*EPOCHS, "completed"]
     assert tracker.threads == {"lucid_train.Lines"}
+    assert "lucid_train.Lines" not in {thread.name for thread in threading.enumerate() if thread.is_alive()}
+
+
+def test_the_thread_of_a_fit_has_ended_when_the_fit_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = _Worker._work
+
+    def slowly(worker: _Worker, *arguments: Any) -> None:
+        work(worker, *arguments)
+        time.sleep(0.05)  # as on a machine that has other things to do
+
+    monkeypatch.setattr(_Worker, "_work", slowly)
+    trainer(Lines()).fit()
     assert "lucid_train.Lines" not in {thread.name for thread in threading.enumerate() if thread.is_alive()}
 
 
