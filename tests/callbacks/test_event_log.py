@@ -198,7 +198,7 @@ def test_the_heartbeat_notes_how_far_the_run_has_come(tmp_path: Path) -> None:
 
     def step(batch: int) -> None:
         if batch == 3:
-            until(lambda: any(line["event"] == "progress" for line in lines(path)))
+            until(lambda: 3 in [line.get("run", {}).get("step") for line in lines(path) if line["event"] == "progress"])
 
     Trainer(step=step, data=range(5), callbacks=[EventLog(path, heartbeat=0.02)]).fit()
     steps = [line["run"]["step"] for line in lines(path) if line["event"] == "progress" and "run" in line]
