@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from lucid_train import StepEnd, StepResult, Trainer, optims
 from lucid_train import nn as own_nn
 from lucid_train.callbacks import GradientMonitor
 from lucid_train.testing import assert_resumes_exactly
+from tests.support.launchers import completed, torchrun
 
 torch = pytest.importorskip("torch")
+PROGRAM = Path(__file__).parent.parent / "support" / "programs" / "instruments.py"
 
 
 def network() -> Any:
@@ -249,3 +252,15 @@ def test_gradients_that_are_spread_over_processes_have_one_norm() -> None:
         }
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_clip_as_with_pytorch_and_skip_the_same_update(kind: str) -> None:
+    output = completed(torchrun(PROGRAM, kind)).stdout
+    ends = sorted(line for line in output.splitlines() if line.startswith("end "))
+    assert len(ends) == 4, output
+    assert ends[0] == ends[1]  # of rank 0, clipped by the monitor and by PyTorch
+    assert ends[2] == ends[3]
+    [found] = {end.partition("[")[2] for end in ends}  # the norms and the number of spikes, the same on both
+    assert int(found.partition("] ")[2]) > 0
