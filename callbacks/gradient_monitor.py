@@ -13,6 +13,7 @@ from attrs import define, field
 
 from lucid_train.callback import TRANSIENT, Callback
 from lucid_train.events import FitEnd, FitStart
+from lucid_train.metrics import Mean
 from lucid_train.protocols import HasParamGroups
 from lucid_train.validation import checked, flag, optional_text, real_number
 
@@ -42,8 +43,9 @@ class GradientMonitor(Callback):
     their device: no step waits for it. Gradients that a GradScaler has scaled must be unscaled first. Where gradients
     are accumulated, a step without an update calls neither.
 
-    A norm that is not finite makes the metric, and the mean of its epoch, so too. Clipping then gives what PyTorch's
-    does: zeros and NaN.
+    A norm that is not finite, as of gradients that a GradScaler has scaled too far, is left out of the epoch's mean,
+    and of what is recorded of the step: a norm is a `metrics.Mean` of weight 1 or 0. Clipping by it gives what
+    PyTorch's does, zeros and NaN.
 
     Args:
         max_norm: The largest norm that is not clipped; None to measure only. Above 0.
@@ -99,7 +101,8 @@ class GradientMonitor(Callback):
         groups = [[each for each in group["params"] if each.grad is not None] for group in self._of.param_groups]
         norms = [_norm([each.grad for each in group]) for group in groups] if self.per_group else []
         total = _clipped([*chain(*groups)], self.max_norm)
-        self._found = {"grad_norm": total, **{f"grad_norm_{place}": norm for place, norm in enumerate(norms)}}
+        found = {"grad_norm": total, **{f"grad_norm_{place}": norm for place, norm in enumerate(norms)}}
+        self._found = {name: _if_finite(norm) for name, norm in found.items()}
         if self.max_norm is not None:
             over = total > self.max_norm
             self._found["clipped"] = over.float() if _is_tensor(total) else float(over)
@@ -160,6 +163,13 @@ def _norm(values: Sequence[Any]) -> Any:
         return _whole(torch.nn.utils.get_total_norm([each.detach() for each in values]))
     # A sum of squares in half precision would overflow.
     return math.hypot(*(float(np.linalg.norm(_wide(each).ravel())) for each in values))
+
+
+def _if_finite(norm: Any) -> Mean:
+    if not _is_tensor(norm):
+        return Mean(norm, 1.0) if math.isfinite(norm) else Mean(0.0, 0.0)
+    is_finite = norm.isfinite()
+    return Mean(norm.where(is_finite, 0.0), is_finite.to(norm.dtype))
 
 
 def _ratio(changes: Sequence[Any], weights: Sequence[Any]) -> Any:

@@ -63,11 +63,16 @@ class StepResult:
 @final
 @frozen
 class Mean:
-    """A mean that `evaluate` returns as a sum and a weight, so that those of several processes are put together.
+    """A mean as a sum and a weight, so that those of several steps, or processes, are put together.
+
+    `evaluate` returns one for a metric over samples, and a step one for a metric whose weight is not that of the
+    others; within a StepResult it counts as many times as the result's weight says. Tensors are not read before the
+    epoch ends.
 
     Args:
         total: The sum of the values, each times its weight.
-        weight: The sum of the weights, as how many samples were evaluated. At least 0; with 0 there is no mean.
+        weight: The sum of the weights, as how many samples were evaluated. At least 0; with 0 there is no mean, and a
+            step is without this metric.
 
     >>> float(Mean(6.0, 4))
     1.5
@@ -86,7 +91,7 @@ Output: TypeAlias = Metrics | StepResult | None
 
 
 def to_metrics(output: Any, source: str = "a step") -> dict[str, float]:
-    """Return an output as floats: nothing for None, a number as "loss", a mapping as it is.
+    """Return an output as floats: nothing for None, a number as "loss", a mapping as it is, but for means of weight 0.
 
     Args:
         output: What was returned.
@@ -99,6 +104,8 @@ def to_metrics(output: Any, source: str = "a step") -> dict[str, float]:
     for metric, value in _items(output.metrics if type(output) is StepResult else output):
         _check_name(metric)
         _check_value(metric, value, source)
+        if type(value) is Mean and not float(value.weight):
+            continue
         # PyTorch warns of a number that still has its gradients' graph.
         metrics[metric] = float(value.detach() if hasattr(value, "detach") else value)
     return metrics
@@ -122,16 +129,30 @@ def evaluation(output: Any, prefix: str, taken: Collection[str]) -> dict[str, Pa
     """
     if output is None:
         raise TypeError("'evaluate' must return a number or a mapping of metrics, {} where it has none: None")
-    numbers = to_metrics(output, "'evaluate'")
-    given = dict(_items(output))
     found: dict[str, Part] = {}
-    for name, value in numbers.items():
+    for name, part in to_parts(output, "'evaluate'").items():
         recorded = name if name.startswith(prefix) else f"{prefix}{name}"
         if recorded in taken or recorded in found:
             raise ValueError(f"'evaluate' must not return {name!r}: another metric has the name {recorded!r}")
-        each = given[name]
-        found[recorded] = (float(each.total), float(each.weight)) if type(each) is Mean else (value, 1.0)
+        found[recorded] = part
     return found
+
+
+def to_parts(output: Any, source: str) -> dict[str, Part]:
+    """Return an output as sums and weights: a `Mean` has its own weight, any other number has weight 1.
+
+    Args:
+        output: What was returned.
+        source: By what, for the error.
+
+    Raises:
+        TypeError: If it is neither a number nor a mapping of numbers.
+    """
+    numbers = to_metrics(output, source)
+    return {
+        name: (float(each.total), float(each.weight)) if type(each) is Mean else (numbers[name], 1.0)
+        for name, each in _items(output)
+    }
 
 
 def combined(processes: Sequence[Mapping[str, Sequence[float]]], source: str) -> dict[str, float]:
@@ -223,6 +244,8 @@ def detached(output: Any) -> Any:
         return output
     if type(output) is StepResult:
         return evolve(output, metrics=detached(output.metrics), weight=detached(output.weight))
+    if type(output) is Mean:
+        return Mean(detached(output.total), detached(output.weight))
     if isinstance(output, Mapping):
         return {name: detached(value) for name, value in output.items()}
     return output.detach() if hasattr(output, "detach") else output
@@ -234,6 +257,8 @@ def copied(output: Any) -> Any:
         return output
     if type(output) is StepResult:
         return copied(output.metrics)
+    if type(output) is Mean:
+        return Mean(copied(output.total), copied(output.weight))
     if isinstance(output, Mapping):
         return {name: copied(value) for name, value in output.items()}
     for copy in ("clone", "copy"):
@@ -335,6 +360,13 @@ class RunningMean:
             self.total.add(value, weight)
             self.weight.add(1.0, weight)
 
+    def add_mean(self, mean: Mean, factor: Any) -> None:
+        """Count a mean with its own weight, times a factor; one of JAX's arrays is read."""
+        total, weight = (float(each) if _is_late(each) else each for each in (mean.total, mean.weight))
+        factor = float(factor) if _is_late(factor) else factor
+        self.total.add(total, factor)
+        self.weight.add(weight, factor)
+
     def copy(self) -> RunningMean:
         """Return a copy; tensors are shared."""
         total, weight = (Sum(list(each.parts), each.scaled, each.tensor) for each in (self.total, self.weight))
@@ -413,7 +445,10 @@ class Means:
         for name, value in output.items() if type(output) is dict else _items(output):
             number = value if type(value) is float else _addable(name, value)
             if weight is _ONE or _is_tensor(weight) or _is_late(weight) or weight:
-                self._mean(name).add(number, weight)
+                if type(number) is Mean:
+                    self._mean(name).add_mean(number, weight)
+                else:
+                    self._mean(name).add(number, weight)
 
     def extend(self, losses: Iterable[float]) -> None:
         """Count what steps returned that were floats."""
@@ -559,6 +594,9 @@ def _is_late(value: Any) -> bool:
 
 def _addable(name: str, value: Any) -> Any:
     """Return a value that is added up later: a float, where that asks no device, a tensor or an array of JAX."""
+    if type(value) is Mean:
+        _check_value(name, value.total)
+        return value
     _check_value(name, value)
     return value if _is_tensor(value) or _is_late(value) else float(value)
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lucid_train import StepResult, Trainer
-from lucid_train.metrics import Means, detached, to_metrics
+from lucid_train.metrics import Mean, Means, combined, detached, evaluation, is_time, to_metrics
 from lucid_train.progress import structure, unstructure
 
 
@@ -239,3 +239,36 @@ def test_an_array_that_the_step_fills_again_was_read_in_time() -> None:
 
 def test_a_step_without_update_shows_what_it_returned() -> None:
     assert repr(StepResult({"loss": 0.5})) == "StepResult(metrics={'loss': 0.5}, weight=1, updated=True)"
+
+
+def test_a_mean_of_a_step_counts_with_its_own_weight() -> None:
+    means = Means()
+    means.add({"loss": 1.0, "norm": Mean(6.0, 2)})
+    means.add(StepResult({"loss": 3.0, "norm": Mean(1, 1)}, weight=3))
+    means.add({"loss": 2.0, "norm": Mean(0.0, 0)})
+    means.add(StepResult({"loss": 9.0, "norm": Mean(9.0, 1)}, weight=0))
+    assert means.read() == {"loss": 12.0 / 5, "norm": 9.0 / 5}
+
+
+def test_a_mean_of_weight_0_is_no_metric_of_its_step_and_nan_in_an_evaluation() -> None:
+    output = {"loss": 1.0, "norm": Mean(0.0, 0)}
+    assert to_metrics(output) == {"loss": 1.0}
+    assert evaluation(output, "val_", taken=[]) == {"val_loss": (1.0, 1.0), "val_norm": (0.0, 0.0)}
+    assert math.isnan(combined([evaluation(output, "", taken=[])], "'evaluate'")["norm"])
+    means = Means()
+    means.add(output)
+    assert math.isnan(means.read()["norm"])
+
+
+def test_a_mean_of_a_step_must_be_of_a_number() -> None:
+    with pytest.raises(TypeError, match="a step must return single numbers: 'norm' has the shape"):
+        Means().add({"norm": Mean(np.zeros(2), 1)})  # type: ignore[arg-type]  # that it is refused is the claim
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("seconds", True), ("a.seconds_spent", True), ("tokens_per_second", True), ("data_wait", True),
+     ("secondary", False), ("waiting", False), ("time", False), ("loss", False)],
+)  # fmt: skip
+def test_a_time_is_known_by_a_word_of_its_name(name: str, expected: bool) -> None:
+    assert is_time(name) is expected

@@ -30,7 +30,7 @@ from lucid_train.group.discovery import check_group, open_group, place
 from lucid_train.group.exchanges import Exchanges, alone
 from lucid_train.group.protocol import Group
 from lucid_train.history import EpochRecord, EvaluationRecord, History
-from lucid_train.metrics import Metrics, Output, Part, StepResult, combined, computed, detached, evaluation, to_metrics
+from lucid_train.metrics import Metrics, Output, Part, StepResult, combined, computed, detached, evaluation, to_parts
 from lucid_train.optims.param_groups import Attributes, param_groups, snapshot_lrs, snapshot_values
 from lucid_train.progress import Progress, unstructure
 from lucid_train.protocols import HasParamGroups, MetricObject, Stateful
@@ -861,7 +861,7 @@ def _rehearsal(optimizer: Any) -> Callable[[Any], None]:
 
 
 def _of_callbacks(callbacks: Iterable[Callback], taken: Iterable[str]) -> dict[str, Part]:
-    """Return the metrics that callbacks give an epoch, with weight 1.
+    """Return the metrics that callbacks give an epoch, as sums and weights.
 
     Raises:
         TypeError: If one is no number.
@@ -871,10 +871,10 @@ def _of_callbacks(callbacks: Iterable[Callback], taken: Iterable[str]) -> dict[s
     for callback in callbacks:
         if type(callback).epoch_metrics is not Callback.epoch_metrics:
             source = f"{object_name(callback)}.epoch_metrics()"
-            for name, value in to_metrics(callback.epoch_metrics(), source).items():
+            for name, part in to_parts(callback.epoch_metrics(), source).items():
                 if name in found or name in taken:
                     raise ValueError(f"'callbacks' must give metrics of names that no other has: {name!r}, by {source}")
-                found[name] = value, 1.0
+                found[name] = part
     return found
 
 
