@@ -77,8 +77,8 @@ class GradientMonitor(Callback):
     prefix: str | None = field(default=None, kw_only=True, validator=optional_text)
     _of: Any = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _found: dict[str, Any] | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
-    # Of each group its weights as they were, if the update is measured.
-    _before: list[list[Any]] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
+    # Of each group its weights as they were, if the update is measured; the memory is used again in each step.
+    _held: list[list[Any]] = field(factory=list, init=False, repr=False, metadata=TRANSIENT)
 
     def describe(self) -> dict[str, str]:
         clipped = "" if self.max_norm is None else f", clipped to {self.max_norm:g}"
@@ -90,7 +90,7 @@ class GradientMonitor(Callback):
             raise ValueError("GradientMonitor needs an optimizer: pass Trainer(optimizer=...) or optimizer=...")
 
     def on_fit_end(self, event: FitEnd) -> None:
-        self._of, self._found, self._before = None, None, []
+        self._of, self._found, self._held = None, None, []
 
     def clip(self) -> None:
         """Measure the gradients, and clip them if there is a `max_norm`."""
@@ -107,7 +107,7 @@ class GradientMonitor(Callback):
             over = total > self.max_norm
             self._found["clipped"] = over.float() if _is_tensor(total) else float(over)
         if self.ratio:
-            self._before = [[_copied(each) for each in weights] for weights in self._weights()]
+            self._hold()
 
     def metrics(self) -> dict[str, Any]:
         """Return what was measured in this step, for the mapping that it returns."""
@@ -115,16 +115,23 @@ class GradientMonitor(Callback):
             raise RuntimeError("GradientMonitor.metrics() must be called after clip(), once")
         found, self._found = self._found, None
         if self.ratio:
-            before, self._before = self._before, []
-            changed = [
-                [now - then for now, then in zip(weights, held, strict=True)]
-                for weights, held in zip(self._weights(), before, strict=True)
-            ]
-            found["update_ratio"] = _ratio([*chain(*changed)], [*chain(*before)])
-            if self.per_group:
-                ratios = (_ratio(*group) for group in zip(changed, before, strict=True))
-                found |= {f"update_ratio_{place}": each for place, each in enumerate(ratios)}
+            parts = [[*chain(*self._held)], *(self._held if self.per_group else ())]
+            norms = [_norm(part) for part in parts]
+            for then, now in zip(chain(*self._held), chain(*self._weights()), strict=True):
+                then -= now
+            names = "update_ratio", *(f"update_ratio_{place}" for place in range(len(self._held)))
+            found |= {name: _ratio(_norm(part), norm) for name, part, norm in zip(names, parts, norms, strict=False)}
         return {f"{self.prefix or ''}{name}": value for name, value in found.items()}
+
+    def _hold(self) -> None:
+        """Copy the weights."""
+        weights = self._weights()
+        held, now = ([[_layout(each) for each in group] for group in groups] for groups in (self._held, weights))
+        if held != now:
+            self._held = [[_copied(each) for each in group] for group in weights]
+            return
+        for each, weight in zip(chain(*self._held), chain(*weights), strict=True):
+            each[...] = weight
 
     def _weights(self) -> list[list[Any]]:
         """Return the weights of each group, without their graph."""
@@ -135,6 +142,10 @@ class GradientMonitor(Callback):
 def _is_tensor(value: Any) -> bool:
     torch: Any = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _layout(value: Any) -> tuple[Any, ...]:
+    return value.shape, value.dtype, value.device
 
 
 def _copied(value: Any) -> Any:
@@ -172,8 +183,7 @@ def _if_finite(norm: Any) -> Mean:
     return Mean(norm.where(is_finite, 0.0), is_finite.to(norm.dtype))
 
 
-def _ratio(changes: Sequence[Any], weights: Sequence[Any]) -> Any:
-    change, norm = _norm(changes), _norm(weights)
+def _ratio(change: Any, norm: Any) -> Any:
     return change / (norm.clamp(min=_LEAST) if _is_tensor(norm) else max(norm, _LEAST))
 
 
