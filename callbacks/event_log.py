@@ -97,7 +97,7 @@ class EventLog(Callback):
         return found
 
     def settings(self) -> dict[str, Any]:
-        return {}  # nothing here changes the training: a run may be resumed with another log, or none
+        return {}  # nothing here changes the training: a run may be resumed with another log
 
     def describe(self) -> dict[str, str]:
         return {"recording": str(self.path)}
