@@ -254,7 +254,7 @@ class Checkpoint(Callback):
         # One process asks at once: what else is asked for at the same safe point keeps its order.
         self._ask() if run.world_size == 1 else self._ask_all()
 
-    def obey(self, command: Command) -> Answer | None:
+    def handle_command(self, command: Command) -> Answer | None:
         if command.name != "save":
             return None
         self._ask()

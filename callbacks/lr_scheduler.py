@@ -191,7 +191,7 @@ class _ScheduleCallback(Callback):
         """Return the base values in a state, by key; those that are not known yet are left out."""
         return {key: values for key in self._schedules() if (values := state[bases_name(key)])}
 
-    def obey(self, command: Command) -> str | None:
+    def handle_command(self, command: Command) -> str | None:
         scheduler, key = self.scheduler, command.key
         if command.name != "set" or scheduler is None or key not in self._keys():
             return None

@@ -38,7 +38,16 @@ from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.display.throughput import Throughput
 from lucid_train.callbacks.display.ticker import Ticker
 from lucid_train.description import error_text
-from lucid_train.events import Commanded, EpochReport, EpochStart, EvaluateEnd, EvaluateStart, FitEnd, FitStart, Saved
+from lucid_train.events import (
+    CommandAnswered,
+    EpochReport,
+    EpochStart,
+    EvaluateEnd,
+    EvaluateStart,
+    FitEnd,
+    FitStart,
+    Saved,
+)
 from lucid_train.history import EpochRecord, EvaluationRecord
 from lucid_train.monitor import Mode, Monitor
 from lucid_train.training.run import Run
@@ -177,7 +186,7 @@ class RichLogger(Callback):
     def on_saved(self, event: Saved) -> None:
         self._session.saved = event.file
 
-    def on_commanded(self, event: Commanded) -> None:
+    def on_command_answered(self, event: CommandAnswered) -> None:
         self._session.show_answer(event)
 
     def on_fit_end(self, event: FitEnd) -> None:
@@ -264,7 +273,7 @@ class _Session:
             styled = partial(self._table.lines, record, epochs, monitor, is_best, width)
             self._output.put(self._rendered([text], styled))
 
-    def show_answer(self, event: Commanded) -> None:
+    def show_answer(self, event: CommandAnswered) -> None:
         """Show what came of a command."""
         by = f" by {event.by}" if event.by else ""
         entry = Entry("done" if event.done else "refused", f"{event.command}{by}: {event.answer}")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lucid_train import Commanded, EpochReport, Trainer, nn, optims, schedules
+from lucid_train import CommandAnswered, EpochReport, Trainer, nn, optims, schedules
 from lucid_train.callbacks import Checkpoint, EventLog, LRSchedulerCallback
 from lucid_train.data import batches, digits
 
@@ -57,10 +57,10 @@ senders: list[subprocess.Popen[bytes]] = []
 
 
 @trainer.on(EpochReport, at=1)
-@trainer.on(Commanded)
-def command(event: EpochReport | Commanded) -> None:
+@trainer.on(CommandAnswered)
+def command(event: EpochReport | CommandAnswered) -> None:
     """Give the next command, in a process of its own."""
-    if isinstance(event, Commanded):
+    if isinstance(event, CommandAnswered):
         print(f"{event.command}: {event.answer}")
         assert event.done
     if commands:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lucid_train.callback import Hook as Hook
     from lucid_train.callback import on as on
     from lucid_train.command import Command as Command
-    from lucid_train.events import Commanded as Commanded
+    from lucid_train.events import CommandAnswered as CommandAnswered
     from lucid_train.events import EpochEnd as EpochEnd
     from lucid_train.events import EpochReport as EpochReport
     from lucid_train.events import EpochStart as EpochStart

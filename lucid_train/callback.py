@@ -278,7 +278,7 @@ class Callback:
     def on_saved(self, event: events.Saved) -> None:
         """A checkpoint is durable."""
 
-    def on_commanded(self, event: events.Commanded) -> None:
+    def on_command_answered(self, event: events.CommandAnswered) -> None:
         """A command has been carried out, or refused."""
 
     def on_fit_error(self, event: events.FitError) -> None:
@@ -381,7 +381,7 @@ class Callback:
         """
         return nullcontext()
 
-    def obey(self, command: Command) -> Answer | None:
+    def handle_command(self, command: Command) -> Answer | None:
         """Do a command's part that is this callback's, if it has one; see `Run.command`.
 
         It is called at a safe point, on all processes on which the callback runs. Several callbacks may have a part.

@@ -220,7 +220,7 @@ class Saved(StepEvent):
 
 
 @define
-class Commanded(StepEvent):
+class CommandAnswered(StepEvent):
     """A command has been carried out, or refused. `Run.command` and `lucid-train control` give commands.
 
     It is emitted in the thread that trains, at a safe point, on all processes. Of "save" and "set" it comes after the

@@ -21,7 +21,7 @@ _MODES: dict[str, Mode] = {"loss": "min", "accuracy": "max"}
 
 @define(frozen=True)
 class Monitor:
-    """A metric that a run is judged by.
+    """A metric that a run is candidates by.
 
     Args:
         name: The metric's name.

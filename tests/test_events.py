@@ -45,7 +45,7 @@ class Plain(Event):
 
 def test_events_and_hooks_match_one_to_one() -> None:
     assert sorted(event.hook for event in LIBRARY) == [
-        "on_commanded",
+        "on_command_answered",
         "on_epoch_end",
         "on_epoch_report",
         "on_epoch_start",
@@ -87,7 +87,7 @@ def test_the_events_of_the_library_come_first_in_the_order_of_a_fit() -> None:
         "EpochEnd",
         "EpochReport",
         "Saved",
-        "Commanded",
+        "CommandAnswered",
         "FitError",
         "FitEnd",
     ]

@@ -26,7 +26,7 @@ def records(history: History) -> list[Record]:
     return sorted([*history.evaluations, *history], key=lambda record: record.epoch)
 
 
-def judged(history: History) -> list[Record]:
+def candidates(history: History) -> list[Record]:
     """Return those of `records` that may be the best: not those of evaluations that somebody has asked for."""
     return [each for each in records(history) if isinstance(each, EpochRecord) or not each.asked]
 

@@ -13,7 +13,7 @@ from attrs import define, field
 
 from lucid_train.callbacks.display.formatting import clean
 from lucid_train.command import Command
-from lucid_train.events import Commanded
+from lucid_train.events import CommandAnswered
 from lucid_train.recording.follow import POLL_SECONDS, new_lines
 from lucid_train.recording.lines import Line, read_event, read_log
 from lucid_train.recording.mailbox import Mailbox, sender
@@ -100,7 +100,7 @@ class _Sent:
     log: Path
     command: Command
     writer: Any = field(default=None, init=False)
-    answer: Commanded | None = field(default=None, init=False)
+    answer: CommandAnswered | None = field(default=None, init=False)
     posted: Path | None = field(default=None, init=False)
     end: str | None = field(default=None, init=False)
     _start: Line | None = field(default=None, init=False)
@@ -138,6 +138,6 @@ class _Sent:
         elif line.event == "FitEnd":
             reason = line.fields.get("reason")
             self.end = f"the run has ended, {line.fields.get('status')}" + (f": {reason}" if reason else "")
-        elif line.event == "Commanded" and line.fields.get("id") == self.command.id:
+        elif line.event == "CommandAnswered" and line.fields.get("id") == self.command.id:
             event = read_event(line, Run())
-            self.answer = event if isinstance(event, Commanded) else None
+            self.answer = event if isinstance(event, CommandAnswered) else None

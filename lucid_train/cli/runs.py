@@ -16,10 +16,10 @@ from rich.text import Text
 from lucid_train.callback import FunctionListener, Subscription
 from lucid_train.callbacks.display import formatting
 from lucid_train.callbacks.display.outputs import current_console
-from lucid_train.callbacks.display.table import Record, judged, metric_names
+from lucid_train.callbacks.display.table import Record, candidates, metric_names
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.rich_logger import RichLogger
-from lucid_train.events import Commanded, Event, FitStart, Saved
+from lucid_train.events import CommandAnswered, Event, FitStart, Saved
 from lucid_train.history import EpochRecord, History
 from lucid_train.monitor import Monitor
 from lucid_train.recording.follow import Watch
@@ -63,7 +63,7 @@ def add_commands(commands: Any) -> None:
     replayed.add_argument("--speed", type=float, default=1.0, help="how many times as fast as the run was (default: 1)")
     for parser in (watched, shown, replayed):
         parser.add_argument(
-            "--monitor", metavar="METRIC", help="metric that the best is judged by (default: the run's)"
+            "--monitor", metavar="METRIC", help="metric that the best is candidates by (default: the run's)"
         )
         parser.add_argument(
             "--mode",
@@ -120,12 +120,12 @@ def _facts(log: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     listeners: list[tuple[type[Event], Callable[[Any], object]]] = [
         (FitStart, lambda event: runs.append(event.run)),
         (Saved, lambda event: saved.append(str(event.file))),
-        (Commanded, lambda event: commands.append(pack_event(event))),
+        (CommandAnswered, lambda event: commands.append(pack_event(event))),
     ]
     history = replay(log, [FunctionListener(Subscription(event), function) for event, function in listeners])
     run, (status, reason) = runs[-1], _state(log)
     monitor = _criterion(arguments, [history], {run.monitored}) if metric_names(history) else None
-    best = None if monitor is None else monitor.best_of(judged(history))
+    best = None if monitor is None else monitor.best_of(candidates(history))
     return {
         "log": str(log),
         "status": status,
@@ -170,7 +170,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     listener = FunctionListener(Subscription(FitStart), lambda event: recorded.add(event.run.monitored))
     histories = [replay(log, [listener]) for log in arguments.logs]
     monitor = _criterion(arguments, histories, recorded)
-    bests = [monitor.best_of(judged(history)) for history in histories]
+    bests = [monitor.best_of(candidates(history)) for history in histories]
     values = [math.nan if best is None else best.metrics[monitor.name] for best in bests]
     known = [value for value in values if not math.isnan(value)]
     winner = (min if monitor.mode == "min" else max)(known, default=math.nan)
@@ -191,7 +191,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _criterion(arguments: argparse.Namespace, histories: Sequence[History], recorded: set[Monitor | None]) -> Monitor:
-    """Return what runs are compared by: what was asked for, else what all of them were judged by, else a loss."""
+    """Return what runs are compared by: what was asked for, else what all of them were candidates by, else a loss."""
     known = metric_names(*histories)
     if arguments.monitor is not None and arguments.monitor not in known:
         raise ValueError(f"'monitor' must be one of the metrics, {', '.join(known) or 'none'}: {arguments.monitor!r}")

@@ -53,7 +53,7 @@ _ROW = "line of the console"
 # Lists of so many ints are compared as one value: random generators have hundreds.
 _LONG = 100
 # What a reader of the log or the console can only know of the process, not of the run.
-_OF_PROCESSES = ("FitStart", "FitError", "FitEnd", "Saved", "Commanded", "progress")
+_OF_PROCESSES = ("FitStart", "FitError", "FitEnd", "Saved", "CommandAnswered", "progress")
 _TIME = re.compile(r"\b[\d.]+(ms|s)\b|\b\d+m \d+s\b|[\d.,]+ (steps/s|s/step)")
 _METRIC = re.compile(r"\b(\w*(?:second|wait)\w*) \S+")
 

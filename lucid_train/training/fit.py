@@ -17,7 +17,7 @@ from lucid_train.description import add_note, error_text, object_name
 from lucid_train.events import FitEnd, FitError, FitStart, Status
 from lucid_train.optims.param_groups import versions
 from lucid_train.schedules.length import counted
-from lucid_train.training.obedience import commanded, obey
+from lucid_train.training.commands import answer_to, execute
 from lucid_train.training.run import Control, Request, Run, Stop, exit_code
 from lucid_train.training.signals import hold_child_errors
 from lucid_train.training.track import Tracked, current
@@ -197,7 +197,7 @@ class Fit(Control):
             if command.name in ("save", "set"):
                 self._postponed.append(command)
             else:
-                obey(command, self, self.run)
+                execute(command, self, self.run)
         if self._postponed:
             self._carry_out_postponed()
 
@@ -211,14 +211,14 @@ class Fit(Control):
             return
         commands, self._postponed = self._postponed, []
         for command in commands:
-            obey(command, self, self.run)
+            execute(command, self, self.run)
 
     def answer_evaluations(self, metrics: Mapping[str, float]) -> None:
         """Answer those who have asked for an evaluation, with what one has found."""
         asked, self.unevaluated = self.unevaluated, []
         run, found = self.run, ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
         for command in asked:
-            run.emit(commanded(command, run, f"after step {run.step}: {found or 'no metrics'}"))
+            run.emit(answer_to(command, run, f"after step {run.step}: {found or 'no metrics'}"))
 
     def safe_point(self) -> None:
         """Call what was asked for between two steps, and what was deferred until the run can be saved, if it can."""

@@ -261,7 +261,7 @@ class Run:
 
     @property
     def monitored(self) -> Monitor | None:
-        """The metric that the run is judged by: the one chosen for a display, else that of the first callback."""
+        """The metric that the run is candidates by: the one chosen for a display, else that of the first callback."""
         found = [(callback, monitor) for callback in self.callbacks if (monitor := callback.monitored()) is not None]
         # A display changes nothing: the training depends on none of its settings, and it keeps no checkpoints.
         found.sort(key=lambda each: bool(each[0].settings()) or each[0].checkpoints() is not None)
@@ -483,7 +483,7 @@ class Run:
     def command(self, command: Command) -> None:
         """Let all processes carry out a command at the same safe point; any thread of any process may ask for it.
 
-        `Commanded` says what came of it, unless the fit ends before.
+        `CommandAnswered` says what came of it, unless the fit ends before.
 
         Raises:
             RuntimeError: If no fit is running.

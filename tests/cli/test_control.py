@@ -69,7 +69,7 @@ class Writer:
     @property
     def answers(self) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.text.splitlines()]
-        return [line for line in lines if line["event"] == "Commanded"]
+        return [line for line in lines if line["event"] == "CommandAnswered"]
 
     def control(self, *words: str, wait: float = 100) -> tuple[int, str]:
         done = run("control", self.log, *words, "--wait", wait)

@@ -243,7 +243,7 @@ def test_on_a_terminal_show_leaves_out_columns_that_have_no_room_and_colours_the
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m\r\n[bold]"
 
 
-def judged(path: Path, *callbacks: Callback) -> None:
+def candidates(path: Path, *callbacks: Callback) -> None:
     """Record a run whose accuracy is best in epoch 2, where its loss on other data is not."""
     values = iter([(0.1, 0.5), (0.3, 0.9), (0.2, 0.7)])
     Trainer(
@@ -273,7 +273,7 @@ STOPPER = EarlyStopping("val_accuracy", mode="max")
 def test_a_recorded_run_is_judged_by_what_it_was_judged_by_live(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, callbacks: tuple[Callback, ...]
 ) -> None:
-    judged(tmp_path / "run.jsonl", *callbacks)
+    candidates(tmp_path / "run.jsonl", *callbacks)
     assert called(name, tmp_path / "run.jsonl") == 0
     output = capsys.readouterr().out
     assert "best epoch 2: val_accuracy 0.9000" in output
@@ -283,7 +283,7 @@ def test_a_recorded_run_is_judged_by_what_it_was_judged_by_live(
 
 
 def test_nobody_having_chosen_the_loss_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    judged(tmp_path / "run.jsonl", RichLogger(Console(file=io.StringIO())))
+    candidates(tmp_path / "run.jsonl", RichLogger(Console(file=io.StringIO())))
     assert called("show", tmp_path / "run.jsonl") == 0
     assert "best epoch 1: val_loss 0.1000" in capsys.readouterr().out
 
@@ -292,9 +292,9 @@ def test_runs_are_compared_by_what_all_of_them_were_judged_by(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, other = (tmp_path / f"{name}.jsonl" for name in ("first", "second", "other"))
-    judged(first, DISPLAY)
-    judged(second, STOPPER)
-    judged(other)
+    candidates(first, DISPLAY)
+    candidates(second, STOPPER)
+    candidates(other)
     assert called("show", first, second) == 0
     assert "best val_accuracy" in capsys.readouterr().out
     assert called("show", first, other) == 0
@@ -306,7 +306,7 @@ def test_what_is_no_metric_and_mode_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], packed: object
 ) -> None:
     path = tmp_path / "run.jsonl"
-    judged(path)
+    candidates(path)
     first, *others = path.read_text().splitlines(keepends=True)
     path.write_text("".join([json.dumps({**json.loads(first), "monitored": packed}) + "\n", *others]))
     assert called("show", path) == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.parity.setups import SETUPS
-from tests.support.obedience import assert_goes_on_with_its_rate, assert_only_looks
+from tests.support.commands import assert_goes_on_with_its_rate, assert_only_looks
 from tests.support.setups import SetUp, each_of
 
 EXACT = {name: setup for name, setup in SETUPS.items() if setup.refused is None}

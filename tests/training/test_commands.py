@@ -45,7 +45,7 @@ from lucid_train.callbacks import (
     WeightAverage,
 )
 from lucid_train.command import Command
-from lucid_train.events import Commanded
+from lucid_train.events import CommandAnswered
 from lucid_train.nn import Linear
 from lucid_train.optims import SGD
 from lucid_train.optims.lr_scheduler import ReduceLROnPlateau, StepLR
@@ -62,9 +62,9 @@ def batches(seed: int = 0) -> list[tuple[Any, Any]]:
     return [(rng.normal(size=(4, 3)), rng.normal(size=(4, 1))) for _ in range(STEPS)]
 
 
-def ask(trainer: Trainer, *words: str, after: int = 8, at: type[Event] = StepEnd) -> list[Commanded]:
+def ask(trainer: Trainer, *words: str, after: int = 8, at: type[Event] = StepEnd) -> list[CommandAnswered]:
     """Give commands when so many steps are done, at one kind of event; return the answers that are to come."""
-    answers: list[Commanded] = []
+    answers: list[CommandAnswered] = []
 
     @trainer.on(at)
     def give(event: Event) -> None:
@@ -72,11 +72,11 @@ def ask(trainer: Trainer, *words: str, after: int = 8, at: type[Event] = StepEnd
             for text in words:
                 event.run.command(Command.read(text.split(), by="me", id=text))
 
-    trainer.on(Commanded)(answers.append)
+    trainer.on(CommandAnswered)(answers.append)
     return answers
 
 
-def said(answers: list[Commanded]) -> list[tuple[int, bool, str]]:
+def said(answers: list[CommandAnswered]) -> list[tuple[int, bool, str]]:
     return [(answer.step, answer.done, answer.answer) for answer in answers]
 
 
@@ -283,7 +283,7 @@ REFUSED: dict[str, tuple[Callable[[Any], list[Callback]], str, str]] = {
 def test_what_cannot_be_set_is_refused_and_nothing_changes(name: str) -> None:
     make, text, why = REFUSED[name]
 
-    def trained(*words: str) -> tuple[Trainer, list[Commanded]]:
+    def trained(*words: str) -> tuple[Trainer, list[CommandAnswered]]:
         trainer = build()
         trainer.callbacks = tuple(make(trainer.optimizer))
         answers = ask(trainer, *words)
@@ -376,7 +376,7 @@ MOMENTS: dict[str, tuple[type[Event], int, int]] = {
 def test_an_evaluation_that_is_asked_for_changes_nothing_in_the_training(moment: str, every: Any) -> None:
     event, after, evaluated = MOMENTS[moment]
 
-    def trained(*words: str) -> tuple[Trainer, list[Commanded], list[tuple[int, bool]]]:
+    def trained(*words: str) -> tuple[Trainer, list[CommandAnswered], list[tuple[int, bool]]]:
         np.random.seed(1)
         data = batches()
 
@@ -458,7 +458,7 @@ class Temperature(Callback):
 
     value: float = field(default=1.0, init=False)
 
-    def obey(self, command: Command) -> str | None:
+    def handle_command(self, command: Command) -> str | None:
         if command.key != "temperature":
             return None
         if command.value < 0:
@@ -467,7 +467,7 @@ class Temperature(Callback):
         return f"temperature from {before} to {command.value}"
 
 
-def test_a_callback_of_ones_own_may_obey() -> None:
+def test_a_callback_of_ones_own_has_numbers_that_may_be_set() -> None:
     temperature = Temperature()
     trainer = build(temperature)
     answers = ask(trainer, "set temperature=2", "set temperature=-1")
@@ -479,10 +479,10 @@ def test_a_callback_of_ones_own_may_obey() -> None:
     ]
 
 
-def test_what_obeying_raises_beyond_a_refusal_leaves_the_fit() -> None:
+def test_what_a_callback_raises_beyond_a_refusal_leaves_the_fit() -> None:
     @define(eq=False)
     class Broken(Callback):
-        def obey(self, command: Command) -> str | None:
+        def handle_command(self, command: Command) -> str | None:
             raise KeyError("mine")
 
     trainer = build(Broken())
@@ -527,7 +527,7 @@ def test_an_evaluation_is_of_all_processes(tmp_path: Path) -> None:
     def run(group: ThreadGroup) -> Any:
         trainer = build(data=batches(group.rank) * 500, group=group, evaluate=lambda: group.rank + 0.5, epochs=2)
         answers = ask(trainer, *["evaluate"] if group.rank == 1 else [])
-        trainer.on(Commanded)(lambda event: event.run.stop("enough"))
+        trainer.on(CommandAnswered)(lambda event: event.run.stop("enough"))
         trainer.fit()
         return said(answers)
 
@@ -541,11 +541,11 @@ def test_a_replay_has_the_answers(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "run.jsonl", heartbeat=None)
     trainer = build(log, evaluate=lambda: 0.5)
     answers = ask(trainer, "set lr=0.05", "evaluate", "save")
-    history, replayed, asked = trainer.fit(), list[Commanded](), list[bool]()
+    history, replayed, asked = trainer.fit(), list[CommandAnswered](), list[bool]()
     listener, other = (
         FunctionListener(Subscription(each), function)
         for each, function in (
-            (Commanded, replayed.append),
+            (CommandAnswered, replayed.append),
             (EvaluateEnd, lambda event: asked.append(event.asked)),
         )
     )
@@ -573,7 +573,7 @@ def test_whoever_asks_for_anything_at_any_moment_all_processes_do_the_same(tmp_p
         if stops and group.rank == stopping:
             ask(trainer, "stop", after=end)
         all_answers: list[tuple[int, str, bool]] = []
-        trainer.on(Commanded)(lambda event: all_answers.append((event.step, event.command, event.done)))
+        trainer.on(CommandAnswered)(lambda event: all_answers.append((event.step, event.command, event.done)))
         asked: list[tuple[int, bool]] = []
         trainer.on(EvaluateEnd)(lambda event: asked.append((event.step, event.asked)))
         history = trainer.fit(resume="auto")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.support.obedience import assert_goes_on_with_its_rate, assert_only_looks
+from tests.support.commands import assert_goes_on_with_its_rate, assert_only_looks
 from tests.support.setups import SETUPS, SetUp, each_of
 
 EXACT = {name: setup for name, setup in SETUPS.items() if setup.refused is None}

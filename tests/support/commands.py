@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lucid_train import Command, Commanded, StepEnd, Trainer
+from lucid_train import Command, CommandAnswered, StepEnd, Trainer
 from lucid_train.saving.random_state import RandomState
 from lucid_train.testing import assert_resumes_exactly, diff_states
 from lucid_train.testing.resuming import _redirect
@@ -18,12 +18,12 @@ from tests.support.setups import SetUp
 
 def assert_goes_on_with_its_rate(setup: SetUp) -> None:
     """Check that a run whose rate is set, or is not to be set, is resumed exactly."""
-    answers: list[Commanded] = []
+    answers: list[CommandAnswered] = []
 
     def build() -> Trainer:
         trainer = setup.build()
         trainer.on(StepEnd, at=1)(lambda event: event.run.command(Command("set", "lr", 0.0123)))
-        trainer.on(Commanded)(answers.append)
+        trainer.on(CommandAnswered)(answers.append)
         return trainer
 
     assert_resumes_exactly(build, cuts=[2] if setup.cuts == "all" else setup.quick or setup.cuts)
@@ -36,13 +36,13 @@ def assert_only_looks(setup: SetUp, folder: Path) -> None:
     generators = RandomState()
     before = generators.read()
 
-    def trained(name: str, at: int | None) -> tuple[dict[str, Any], list[Commanded]]:
+    def trained(name: str, at: int | None) -> tuple[dict[str, Any], list[CommandAnswered]]:
         generators.write(before)
         trainer = setup.build()
         _redirect(trainer, folder / name, Console(file=StringIO(), width=10_000))
         trainer.evaluate = trainer.evaluate or (lambda: float(np.random.random()))  # the global one
-        answers: list[Commanded] = []
-        trainer.on(Commanded)(answers.append)
+        answers: list[CommandAnswered] = []
+        trainer.on(CommandAnswered)(answers.append)
         if at is not None:
             trainer.on(StepEnd, at=at)(lambda event: event.run.command(Command("evaluate")))
         trainer.fit()

@@ -6,20 +6,13 @@ from collections.abc import Sequence
 
 from lucid_train.callback import Answer, Callback
 from lucid_train.command import Command
-from lucid_train.events import Commanded
-from lucid_train.optims.param_groups import (
-    Attributes,
-    identities,
-    param_groups,
-    read_rates,
-    sync,
-    write_value,
-)
+from lucid_train.events import CommandAnswered
+from lucid_train.optims.param_groups import Attributes, identities, param_groups, read_rates, sync, write_value
 from lucid_train.training.run import Control, Run, Stop
 
 
-def obey(command: Command, fit: Control, run: Run) -> None:
-    """Carry out a command, or refuse it, and emit Commanded when that is done.
+def execute(command: Command, fit: Control, run: Run) -> None:
+    """Carry out a command, or refuse it, and emit CommandAnswered when that is done.
 
     What callbacks raise, other than the ValueError of a refusal, leaves the fit as from a hook of theirs.
     """
@@ -28,7 +21,7 @@ def obey(command: Command, fit: Control, run: Run) -> None:
             raise ValueError(command.refusal)
         answers = _ANSWERS[command.name](command, fit, run)
     except ValueError as error:
-        refused = commanded(command, run, str(error), done=False)
+        refused = answer_to(command, run, str(error), done=False)
         run.at_safe_point(lambda: run.emit(refused))  # after the answers to what was asked for before
         return
     if answers:
@@ -36,23 +29,23 @@ def obey(command: Command, fit: Control, run: Run) -> None:
         run.at_safe_point(lambda: _answer(command, run, answers))
 
 
-def commanded(command: Command, run: Run, answer: str, *, done: bool = True) -> Commanded:
+def answer_to(command: Command, run: Run, answer: str, *, done: bool = True) -> CommandAnswered:
     """Return the answer to a command."""
-    return Commanded(
+    return CommandAnswered(
         run, run.epoch, run.step, command=str(command), done=done, answer=answer, by=command.by, id=command.id
     )
 
 
 def _answer(command: Command, run: Run, answers: Sequence[Answer]) -> None:
     try:
-        event = commanded(command, run, ", ".join(each() if callable(each) else each for each in answers))
+        event = answer_to(command, run, ", ".join(each() if callable(each) else each for each in answers))
     except ValueError as error:
-        event = commanded(command, run, str(error), done=False)
+        event = answer_to(command, run, str(error), done=False)
     run.emit(event)
 
 
 def _save(command: Command, fit: Control, run: Run) -> list[Answer]:
-    answers = _obeyed(command, run)
+    answers = _handled(command, run)
     if not answers:
         raise ValueError("the run has no Checkpoint among its callbacks")
     return answers
@@ -78,8 +71,8 @@ def _set(command: Command, fit: Control, run: Run) -> list[Answer]:
         for optimizer, key, callback in fit.claims
         if key == command.key and not isinstance(optimizer, Attributes) and not shared & identities(optimizer)
     ]
-    answers = _obeyed(command, run, elsewhere) or [_set_rates(command, fit, run)]
-    return [*answers, *(_obeyed(Command("save"), run) or ["not saved, as the run has no Checkpoint"])]
+    answers = _handled(command, run, elsewhere) or [_set_rates(command, fit, run)]
+    return [*answers, *(_handled(Command("save"), run) or ["not saved, as the run has no Checkpoint"])]
 
 
 def _set_rates(command: Command, fit: Control, run: Run) -> str:
@@ -96,10 +89,10 @@ def _set_rates(command: Command, fit: Control, run: Run) -> str:
     return f"lr from {rates[0]:.6g} to {command.value:.6g}"
 
 
-def _obeyed(command: Command, run: Run, others: Sequence[Callback] = ()) -> list[Answer]:
+def _handled(command: Command, run: Run, others: Sequence[Callback] = ()) -> list[Answer]:
     """Let every callback do its part, but `others`, and return what they have done."""
     asked = [callback for callback in run.callbacks if not any(callback is other for other in others)]
-    return [answer for callback in asked if (answer := callback.obey(command)) is not None]
+    return [answer for callback in asked if (answer := callback.handle_command(command)) is not None]
 
 
 _ANSWERS = {"save": _save, "stop": _stop, "evaluate": _evaluate, "set": _set}
