@@ -48,9 +48,10 @@ def ended(rows: list[dict[str, Any]]) -> list[Any]:
 
 
 def kill(first: Iterable[Any], *others: Iterable[Any]) -> None:
-    """Send SIGTERM from another process, to some a little later: a worker ignores one that comes from its parent."""
+    """Have SIGTERM sent by another process, to some a little later: a worker ignores one that comes from its parent."""
     commands = [f"kill -TERM {' '.join(map(str, processes))}" for processes in (first, *others) if processes]
-    subprocess.Popen(["sh", "-c", f"; sleep {LATER}; ".join(commands)], start_new_session=True)
+    sender = subprocess.Popen(["sh", "-c", f"; sleep {LATER}; ".join(commands)], start_new_session=True)
+    sender.wait()  # on a busy machine the run would be elsewhere, or over, before all is sent
 
 
 @define(eq=False)
@@ -74,7 +75,7 @@ class Sender:
             kill(workers, main)
         else:
             kill(main, workers)
-        time.sleep(2 * LATER)
+        time.sleep(LATER)
 
 
 @define(eq=False)
