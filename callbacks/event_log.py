@@ -63,7 +63,7 @@ class EventLog(Callback):
             can ask for alone. At least 1.
         heartbeat: Seconds between two notes of how far the run has come, or None for no such notes. Above 0.
         control: Whether `lucid-train control` can have the run saved, stopped or evaluated, or set its rates, while it
-            trains. With each heartbeat it is looked for commands in a folder of the log's name with ".control" added,
+            trains. With each heartbeat the run looks for commands in a folder of the log's name with ".control" added,
             which the command line makes and only this user may open. Not without a heartbeat, or on Windows.
 
     Raises:
@@ -106,7 +106,7 @@ class EventLog(Callback):
         run, model, monitor = event.run, event.run.model, event.run.monitored
         file, point = _opened(self.path, run)
         controlled = self.control and self.heartbeat is not None and can_control()
-        mailbox = Mailbox(self.path) if controlled else None
+        mailbox = Mailbox(self.path) if controlled else None  # at its place now, also if the program changes its folder
         self._writer = _Writer(run, file, self.heartbeat or 0.0, point.epochs, point.evaluations, mailbox)
         fields: dict[str, Any] = {
             "format": FORMAT,

@@ -100,6 +100,8 @@ class _ScheduleCallback(Callback):
     _resumed: bool = field(default=False, init=False, repr=False)
     # The base values that `reset` goes back to, by key.
     _bases: dict[str, list[float]] = field(factory=dict, init=False, repr=False)
+    # Those before a command has set another value; {} if none has.
+    _first_bases: dict[str, list[float]] = field(factory=dict, init=False, repr=False, metadata=TRANSIENT)
     # The length of the run when a schedule was bound that is measured in it.
     _run_length: int | None = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     # Where the scheduler stood when this callback had stepped it, and whether it has stood elsewhere since.
@@ -197,8 +199,11 @@ class _ScheduleCallback(Callback):
             return None
         if not isinstance(scheduler, LRScheduler):
             raise ValueError(f"{key!r} must be scheduled by this library to be set: {object_name(scheduler)}")
+        bases = {} if scheduler.follows_metric else scheduler.bases
         before = scheduler.rescale(key, command.value)
-        return f"{key} from {before:.6g} to {command.value:.6g}"
+        self._first_bases = self._first_bases or bases
+        of_base = f", its base from {bases[key][0]:.6g} to {scheduler.bases[key][0]:.6g}" if bases else ""
+        return f"{key} from {before:.6g} to {command.value:.6g}{of_base}"
 
     def _keys(self) -> Collection[str]:
         """Return the keys that the scheduler sets."""
@@ -252,10 +257,10 @@ class _ScheduleCallback(Callback):
     def reset(self) -> None:
         saved, self._saved = self._saved, None
         if self.scheduler is not None:
-            self._bases = self.scheduler.bases
+            self._bases = self._first_bases or self.scheduler.bases
         elif saved is not None:
             self._bases = self._saved_bases(saved)
-        self.scheduler = None
+        self.scheduler, self._first_bases = None, {}
 
     def _advance(self, *metric: float) -> None:
         scheduler = self.scheduler

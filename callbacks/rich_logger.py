@@ -184,7 +184,8 @@ class RichLogger(Callback):
         self._session.show(event.record)
 
     def on_saved(self, event: Saved) -> None:
-        self._session.saved = event.file
+        if hasattr(self, "_session"):  # not of a checkpoint that is asked for at FitEnd
+            self._session.saved = event.file
 
     def on_command_answered(self, event: CommandAnswered) -> None:
         self._session.show_answer(event)

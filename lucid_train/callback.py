@@ -384,7 +384,8 @@ class Callback:
     def handle_command(self, command: Command) -> Answer | None:
         """Do a command's part that is this callback's, if it has one; see `Run.command`.
 
-        It is called at a safe point, on all processes on which the callback runs. Several callbacks may have a part.
+        It is called at a safe point for "save" and "set"; "stop" and "evaluate" are the Trainer's. In a run of several
+        processes it is called on all of them, and not for a callback that runs on the first alone.
 
         Returns:
             What was done, in words; or a function that returns them, called when what was asked for at this safe point

@@ -28,8 +28,8 @@ class Command:
         key: What is set: "lr", or the key of a schedule; "" for other commands.
         value: What to, finite; 0 for other commands.
         by: Who asks, for the log.
-        id: What tells its answer from others', if anything is to.
-        refusal: Why it is not to be carried out but answered only; None if it is.
+        id: What tells its answer from those to others; "" if nobody waits for it.
+        refusal: Why it is answered and not carried out; None if it is carried out.
 
     Raises:
         ValueError: If these do not fit together.

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -17,11 +21,13 @@ from lucid_train.events import CommandAnswered
 from lucid_train.recording.follow import POLL_SECONDS, new_lines
 from lucid_train.recording.lines import Line, read_event, read_log
 from lucid_train.recording.mailbox import Mailbox, sender
+from lucid_train.recording.values import is_number
 from lucid_train.recording.writer import is_gone
 from lucid_train.training.run import Run
 from lucid_train.validation import real_number
 
 _REFUSED, _UNANSWERED = 1, 3
+_TAKEN = "the run has it, and will answer in its log"
 
 
 def add_command(commands: Any) -> None:
@@ -45,13 +51,17 @@ def add_command(commands: Any) -> None:
         "NAME=VALUE: likewise another number that a schedule sets",
     )
     parser.add_argument(
-        "--wait", type=float, default=60.0, metavar="SECONDS", help="how long to wait for the answer (default: 60)"
+        "--wait",
+        type=float,
+        metavar="SECONDS",
+        help="how long to wait for the answer (default: 60, and at least two heartbeats of the run)",
     )
     parser.set_defaults(command=_control)
 
 
 def _control(arguments: argparse.Namespace) -> int:
-    real_number("--wait", arguments.wait, least=0)
+    if arguments.wait is not None:
+        real_number("--wait", arguments.wait, least=0)
     command = Command.read(arguments.words, by=sender(), id=token_hex(8))
     sent = _Sent(arguments.log, command)
     sent.look()
@@ -59,23 +69,43 @@ def _control(arguments: argparse.Namespace) -> int:
     if (refusal := sent.refusal) is not None:
         _say(command, refusal)
         return _REFUSED
-    sent.posted = file = Mailbox(sent.log).post(command, sent.writer)
-    latest = time.monotonic() + arguments.wait
-    try:
-        while sent.answer is None and sent.end is None and time.monotonic() < latest:
-            time.sleep(POLL_SECONDS)
-            sent.look()
-    finally:
-        taken = not Mailbox.withdraw(file)  # where it is answered it has been taken
+    wait = max(60.0, 2 * sent.heartbeat) if arguments.wait is None else arguments.wait
+    with _sigterm_as_exit():
+        sent.posted = file = Mailbox(sent.log).post(command, sent.writer)
+        latest, withdrawn = time.monotonic() + wait, False
+        try:
+            while sent.answer is None and sent.end is None and time.monotonic() < latest:
+                time.sleep(POLL_SECONDS)
+                sent.look()
+        except (KeyboardInterrupt, SystemExit):
+            _say(command, "it is withdrawn" if Mailbox.withdraw(file) else _TAKEN)
+            raise
+        finally:
+            withdrawn = Mailbox.withdraw(file)  # where it is answered it has been taken
     if (answer := sent.answer) is not None:
         _say(command, answer.answer if answer.done else f"refused: {answer.answer}")
         return 0 if answer.done else _REFUSED
     if sent.end is not None:
         _say(command, sent.end)
         return _REFUSED
-    why = "the run has it, and will answer in its log" if taken else "the run did not take it, and it is withdrawn"
-    _say(command, f"no answer in {arguments.wait:g} s: {why}")
+    untaken = f"the run looks for commands every {sent.heartbeat:g} s and did not take it, it is withdrawn"
+    _say(command, f"no answer in {wait:g} s: {untaken if withdrawn else _TAKEN}")
     return _UNANSWERED
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """Let SIGTERM, as `timeout` sends it, leave in good order."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave) if threading.current_thread() is threading.main_thread() else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _say(command: Command, text: str) -> None:
@@ -109,18 +139,25 @@ class _Sent:
     def look(self) -> None:
         """Take notice of what is new in the log."""
         gone = is_gone(self.writer)  # before the lines are read, so that its last ones are among them
-        lines = list(read_log(self.log)) if self._last is None else new_lines(self.log, self._last)[1]
-        for line in lines:
+        for line in read_log(self.log) if self._last is None else new_lines(self.log, self._last)[1]:
             self._take(line)
         if self.end is None and gone:
             self.end = "the run has died, its process is gone"
 
     @property
+    def heartbeat(self) -> float:
+        """How many seconds apart the run looks for commands."""
+        beat = None if self._start is None else self._start.fields.get("heartbeat")
+        return float(beat) if is_number(beat) else 0.0
+
+    @property
     def refusal(self) -> str | None:
-        """Why the run is not to be given the command, or None if it may."""
+        """Why the run cannot be given the command, or None if it can."""
         if self.end is not None:
             return self.end
-        fields = {} if self._start is None else self._start.fields
+        if self._start is None:
+            return "no run has begun in this log"
+        fields = self._start.fields
         if fields.get("heartbeat") is None:
             return "the run has no heartbeat, with which it looks for commands: EventLog(..., heartbeat=None)"
         if not fields.get("control"):

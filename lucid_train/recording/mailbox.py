@@ -21,8 +21,7 @@ from lucid_train.command import Command
 from lucid_train.saving.bounded_json import parse
 
 MOST_BYTES = 4096
-# What a folder lists at a time; it may be full of anything.
-_MOST_FILES = 100
+_MOST_AT_ONCE = 100
 _SUFFIX = ".json"
 _PARSED = 1 << 20
 
@@ -45,7 +44,8 @@ class Mailbox:
 
     @folder.default
     def _beside_the_log(self) -> Path:
-        return self.log.with_name(f"{self.log.name}.control")
+        log = Path(os.path.realpath(self.log))  # a link to it may have another name, and the run may go elsewhere
+        return log.with_name(f"{log.name}.control")
 
     def post(self, command: Command, writer: Mapping[str, Any]) -> Path:
         """Leave a command for a process, and return its file.
@@ -84,14 +84,17 @@ class Mailbox:
         """
         try:
             with self._opened() as folder:
-                names = sorted(islice((each for each in os.listdir(folder) if each.endswith(_SUFFIX)), _MOST_FILES))
-                return [command for name in names if (command := _taken(name, folder, writer)) is not None]
+                names = sorted(each for each in os.listdir(folder) if each.endswith(_SUFFIX))
+                taken = (_taken(name, folder, writer) for name in names)
+                return list(islice((command for command in taken if command is not None), _MOST_AT_ONCE))
         except OSError:  # there is none, or it is not this user's alone
             return []
 
     def close(self) -> None:
-        """Remove the folder, if it is there and empty."""
+        """Remove the folder, if it is there and empty, but for what a sender that was killed has left half written."""
         with suppress(OSError):
+            for part in self.folder.glob(f".*{_SUFFIX}.part"):
+                part.unlink()
             os.rmdir(self.folder)
 
     @contextmanager
@@ -161,13 +164,17 @@ def _taken(name: str, folder: int, writer: Mapping[str, Any]) -> Command | None:
 
 def _content(name: str, folder: int) -> bytes:
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    with open(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
             raise ValueError("it must be a file of this user with one name")
         if stat.S_IMODE(found.st_mode) & 0o077:
             raise ValueError("it must be open to nobody else, with mode 0600")
-        content = file.read(MOST_BYTES + 1)
+        content = b""
+        while len(content) <= MOST_BYTES and (more := os.read(descriptor, MOST_BYTES + 1 - len(content))):
+            content += more
+    finally:
+        os.close(descriptor)
     if len(content) > MOST_BYTES:
         raise ValueError(f"it must have at most {MOST_BYTES} bytes")
     return content

@@ -49,7 +49,7 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
         lines = read_log(path)
         for line in lines:
             epoch, step = line.run.get("epoch", epoch), line.run.get("step", step)
-            if _is_ahead(run, epoch, step, line):
+            if _is_ahead(run, epoch, step, latest.evaluations, line):
                 if not run.history and not run.step and any("history" in each.run for each in chain([line], lines)):
                     return None  # epochs that a run which begins has not trained: they are not to be cut off
                 break
@@ -69,13 +69,13 @@ def find_resume_point(path: Path, run: Run) -> ResumePoint | None:
     return found if found.end or _begins_as_log(path) else None
 
 
-def _is_ahead(run: Run, epoch: int, step: int, line: Line) -> bool:
-    """Return whether a line lies ahead of a run, given where the recorded run stood then."""
+def _is_ahead(run: Run, epoch: int, step: int, evaluations: int, line: Line) -> bool:
+    """Return whether a line lies ahead of a run, given where the recorded run stood, and its evaluations before it."""
     further = epoch - len(run.history)
     if max(step, _step_of(line)) > run.step or further > (0 if open_step(run) is None else 1):
         return True
     if line.fields.get("within_epoch") is True:  # it may be due after the run's last step, and yet to come
-        return bool(line.fields["step"] > max((record.step for record in run.history.evaluations), default=0))
+        return evaluations >= len(run.history.evaluations)
     return further == 1 and (line.event in _AFTER_THE_STEPS or "history" in line.run)  # which this run has not all done
 
 

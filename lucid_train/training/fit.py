@@ -17,7 +17,7 @@ from lucid_train.description import add_note, error_text, object_name
 from lucid_train.events import FitEnd, FitError, FitStart, Status
 from lucid_train.optims.param_groups import versions
 from lucid_train.schedules.length import counted
-from lucid_train.training.commands import answer_to, execute
+from lucid_train.training.commands import NO_EVALUATION, answer_to, execute
 from lucid_train.training.run import Control, Request, Run, Stop, exit_code
 from lucid_train.training.signals import hold_child_errors
 from lucid_train.training.track import Tracked, current
@@ -45,6 +45,7 @@ class Fit(Control):
             the steps change them.
         watched_from: The last step before that.
         updates: How many steps have performed an update in this fit.
+        is_ending: Whether the loop is over: commands are carried out no more.
         is_accumulating: Whether the last step has performed no update, as one that accumulates gradients for a later.
         given_up: Whether the interruption has ended what can be done again, so that the fit ends at once.
     """
@@ -55,6 +56,7 @@ class Fit(Control):
     unchanged: list[tuple[Any, int]] = field(factory=list, init=False)
     watched_from: int = field(default=0, init=False)
     updates: int = field(default=0, init=False)
+    is_ending: bool = field(default=False, init=False)
     is_accumulating: bool = field(default=False, init=False)
     given_up: bool = field(default=False, init=False)
     # Commands that wait for an update, as they save the run.
@@ -188,6 +190,8 @@ class Fit(Control):
     # What is asked of the run while it trains.
 
     def carry_out(self) -> None:
+        if self.is_ending:
+            return
         taken = self.commands[:]
         del self.commands[: len(taken)]  # not what another thread has added since
         given = [[asdict(each) for each in taken]]
@@ -213,12 +217,15 @@ class Fit(Control):
         for command in commands:
             execute(command, self, self.run)
 
-    def answer_evaluations(self, metrics: Mapping[str, float]) -> None:
-        """Answer those who have asked for an evaluation, with what one has found."""
+    def answer_evaluations(self, metrics: Mapping[str, float] | None) -> None:
+        """Answer those who have asked for an evaluation with what it has found; None is that there can be none."""
         asked, self.unevaluated = self.unevaluated, []
-        run, found = self.run, ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
+        run, text = self.run, NO_EVALUATION
+        if metrics is not None:
+            found = ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())
+            text = f"after step {run.step}: {found or 'no metrics'}"
         for command in asked:
-            run.emit(answer_to(command, run, f"after step {run.step}: {found or 'no metrics'}"))
+            run.emit(answer_to(command, run, text, done=metrics is not None))
 
     def safe_point(self) -> None:
         """Call what was asked for between two steps, and what was deferred until the run can be saved, if it can."""
@@ -230,7 +237,7 @@ class Fit(Control):
             self.between.pop(0)()
         if not can_be_saved:
             return
-        if self._postponed:
+        if self._postponed and not self.is_ending:
             self._carry_out_postponed()
         if self.stopping:
             self._call_endings()  # what comes next may take long: the end of the epoch is still evaluated
@@ -241,6 +248,7 @@ class Fit(Control):
         """Call what was deferred until the loop is over, and raise what interrupted it."""
         self._call_endings()
         self.safe_point()
+        self.is_ending = True
         if self.interruption is not None:
             self.exchanges.settle()
             raise self.interruption

@@ -486,8 +486,11 @@ class Run:
         `CommandAnswered` says what came of it, unless the fit ends before.
 
         Raises:
+            TypeError: If it is not a Command.
             RuntimeError: If no fit is running.
         """
+        if not isinstance(command, Command):
+            raise TypeError(f"'command' must be a Command, as Command('save'): {command!r}")
         fit = self._running("carry out a command")
         fit.commands.append(command)
         if fit.exchanges.is_alone:

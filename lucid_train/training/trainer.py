@@ -730,6 +730,7 @@ class Trainer:
         epoch, step, asked = progress.epoch, progress.step, progress.phase == "asked"
         if self.evaluate is None:  # it was set to None since the evaluation fell due
             progress.phase = "steps"
+            fit.answer_evaluations(None)
             return
         began = perf_counter()
         place: dict[str, Any] = {"epoch": epoch, "step": step, "within_epoch": True, "asked": asked}
@@ -809,7 +810,7 @@ class Trainer:
         metrics = means.read()
         progress.seconds_in_steps += perf_counter() - began  # a device may have had steps to do
         of_steps = computed(self._metrics_of(evaluation=False), metrics)
-        of_steps |= _of_callbacks(run.callbacks, [*metrics, *of_steps])
+        of_steps |= _of_callbacks(run, [*metrics, *of_steps])
         evaluates = self.evaluate is not None and run.evaluate_every is not None and run.evaluated(epoch)
         own: dict[str, Part] | None = {}
         if self.evaluate is not None and evaluates:
@@ -860,18 +861,21 @@ def _rehearsal(optimizer: Any) -> Callable[[Any], None]:
     return rehearse
 
 
-def _of_callbacks(callbacks: Iterable[Callback], taken: Iterable[str]) -> dict[str, Part]:
+def _of_callbacks(run: Run, taken: Iterable[str]) -> dict[str, Part]:
     """Return the metrics that callbacks give an epoch, as sums and weights.
 
     Raises:
         TypeError: If one is no number.
-        ValueError: If a name is taken.
+        ValueError: If a name is taken, or one of several processes gives them alone.
     """
     found: dict[str, Part] = {}
-    for callback in callbacks:
+    for callback in run.callbacks:
         if type(callback).epoch_metrics is not Callback.epoch_metrics:
             source = f"{object_name(callback)}.epoch_metrics()"
-            for name, part in to_parts(callback.epoch_metrics(), source).items():
+            given = to_parts(callback.epoch_metrics(), source)
+            if given and callback.ranks == "first" and run.world_size > 1:
+                raise ValueError(f"{source} must be given by all processes, its class has ranks = 'first'")
+            for name, part in given.items():
                 if name in found or name in taken:
                     raise ValueError(f"'callbacks' must give metrics of names that no other has: {name!r}, by {source}")
                 found[name] = part

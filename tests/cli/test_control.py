@@ -91,7 +91,7 @@ def test_a_run_is_steered_from_another_process_and_goes_on_when_it_is_started_ag
     process = writer.start()
     code, said = writer.control("set", "lr=0.01")
     assert code == 0
-    match = re.fullmatch(r"set lr=0.01: lr from 0\.\d+ to 0.01, saved (\S+)\n", said)
+    match = re.fullmatch(r"set lr=0.01: lr from 0\.\d+ to 0.01, its base from 0.1 to 0\.\d+, saved (\S+)\n", said)
     assert match is not None, said
     assert read_checkpoint(match[1])["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.01)
     code, said = writer.control("evaluate")
@@ -100,7 +100,10 @@ def test_a_run_is_steered_from_another_process_and_goes_on_when_it_is_started_ag
     assert code == 0
     assert Path(said.removeprefix("save: saved ").rstrip("\n")).is_file()
     code, said = writer.control("set", "momentum=0.5")
-    assert (code, said) == (1, "set momentum=0.5: refused: 'momentum' must be a number that the run can set, lr\n")
+    assert (code, said) == (
+        1,
+        "set momentum=0.5: refused: 'momentum' must be one of the numbers that this run can set: lr\n",
+    )
     code, said = writer.control("stop")
     assert (code, re.sub(r"\d+", "N", said)) == (0, "stop: the fit ends after step N\n")
     output, errors = process.communicate(timeout=100)
@@ -135,7 +138,10 @@ def test_a_command_that_a_dead_process_has_left_is_never_carried_out(writer: Wri
     process = writer.start()
     process.send_signal(signal.SIGSTOP)
     code, said = writer.control("stop", wait=0.5)
-    assert (code, said) == (3, "stop: no answer in 0.5 s: the run did not take it, and it is withdrawn\n")
+    assert (code, said) == (
+        3,
+        "stop: no answer in 0.5 s: the run looks for commands every 0.05 s and did not take it, it is withdrawn\n",
+    )
     first = next(json.loads(line) for line in writer.text.splitlines())
     file = Mailbox(writer.log).post(Command("stop", by="me", id="left"), first["writer"])
     shown = run("show", "--json", writer.log)
@@ -177,13 +183,14 @@ def test_a_run_that_dies_while_a_command_awaits_it_is_said_to_have_died(writer: 
 
 
 @pytest.mark.slow
-def test_ctrl_c_takes_a_command_back(writer: Writer) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_takes_a_command_back(writer: Writer, number: int, code: int) -> None:
     process = writer.start()
     process.send_signal(signal.SIGSTOP)
     asking, folder = asked(writer, "stop")
-    asking.send_signal(signal.SIGINT)
+    asking.send_signal(number)
     said, _ = asking.communicate(timeout=100)
-    assert (asking.returncode, said) == (130, "")
+    assert (asking.returncode, said) == (code, "stop: it is withdrawn\n")
     assert list(folder.iterdir()) == []
 
 
@@ -248,3 +255,17 @@ def test_a_log_of_another_user_is_refused(
     monkeypatch.setattr(os, "geteuid", lambda: own + 1)
     assert main(["control", str(log), "save"]) == 2
     assert "the log belongs to another user, who alone can control its run" in capsys.readouterr().err
+
+
+def test_a_log_in_which_nothing_has_begun_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.jsonl").touch()
+    assert main(["control", str(tmp_path / "run.jsonl"), "save"]) == 1
+    assert capsys.readouterr().out == "save: no run has begun in this log\n"
+
+
+@pytest.mark.slow
+def test_a_link_to_the_log_is_the_log(writer: Writer, tmp_path: Path) -> None:
+    writer.start()
+    (tmp_path / "latest.jsonl").symlink_to(writer.log)
+    assert run("control", tmp_path / "latest.jsonl", "stop", "--wait", 100).returncode == 0
+    assert not (tmp_path / "latest.jsonl.control").exists()

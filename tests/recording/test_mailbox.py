@@ -147,7 +147,9 @@ def test_only_files_of_this_user_with_one_name_are_read(
 def test_a_folder_in_the_folder_is_left_alone(mailbox: Mailbox) -> None:
     mailbox.folder.mkdir(mode=0o700)
     (mailbox.folder / "odd.json").mkdir()
-    assert mailbox.take(WRITER) == []
+    held = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    assert [mailbox.take(WRITER) for _ in range(5)] == [[]] * 5
+    assert not held or len(os.listdir("/proc/self/fd")) == held
     assert (mailbox.folder / "odd.json").is_dir()
 
 
@@ -179,15 +181,18 @@ def test_a_folder_of_another_user_is_not_used(mailbox: Mailbox, monkeypatch: pyt
 
 
 def test_a_crowd_of_files_is_taken_bit_by_bit(mailbox: Mailbox) -> None:
-    for number in range(250):
-        left(mailbox, f"{number:03}.json", json.dumps({**ENTRIES, "id": str(number)}).encode())
-    sizes = [len(mailbox.take(WRITER)) for _ in range(4)]
-    assert sizes == [100, 100, 50, 0]
+    numbers = [*map(str, range(250))]
+    for number in reversed(numbers):
+        left(mailbox, f"{number:>03}.json", json.dumps({**ENTRIES, "id": number}).encode())
+    found = [[each.id for each in mailbox.take(WRITER)] for _ in range(4)]
+    assert found == [numbers[:100], numbers[100:200], numbers[200:], []]
 
 
 def test_a_file_that_is_not_whole_yet_is_not_looked_at(mailbox: Mailbox) -> None:
     left(mailbox, ".1.json.part", b'{"name"')
     assert mailbox.take(WRITER) == []
+    mailbox.close()
+    assert not mailbox.folder.exists()
 
 
 def entries_of(command: Command) -> Any:

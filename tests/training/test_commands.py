@@ -13,7 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from lucid_train import (
     EpochReport,
     EpochStart,
     EvaluateEnd,
+    EvaluateStart,
     Event,
+    FitEnd,
     FitStart,
     StepEnd,
     StepResult,
@@ -149,7 +152,12 @@ def test_a_rate_that_was_set_is_saved_at_once_and_a_resumed_run_goes_on_with_it(
     trainer.fit()
     [file] = [each for each in tmp_path.iterdir() if "step-8." in each.name]
     before, after = rates[0][0], read_checkpoint(file)["optimizer"]["param_groups"][0]["lr"]
-    assert said(answers) == [(8, True, f"lr from {before:.6g} to 0.03, saved {file}")]
+    [(step, done, text)] = said(answers)
+    assert (step, done) == (8, True)
+    said_of_base = (
+        re.escape(f"lr from {before:.6g} to 0.03") + r"(, its base from \S+ to \S+)?" + re.escape(f", saved {file}")
+    )
+    assert re.fullmatch(said_of_base, text), text
     assert after == pytest.approx(0.03, rel=1e-15)
     # It goes on from the checkpoint that the command has asked for, in a program that still says 0.1.
     resumed, straight = (set_up(name, Checkpoint(tmp_path / each, every=None)) for each in ("resumed", "straight"))
@@ -269,12 +277,30 @@ REFUSED: dict[str, tuple[Callable[[Any], list[Callback]], str, str]] = {
     "not scheduled": (
         lambda optimizer: [ParamSchedulerCallback(momentum=Ramp(1.0, 0.5, 20))],
         "weight_decay=0.1",
-        "'weight_decay' must be a number that the run can set, lr, momentum",
+        "'weight_decay' must be one of the numbers that this run can set: lr, momentum",
+    ),
+    "scheduled twice": (
+        lambda optimizer: [
+            ParamSchedulerCallback(kl=Ramp(1.0, 0.5, 20), on=SimpleNamespace(kl=1.0)),
+            ParamSchedulerCallback(kl=Ramp(1.0, 0.5, 20), on=SimpleNamespace(kl=1.0)),
+        ],
+        "kl=0.1",
+        "'kl' must be scheduled by one callback to be set: 2 schedule it",
+    ),
+    "beyond the largest float": (
+        lambda optimizer: [by_step(Exponential(0.1))],
+        "lr=1e308",
+        "'lr' must be finite.*|the rates of .* exceed the largest float in epoch 8|.*",
+    ),
+    "zero for good": (
+        lambda optimizer: [ParamSchedulerCallback(momentum=Ramp(1.0, 0.5, 20), interval="step")],
+        "momentum=0",
+        "'momentum' must not be set to 0: 0.0",
     ),
     "a plateau's other number": (
         lambda optimizer: [LRSchedulerCallback(ReduceLROnPlateau(optimizer), monitor="loss")],
         "momentum=0.1",
-        "'momentum' must be a number that the run can set, lr",
+        "'momentum' must be one of the numbers that this run can set: lr",
     ),
 }
 
@@ -607,3 +633,148 @@ def test_an_evaluation_that_is_asked_for_is_never_the_best(tmp_path: Path) -> No
     assert replay(tmp_path / "log").evaluations == history.evaluations
     resumed = build(checkpoint, log, RichLogger(console), evaluate=lambda: 1.0, epochs=3)
     assert resumed.fit(resume="auto").evaluations == history.evaluations
+
+
+def test_a_command_that_comes_while_the_fit_ends_is_not_carried_out(tmp_path: Path) -> None:
+    checkpoint, screen = Checkpoint(tmp_path, every=None), StringIO()
+    trainer = build(RichLogger(Console(file=screen)), by_step(Cosine(200)), checkpoint)
+    answers = ask(trainer, "set lr=0.5", "stop", "evaluate", "save", after=24, at=FitEnd)
+    history = trainer.fit()
+    assert (history.status, history.reason, answers) == ("completed", None, [])
+    assert trainer.optimizer.param_groups[0]["lr"] < 0.1
+    assert len([each for each in tmp_path.iterdir() if each.name.startswith("checkpoint-")]) == 1
+
+
+def test_a_checkpoint_may_be_asked_for_at_the_end_beside_a_display(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path, every=None)
+    trainer = build(RichLogger(Console(file=StringIO())), checkpoint)
+    trainer.on(FitEnd)(lambda event: checkpoint.save())
+    assert trainer.fit().status == "completed"
+
+
+@define(eq=False)
+class Unwilling(Callback):
+    """Does not let the run be saved, or a number be set."""
+
+    name: str = "save"
+
+    def handle_command(self, command: Command) -> str | None:
+        if command.name == self.name:
+            raise ValueError("not now")
+        return None
+
+
+def test_what_was_done_is_not_called_refused_because_something_else_was() -> None:
+    trainer = build(Unwilling())
+    answers = ask(trainer, "set lr=0.5")
+    trainer.fit()
+    assert said(answers) == [(8, True, "lr from 0.1 to 0.5, not saved: not now")]
+    trainer = build(Temperature(), Unwilling("set"))
+    answers = ask(trainer, "set temperature=2")
+    trainer.fit()
+    said_of_both = "temperature from 1.0 to 2.0, not by Unwilling: not now, not saved, as the run has no Checkpoint"
+    assert said(answers) == [(8, True, said_of_both)]
+
+
+def test_a_number_that_is_set_counts_though_the_checkpoint_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "disk")
+
+    monkeypatch.setattr("lucid_train.callbacks.checkpoint.write_flat", full)
+    trainer = build(Checkpoint(tmp_path, every=None, failure="warn"))
+    answers = ask(trainer, "set lr=0.5")
+    with pytest.warns(UserWarning, match="No space left on device"):
+        trainer.fit()
+    assert said(answers) == [(8, True, f"lr from 0.1 to 0.5, no checkpoint could be written to {tmp_path}")]
+
+
+@pytest.mark.parametrize("answer", [True, 3.5])
+def test_a_callback_that_answers_with_something_else_is_named(answer: Any) -> None:
+    @define(eq=False)
+    class Odd(Callback):
+        def handle_command(self, command: Command) -> Any:
+            return answer
+
+    trainer = build(Odd())
+    ask(trainer, "save")
+    with pytest.raises(TypeError, match=r"^Odd.handle_command\(\) must return a text, a function or None: "):
+        trainer.fit()
+
+
+def test_what_is_no_command_is_refused_at_the_call() -> None:
+    trainer = build()
+    trainer.on(StepEnd, at=1)(lambda event: event.run.command("stop"))  # type: ignore[arg-type]  # the claim
+    with pytest.raises(TypeError, match=r"^'command' must be a Command, as Command\('save'\): 'stop'"):
+        trainer.fit()
+
+
+def test_an_evaluation_is_refused_that_was_taken_away_meanwhile() -> None:
+    trainer = build(evaluate=lambda: 0.5)
+    trainer.on(StepEnd, at=7)(lambda event: setattr(trainer, "evaluate", None))
+    answers = ask(trainer, "evaluate")
+    trainer.fit()
+    assert said(answers) == [(8, False, "the Trainer has no evaluate=... to call")]
+
+
+def test_a_restart_begins_with_the_base_that_was_there_before() -> None:
+    trainer = build(ExponentialLRCallback(0.5))
+    ask(trainer, "set lr=0.02")
+    assert trainer.fit()[-1].lr != (0.0125,)
+    trainer.optimizer.param_groups[0]["lr"] = 0.1
+    restarted = build(ExponentialLRCallback(0.5))
+    trainer._listeners.clear()
+    assert [record.lr for record in trainer.fit(restart=True)] == [record.lr for record in restarted.fit()]
+
+
+def test_two_evaluations_after_one_step_leave_a_resumed_run_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def made(*, dies: bool) -> Trainer:
+        trainer = build(
+            Checkpoint(tmp_path / "run", monitor="val_loss"),
+            EventLog(log, heartbeat=None),
+            evaluate=lambda: 1 / (1 + trainer._run.step),
+            evaluate_every="8 steps",
+        )
+        if dies:
+            trainer.on(EvaluateStart)(
+                lambda event: None if event.asked else event.run.command(Command("evaluate", id="again"))
+            )
+            trainer.on(StepEnd, at=12)(lambda event: 1 / 0)
+        return trainer
+
+    with pytest.raises(ZeroDivisionError):
+        made(dies=True).fit()
+    assert '"asked":true' in log.read_text()
+    made(dies=False).fit(resume="auto")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("log")] == ["log"]
+    assert [each.step for each in replay(log).evaluations][-2:] == [16, 24]
+
+
+@pytest.mark.filterwarnings("ignore:the state of")
+def test_a_callback_of_the_first_process_alone_has_no_part() -> None:
+    @define(eq=False)
+    class First(Temperature):
+        ranks: ClassVar[Literal["all", "first"]] = "first"
+
+    def run(group: ThreadGroup) -> Any:
+        trainer = build(First(), data=batches(group.rank), group=group)
+        answers = ask(trainer, *["set temperature=2"] if group.rank == 0 else [])
+        trainer.fit()
+        return said(answers)
+
+    first, second = run_in_threads(2, run)
+    assert first == second
+    assert [(done, text) for _, done, text in first] == [
+        (False, "'temperature' must be one of the numbers that this run can set: lr")
+    ]
+
+
+def test_a_rate_that_a_scheduler_of_the_step_may_set_again_is_answered_so() -> None:
+    trainer = build()
+    trainer.optimizer.param_groups[0]["initial_lr"] = 0.1  # as PyTorch's schedulers leave it
+    answers = ask(trainer, "set lr=0.5")
+    trainer.fit()
+    assert "unless a scheduler that the step itself steps sets it again" in answers[0].answer

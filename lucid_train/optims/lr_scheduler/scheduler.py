@@ -649,8 +649,9 @@ def growth(key: str, schedule: Schedule, t: Any, base: float, scale: float, valu
         now = f"{schedule(t, base) * scale:g} at {t}"
         raise ValueError(f"{key!r} must not be set now, {schedule!r} is {now}, from which nothing can be scaled")
     factor = (value / scale - shift) / (share * base)
-    if key == "lr" and factor <= 0:
-        raise ValueError(f"{key!r} must be > {shift * scale:g}, which {schedule!r} adds to its base: {value!r}")
+    if (key == "lr" and factor < 0) or not factor:
+        rule = f"must be > {shift * scale:g}, which {schedule!r} adds to its base" if shift else "must not be set to 0"
+        raise ValueError(f"{key!r} {rule}: {value!r}")
     return factor
 
 
