@@ -290,7 +290,7 @@ REFUSED: dict[str, tuple[Callable[[Any], list[Callback]], str, str]] = {
     "beyond the largest float": (
         lambda optimizer: [by_step(Exponential(0.1))],
         "lr=1e308",
-        "'lr' must be finite.*|the rates of .* exceed the largest float in epoch 8|.*",
+        "the rates of .* exceed the largest float in epoch 8",
     ),
     "zero for good": (
         lambda optimizer: [ParamSchedulerCallback(momentum=Ramp(1.0, 0.5, 20), interval="step")],
