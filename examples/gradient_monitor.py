@@ -1,5 +1,7 @@
 """Clip the gradients of a recurrent network in PyTorch, and see how large they are, layer by layer."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -22,7 +24,8 @@ class Adder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the sums of sequences of shape (n, length, 1)."""
         states, _ = self.recurrent(x)
-        return self.readout(states[:, -1])
+        sums: Tensor = self.readout(states[:, -1])
+        return sums
 
 
 model = Adder()
@@ -33,7 +36,7 @@ optimizer = torch.optim.Adam(
 monitor = GradientMonitor(max_norm=5.0, ratio=True, per_group=True)
 
 
-def train_step(batch: tuple[Tensor, Tensor]) -> dict[str, object]:
+def train_step(batch: tuple[Tensor, Tensor]) -> dict[str, Any]:
     """Do one update of clipped gradients."""
     x, y = batch
     optimizer.zero_grad()

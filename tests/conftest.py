@@ -1,6 +1,7 @@
 """Settings for all tests, and which of them need an extra."""
 
 import gc
+import signal
 from collections.abc import Generator
 from importlib.util import find_spec
 
@@ -17,6 +18,8 @@ collect_ignore = [] if find_spec("matplotlib") else ["test_plot.py", "schedules/
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what it starts in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     profile = "random" if config.option.random else "quick" if config.option.markexpr else "whole"
     settings.load_profile(profile)  # before the tests are imported
 

@@ -54,7 +54,7 @@ _ROW = "line of the console"
 _LONG = 100
 # What a reader of the log or the console can only know of the process, not of the run.
 _OF_PROCESSES = ("FitStart", "FitError", "FitEnd", "Saved", "CommandAnswered", "progress")
-_TIME = re.compile(r"\b[\d.]+(ms|s)\b|\b\d+m \d+s\b|[\d.,]+ (steps/s|s/step)")
+_TIME = re.compile(r"\b[\d.]+(ms|s)\b|\b\d+(:\d\d)+\b|\b\d+m \d+s\b|[\d.,]+ (steps/s|s/step)")
 _METRIC = re.compile(r"\b(\w*(?:second|wait)\w*) \S+")
 
 

@@ -142,7 +142,7 @@ class Fit(Control):
         if self.exchanges.is_alone:
             return
         given = self.exchanges.exchange(place, self._wishes)
-        asked = [len(each["numbers"]) - 1 for each in given]
+        asked = [len(each["numbers"]) - 2 for each in given]  # without that of a stop, and that of commands
         if len(set(asked)) > 1:
             raise ValueError(
                 f"'run.agreement' must be called equally often on all processes, by a callback that runs on all: "

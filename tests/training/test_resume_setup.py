@@ -187,7 +187,7 @@ def test_entries_that_are_missing_or_unknown_are_named() -> None:
         ({"means": {"totals": {}}}, "'state.progress.means' does not fit: 'metrics' is missing, 'totals' is unknown"),
         (
             {"phase": "asleep"},
-            "'state.progress.phase' must be one of 'between', 'start', 'steps', 'evaluation', 'end': 'asleep'",
+            "'state.progress.phase' must be one of 'between', 'start', 'steps', 'evaluation', 'asked', 'end': 'asleep'",
         ),
         ({"first_step": 7, "epoch": 1, "phase": "steps"}, "'first_step' must be from 0 to the 0 steps done: 7"),
         ({"epoch": 3}, "'epoch' must come after the 0 epochs in the history: 3"),

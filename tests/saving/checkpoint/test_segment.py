@@ -99,7 +99,7 @@ def test_the_columns_are_written_when_they_change(tmp_path: Path) -> None:
     assert path.read_text() == (
         '{"metrics":["loss"],"lr":1,"last_lr":1,"scheduled":{}}\n'
         "[1,2,0.5,1.0,0.1,0.1]\n"
-        '{"epoch":1,"step":1,"seconds":0.25,"metrics":{"val_loss":5.0}}\n'
+        '{"epoch":1,"step":1,"seconds":0.25,"metrics":{"val_loss":5.0},"asked":false}\n'
         '{"metrics":["loss","val_loss"],"lr":1,"last_lr":1,"scheduled":{}}\n'
         "[2,2,0.5,2.0,3.0,0.1,0.1]\n"
         "[3,2,0.5,4.0,null,0.1,0.1]\n"

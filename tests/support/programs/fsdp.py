@@ -38,7 +38,8 @@ def main(folder: str, dies_at: int | None) -> None:
     weights = sha256()
     for parameter in model.parameters():
         weights.update(parameter.to_local().detach().numpy().tobytes())
-    print(f"end {rank} {weights.hexdigest()} {history.metric('loss')}")
+    # At once, as two processes write.
+    print(f"end {rank} {weights.hexdigest()} {history.metric('loss')}\n", end="", flush=True)
 
 
 if __name__ == "__main__":
