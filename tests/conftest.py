@@ -1,6 +1,7 @@
 """Settings for all tests, and which of them need an extra."""
 
 import gc
+import shutil
 import signal
 from collections.abc import Generator
 from importlib.util import find_spec
@@ -22,6 +23,14 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     profile = "random" if config.option.random else "quick" if config.option.markexpr else "whole"
     settings.load_profile(profile)  # before the tests are imported
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if shutil.which("mpirun") or config.option.no_skips:
+        return
+    left_out = [item for item in items if item.get_closest_marker("mpi")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -342,3 +342,11 @@ def test_the_process_that_writes_is_recorded(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     fit(path, 1)
     assert lines(path)[0]["writer"]["pid"] == os.getpid()
+
+
+def test_where_the_system_has_no_folders_of_one_user_no_command_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lucid_train.callbacks.event_log.can_control", lambda: False)
+    Trainer(epochs=1, callbacks=[EventLog(tmp_path / "run.jsonl")]).fit()
+    assert json.loads((tmp_path / "run.jsonl").read_text().splitlines()[0])["control"] is False

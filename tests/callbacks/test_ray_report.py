@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lucid_train import Saved, Trainer
-from lucid_train.callbacks import Checkpoint, RayReport
+from lucid_train.callbacks import Checkpoint, RayReport, ray_report
 from lucid_train.testing.threads import ThreadGroup, run_in_threads
 
 
@@ -121,16 +121,31 @@ def test_what_was_reported_is_enough_to_go_on_elsewhere(tmp_path: Path, worker: 
     assert [metrics["epoch"] for metrics, files in worker.reports if files is not None] == [1, 2]
 
 
-def test_temporary_files_may_be_on_another_file_system(
-    tmp_path: Path, worker: Worker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("refused", [["link"], ["link", "symlink"]])
+def test_where_a_file_cannot_be_linked_it_is_reported_all_the_same(
+    refused: list[str], tmp_path: Path, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Path("/dev/shm")
-    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is one file system")
-    monkeypatch.setattr(tempfile, "tempdir", str(other))
-    trainer(tmp_path, RayReport()).fit(1)
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")  # as where temporary files are on another file system
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    checkpoint = trainer(folder, RayReport())
+    # What the checkpoint itself links is linked: only the temporary folder is elsewhere.
+    report, linked = worker.report, list[bool]()
+
+    def look(metrics: dict[str, Any], checkpoint: Path | None = None) -> None:
+        assert checkpoint is not None
+        linked.extend(each.is_symlink() for each in checkpoint.iterdir())
+        report(metrics, checkpoint)
+
+    monkeypatch.setattr(worker, "report", look)
+    for name in refused:
+        monkeypatch.setattr(ray_report.os, name, refuse)
+    checkpoint.fit(1)
     file = "checkpoint-000001-epoch-1-step-2.safetensors"
-    assert (worker.storage / "0" / file).read_bytes() == (tmp_path / file).read_bytes()
+    assert linked == [refused == ["link"]] * 2
+    assert (worker.storage / "0" / file).read_bytes() == (folder / file).read_bytes()
     assert not (worker.storage / "0" / file).is_symlink()
 
 

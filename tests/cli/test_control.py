@@ -18,11 +18,9 @@ from lucid_train import Trainer, read_checkpoint
 from lucid_train.callbacks import EventLog
 from lucid_train.cli.main import main
 from lucid_train.command import Command
-from lucid_train.recording.mailbox import Mailbox, can_control
+from lucid_train.recording.mailbox import Mailbox
 from tests.support.processes import command, run
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.skipif(not can_control(), reason="a system without folders of one user")
 
 # Trains until it is stopped; the log and the checkpoints are named like the first argument.
 WRITER = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,8 +32,6 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def ended(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    if command[0] == "mpirun" and shutil.which("mpirun") is None:
-        pytest.skip("needs mpirun")
     env = {**os.environ, **environment(folder)}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
 
@@ -83,7 +80,9 @@ ENGINES: dict[str, tuple[Launch, str, int]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=pytest.mark.mpi if name == "mpirun" else ()) for name in ENGINES]
+)
 def test_every_engine_keeps_the_contract(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launched, name, size = ENGINES[engine]
     monkeypatch.setenv("CONTRACT_FOLDER", str(tmp_path))
@@ -93,6 +92,7 @@ def test_every_engine_keeps_the_contract(engine: str, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.mpi
 def test_mpi_that_has_ended_connects_nothing(tmp_path: Path) -> None:
     assert by_mpirun(tmp_path, ["exchanges"]) == "MPI keeps the contract\n" * 2
 
@@ -106,6 +106,7 @@ def test_a_process_that_dies_is_a_lost_connection_to_all_others(engine: str, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.mpi
 def test_mpirun_ends_the_others_of_a_process_that_dies(tmp_path: Path) -> None:
     completed = ended(tmp_path, [*MPIRUN, "-m", "mpi4py", PROGRAM, "mpi", "dead_peer"])
     assert completed.returncode != 0
@@ -126,6 +127,7 @@ WARNED = r"UserWarning: an exception in one process of MPI .*; start the program
 
 
 @pytest.mark.slow
+@pytest.mark.mpi
 @pytest.mark.parametrize("with_module", [True, False])
 def test_the_first_rank_of_mpi_warns_where_an_exception_would_hang_the_job(with_module: bool, tmp_path: Path) -> None:
     program = tmp_path / "train.py"

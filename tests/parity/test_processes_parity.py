@@ -27,7 +27,6 @@ PROGRAM = ROOT / "tests" / "support" / "programs" / "distributed.py"
 EXAMPLES = ROOT / "examples"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-needs_mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="needs mpirun")
 
 
 def ended(folder: Path, size: int = 2, name: str = "ended") -> list[dict[str, Any]]:
@@ -149,7 +148,7 @@ def losses(directory: Path) -> list[float]:
     return found
 
 
-@needs_mpirun
+@pytest.mark.mpi
 def test_the_example_for_one_process_and_for_many_comes_to_the_same_losses(tmp_path: Path) -> None:
     program = EXAMPLES / "many_processes.py"
     completed([sys.executable, str(program), str(tmp_path / "python")])
@@ -172,7 +171,7 @@ def test_the_example_of_ddp_trains_as_many_steps_on_one_process_and_on_two(tmp_p
     assert losses(tmp_path / "torchrun") == pytest.approx(losses(tmp_path / "python"), rel=0.1)
 
 
-@needs_mpirun
+@pytest.mark.mpi
 def test_the_example_goes_on_exactly_when_a_process_of_mpi_is_killed(tmp_path: Path) -> None:
     program = EXAMPLES / "many_processes.py"
     completed(mpirun(program, tmp_path / "straight"))
