@@ -248,6 +248,9 @@ class Fit(Control):
         """Call what was deferred until the loop is over, and raise what interrupted it."""
         self._call_endings()
         self.safe_point()
+        left, self.unevaluated, self._postponed = [*self.unevaluated, *self._postponed], [], []
+        for command in left:  # the same on all processes
+            self.run.emit(answer_to(command, self.run, "the fit ended before it could be done", done=False))
         self.is_ending = True
         if self.interruption is not None:
             self.exchanges.settle()

@@ -483,7 +483,7 @@ class Run:
     def command(self, command: Command) -> None:
         """Let all processes carry out a command at the same safe point; any thread of any process may ask for it.
 
-        `CommandAnswered` says what came of it, unless the fit ends before.
+        `CommandAnswered` says what came of it, unless the fit fails before.
 
         Raises:
             TypeError: If it is not a Command.

@@ -545,7 +545,7 @@ def test_all_processes_carry_a_command_out_at_the_same_step(tmp_path: Path, aski
     assert reason == "stopped by a command of me"
     assert len(set(steps)) == 1
     assert steps[0] > 8
-    assert len(texts) == 3  # the run ends before it is evaluated
+    assert texts[3] == "the fit ended before it could be done"  # the evaluation
     assert asked == []
 
 
@@ -778,3 +778,16 @@ def test_a_rate_that_a_scheduler_of_the_step_may_set_again_is_answered_so() -> N
     answers = ask(trainer, "set lr=0.5")
     trainer.fit()
     assert "unless a scheduler that the step itself steps sets it again" in answers[0].answer
+
+
+def test_what_the_fit_ends_before_is_answered_so(tmp_path: Path) -> None:
+    trainer = build(evaluate=lambda: 0.5)
+    answers = ask(trainer, "stop", "evaluate")
+    trainer.fit()
+    refused = (8, False, "the fit ended before it could be done")
+    assert said(answers) == [(8, True, "the fit ends after step 8"), refused]
+    trainer = build(Checkpoint(tmp_path, every=None), epochs=1)
+    trainer.step = lambda batch: StepResult(0.5, updated=False)
+    answers = ask(trainer, "save", after=5)
+    trainer.fit()
+    assert said(answers) == [(6, False, "the fit ended before it could be done")]

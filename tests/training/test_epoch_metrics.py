@@ -1,7 +1,7 @@
 """Metrics that a callback adds to those of an epoch."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 from attrs import define, field
@@ -73,3 +73,18 @@ def test_what_is_no_number_is_refused_by_name() -> None:
 
     with pytest.raises(TypeError, match=r"Wrong.epoch_metrics\(\) must return .*'words' is 'many'"):
         built(Wrong()).fit()
+
+
+def test_those_of_the_first_process_alone_are_refused_by_name() -> None:
+    @define(eq=False)
+    class First(Largest):
+        ranks: ClassVar[Literal["all", "first"]] = "first"
+
+    def fit(group: Any) -> str:
+        with pytest.raises(Exception) as caught:  # of the other process it is a RankError
+            built(First(), group=group).fit()
+        return str(caught.value)
+
+    sentence = "First.epoch_metrics() must be given by all processes, its class has ranks = 'first'"
+    assert all(sentence in text for text in run_in_threads(2, fit))
+    assert built(First()).fit().metric("largest") == [0.75, 0.75]
