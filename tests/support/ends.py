@@ -63,10 +63,17 @@ class Sender:
     flag: Path
     main: int
 
+    @property
+    def begun(self) -> Path:
+        """The file that the first step makes."""
+        return self.flag.with_name("begun")
+
     def __call__(self, moment: str) -> None:
         if moment != self.moment or self.flag.exists():
             return
         self.flag.touch()
+        while moment == "fetch" and not self.begun.exists():
+            time.sleep(0.01)  # a run that ends before its first step has nothing to save
         here = os.getpid() == self.main
         main, workers = [self.main], [each.pid for each in active_children()] if here else [os.getpid()]
         if self.order == "group":
@@ -129,6 +136,7 @@ def trainer(row: dict[str, Any], directory: Path, send: Sender, done: list[int])
                 send("step")
         optimizer.step()
         done.append(1)
+        send.begun.touch()
         return loss.detach()
 
     def evaluate() -> float:
