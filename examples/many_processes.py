@@ -4,8 +4,8 @@
     torchrun --nproc-per-node 2 examples/many_processes.py [directory]
     mpirun -n 2 python -m mpi4py examples/many_processes.py [directory]
 
-Ray's TorchTrainer runs `main` too, with a RayReport among the callbacks: see docs/ray.md. Steps, rates and losses do
-not depend on the number of processes.
+Ray's TorchTrainer runs `main` too, with a RayReport among the callbacks: see docs/guides/ray.md. Steps, rates and
+losses do not depend on the number of processes.
 """
 
 import os

@@ -176,7 +176,7 @@ def batches(
             `lucid_train.group` says that the arrays are those of this process alone.
 
     Returns:
-        The batches, sized and re-iterable: arrays if there is one, else tuples of arrays.
+        The batches, sized and re-iterable, as arrays if there is one array, else as tuples of arrays.
 
     >>> train = batches([10, 20, 30], ["a", "b", "c"], batch_size=2, shuffle=False)
     >>> len(train)
@@ -424,7 +424,7 @@ def grouped(loader: Iterable[Batch], n: int) -> Grouped[Batch]:
         n: Micro-batches per list. At least 1.
 
     Returns:
-        The lists, re-iterable and sized if the loader is. To the Trainer they are the loader: it sets its epoch, saves
+        The lists, re-iterable and sized if the loader is. To the Trainer they are the loader; it sets its epoch, saves
         its random generators, and resumes it as it would without groups.
 
     >>> groups = grouped(["a", "b", "c", "d", "e"], 2)

@@ -130,7 +130,7 @@ class StepEnd(StepEvent):
 
     @property
     def updated(self) -> bool:
-        """Whether the step performed an update: it did, unless its StepResult says that it did not."""
+        """Whether the step performed an update, as it did unless its StepResult says otherwise."""
         return type(self.output) is not StepResult or self.output.updated
 
 

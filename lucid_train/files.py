@@ -11,14 +11,15 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from threading import Thread
-from typing import IO, Any
+from typing import IO, Any, cast
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
-def as_path(value: Any) -> Any:
-    """Return a path as a Path, and anything else unchanged; an attrs converter."""
-    return Path(value) if isinstance(value, (str, os.PathLike)) and os.fspath(value) else value
+def as_path(value: str | os.PathLike[str]) -> Path:
+    """Return a path as a Path, and anything else unchanged, for the validator to refuse; an attrs converter."""
+    is_path = isinstance(value, (str, os.PathLike)) and os.fspath(value)
+    return Path(value) if is_path else cast(Path, value)
 
 
 def writable_path(instance: object, attribute: Any, value: Any) -> None:

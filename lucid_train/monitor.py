@@ -21,7 +21,7 @@ _MODES: dict[str, Mode] = {"loss": "min", "accuracy": "max"}
 
 @define(frozen=True)
 class Monitor:
-    """A metric that a run is candidates by.
+    """A metric by which the epochs of a run are compared.
 
     Args:
         name: The metric's name.

@@ -174,7 +174,7 @@ def summary_entries(
     Args:
         event: The end of the fit.
         throughput: The times of the fit.
-        monitor: The metric by which the run is candidates, or None if it has none.
+        monitor: The metric by which epochs are compared, or None if it has none.
         best: The best epoch or evaluation by that metric, or None if there is none.
         numbers: How numbers are written.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from attrs import define, field
+from attrs.converters import optional
 
 from lucid_train.callback import TRANSIENT
 from lucid_train.callbacks.trackers.tracker import Opening, Point, Tracker, imported
@@ -76,7 +77,7 @@ class WandbLogger(Tracker):
     entity: str | None = field(default=None, validator=optional_text)
     group: str | None = field(default=None, validator=optional_text)
     mode: str | None = field(default=None, validator=_known_mode)
-    folder: Path | None = field(default=None, converter=as_path, validator=_folder)
+    folder: Path | None = field(default=None, converter=optional(as_path), validator=_folder)
     _run: Any = field(default=None, init=False, repr=False, metadata=TRANSIENT)
     _sent: dict[str, int] = field(factory=dict, init=False, repr=False, metadata=TRANSIENT)  # in this process
 

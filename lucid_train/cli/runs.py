@@ -63,7 +63,7 @@ def add_commands(commands: Any) -> None:
     replayed.add_argument("--speed", type=float, default=1.0, help="how many times as fast as the run was (default: 1)")
     for parser in (watched, shown, replayed):
         parser.add_argument(
-            "--monitor", metavar="METRIC", help="metric that the best is candidates by (default: the run's)"
+            "--monitor", metavar="METRIC", help="metric by which epochs are compared (default: the run's)"
         )
         parser.add_argument(
             "--mode",
@@ -191,7 +191,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _criterion(arguments: argparse.Namespace, histories: Sequence[History], recorded: set[Monitor | None]) -> Monitor:
-    """Return what runs are compared by: what was asked for, else what all of them were candidates by, else a loss."""
+    """Return what runs are compared by: what was asked for, else what all of them compared epochs by, else a loss."""
     known = metric_names(*histories)
     if arguments.monitor is not None and arguments.monitor not in known:
         raise ValueError(f"'monitor' must be one of the metrics, {', '.join(known) or 'none'}: {arguments.monitor!r}")

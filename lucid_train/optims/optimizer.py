@@ -46,7 +46,7 @@ class Optimizer(ABC):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ()
-    """What is kept per parameter: arrays of its shape, and a count under "step"."""
+    """What is kept per parameter, as arrays of its shape, and a count under "step"."""
 
     def __init__(self, params: Params, defaults: Mapping[str, Any]) -> None:
         self.defaults = self.check(defaults)

@@ -84,7 +84,7 @@ def read_model(packed: Any) -> RecordedModel | None:
 
 
 def read_monitor(packed: Any) -> Monitor | None:
-    """Return the metric that a recorded run was candidates by, or None if none had been chosen.
+    """Return the metric by which a recorded run compared epochs, or None if none had been chosen.
 
     Raises:
         ValueError: If it is not a metric and its mode.

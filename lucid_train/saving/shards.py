@@ -16,7 +16,7 @@ _PLACEMENTS: dict[str, tuple[type, ...]] = {
     "shard": (int,), "strided_shard": (int, int), "replicate": (), "partial": (str,)
 }  # fmt: skip
 _REDUCTIONS = ("sum", "avg", "product", "min", "max")
-RECIPE = "export it in a world like that one, as docs/many_processes.md shows, and load the export"
+RECIPE = "export it in a world like that one, as docs/guides/many_processes.md shows, and load the export"
 
 # How one dimension of the mesh holds the tensor: ("shard", dimension of the tensor), ("replicate",),
 # ("partial", reduction) or ("strided_shard", dimension, split factor).

@@ -478,7 +478,8 @@ def check_other_world(found: Loaded, world_size: int, accept: Iterable[str]) -> 
         raise ValueError(
             f"'accept' must not have 'world_size' alone where processes have weights of their own, {', '.join(parts)}: "
             f"{found.file} is of {saved}, and there are {world_size} here; pass accept={['world_size', *parts]} to go "
-            f"on with those of the first one, or export shards as docs/many_processes.md shows, and begin a new run"
+            "on with those of the first one, or export shards as docs/guides/many_processes.md shows, and begin a new "
+            "run"
         )
 
 

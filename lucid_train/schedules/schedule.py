@@ -230,7 +230,7 @@ class Schedule(ABC):
 
     @property
     def absolute(self) -> bool:
-        """Whether the value never depends on the base: the scale is 0 at all times."""
+        """Whether the value never depends on the base, as the scale is 0 at all times."""
         return False
 
     @property

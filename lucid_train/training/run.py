@@ -82,7 +82,7 @@ class Stop:
 
     @property
     def strength(self) -> float:
-        """How wishes are ordered: the strongest is granted, an interruption before a mere stop."""
+        """The order of wishes, of which the strongest is granted, an interruption before a mere stop."""
         return -math.inf if self.code is None else self.code
 
 
@@ -146,7 +146,7 @@ class Control:
         tracked: How far an evaluation has come.
         waits: Measures how long steps wait for their batches, if somebody wants to know.
         claims: The keys of optimizers' groups, and the attributes, that callbacks schedule, each with its callback.
-        first_only: The labels of the callbacks whose state is the first process's: they run there alone, or save.
+        first_only: The labels of the callbacks whose state is the first process's, as they run there alone, or save.
         namesakes: The metrics of the steps that a callback follows, of which a warning has been given.
         commands: What is asked of the run, until it is carried out.
         unevaluated: Commands that ask for an evaluation which has not taken place yet.
@@ -261,7 +261,7 @@ class Run:
 
     @property
     def monitored(self) -> Monitor | None:
-        """The metric that the run is candidates by: the one chosen for a display, else that of the first callback."""
+        """The metric by which the best epoch is found, chosen for a display or else by the first callback with one."""
         found = [(callback, monitor) for callback in self.callbacks if (monitor := callback.monitored()) is not None]
         # A display changes nothing: the training depends on none of its settings, and it keeps no checkpoints.
         found.sort(key=lambda each: bool(each[0].settings()) or each[0].checkpoints() is not None)
@@ -269,7 +269,7 @@ class Run:
 
     @property
     def last_lr(self) -> list[float]:
-        """The rates that the optimizer has now, for the next update: a fresh list, one per group; [] without one."""
+        """The rates that the optimizer has now, for the next update, as a fresh list, one per group; [] without one."""
         return [] if self.optimizer is None else read_rates(self.optimizer)
 
     @property
@@ -286,7 +286,7 @@ class Run:
 
     @property
     def scheduled(self) -> dict[str, list[float]]:
-        """What schedules set besides the rates, as it is now, for the next update: by name, one number per group.
+        """What schedules set besides the rates, for the next update, by name, as one number per group.
 
         Where several optimizers or objects have numbers of one name, those of the one that is scheduled first come
         first.
@@ -308,7 +308,7 @@ class Run:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether what runs now can be given up and done again: a batch is being taken, or the run evaluated."""
+        """Whether what runs now, an evaluation or the fetch of a batch, can be given up and done again."""
         return self._fit is not None and self._fit.repeatable
 
     def clock(self) -> float:
@@ -524,7 +524,7 @@ class Run:
 
     @property
     def first_only(self) -> frozenset[str]:
-        """The labels of the callbacks whose state is the first process's: they run there alone, or save."""
+        """The labels of the callbacks whose state is the first process's, as they run there alone, or save."""
         return frozenset() if self._fit is None else self._fit.first_only
 
     @property

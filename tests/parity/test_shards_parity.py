@@ -43,7 +43,7 @@ from lucid_train.testing import diff_states
 from tests.support.programs import shards
 
 ROOT = Path(__file__).parents[2]
-RECIPE = "; export it in a world like that one, as docs/many_processes.md shows, and load the export"
+RECIPE = "; export it in a world like that one, as docs/guides/many_processes.md shows, and load the export"
 
 
 def torchrun(count: int, *arguments: Any) -> str:

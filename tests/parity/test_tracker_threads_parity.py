@@ -1,4 +1,4 @@
-"""The threads and processes that the trackers' packages keep are those that docs/trackers.md lists."""
+"""The threads and processes that the trackers' packages keep are those that docs/guides/trackers.md lists."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_a_fit_has_one_thread_of_ours_and_those_that_are_listed_and_none_of_ours
 
 
 def test_they_are_listed() -> None:
-    page = (Path(__file__).parents[2] / "docs/trackers.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/guides/trackers.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, flags=re.MULTILINE))
     assert rows.keys() == KEPT.keys()
     for name, (threads, processes) in KEPT.items():

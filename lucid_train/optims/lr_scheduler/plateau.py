@@ -115,7 +115,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     @property
     def base_lrs(self) -> list[float]:
-        """The rates that the next reduction starts from: those that the optimizer has, or that the schedule scales."""
+        """The rates from which the next reduction starts, which the optimizer has, or the schedule scales."""
         if self._schedule is None:
             return self.last_lr
         for group in self.optimizer.param_groups[len(self._levels) :]:

@@ -152,7 +152,7 @@ class LRScheduler:
 
     @property
     def schedule(self) -> Schedule | tuple[Schedule, ...]:
-        """The schedule of the rates: one for all groups, or a tuple with one per group."""
+        """The schedule of the rates, one for all groups or a tuple with one per group."""
         return self._binding("lr").schedules
 
     @property
@@ -174,7 +174,7 @@ class LRScheduler:
 
     @property
     def last_lr(self) -> list[float]:
-        """The rates that the optimizer has now, for the next update: a fresh list, one float per group."""
+        """The rates that the optimizer has now, for the next update, as a fresh list with one float per group."""
         return read_rates(self.optimizer)
 
     def get_last_lr(self) -> list[float]:
