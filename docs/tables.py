@@ -42,4 +42,3 @@ def events() -> Table:
             counted = "`epoch`; `step` if it is within an epoch"
         rows.append([f"{{py:class}}`~lucid_train.{kind.__name__}`", f"`{kind.hook}`", sentence(kind), carried, counted])
     return Table(["event", "hook", "when", "carries", "`every` and `at` look at"], rows)
-
