@@ -138,7 +138,7 @@ class _Attempt:
 @final
 @define(eq=False)
 class Checkpoint(Callback):
-    """Write the state of the whole run to a directory now and then, and when the fit ends or is interrupted.
+    """Save the state of the whole run to a directory, regularly and when the fit ends or is interrupted.
 
     `Trainer.fit(resume="auto")` continues from the newest complete checkpoint, to the same numbers, bit for bit. A
     checkpoint is the Trainer's `state_dict()`: model, optimizer, all callbacks, the place in the data, the random

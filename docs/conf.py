@@ -7,14 +7,19 @@ import inspect
 import os
 import re
 import sys
+from importlib import import_module
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 import attrs
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.logging import getLogger
 
 from lucid_train import Callback
+
+logger = getLogger(__name__)
 
 project = "lucid_train"
 author = "the authors of lucid_train"
@@ -47,9 +52,28 @@ nb_merge_streams = True
 nb_render_markdown_format = "myst"  # of a table that a cell shows
 nb_output_stderr = "error"  # a warning in a page is one of the build
 
-autodoc_typehints = "both"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
+# Every type in a signature is a link, but for variables of types and what only the library itself makes.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:obj", ".*"),  # code in backquotes, most of it
+    ("py:class", r".*numpy\._typing\..*|numpy\.random\._generator\..*|rich\.console\.RichCast"),  # without a page
+    ("py:class", r"NDArray|ArrayLike|np\.\w+|Figure|Path|Status"),  # in the text of an overload
+    ("py:(class|data)", r"lucid_train\.[\w.]*\.(_\w+|[A-Z]|Batch|Samples?|Record)"),
+]
+nitpick_ignore = [
+    ("py:class", f"lucid_train.{name}")
+    for name in (
+        "callback.Subscription",
+        "callbacks.display.running.RunningMeans",
+        "metrics.Snapshot",
+        "progress.Progress",
+        "schedules.schedule.Until",
+        "schedules.schedule.WithBase",
+        "training.run.Stop",
+    )
+]
 maximum_signature_line_length = 100
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -69,6 +93,14 @@ OTHERS = {
 intersphinx_mapping = {name: (url, f"inventories/{name}.txt") for name, url in OTHERS.items()}
 
 
+# Modules all of whose names the reference must describe.
+PUBLIC = [
+    "lucid_train",
+    *(f"lucid_train.{name}" for name in ("callbacks", "data", "group", "nn", "optims", "schedules", "testing")),
+    "lucid_train.optims.lr_scheduler",
+]
+
+
 def skip_hooks(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
     """Leave out what a callback overrides of `Callback`: it does not call for a second description."""
     overrides = inspect.isfunction(member) and member.__qualname__ != f"Callback.{name}" and hasattr(Callback, name)
@@ -78,9 +110,12 @@ def skip_hooks(app: Sphinx, what: str, name: str, member: Any, skip: bool, optio
 def show_defaults(
     app: Sphinx, what: str, name: str, described: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str, str | None] | None:
-    """Show what a factory of attrs makes in place of its mark for "no default"."""
-    if signature is None or not attrs.has(described):
+    """Show ArrayLike as itself, and what a factory of attrs makes in place of its mark for "no default"."""
+    if signature is None:
         return None
+    signature = re.sub(r"[~\w.]*_Buffer \| .*?\[complex \| bytes \| str\]", "~numpy.typing.ArrayLike", signature)
+    if not attrs.has(described):
+        return signature, returned
     factories = {field.alias: field.default for field in attrs.fields(described)}
     for parameter in inspect.signature(described).parameters.values():
         if parameter.default is attrs.NOTHING:
@@ -88,6 +123,16 @@ def show_defaults(
             made = "{}" if factory is dict else "()" if factory is tuple else f"{factory.__name__}()"
             signature = signature.replace("= NOTHING", f"= {made}", 1)
     return signature, returned
+
+
+def check_reference(app: Sphinx, environment: BuildEnvironment) -> None:
+    """Warn of a public name that the reference lacks."""
+    described = environment.domains["py"].data["objects"]
+    for name in PUBLIC:
+        module = import_module(name)
+        for each in module.__all__:
+            if not inspect.ismodule(getattr(module, each)) and f"{name}.{each}" not in described:
+                logger.warning("the reference lacks %s.%s", name, each)
 
 
 def write_llms_txt(app: Sphinx, error: Exception | None) -> None:
@@ -102,4 +147,5 @@ def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("autodoc-skip-member", skip_hooks)
     app.connect("autodoc-process-signature", show_defaults)
+    app.connect("env-check-consistency", check_reference)
     app.connect("build-finished", write_llms_txt)

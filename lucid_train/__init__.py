@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lucid_train.callback import TRANSIENT as TRANSIENT
     from lucid_train.callback import Callback as Callback
     from lucid_train.callback import Hook as Hook
+    from lucid_train.callback import Ranks as Ranks
     from lucid_train.callback import on as on
     from lucid_train.command import Command as Command
     from lucid_train.events import CommandAnswered as CommandAnswered
