@@ -206,7 +206,8 @@ def _trained(
     """
     record, is_saved, batch = _Record(), False, ""
     # Wide enough for any row, as where a line is broken depends on the times in it.
-    console = Console(file=StringIO(), width=10_000, color_system=None, force_terminal=False)
+    # Plain in a notebook too, whose cell would get the rows, and this nothing to compare.
+    console = Console(file=StringIO(), width=10_000, color_system=None, force_terminal=False, force_jupyter=False)
     _redirect(trainer, folder, console)
     checkpoint, log = _first(trainer, Checkpoint), _first(trainer, EventLog)
 

@@ -18,6 +18,7 @@ from lucid_train.callbacks import (
 )
 from lucid_train.data import batches
 from lucid_train.testing import assert_resumes_exactly, diff_states, pairs_that_do_not_commute
+from tests.support.notebook import execute
 
 
 @define(eq=False)
@@ -201,3 +202,25 @@ def test_differences_are_of_bits() -> None:
     assert diff_states({"a": np.zeros(2)}, {"a": np.zeros(2, np.float32)}) == ["a"]
     assert diff_states({"a": {}, "seconds": 1.0}, {"a": [], "seconds": 2.0, "b": 1}) == ["a", "b"]
     assert diff_states({"a": True, "c": 0}, {"a": 1, "c": None}) == ["a", "c"]
+
+
+def test_in_a_notebook_the_rows_are_compared_and_not_shown() -> None:
+    program = """
+from itertools import count
+from lucid_train import Trainer
+from lucid_train.callbacks import RichLogger
+from lucid_train.testing import assert_resumes_exactly
+
+def build(first=count()):
+    number = next(first)
+    return Trainer(lambda batch: 0.5, data=[1, 2], epochs=2, callbacks=[RichLogger()], evaluate=lambda: number)
+"""
+    check = "assert_resumes_exactly(build, cuts=[1])"
+    shown, refused = execute(
+        program.replace("next(first)", "1.0") + check,
+        f"{program}try:\n    {check}\nexcept AssertionError as error:\n    print(error)",
+    )
+    assert shown == []
+    assert [output.text.split(" is ")[:2] for output in refused] == [
+        ["a run that dies after step 1 and", "resumed goes on differently: line of the console 1"]
+    ]
