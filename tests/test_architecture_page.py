@@ -154,8 +154,9 @@ def test_what_is_written_as_code_exists(span: str) -> None:
 
 
 def test_what_a_walk_finds_in_a_file_is_defined_there() -> None:
-    rows = re.findall(r"^\| \d+ \| `([^`|]+\.py)` \| ([^|]+) \|", TEXT, flags=re.MULTILINE)
-    assert len(rows) == len(re.findall(r"^\| \d+ \|", TEXT, flags=re.MULTILINE)) > 20
+    items = re.findall(r"^\d+\. (.*)$", TEXT, flags=re.MULTILINE)
+    rows = [match.groups() for each in items if (match := re.fullmatch(r"`([\w/]+\.py)`: (.+)\\", each))]
+    assert len(rows) == len(items) > 30
     missing = [
         (file, name)
         for file, cell in rows
