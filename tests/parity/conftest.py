@@ -17,6 +17,9 @@ if not find_spec("pandas"):
 if not find_spec("tensorboardX") or not find_spec("tensorboard"):
     collect_ignore_glob += ["test_tensorboard_parity.py", "test_export_parity.py"]
 
+if not find_spec("tensorboardX"):
+    collect_ignore_glob += ["test_cookbook_parity.py"]
+
 if not find_spec("mlflow") or not find_spec("sqlalchemy"):
     collect_ignore_glob += ["test_mlflow_parity.py", "test_export_parity.py"]
 
