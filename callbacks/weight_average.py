@@ -59,7 +59,7 @@ class WeightAverage(Callback):
         interval: What `every`, `start` and a schedule count: "step" for updates, or "epoch". At an epoch's end weights
             are taken before it is evaluated.
         every: How many of them lie between two weights that are taken. At least 1.
-        start: How many come before weights are taken for the first time: a count, or a share of the run such as "75%".
+        start: The count at which weights are taken for the first time: a number, or a share of the run such as "75%".
         length: How many updates, or epochs, the run has, for lengths that are shares of the run or left out. By default
             the fit's steps, or epochs. Needed where that is not known, or fewer updates than steps are performed.
         model: The model to average, with `state_dict` and `load_state_dict`; by default the run's.
