@@ -16,13 +16,13 @@ from tests.training.test_failures_everywhere import EVENTS, OTHERS, SCHEDULES
 ROOT = README.parent
 
 
-@pytest.mark.parametrize("program", [program for program in PROGRAMS if not program.needs_torch], ids=range(2, 5))
+@pytest.mark.parametrize("program", [program for program in PROGRAMS if not program.needs_torch], ids=range(2, 4))
 def test_a_program_of_the_readme_prints_what_it_says(program: Program, tmp_path: Path) -> None:
     assert timeless(program.run(tmp_path)) == timeless(program.output)
 
 
 def test_every_program_is_one_of_those_that_are_run() -> None:
-    assert TEXT.count("```python") == len(PROGRAMS) == 4
+    assert TEXT.count("```python") == len(PROGRAMS) == 3
 
 
 def test_the_two_commands_come_first_and_are_all() -> None:
@@ -54,7 +54,7 @@ def test_every_callback_and_every_scheduler_is_named() -> None:
 
 
 def test_it_is_short() -> None:
-    assert len(TEXT.splitlines()) <= 171
+    assert len(TEXT.splitlines()) <= 163
     assert max(len(re.findall(r"^\|", table, flags=re.MULTILINE)) for table in TEXT.split("\n\n")) <= 8 + 2
 
 
