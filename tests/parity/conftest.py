@@ -8,6 +8,8 @@ if not find_spec("jax") or not find_spec("optax"):
 
 if not all(map(find_spec, ("keras", "pytorch_lightning", "lightning_fabric", "accelerate", "transformers"))):
     collect_ignore_glob += ["test_elsewhere_parity.py"]
+if not all(map(find_spec, ("ignite", "keras", "pytorch_lightning", "transformers", "tensorboard"))):
+    collect_ignore_glob += ["test_coming_from_parity.py"]
 if not all(map(find_spec, ("jax", "keras", "optax", "timm", "transformers"))):
     collect_ignore_glob += ["test_schedules_of_others_parity.py"]
 
