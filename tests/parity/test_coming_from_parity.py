@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGES = ("pytorch",)
+PAGES = ("pytorch", "lightning")
 
 
 @pytest.mark.parametrize("page", PAGES)
