@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGES = ("pytorch", "lightning")
+PAGES = ("pytorch", "lightning", "ignite")
 
 
 @pytest.mark.parametrize("page", PAGES)
