@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGES = ("pytorch", "lightning", "ignite")
+PAGES = ("pytorch", "lightning", "ignite", "transformers")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -80,8 +80,9 @@ class Page:
 
     def unknown_here(self) -> list[str]:
         """Return what is written as code in our column and is not in lucid_train."""
-        roots = [*map(importlib.import_module, MODULES), {name: _object(path) for name, path in OURS.items()}]
-        return unknown((row[1] for row in self.rows()), [*roots, _object("lucid_train.Callback")])
+        objects = {name: _object(path) for name, path in OURS.items()}
+        roots = [objects, *map(importlib.import_module, MODULES), _object("lucid_train.Callback")]
+        return unknown((row[1] for row in self.rows()), roots)
 
 
 def _object(path: str) -> Any:
