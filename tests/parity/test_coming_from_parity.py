@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGES = ("pytorch", "lightning", "ignite", "transformers")
+PAGES = ("pytorch", "lightning", "ignite", "transformers", "keras")
 
 
 @pytest.mark.parametrize("page", PAGES)
