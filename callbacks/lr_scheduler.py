@@ -339,7 +339,7 @@ class LRSchedulerCallback(_ScheduleCallback):
                 raise ValueError(
                     f"'monitor' contradicts {kind}(mode={monitored.mode!r}), pass mode={implied!r}: {self.monitor!r}"
                 )
-            self.scheduler = self.schedule
+            self.scheduler: Any = self.schedule
         elif self.monitor is not None:
             raise ValueError(f"'monitor' must be None with a schedule, which follows no metric: {self.monitor!r}")
         elif self.length is not None:

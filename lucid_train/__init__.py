@@ -63,5 +63,5 @@ if not os.path.isdir(os.path.join(__path__[0], "callbacks")):
     # pkgutil.extend_path does the same, but importing pkgutil takes as long as starting Python.
     import sys
 
-    folders = [os.path.join(entry or os.curdir, __name__) for entry in sys.path if isinstance(entry, str)]
-    __path__ += [path for path in folders if os.path.isdir(os.path.join(path, "callbacks")) and path not in __path__]
+    _folders = [os.path.join(entry or os.curdir, __name__) for entry in sys.path if isinstance(entry, str)]
+    __path__ += [path for path in _folders if os.path.isdir(os.path.join(path, "callbacks")) and path not in __path__]

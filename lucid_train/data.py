@@ -377,7 +377,7 @@ class GlobalBatchSampler:
         self._group = group
         if group is not None:
             self._order.share(group)
-        self.epoch = 0
+        self.epoch: int = 0
         self._is_set, self._has_ended = False, False
 
     def __len__(self) -> int:
@@ -448,7 +448,8 @@ class Grouped(Generic[Batch]):
     def __init__(self, loader: Iterable[Batch], n: int) -> None:
         if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
             raise TypeError(f"'loader' must be iterable: {loader!r}")
-        self.loader, self.n = loader, whole_number("n", n, least=1)
+        self.loader: Iterable[Batch] = loader
+        self.n: int = whole_number("n", n, least=1)
         self._place, self._is_loaded = _Place[Batch](), False
 
     def __len__(self) -> int:
@@ -580,7 +581,7 @@ class Seeded(Generic[Sample]):
     def __init__(self, dataset: Samples[Sample], seed: int) -> None:
         _check_indexed(dataset, ", a stream must seed itself")
         self.dataset = dataset
-        self.seed = whole_number("seed", seed, least=0)
+        self.seed: int = whole_number("seed", seed, least=0)
         # Shared with the worker processes of a DataLoader, which may outlive an epoch.
         self._epoch = RawValue("q", 0)
 

@@ -62,7 +62,7 @@ class EpochEvent(Event):
         epoch: The epoch's number, from 1.
     """
 
-    counted = "epoch"
+    counted: ClassVar[str | None] = "epoch"
 
     epoch: int = 0
 
@@ -75,7 +75,7 @@ class StepEvent(EpochEvent):
         step: The step's number, from 1, counted through the whole run; of an evaluation, the steps done before it.
     """
 
-    counted = "step"
+    counted: ClassVar[str | None] = "step"
 
     step: int = 0
 
@@ -195,7 +195,7 @@ class EpochReport(Event):
         record: The epoch, as in the history.
     """
 
-    counted = "epoch"
+    counted: ClassVar[str | None] = "epoch"
 
     record: EpochRecord = field(default=cast("EpochRecord", None))
 

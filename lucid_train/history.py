@@ -125,8 +125,6 @@ class History(Sequence[EpochRecord]):
             return NotImplemented
         return list(self) == list(other) and self.evaluations == other.evaluations
 
-    __hash__ = None  # type: ignore[assignment]  # it grows
-
     def __repr__(self) -> str:
         return f"History({self._words})"
 

@@ -1,6 +1,7 @@
 """What type checkers find in programs that are written on the library."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -103,6 +104,23 @@ def test_what_it_says_of_a_hook_with_another_event_names_the_hook(
     line = WRONG[0]
     assert re.search('of "on_epoch_end" is incompatible with supertype', dict(mypy[MISTAKES.name])[line])
     assert 'Method "on_epoch_end" overrides class "Callback"' in dict(pyright[MISTAKES.name])[line]
+
+
+def test_pyright_knows_the_type_of_every_public_symbol(installed: Path) -> None:
+    pytest.importorskip("basedpyright")
+    command = ["basedpyright", "--verifytypes", "lucid_train", "--ignoreexternal", "--outputjson"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--pythonpath", sys.executable],
+        cwd=installed,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = json.loads(done.stdout)["typeCompleteness"]
+    assert Path(found["packageRootDirectory"]) == installed / "lucid_train"
+    assert [symbol["name"] for symbol in found["symbols"] if not symbol["isTypeKnown"]] == []
+    assert (found["completenessScore"], done.returncode) == (1, 0)
 
 
 def test_the_program_that_is_right_runs_without_a_warning(tmp_path: Path) -> None:

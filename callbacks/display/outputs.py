@@ -118,7 +118,7 @@ class NotebookOutput(Output):
             elif self._moving is not None:  # drawing it asks for the running means, which come with a later drawing
                 Console(file=io.StringIO(), width=self.console.width, force_jupyter=False).print(self._moving)
         except Exception as error:  # the thread must not end with a traceback in the middle of the training
-            self.error = self.error or error
+            self.error: Exception | None = self.error or error
 
     def _show(self, rows: int = _ROWS_DURING_RUN) -> None:
         with self._lock:

@@ -38,8 +38,8 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, dtype: DTypeLike = np.float64, rng: Seed = None
     ) -> None:
-        self.in_features = whole_number("in_features", in_features, least=1)
-        self.out_features = whole_number("out_features", out_features, least=1)
+        self.in_features: int = whole_number("in_features", in_features, least=1)
+        self.out_features: int = whole_number("out_features", out_features, least=1)
         bias = flag("bias", bias)
         if np.dtype(dtype).kind != "f":
             raise TypeError(f"'dtype' must be a float type: {np.dtype(dtype)}")
@@ -47,8 +47,10 @@ class Linear(Module):
             rng = np.random.default_rng(None if rng is None else whole_number("rng", rng, least=0))
         bound = 1 / sqrt(self.in_features)
         weight = rng.uniform(-bound, bound, (self.out_features, self.in_features))
-        self.weight = Parameter(weight.astype(dtype))
-        self.bias = Parameter(rng.uniform(-bound, bound, self.out_features).astype(dtype)) if bias else None
+        self.weight: Parameter = Parameter(weight.astype(dtype))
+        self.bias: Parameter | None = None
+        if bias:
+            self.bias = Parameter(rng.uniform(-bound, bound, self.out_features).astype(dtype))
 
     def forward(self, x: ArrayLike) -> Array:
         """Return the output, of shape (n, out_features), for an input of shape (n, in_features)."""

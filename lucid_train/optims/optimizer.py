@@ -49,7 +49,7 @@ class Optimizer(ABC):
     """What is kept per parameter, as arrays of its shape, and a count under "step"."""
 
     def __init__(self, params: Params, defaults: Mapping[str, Any]) -> None:
-        self.defaults = self.check(defaults)
+        self.defaults: dict[str, Any] = self.check(defaults)
         self.param_groups: list[Group] = []
         self.state: dict[Parameter, dict[str, Any]] = {}
         self._step_count = 0

@@ -177,7 +177,7 @@ class RecordedRun(Run):
         self.writer = fields.get("writer")
         self._processes = read_processes(fields.get("processes"))
         self._optimizer = str(fields.get("optimizer", self._optimizer))
-        self.model = read_model(fields.get("model"))
+        self.model: Any = read_model(fields.get("model"))
         self._progress.phase = "between"
         if (step := fields.get("open_step")) is not None:
             self.open_epoch(read_count("open_step", step))
@@ -204,7 +204,7 @@ class RecordedRun(Run):
                 setattr(self, name, value)
         # The recorded rates hold, not those that a callback of the replay has written.
         groups = [{"lr": rate} for rate in self._rates]
-        self.optimizer = SimpleNamespace(param_groups=groups, __name__=self._optimizer) if groups else None
+        self.optimizer: Any = SimpleNamespace(param_groups=groups, __name__=self._optimizer) if groups else None
 
     def _add(self, record: EpochRecord) -> None:
         if record.epoch != len(self.history) + 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from math import pi, sin
 from operator import itemgetter
 from typing import Any, ClassVar, Literal, final
@@ -15,7 +16,7 @@ from lucid_train.schedules.shape import shares
 from lucid_train.validation import choice, real_number, whole_number
 
 After = Literal["restart", "hold", "mirror"]
-check_after = choice("restart", "hold", "mirror")
+check_after: Callable[[Any, Any, Any], None] = choice("restart", "hold", "mirror")
 
 
 @final

@@ -112,13 +112,15 @@ class Missing:
     """A placeholder for a count that `sized` fills in: any computation with it raises, so `affine` need not check."""
 
     def __init__(self, what: str, schedule: object) -> None:
-        self.reason = f"{what} of {schedule!r} needs the length of the run: call .sized(n) first"
+        self.reason: str = f"{what} of {schedule!r} needs the length of the run: call .sized(n) first"
 
     def refuse(self, *_: object) -> NoReturn:
         """Raise the error that names what is missing."""
         raise ValueError(self.reason)
 
-    __lt__ = __le__ = __gt__ = __ge__ = refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = refuse
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __rdivmod__ = __pow__ = __rpow__ = refuse
-    __len__ = __iter__ = __getitem__ = __float__ = __index__ = refuse
+
+for _operation in (
+    *("lt", "le", "gt", "ge", "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "floordiv"),
+    *("rfloordiv", "mod", "rmod", "rdivmod", "pow", "rpow", "len", "iter", "getitem", "float", "index"),
+):
+    setattr(Missing, f"__{_operation}__", Missing.refuse)

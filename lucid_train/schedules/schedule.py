@@ -40,7 +40,7 @@ else:
 Affine: TypeAlias = Callable[[int], tuple[float, float]]
 
 # How a constructor, or `sized` on a fresh copy, sets a field of a frozen class.
-store = object.__setattr__
+store: Callable[[object, str, Any], None] = object.__setattr__
 
 # Marks, in the metadata of a field, what PyTorch's schedule of that name does not have: the settings leave it out while
 # it is at its default, so that a state has PyTorch's entries.

@@ -182,10 +182,11 @@ class Fit(Control):
             if each.for_good:
                 self.run.grant(each)
         if stop.code is not None and self.interruption is None:
-            own, self.own_interruption = self.own_interruption, None
+            own = self.own_interruption
+            self.own_interruption: BaseException | None = None
             if own is None or exit_code(own) != stop.code:
                 own = KeyboardInterrupt() if stop.code == 128 + signal.SIGINT else SystemExit(stop.code)
-            self.interruption = own
+            self.interruption: BaseException | None = own
 
     # What is asked of the run while it trains.
 
@@ -248,7 +249,9 @@ class Fit(Control):
         """Call what was deferred until the loop is over, and raise what interrupted it."""
         self._call_endings()
         self.safe_point()
-        left, self.unevaluated, self._postponed = [*self.unevaluated, *self._postponed], [], []
+        left = [*self.unevaluated, *self._postponed]
+        self.unevaluated: list[Command] = []
+        self._postponed = []
         for command in left:  # the same on all processes
             self.run.emit(answer_to(command, self.run, "the fit ended before it could be done", done=False))
         self.is_ending = True
@@ -273,13 +276,14 @@ class Fit(Control):
             raise self._child_error
 
     def _hold(self, error: BaseException) -> bool:
-        self._child_error, self.attention = error, True
+        self._child_error = error
+        self.attention: bool = True
         return not self.repeatable
 
     def repeat(self, function: Callable[[], T]) -> T | None:
         """Call what can be done again; return None if the interruption of the fit has ended it, see `gives_up`."""
         try:
-            self.repeatable = True
+            self.repeatable: bool = True
             result = function()
             self.repeatable = False
         except BaseException as error:

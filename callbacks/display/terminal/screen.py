@@ -152,7 +152,8 @@ class Screen(Output):
                 if monotonic() >= latest or self._steps() - step >= _STEPS_AFTER_BREAKPOINT:
                     self.resume()
         except Exception as error:  # a picture that cannot be drawn is left out; lines still can be shown
-            self.error, self._moving = error, ""
+            self.error: Exception | None = error
+            self._moving = ""
         finally:
             self._lock.release()
 

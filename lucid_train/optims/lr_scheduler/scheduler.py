@@ -127,7 +127,7 @@ class LRScheduler:
                 what = "rate" if key == "lr" else "value"
                 raise ValueError(f"{bases_name(key)!r} must have one {what} per group, {len(groups)}: {each!r}")
         self.optimizer = optimizer
-        self.last_epoch = done + 1
+        self.last_epoch: int = done + 1
         self._fraction = 0.0  # how far the present time lies in that epoch, under a schedule that knows of fractions
         self._bindings = tuple(
             Binding.of(key, chosen, groups, given.get(key, []), done) for key, chosen in schedules.items()

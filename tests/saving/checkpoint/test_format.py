@@ -135,7 +135,7 @@ HOSTILE = {
     "a header that is a list": (file_of([], b""), "not written by lucid_train"),
     "another program's": (file_of({"__metadata__": {"format": "pt"}}, b""), "not written by lucid_train"),
     "another version": (file_of(header_of(b"1", about={**ABOUT, "version": "2"}), b"1"), "version '2'.*version '1'"),
-    "deep header": (file_of(b"[" * 5000, b""), "nested too deep"),
+    "deep header": (file_of(b"[" * 5000 + b"]" * 5000, b""), "nested too deep"),
     "deep tree": (with_tree(b"[" * 5000 + b"]" * 5000), "nested too deep"),
     "rather deep tree": (with_tree(b"[" * 400 + b"]" * 400), "nested too deep"),
     "a number without end": (with_tree(b"1" * 10_000), "its tree is not what it should be"),
