@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from lucid_train.training.run import Run as Run
     from lucid_train.training.track import track as track
     from lucid_train.training.trainer import Trainer as Trainer
+    from lucid_train.version import __version__ as __version__
 else:
     __getattr__, __dir__, __all__ = lazy_names(__name__)
 

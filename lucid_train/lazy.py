@@ -33,4 +33,5 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
         setattr(module, name, value)
         return value
 
-    return load, lambda: sorted(homes), sorted(homes)
+    # A star import must not replace the importer's own __version__.
+    return load, lambda: sorted(homes), sorted(name for name in homes if not name.startswith("_"))

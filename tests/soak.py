@@ -1,10 +1,11 @@
-"""The long tests: runs that die thousands of times, and files that are damaged, on all cores.
+"""The long tests: runs that die thousands of times, files that are damaged, and other Pythons, on all cores.
 
     python -m tests.soak kills --count 1000
     python -m tests.soak kills signals table fuzz ends ways sockets ranks-2 ranks-4 launches ray examples
+    python -m tests.soak versions --jobs 1
 
-Each section prints one line. The exit code is 1 if anything was found, which is printed with the seed that repeats it
-as far as a moment can be repeated.
+Each section prints one line, and `versions` a table of what was tested in new environments. The exit code is 1 if
+anything was found, which is printed with the seed that repeats it as far as a moment can be repeated.
 """
 
 from __future__ import annotations
@@ -48,21 +49,24 @@ COUNTS = {
     "launches": 30,
     "ray": 1,
     "examples": 3,
+    "versions": 1,
 }
 
 
 @define
 class Found:
-    """What a part of a section has done and found."""
+    """What a part of a section has done and found; `rows` are for a table."""
 
     done: int = 0
     runs: int = 0
     setups: int = 0
     wrong: list[str] = field(factory=list)
+    rows: list[str] = field(factory=list)
 
     def add(self, other: Found) -> None:
         self.done, self.runs, self.setups = self.done + other.done, self.runs + other.runs, self.setups + other.setups
         self.wrong += other.wrong
+        self.rows += other.rows
 
 
 def setups(packages: list[str]) -> dict[str, SetUp]:
@@ -317,6 +321,22 @@ def _differences_in_ray(program: str, straight: Path, killed: Path) -> list[str]
     return differences(*found)
 
 
+def versions(found: Found, count: int, chance: random.Random, packages: list[str], folder: Path) -> None:
+    """Run the tests that need no PyTorch on each Python there is, and with the lowest packages on the oldest."""
+    from tests.support.pythons import trials
+
+    for number, trial in enumerate(trials()):
+        try:
+            (folder.parent / f"trial-{number}").touch(exist_ok=False)
+        except FileExistsError:  # another process has taken it
+            continue
+        (place := folder / str(number)).mkdir()
+        row, wrong = trial.run(place)
+        found.done, found.runs, found.setups = found.done + 1, found.runs + 1, found.setups + 1
+        found.rows.append(row)
+        found.wrong += [] if wrong is None else [wrong]
+
+
 Section = Callable[[Found, int, random.Random, list[str], Path], None]
 SECTIONS: dict[str, Section] = {
     "kills": kills,
@@ -331,6 +351,7 @@ SECTIONS: dict[str, Section] = {
     "launches": launches,
     "ray": ray,
     "examples": examples,
+    "versions": versions,
 }
 
 
@@ -343,7 +364,7 @@ def run(name: str, count: int, seed: int, jobs: int, packages: list[str], folder
         try:
             SECTIONS[name](found, share, random.Random(f"{seed} {job}"), packages, folder / str(job))
         finally:
-            results.write_text(json.dumps([found.done, found.runs, found.setups, found.wrong]))
+            results.write_text(json.dumps([found.done, found.runs, found.setups, found.wrong, found.rows]))
 
     total, running = Found(), []
     for job in range(jobs):
@@ -384,6 +405,7 @@ def main() -> int:
         print(
             f"{name}: {found.done} in {found.runs} runs of {found.setups} set-ups, {len(found.wrong)} wrong, "
             f"{time.perf_counter() - began:.0f} s, seed {chosen.seed}",
+            *found.rows,
             *found.wrong,
             sep="\n  ",
             flush=True,

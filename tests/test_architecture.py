@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # From the top of the house down; modules on one line, or in one folder, may import one another without a circle.
 HOUSE = (
     ("validation",),
-    ("lazy", "protocols", "files", "description"),
+    ("version", "lazy", "protocols", "files", "description"),
     ("plot", "group"),
     ("monitor",),
     ("schedules",),

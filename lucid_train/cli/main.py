@@ -8,11 +8,11 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import NoReturn
 
 from lucid_train.callbacks.display.formatting import clean
 from lucid_train.cli import control, demo, diff, export, preview, runs
+from lucid_train.version import __version__
 
 # As a shell reports it of a process that SIGPIPE ended.
 _BROKEN_PIPE = 141
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answered, 130 for Ctrl-C, and 141 if the reader of a pipe is gone.
     """
     parser = _Parser(prog="lucid-train", description="Training callbacks, schedules and a console.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('lucid-train')}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     demo.add_command(commands)
     runs.add_commands(commands)

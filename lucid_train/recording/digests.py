@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from importlib.metadata import version
 from platform import python_version
 from typing import Any
 
@@ -20,6 +19,7 @@ from lucid_train.saving.fingerprint import fingerprint
 from lucid_train.saving.parts import digest
 from lucid_train.saving.settings import Setup
 from lucid_train.training.run import Run
+from lucid_train.version import __version__
 
 # 64 bits: two that are equal by chance are not expected in a lifetime of runs.
 _LENGTH = 16
@@ -58,7 +58,7 @@ def weights(run: Run) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of what computes: Python, numpy, this library, and PyTorch if it has been imported."""
-    found = {"python": python_version(), "numpy": np.__version__, "lucid_train": version("lucid-train")}
+    found = {"python": python_version(), "numpy": np.__version__, "lucid_train": __version__}
     torch = sys.modules.get("torch")
     return found if torch is None else {**found, "torch": str(torch.__version__)}
 
