@@ -71,7 +71,7 @@ def real_number(
     if isinstance(value, (str, bytes)) or dtype_name(value).startswith(("bool", "complex")):
         raise TypeError(f"{name!r} must be a number: {value!r}")
     # numpy before 2.4 converts an array of one number, with a warning.
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", 0):
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", 0) > 0:
         raise TypeError(f"{name!r} must be a number: {value!r}")
     try:
         number = float(value)
