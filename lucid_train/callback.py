@@ -218,7 +218,7 @@ class Callback:
 
     In a run of several processes a callback runs on all of them. One that writes a file or shows something has
     `ranks: ClassVar[Ranks] = "first"` in its class and runs in the first process alone: it must not change the run,
-    but may stop it.
+    but may stop it. A run may be resumed with others of this kind, or with none.
 
     >>> from attrs import define, field
     >>> @define(eq=False)

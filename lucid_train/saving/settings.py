@@ -25,7 +25,7 @@ class Setup:
         model: The class of the model, or None.
         optimizer: The class of the optimizer, or None.
         optimizers: The options of each optimizer's groups, by "optimizer" or "extras.<name>", as the program set them.
-        callbacks: The settings of each callback, by its label.
+        callbacks: The settings of each callback that runs on all processes, by its label.
     """
 
     epochs: int

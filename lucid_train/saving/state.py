@@ -88,7 +88,8 @@ class Participants:
             resumed: Whether schedules are measured in the length that the run has now, and not when they were bound.
         """
         model, optimizer = (None if each is None else type(each).__name__ for each in (self.model, self.optimizer))
-        callbacks = {label: self._settings_of(each, resumed) for label, each in self._labelled()}
+        # One of the first process alone must not change the run: it may come, go and change.
+        callbacks = {label: self._settings_of(each, resumed) for label, each in self._labelled() if each.ranks == "all"}
         return Setup(*self.settings, model, optimizer, dict(optimizers), callbacks)
 
     def _settings_of(self, callback: Callback, resumed: bool) -> dict[str, Any]:

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import pickle
 import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from attrs import define
+from attrs import define, evolve
+from rich.console import Console
 
 from lucid_train import (
     Callback,
@@ -19,6 +21,7 @@ from lucid_train import (
     EpochStart,
     Event,
     FitStart,
+    Ranks,
     StepEnd,
     Trainer,
     nn,
@@ -26,9 +29,12 @@ from lucid_train import (
 )
 from lucid_train.callbacks import (
     Checkpoint,
+    CSVLogger,
     EarlyStopping,
+    EventLog,
     ExponentialLRCallback,
     LRSchedulerCallback,
+    RichLogger,
     TerminateOnNaN,
 )
 from lucid_train.data import batches
@@ -140,6 +146,42 @@ def test_what_differs_is_named_and_refused() -> None:
     with pytest.raises(ValueError, match=r"callbacks\.order is TerminateOnNaN, ExponentialLRCallback here and Exp"):
         turned.load_state_dict(state)
     turned.load_state_dict(state, accept="callbacks.order")
+
+
+def test_what_only_shows_or_records_a_run_may_come_and_go_and_change(tmp_path: Path) -> None:
+    @define(eq=False)
+    class Notes(Callback):
+        ranks: ClassVar[Ranks] = "first"
+        prefix: str = ""
+
+    def made(name: str, *more: Callback) -> Trainer:
+        optimizer = optims.SGD(nn.Linear(1, 1, rng=0).parameters(), lr=1.0)
+        callbacks = [ExponentialLRCallback(0.5), *more, Checkpoint(tmp_path / name, weights=False)]
+        return Trainer(lambda batch: optimizer.step(), [1, 2], epochs=3, optimizer=optimizer, callbacks=callbacks)
+
+    def shown(name: str) -> list[Callback]:
+        quiet = Console(file=io.StringIO())
+        return [
+            RichLogger(quiet),
+            EventLog(tmp_path / f"{name}.jsonl"),
+            CSVLogger(tmp_path / f"{name}.csv"),
+            Notes("a"),
+        ]
+
+    def outcome(trainer: Trainer, **arguments: Any) -> Any:
+        return [evolve(record, seconds=0.0) for record in trainer.fit(**arguments)]
+
+    straight = outcome(made("straight"))
+    for name, before, after in (
+        ("come", [], shown("come")),
+        ("go", shown("go"), []),
+        ("change", shown("change"), [Notes("b"), *reversed(shown("change")[:2])]),
+    ):
+        made(name, *before).fit(epochs=1)
+        assert outcome(made(name, *after), resume="auto") == straight
+    lines = [json.loads(line) for line in (tmp_path / "come.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["event"] == "EpochStart"] == [2, 3]
+    assert len((tmp_path / "come.csv").read_text().splitlines()) == 1 + 3
 
 
 def test_of_settings_that_are_accepted_those_here_count() -> None:
