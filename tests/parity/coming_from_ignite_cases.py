@@ -23,7 +23,7 @@ MODULES = [ignite.engine, ignite.engine.events, ignite.engine.deterministic, ign
 PAGE = Page("ignite", [OBJECTS, *MODULES, ignite.utils, ignite.distributed])
 
 
-def test_the_two_programs_come_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_programs_come_to_the_same_losses_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     there, here = PAGE.run("There"), PAGE.run("Here")
     assert len(here["losses"]) == 8

@@ -27,7 +27,7 @@ PAGE = Page(
 )
 
 
-def test_the_two_programs_come_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_programs_come_to_the_same_losses_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     there, here = PAGE.run("There"), PAGE.run("Here")
     assert len(here["losses"]) == 8
@@ -176,6 +176,18 @@ def test_early_stopping_looks_for_the_lowest_there_and_by_the_name_here() -> Non
     assert EarlyStopping("val_accuracy").mode == "max"
     with pytest.raises(ValueError, match="mode"):
         EarlyStopping("val_f1")
+
+
+def test_a_nan_ends_a_run_there_and_is_no_improvement_here() -> None:
+    class NaN(Line):
+        def validation_step(self, batch: Any, index: int) -> None:
+            self.log("val_loss", torch.nan)
+
+    there = fitted(NaN(), pytorch_lightning.callbacks.EarlyStopping("val_loss", patience=3), max_epochs=5)
+    assert there.current_epoch == 1
+    stopping = EarlyStopping("val_loss", patience=3)
+    here = Trainer(lambda batch: 0.5, [1], evaluate=lambda: torch.nan, epochs=5, callbacks=[stopping])
+    assert len(here.fit()) == 3
 
 
 def test_a_hook_with_a_wrong_name_is_refused_here_and_not_called_there() -> None:

@@ -11,6 +11,7 @@ import transformers
 
 from lucid_train import FitEnd, StepEnd, Trainer
 from lucid_train.callbacks import Checkpoint, TerminateOnNaN
+from lucid_train.data import grouped
 from tests.support.coming_from import Page, flat
 
 PAGE = Page(
@@ -155,6 +156,18 @@ def test_train_starts_over_and_fit_says_that_nothing_is_left(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match="nothing left to train"):
         ours.fit()
     assert len(seen) == 16
+
+
+def test_a_step_is_an_update_there_and_a_batch_here(tmp_path: Path) -> None:
+    trainer = theirs(tmp_path, gradient_accumulation_steps=4)
+    trainer.train()
+    assert trainer.state.global_step == 4
+    steps: list[int] = []
+    for data in (DATA, grouped(DATA, 4)):
+        ours = Trainer(lambda batch: 0.5, data, epochs=2)
+        ours.on(FitEnd)(lambda event: steps.append(event.run.step))
+        ours.fit()
+    assert steps == [16, 4]
 
 
 def test_an_exception_leaves_as_it_is_and_here_all_are_closed(tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ MODULES = (
     "lucid_train",
     "lucid_train.callbacks",
     "lucid_train.data",
-    "lucid_train.metrics",
     "lucid_train.optims.lr_scheduler",
     "lucid_train.testing",
 )
@@ -80,14 +79,20 @@ class Page:
 
     def unknown_here(self) -> list[str]:
         """Return what is written as code in our column and is not in lucid_train."""
-        objects = {name: _object(path) for name, path in OURS.items()}
-        roots = [objects, *map(importlib.import_module, MODULES), _object("lucid_train.Callback")]
-        return unknown((row[1] for row in self.rows()), roots)
+        return unknown((row[1] for row in self.rows()), ours())
 
 
 def _object(path: str) -> Any:
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name) if module else importlib.import_module(path)
+
+
+def ours() -> list[Any]:
+    """Return where names in our column are looked for: what is public, hooks included."""
+    objects = {name: _object(path) for name, path in OURS.items()}
+    modules = map(importlib.import_module, MODULES)
+    public = [{name: getattr(module, name) for name in module.__all__} for module in modules]
+    return [objects, *public, _object("lucid_train.Callback")]
 
 
 def unknown(cells: Iterable[str], roots: Iterable[Any]) -> list[str]:
