@@ -30,7 +30,7 @@ def fitted(model: Any, *callbacks: Any, **settings: Any) -> Any:
 
 
 OBJECTS = {"model": compiled(), "history": fitted(compiled())}
-PAGE = Page("keras", [OBJECTS, keras, keras.callbacks, keras.callbacks.Callback])
+PAGE = Page("keras", [OBJECTS, keras, keras.callbacks, keras.callbacks.Callback, keras.optimizers])
 
 
 def test_the_two_programs_come_to_the_same_losses_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

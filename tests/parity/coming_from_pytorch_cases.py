@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.tensorboard
 
 from lucid_train import FitEnd, StepEnd, Trainer, schedules
 from lucid_train.callbacks import Checkpoint, LRSchedulerCallback, RichLogger
@@ -18,7 +19,9 @@ OBJECTS = {
     "scheduler": torch.optim.lr_scheduler.LRScheduler,
     "torch": torch,
 }
-PAGE = Page("pytorch", [OBJECTS, torch.nn.parallel, torch.nn.Module, torch.Tensor])
+PAGE = Page(
+    "pytorch", [OBJECTS, torch.nn.parallel, torch.utils.data, torch.utils.tensorboard, torch.nn.Module, torch.Tensor]
+)
 
 
 def test_the_two_programs_come_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ from lucid_train.callbacks import Checkpoint, TerminateOnNaN
 from lucid_train.data import grouped
 from tests.support.coming_from import Page, flat
 
+OBJECTS = {"trainer": transformers.Trainer}
 PAGE = Page(
     "transformers",
-    [{"trainer": transformers.Trainer}, transformers, transformers.Trainer, transformers.TrainerCallback],
+    [OBJECTS, transformers, transformers.Trainer, transformers.TrainerCallback, transformers.TrainingArguments],
 )
 
 
