@@ -161,6 +161,28 @@ def test_dropout_follows_the_argument_and_not_the_mode() -> None:
     assert torch.equal(model(ones, training=False), ones)
 
 
+def test_a_layer_follows_the_policy_of_keras_and_not_autocast() -> None:
+    batch = torch.ones(2, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert keras.layers.Dense(3)(batch).dtype == torch.float32
+    layer = keras.layers.Dense(1, dtype="mixed_bfloat16")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(batch: Any) -> Any:
+        optimizer.zero_grad()
+        found = model(batch, training=True)
+        assert found.dtype == torch.bfloat16
+        loss = (found.float() - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    losses = Trainer(step, [batch], model=model, optimizer=optimizer, epochs=3).fit().metric("loss")
+    assert losses[2] < losses[1] < losses[0]
+    assert {each.dtype for each in model.parameters()} == {torch.float32}
+
+
 def test_fit_trains_as_many_epochs_more_there_and_says_that_nothing_is_left_here() -> None:
     model = compiled()
     first, second = (fitted(model, epochs=2) for _ in range(2))
