@@ -7,7 +7,8 @@ from collections.abc import Generator
 from importlib.util import find_spec
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
+from hypothesis.strategies import none
 
 # Without deadlines, as a busy machine takes long now and then. The same examples each time, so that what fails is what
 # has been changed; `--random` draws others, which the soak does.
@@ -46,5 +47,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@given(none())
+def draw(nothing: None) -> None:
+    """Let Hypothesis make its random generator, and look for who holds it, before objects are frozen and not found."""
+
+
 def pytest_collection_finish() -> None:
+    draw()
     gc.freeze()  # the tests themselves stay; walking through them at every gc.collect() takes a fifth of a second

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -69,7 +69,7 @@ class Trial:
 
 
 def trials() -> list[Trial]:
-    """Return one for each Python that is found, with the newest packages; the first is of the oldest, with the lowest.
+    """Return one of the oldest Python with the lowest packages, if it is found, and one of each with the newest.
 
     Pythons are looked for in the paths of the variable PYTHONS, on PATH and in pyenv's folder; of one minor version the
     first counts.
@@ -82,8 +82,8 @@ def trials() -> list[Trial]:
         version = _version(python)
         if version is not None and version[:2] >= OLDEST:
             found.setdefault(version[:2], Trial(python, version, lowest=False))
-    newest = [found[minor] for minor in sorted(found)]
-    return [Trial(each.python, each.version, lowest=True) for each in newest[:1]] + newest
+    lowest = [evolve(found[OLDEST], lowest=True)] if OLDEST in found else []  # a later one has no wheel of that numpy
+    return lowest + [found[minor] for minor in sorted(found)]
 
 
 def _version(python: Path) -> tuple[int, ...] | None:
