@@ -1,11 +1,12 @@
 """The page on versions, the classifiers and the bounds in pyproject.toml agree."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.pythons import LOWEST, OLDEST, PROJECT
+from tests.support.pythons import LOWEST, OLDEST, PROJECT, trials
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "versions.md").read_text("utf-8")
@@ -45,6 +46,17 @@ def test_the_lowest_packages_are_tried_on_the_oldest_python() -> None:
     python, *versions = rows("Before a release")[0]
     assert numbers(python) == OLDEST
     assert [numbers(version) for version in versions] == [(*numbers(each), 0, 0)[:3] for each in LOWEST.values()]
+
+
+def test_the_soak_tries_each_python_once_with_the_newest_and_the_oldest_also_with_the_lowest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONS", sys.executable)
+    found = trials()
+    newest = [trial.version[:2] for trial in found if not trial.lowest]
+    assert newest == sorted(set(newest))
+    assert Path(sys.executable) in {trial.python for trial in found}
+    assert [trial.version[:2] for trial in found if trial.lowest] == [minor for minor in newest if minor == OLDEST]
 
 
 def test_ci_installs_the_pytorch_and_the_python_of_the_page() -> None:
