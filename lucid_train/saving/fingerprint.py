@@ -92,11 +92,16 @@ def _tensor_parts(tensor: Any) -> Iterator[bytes | tuple[bytes]]:
     yield (f"{tensor.dtype} {tuple(tensor.shape)}".encode(),)
     if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
         return
-    # In the order in which they lie in memory, so that a large one is not copied to be read.
-    order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
-    flat = tensor.detach().resolve_conj().resolve_neg().permute(order).reshape(-1)
+    tensor = tensor.detach()
+    if tensor.device.type != "cpu" or not tensor.is_contiguous() or tensor.is_conj() or tensor.is_neg():
+        # In the order in which they lie in memory, so that a large one is not copied to be read.
+        order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+        tensor = tensor.resolve_conj().resolve_neg().permute(order)
+    flat = tensor.reshape(-1)
     for start, stop in _blocks(flat.numel(), tensor.element_size()):
-        block = flat[start:stop].cpu().contiguous()
+        block = (flat if stop - start == flat.numel() else flat[start:stop]).cpu().contiguous()
+        if block.stride(0) != 1:  # one number of a slice counts as contiguous, and is no view of its bytes
+            block = block.clone(memory_format=torch.contiguous_format)
         yield block.view(torch.uint8).numpy().tobytes()
 
 
