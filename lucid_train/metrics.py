@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, SupportsFloat, TypeAlias, final
 
 from attrs import define, evolve, field, frozen
@@ -352,6 +353,9 @@ class RunningMean:
             self.pending.append(value)
             if len(self.pending) > _MANY:
                 self.condense()
+        elif weight is _ONE and _is_tensor(value):  # what most steps return
+            self.total.add(value)
+            self.weight.extend([_TO_UNIT if self.weight.scaled else _ONE])
         elif _is_late(value) or _is_late(weight):
             self.late += value, weight
             if len(self.late) > 2 * _MANY:
@@ -545,6 +549,8 @@ def _condensed(values: Iterable[float]) -> list[float]:
 def _items(output: Any) -> Iterable[tuple[str, Any]]:
     if output is None:
         return ()
+    if _is_tensor(output):  # first, as it takes long to find out that one is no mapping
+        return (("loss", output),)
     return output.items() if isinstance(output, Mapping) else (("loss", output),)
 
 
@@ -592,10 +598,18 @@ def _is_late(value: Any) -> bool:
     return hasattr(value, "block_until_ready")
 
 
+@lru_cache(100)
+def _is_real(kind: type, dtype: Any) -> bool:
+    """Return whether tensors of a class and a dtype, if they have one value, are metrics; each is looked at once."""
+    return hasattr(kind, "__float__") and not hasattr(kind, "full_tensor") and not dtype.is_complex
+
+
 def _addable(name: str, value: Any) -> Any:
     """Return a value that is added up later: a float, where that asks no device, a tensor or an array of JAX."""
     if type(value) is Mean:
         _check_value(name, value.total)
+        return value
+    if _is_tensor(value) and not value.shape and _is_real(type(value), value.dtype) and not value.is_meta:
         return value
     _check_value(name, value)
     return value if _is_tensor(value) or _is_late(value) else float(value)
