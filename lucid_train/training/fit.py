@@ -221,6 +221,8 @@ class Fit(Control):
     def answer_evaluations(self, metrics: Mapping[str, float] | None) -> None:
         """Answer those who have asked for an evaluation with what it has found; None is that there can be none."""
         asked, self.unevaluated = self.unevaluated, []
+        if not asked:
+            return
         run, text = self.run, NO_EVALUATION
         if metrics is not None:
             found = ", ".join(f"{name} {value:.6g}" for name, value in metrics.items())

@@ -605,7 +605,10 @@ class Run:
         Raises:
             RuntimeError: If no fit is running.
         """
-        self._running(f"receive {event!r}").dispatcher.emit(event)
+        if self._fit is None:
+            self._running(f"receive {event!r}")  # which raises; the text takes longer than most hooks
+        else:
+            self._fit.dispatcher.emit(event)
 
     def listeners(self, event: type[Event]) -> list[Hook]:
         """Return all hooks for this kind of event, in list order; empty if there are none."""
