@@ -270,9 +270,9 @@ class _Session:
         if chosen is not None:
             record = evolve(record, metrics={name: record.metrics[name] for name in chosen if name in record.metrics})
         if self._logger.rows:
-            text = self._theme.text(line(record, epochs, monitor if is_best else None, self._numbers))
+            plain = partial(line, record, epochs, monitor if is_best else None, self._numbers)
             styled = partial(self._table.lines, record, epochs, monitor, is_best, width)
-            self._output.put(self._rendered([text], styled))
+            self._output.put(self._rendered(lambda: [self._theme.text(plain())], styled))
 
     def show_answer(self, event: CommandAnswered) -> None:
         """Show what came of a command."""
@@ -287,7 +287,7 @@ class _Session:
     def say_what_is_awaited(self) -> bool:
         """Say what the interruption of the run waits for; return True."""
         lines = partial(awaited_lines, self._run, self.throughput, self._theme)
-        self._output.put(self._rendered(lines(WIDTH), lambda: lines(self._console.width)))
+        self._output.put(self._rendered(lambda: lines(WIDTH), lambda: lines(self._console.width)))
         return True
 
     def close(self, event: FitEnd) -> None:
@@ -325,15 +325,18 @@ class _Session:
         return screen
 
     def _entries(self, entries: list[Entry], level: int = INFO) -> list[Text]:
-        plain = as_plain(entries, self._theme)
+        plain = partial(as_plain, entries, self._theme)
         return self._rendered(plain, lambda: as_lines(entries, self._theme, self._console.width), level)
 
-    def _rendered(self, plain: list[Text], styled: Callable[[], list[Text]], level: int = INFO) -> list[Text]:
+    def _rendered(
+        self, plain: Callable[[], list[Text]], styled: Callable[[], list[Text]], level: int = INFO
+    ) -> list[Text]:
         """Log plain lines, and return what the console shows: the same lines if it is plain, else `styled`."""
+        lines = plain() if self._plain or self._log is not None else []
         if self._log is not None:
-            for text in plain:
+            for text in lines:
                 self._log.log(level, "%s", text.plain)
-        return plain if self._plain else styled()
+        return lines if self._plain else styled()
 
     def _note(self, record: Record) -> bool:
         """Choose the formats that its numbers need, and return whether it has the best value of the marked metric."""
@@ -371,5 +374,5 @@ class _Session:
         if monotonic() - self._shown_at < (self._logger.heartbeat or 0):
             return
         self._shown_at = monotonic()
-        if lines := self._rendered([self._theme.text(self.bars.as_line(WIDTH))], list):
+        if lines := self._rendered(lambda: [self._theme.text(self.bars.as_line(WIDTH))], list):
             self._output.put(lines)

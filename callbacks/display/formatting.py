@@ -234,6 +234,8 @@ def clean(text: str, encoding: str | None) -> str:
     >>> print(clean("top\n5 [\u03bb]", "ascii"))
     top\n5 [\u03bb]
     """
+    if text.isascii() and text.isprintable():  # as nearly every text is
+        return text
     visible = "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
     return visible if encoding is None else visible.encode(encoding, "backslashreplace").decode(encoding)
 

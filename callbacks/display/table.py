@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import define, field
 from rich.text import Text
@@ -105,8 +105,9 @@ class Table:
         margin = " " * (width >= 60)
         layouts = [(gap, brief) for brief in (False, True) for gap in ("  ", " ") if not brief or self._changing]
         for gap, brief in layouts:
-            titles = self._row(self._titles(monitor, brief), margin, gap, brief)
-            if titles.cell_len < width or titles.cell_len == width < 60:
+            rooms = [self._room(column, brief) for column in self._widths]
+            taken = len(margin) + sum(rooms) + len(gap) * (len(rooms) - 1)
+            if taken < width or taken == width < 60:
                 shown, self._shown = self._shown, (width, *self._widths.items(), self._numbers.formats, monitor)
                 row = self._row(cells, margin, gap, brief)
                 left = self._height is not None and self._rows >= self._height
@@ -116,6 +117,7 @@ class Table:
                 self._rows = 2
                 legend = self._theme.text("  * best so far" if best and not self._explained else "", "label")
                 self._explained |= best
+                titles = self._titles(monitor, margin, gap, brief)
                 if titles.cell_len + legend.cell_len < width:
                     titles.append_text(legend)
                 return [titles, row]
@@ -152,30 +154,34 @@ class Table:
             (_SCHEDULED, name): theme.text(text, "rate") for name, text in _scheduled(record, self._numbers).items()
         }
         cells[_TIME, "time"] = theme.text(formatting.seconds(record.seconds).rjust(formatting.SECONDS_WIDTH), "time")
-        titles = self._titles(monitor, brief=False, names=cells)
-        needed = {each: max(titles[each].cell_len, cell.cell_len) for each, cell in cells.items()}
+        needed = {
+            each: max(theme.width(self._title(each, monitor, brief=False)), cell.cell_len)
+            for each, cell in cells.items()
+        }
         widths = {each: max(width, self._widths.get(each, 0)) for each, width in (self._widths | needed).items()}
         order = {name: place for place, name in enumerate(self._order or ())}
         self._widths = dict(sorted(widths.items(), key=lambda item: (item[0][0], order.get(item[0][1], 0))))
         return cells
 
-    def _titles(self, monitor: str | None, brief: bool, names: Iterable[_Column] | None = None) -> dict[_Column, Text]:
-        """Return the titles of columns, by default of all so far."""
-        titles = {}
-        for column in self._widths if names is None else names:
-            place, name = column
-            text = f"{name}  " if name == monitor and place in (_METRIC, _EVALUATION) else name
-            titles[column] = self._theme.text(
-                "lr -> next" if place == _RATE and self._changing and not brief else text, "label"
-            )
-        return titles
+    def _titles(self, monitor: str | None, margin: str, gap: str, brief: bool) -> Text:
+        """Return the titles of all columns so far in one line."""
+        titles = {each: self._theme.text(self._title(each, monitor, brief), "label") for each in self._widths}
+        return self._row(titles, margin, gap, brief)
+
+    def _title(self, column: _Column, monitor: str | None, brief: bool) -> str:
+        place, name = column
+        if place == _RATE and self._changing and not brief:
+            return "lr -> next"
+        return f"{name}  " if name == monitor and place in (_METRIC, _EVALUATION) else name
+
+    def _room(self, column: _Column, brief: bool) -> int:
+        return self._used_width if brief and column[0] == _RATE else self._widths[column]
 
     def _row(self, cells: Mapping[_Column, Text], margin: str, gap: str, brief: bool) -> Text:
         """Return cells in one line; a brief one has no room for the next rates."""
         parts = []
-        for column, width in self._widths.items():
-            cell = cells.get(column, Text()).copy()
-            room = self._used_width if brief and column[0] == _RATE else width
+        for column in self._widths:
+            cell, room = cells.get(column, Text()).copy(), self._room(column, brief)
             if column[0] == _RATE and self._changing and not brief:
                 cell.pad_right(room - cell.cell_len)
             else:
