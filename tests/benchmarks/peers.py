@@ -145,13 +145,12 @@ def leaving(name: str, error: BaseException) -> str:
     return f"{type(error).__name__} {fate}, then {', '.join(ended) or 'no end hook'}"
 
 
-def piped(name: str) -> str:
-    """Return what three epochs of fifty steps write into a pipe."""
-    command = [sys.executable, __file__, "--show", name]
+def piped(program: str, name: str) -> tuple[int, int, int]:
+    """Return how many bytes, lines and control characters a program writes into a pipe when it shows a peer."""
+    command = [sys.executable, program, "--show", name]
     output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True).stdout
     control = sum(output.count(byte) for byte in (b"\r", b"\b", b"\x1b"))
-    lines = output.count(b"\n")
-    return f"{len(output)} bytes in {lines} lines with {control} control characters"
+    return len(output), output.count(b"\n"), control
 
 
 def main() -> None:
@@ -164,7 +163,8 @@ def main() -> None:
     for name in RUNS:
         if find_spec(name):
             print(f"{name} {version(PACKAGES.get(name, name))}")
-            print(f"  {cost(name)}, {piped(name)}")
+            size, lines, control = piped(__file__, name)
+            print(f"  {cost(name)}, {size} bytes in {lines} lines with {control} control characters")
             for error in (RuntimeError("lost"), KeyboardInterrupt(), StopIteration(), SystemExit(3)):
                 print(f"  {leaving(name, error)}")
 
