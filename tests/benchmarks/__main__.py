@@ -1,5 +1,6 @@
 """The benchmarks as one table: `python tests/benchmarks [name ...]`, by hand and on a quiet machine.
 
+`python tests/benchmarks --page` puts it into docs/performance.md too, for which PyTorch must be installed.
 A benchmark is a module of this folder with a function `rows()`. The exit code is 1 if a budget is exceeded.
 """
 
@@ -9,7 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from measure import Row
+from measure import Row, into_page
 from rich.console import Console
 from rich.table import Table
 
@@ -34,15 +35,32 @@ def cells(row: Row) -> list[str]:
     return [row.what, amount(row.ours, row.unit), row.against, amount(row.yardstick, row.unit), ratio, budget, verdict]
 
 
+def markdown(rows: list[Row]) -> str:
+    """Return the table of docs/performance.md."""
+    lines = ["| what | ours | against | it takes | ratio | budget |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        *texts, ratio, budget, _ = cells(row)
+        over = " (over)" if row.kept is False else ""
+        lines.append(f"| {' | '.join(texts)} | {ratio}{over} | {budget or '-'} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Measure what is asked for, or everything, and print the table."""
     own = {"__main__", "measure", "peers", "peers_training"}
-    names = sys.argv[1:] or sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in own)
+    options = [each for each in sys.argv[1:] if each.startswith("--")]
+    names = [each for each in sys.argv[1:] if each not in options]
+    if options not in ([], ["--page"]) or (options and names):
+        print("python tests/benchmarks [name ...], or --page alone, which puts the whole table into its page")
+        return 2
+    names = names or sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in own)
     rows: list[Row] = [row for name in names for row in import_module(name).rows()]
     table = Table("what", "ours", "against", "yardstick", "ratio", "budget", "")
     for row in rows:
         table.add_row(*cells(row))
     Console(width=150 if not sys.stdout.isatty() else None).print(table)
+    if options:
+        into_page("python tests/benchmarks --page", markdown(rows))
     return int(any(row.kept is False for row in rows))
 
 

@@ -1,10 +1,9 @@
-"""What the Trainer costs per step, against loops written by hand and against Ignite's Engine."""
+"""What the Trainer costs per step, against loops written by hand."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from importlib.util import find_spec
 from time import perf_counter
 from typing import Any
 
@@ -82,14 +81,6 @@ def by_hand(listeners: list[Listener]) -> Callable[[], None]:
     return run
 
 
-def ignite_engine() -> Callable[[], object]:
-    """Return a run of Ignite's Engine over the same data, without handlers."""
-    from ignite.engine import Engine
-
-    engine = Engine(lambda engine, batch: constant(batch))
-    return lambda: engine.run(data, max_epochs=1)
-
-
 def rows() -> list[Row]:
     """Measure everything."""
     ten = [Listener() for _ in range(10)]
@@ -115,7 +106,4 @@ def rows() -> list[Row]:
     Trainer(step=constant, data=many).fit()
     logged, silent = (middle - began) / len(many), (perf_counter() - middle) / len(many)
     table.append(Row("a step under RichLogger, on a terminal", logged, silent, "without it", extra=500e-9))
-    if find_spec("ignite"):
-        (ignite,) = best_of(ignite_engine(), repeats=10)
-        table.append(Row("a step, nobody listens to steps", ours, ignite / STEPS, "Ignite's Engine, no handlers"))
     return table

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
+import platform
 from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from time import perf_counter
 
 from attrs import define
+
+PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
 
 
 @define(frozen=True)
@@ -61,3 +67,16 @@ def best_of(*functions: Callable[[], object], repeats: int = 200, number: int = 
     finally:
         gc.enable()
     return best
+
+
+def into_page(mark: str, table: str) -> None:
+    """Put a table into docs/performance.md, between the comments with its mark, and when and where it was measured."""
+    text = PAGE.read_text("utf-8")
+    first, last = f"<!-- {mark} -->\n", "<!-- end -->"
+    before, found, rest = text.partition(first)
+    _, ended, after = rest.partition(last)
+    if not (found and ended):
+        raise ValueError(f"'mark' must be that of a comment in {PAGE.name}, with an end after it: {mark}")
+    where = f"{os.cpu_count()} cores of a machine of the kind {platform.machine()}"
+    measured = f"Measured {date.today()}, Python {platform.python_version()}, {where}:"
+    PAGE.write_text(f"{before}{first}{measured}\n\n{table}\n{last}{after}", "utf-8")

@@ -1,10 +1,10 @@
-"""One real training in every framework that is installed: `python tests/benchmarks/peers_training.py [repeats [name]]`.
+"""One real training in every framework that is installed: `python tests/benchmarks/peers_training.py`.
 
 A small convolutional network learns the handwritten digits: 6 epochs of 38 steps with AdamW, a warm-up and a cosine per
 step, the mean loss and the accuracy of the steps, an evaluation per epoch, early stopping that does not act, and the
 display, as a user of each framework writes it. All get the same weights, batches and rates, and the program checks that
-they come to the same loss. The table is Markdown, that of docs/performance.md; seconds are of the clock, so that the
-machine must be quiet.
+they come to the same loss. Seconds are of the clock, so that the machine must be quiet. `--page` puts the table into
+docs/performance.md; a number is that of the repeats, and names are the frameworks to train in.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 from attrs import define
+from measure import into_page
 from peers import piped
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -388,13 +389,15 @@ BUILD: dict[str, Callable[[], Run]] = {
     "transformers": transformers,
 }
 # What a pip installs, and the name in the table.
-PACKAGES = {"ignite": "pytorch-ignite", "pytorch_lightning": "pytorch-lightning"}
+PACKAGES = {"lucid_train": "lucid-train", "ignite": "pytorch-ignite", "pytorch_lightning": "pytorch-lightning"}
 TITLES = {
     "by_hand": "the loop by hand",
-    "ignite": "Ignite",
-    "pytorch_lightning": "Lightning",
-    "keras": "Keras, on PyTorch",
-    "transformers": "transformers' Trainer",
+    "lucid_train": "lucid_train",
+    "ignite": "Ignite {}",
+    "pytorch_lightning": "Lightning {}",
+    "keras": "Keras {} on PyTorch",
+    "skorch": "skorch {}",
+    "transformers": "transformers' Trainer {}",
 }
 IMPORTS = {
     "lucid_train": "from lucid_train.callbacks import EarlyStopping, LRSchedulerCallback, RichLogger; "
@@ -480,7 +483,7 @@ TABLE = (
 def row(name: str, each: Found, hand: Found) -> str:
     """Return a line of the table."""
     package = PACKAGES.get(name, name)
-    title = TITLES.get(name, name) + ("" if name in ("by_hand", "lucid_train") else f" {version(package)}")
+    title = TITLES[name].format("" if name == "by_hand" else version(package))
     beyond = (min(each.seconds) - min(hand.seconds)) / STEPS
     size, lines, control = piped(__file__, name)
     cells = [
@@ -507,8 +510,9 @@ def main() -> None:
         BUILD[sys.argv[2]]()()
         return
     logging.disable(logging.ERROR)
-    repeats = int(sys.argv[1]) if sys.argv[1:] else 10
-    chosen = sys.argv[2:] or [name for name in BUILD if name == "by_hand" or find_spec(name)]
+    given = [each for each in sys.argv[1:] if each != "--page"]
+    repeats = int(given.pop(0)) if given and given[0].isdecimal() else 10
+    chosen = given or [name for name in BUILD if find_spec(name)]
     names = ["by_hand", *(name for name in chosen if name != "by_hand")]
     found = {name: Found([], []) for name in names}
     for name in names:
@@ -517,9 +521,11 @@ def main() -> None:
         for name in names:
             found[name].measure(BUILD[name])
     check_losses(found)
-    print(f"| | {' | '.join(TABLE)} |\n|{'---|' * (1 + len(TABLE))}")
-    for name, each in found.items():
-        print(row(name, each, found["by_hand"]))
+    lines = [f"| | {' | '.join(TABLE)} |", "|---" * (1 + len(TABLE)) + "|"]
+    table = "\n".join(lines + [row(name, each, found["by_hand"]) for name, each in found.items()])
+    print(table)
+    if "--page" in sys.argv:
+        into_page("python tests/benchmarks/peers_training.py --page", table)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The training beside other frameworks, `tests/benchmarks/peers_training.py`, where only ours and the loop by hand run."""
+"""The training beside other frameworks, tests/benchmarks/peers_training.py: ours alone, beside the loop by hand."""
 
 import os
 import subprocess
