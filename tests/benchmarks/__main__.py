@@ -19,7 +19,7 @@ def amount(value: float, unit: str) -> str:
     """Return a number of seconds or bytes with three figures."""
     if unit == "B":
         return f"{value / 1e3:.3g} kB" if value < 1e6 else f"{value / 1e6:.3g} MB"
-    for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
+    for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if value >= scale:
             return f"{value / scale:.3g} {name}"
     return f"{value / 1e-9:.3g} ns"

@@ -131,7 +131,7 @@ def cost(name: str) -> str:
     RUNS[name](STEPS, 1, None, False, [])
     began = perf_counter()
     RUNS[name](STEPS, 1, None, False, [])
-    return f"{(perf_counter() - began) / STEPS * 1e6:.2f} us per step"
+    return f"{(perf_counter() - began) / STEPS * 1e6:.2f} µs per step"
 
 
 def leaving(name: str, error: BaseException) -> str:

@@ -488,9 +488,9 @@ def row(name: str, each: Found, hand: Found) -> str:
     size, lines, control = piped(__file__, name)
     cells = [
         title,
-        f"{1e6 * min(each.seconds) / STEPS:.0f} us",
-        f"{1e6 * median(each.seconds) / STEPS:.0f} us",
-        "-" if each is hand else f"{1e6 * beyond:+.0f} us, {min(each.seconds) / min(hand.seconds):.2f}x",
+        f"{1e6 * min(each.seconds) / STEPS:.0f} µs",
+        f"{1e6 * median(each.seconds) / STEPS:.0f} µs",
+        "-" if each is hand else f"{1e6 * beyond:+.0f} µs, {min(each.seconds) / min(hand.seconds):.2f}x",
         "-" if each is hand else f"{importing(name):.2g} s",
         f"{1e3 * min(each.set_up):.2g} ms",
         f"{size:,} bytes in {lines} lines",
