@@ -1,4 +1,4 @@
-"""The training beside other frameworks, tests/benchmarks/peers_training.py: ours alone, beside the loop by hand."""
+"""The training of `tests/benchmarks/peers_training.py`, beside other frameworks; here ours and the loop by hand run."""
 
 import os
 import subprocess
