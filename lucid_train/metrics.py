@@ -609,7 +609,8 @@ def _addable(name: str, value: Any) -> Any:
     if type(value) is Mean:
         _check_value(name, value.total)
         return value
-    if _is_tensor(value) and not value.shape and _is_real(type(value), value.dtype) and not value.is_meta:
+    kind: Any = type(value)
+    if _is_tensor(value) and not value.shape and _is_real(kind, value.dtype) and not value.is_meta:
         return value
     _check_value(name, value)
     return value if _is_tensor(value) or _is_late(value) else float(value)
