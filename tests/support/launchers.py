@@ -38,10 +38,12 @@ def mpirun(program: object, *arguments: object, size: int = 2) -> list[str]:
     return [*started, str(program), *map(str, arguments)]
 
 
-def completed(command: list[str], timeout: float = 110.0) -> subprocess.CompletedProcess[str]:
-    """Run a command, which must succeed, and return what it wrote."""
+def completed(
+    command: list[str], timeout: float = 110.0, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder, by default this one; it must succeed. Return what it wrote."""
     env = {**os.environ, **_ENVIRONMENT}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stderr[-4000:]
     # What PyTorch aborts with where a model of DDP is alive when its groups are destroyed.
     assert "terminate called" not in done.stderr
