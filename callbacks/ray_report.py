@@ -58,7 +58,7 @@ class RayReport(Callback):
         try:
             self._train = import_module("ray.train")
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(f"RayReport needs Ray Train: pip install 'ray[train]' ({error})") from error
+            raise ModuleNotFoundError(f"RayReport needs Ray Train: pip install 'lucid-train[ray]' ({error})") from error
         try:
             size = self._train.get_context().get_world_size()
         except RuntimeError as error:

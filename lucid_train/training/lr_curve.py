@@ -67,7 +67,7 @@ class LRCurve:
     def reason(self) -> str:
         """How the suggestion was found, or why there is none."""
         found = self._suggested()
-        return found if isinstance(found, str) else f"half of the fall of the {self.metric} is behind it there"
+        return found if isinstance(found, str) else f"the {self.metric} has done half of its fall there"
 
     def _suggested(self) -> int | str:
         """Return the index of the suggestion, or why there is none."""
@@ -77,7 +77,7 @@ class LRCurve:
             return f"the curve has {count} rates only{ending}; begin with a lower one"
         lowest = min(range(count), key=lambda index: self.smoothed[index])
         if lowest <= beginning:
-            return f"the {self.metric} does not fall from the lowest rate on; begin with a lower one"
+            return f"the {self.metric} is lowest at the first rates; begin with a lower one"
         start, best = self.smoothed[beginning - 1], self.smoothed[lowest]
         changes = [abs(later - earlier) for earlier, later in pairwise(self.losses[: lowest + 1])]
         noise = 1.4826 * median(changes) / math.sqrt(2)

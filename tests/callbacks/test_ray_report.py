@@ -171,5 +171,5 @@ def test_it_needs_a_checkpoint_beside_it(worker: Worker) -> None:
 
 def test_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ModuleNotFoundError, match=r"RayReport needs Ray Train: pip install 'ray\[train\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"RayReport needs Ray Train: pip install 'lucid-train\[ray\]'"):
         trainer(tmp_path, RayReport()).fit()

@@ -254,7 +254,7 @@ def curve_of(losses: list[float], end: str | None = None) -> LRCurve:
 def test_the_suggestion_is_where_half_of_the_fall_is_done() -> None:
     falling = [2.0] * 20 + [1.8, 1.6, 1.4, 1.2, 1.0, 0.8, 1.5]
     assert curve_of(falling).suggestion == 10.0**2.2
-    assert curve_of(falling).reason == "half of the fall of the loss is behind it there"
+    assert curve_of(falling).reason == "the loss has done half of its fall there"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_the_suggestion_is_where_half_of_the_fall_is_done() -> None:
             "the loss is nan at 3",
             "the curve has 8 rates only, as the loss is nan at 3; begin with a lower one",
         ),
-        ([1.0 + index for index in range(20)], None, "the loss does not fall from the lowest rate on"),
+        ([1.0 + index for index in range(20)], None, "the loss is lowest at the first rates"),
         ([2.0, 2.3, 1.8, 2.1, 1.9] * 4 + [1.7, 2.2], None, "the loss falls by less than its noise"),
         ([2.0] * 20 + [1.5, 1.0, 0.5], None, "the loss still falls at the highest rate; go on to a higher one"),
     ],
@@ -349,6 +349,6 @@ def test_it_draws_itself_in_a_terminal_and_in_a_notebook() -> None:
     lines = str(curve).splitlines()
     assert (len(lines), lines[0][:12], lines[9][:12]) == (12, "      2.5 | ", "        1 | ")
     assert lines[10].split() == ["lr", "1", "^", "158"]
-    assert lines[11] == "suggestion: 100, half of the fall of the loss is behind it there"
-    assert repr(curve) == "LRCurve(23 rates, suggestion 100: half of the fall of the loss is behind it there)"
+    assert lines[11] == "suggestion: 100, the loss has done half of its fall there"
+    assert repr(curve) == "LRCurve(23 rates, suggestion 100: the loss has done half of its fall there)"
     assert curve._repr_html_().count("\n") == 11
