@@ -19,12 +19,12 @@ from lucid_train.callbacks.display.outputs import current_console
 from lucid_train.callbacks.display.table import Record, candidates, metric_names
 from lucid_train.callbacks.display.theme import Theme
 from lucid_train.callbacks.rich_logger import RichLogger
-from lucid_train.events import CommandAnswered, Event, FitStart, Saved
+from lucid_train.events import CommandAnswered, Event, FitStart, Saved, Status
 from lucid_train.history import EpochRecord, History
 from lucid_train.monitor import Monitor
 from lucid_train.recording.follow import Watch
 from lucid_train.recording.lines import pack_event, read_log
-from lucid_train.recording.replay import replay
+from lucid_train.recording.replay import Player, play, replay
 from lucid_train.recording.values import pack_metrics, pack_rates
 from lucid_train.recording.writer import is_gone
 from lucid_train.training.run import Run
@@ -93,7 +93,9 @@ def _show(arguments: argparse.Namespace) -> int:
         for log in logs:
             print(json.dumps(_facts(log, arguments), allow_nan=False))
     elif len(logs) == 1:
-        replay(logs[0], [_display(arguments, live=False)])
+        # As `watch` says it when it is left.
+        going_on: tuple[Status, str] = "interrupted", "at the end of its log; the run itself may continue"
+        play(Player(logs[0], (_display(arguments, live=False),), unended=going_on))
     else:
         _compare(arguments)
     return _STATUS_CODES.get(_state(logs[0])[0], 1) if len(logs) == 1 else 0
@@ -181,7 +183,7 @@ def _compare(arguments: argparse.Namespace) -> None:
             f"best {monitor.name}": "-" if best is None else formatting.metric(value),
             "at epoch": "-" if best is None else _place(best),
             "epochs": str(len(history)),
-            "status": history.status,
+            "status": _state(log)[0],
             "time": formatting.seconds(sum(record.seconds for record in history)),
             "lr": formatting.rates(history[-1].last_lr) if history else "",
         }

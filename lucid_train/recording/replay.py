@@ -45,7 +45,11 @@ def replay(path: str | os.PathLike[str], callbacks: Iterable[Callback] = (), *, 
     """
     if speed is not None:
         real_number("speed", speed, above=0)
-    player = Player(Path(path), tuple(callbacks), pace=speed or 0.0)
+    return play(Player(Path(path), tuple(callbacks), pace=speed or 0.0), speed)
+
+
+def play(player: Player, speed: float | None = None) -> History:
+    """Replay the whole log of a player, as `replay` does."""
     line = None
     try:
         for line in read_log(player.path):
@@ -98,12 +102,15 @@ class Player:
         callbacks: Callbacks in the order in which they run.
         muted: Follow the run without calling any callback. It takes effect with the next fit.
         pace: How fast the run's clock runs between two lines.
+        unended: The status, and the reason for it, of a run whose log ends without FitEnd while its process, as far as
+            is known, may live.
     """
 
     path: Path
     callbacks: tuple[Callback, ...]
     muted: bool = False
     pace: float = 0.0
+    unended: tuple[Status, str] = ("failed", "its log ends")
     run: RecordedRun = field(init=False)
     _listeners: _Listeners | None = field(default=None, init=False)
     _fit: Fit | None = field(default=None, init=False)
@@ -161,7 +168,7 @@ class Player:
         if self.playing and self.run.stopping:
             self.close("stopped", self.run.reason)
         elif self.playing:
-            self.close("failed", "the run died" if is_gone(self.run.writer) else "its log ends")
+            self.close(*(("failed", "the run died") if is_gone(self.run.writer) else self.unended))
 
     def close(self, status: Status, reason: str | None) -> None:
         """End the open fit, if there is one; with this status, unless a callback of the replay has stopped it."""

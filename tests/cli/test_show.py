@@ -473,6 +473,12 @@ def test_the_exit_code_of_show_says_how_a_run_has_ended(
     if options:
         assert [each["status"] for each in facts(capsys)] == [*steps, "running"]
         assert facts(capsys) == []
+    else:
+        text = " ".join(capsys.readouterr().out.split())
+        assert "interrupted at the end of its log; the run itself may continue after epoch 1" in text
+        assert called("show", tmp_path / "running", tmp_path / "completed") == 0
+        rows = [row.split() for row in capsys.readouterr().out.splitlines()[1:]]
+        assert [("running" in row, "completed" in row) for row in rows] == [(True, False), (False, True)]
 
 
 def test_show_says_of_a_run_that_has_not_begun_its_first_epoch_what_it_can(
