@@ -13,7 +13,7 @@ import numpy as np
 from attrs import evolve, frozen
 
 from lucid_train.callback import Callback
-from lucid_train.description import attributed, class_labels
+from lucid_train.description import add_note, attributed, class_labels
 from lucid_train.group.exchanges import Exchanges
 from lucid_train.history import History
 from lucid_train.optims.param_groups import read_value, sync, write_value
@@ -238,7 +238,13 @@ class Participants:
             if label in read.callbacks:
                 accepted = is_accepted(label, accept) or any(name.startswith(f"{label}.") for name in differing)
                 attributed(f"{label}.resume", callback.resume, read.callbacks[label], accepted=accepted)
-        self._load({"model": read.model, "extras": read.extras, "metrics": read.metrics})
+        try:
+            self._load({"model": read.model, "extras": read.extras, "metrics": read.metrics})
+        except Exception as error:
+            # PyTorch says which shapes differ, and not whose.
+            cure = "resume with what it was saved from, or start over with fit(restart=True) or in another directory"
+            add_note(error, f"while a checkpoint was loaded; {cure}")
+            raise
         kept = {**read.setup.optimizers}
         for name, optimizer in self.optimizers().items():
             own = {key.removeprefix(f"{name}.") for key in differing if key.startswith(f"{name}.")}

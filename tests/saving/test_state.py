@@ -87,7 +87,7 @@ def test_one_in_load_state_dict(name: str, kind: type[BaseException]) -> None:
     with pytest.raises(kind) as caught:
         resume()
     assert caught.value is error
-    assert error.__notes__ == [f"raised by {name}.{'resume' if name == 'Stateful' else 'load_state_dict'}"]
+    assert error.__notes__[0] == f"raised by {name}.{'resume' if name == 'Stateful' else 'load_state_dict'}"
 
 
 def test_one_that_cannot_be_changed_leaves_without_a_note() -> None:

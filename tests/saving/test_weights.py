@@ -194,3 +194,19 @@ def test_what_is_no_checkpoint_of_a_run_is_refused(tmp_path: Path) -> None:
         load_weights(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="'which' must be one of 'last', 'best': 'newest'"):
         load_weights(tmp_path, "newest")  # type: ignore[arg-type]  # that it is refused is the claim
+
+
+def test_weights_that_do_not_fit_the_model_are_refused_with_what_may_be_done(tmp_path: Path) -> None:
+    def fit(size: int) -> None:
+        model = nn.Linear(size, 1, rng=0)
+        optimizer = optims.SGD(model.parameters(), lr=0.1)
+        Trainer(model=model, optimizer=optimizer, epochs=1, callbacks=[Checkpoint(tmp_path)]).fit(resume="auto")
+
+    fit(2)
+    with pytest.raises(ValueError, match="'weight'") as caught:
+        fit(3)
+    assert caught.value.__notes__ == [
+        "raised by model.load_state_dict",
+        "while a checkpoint was loaded; resume with what it was saved from, or start over with fit(restart=True) or in "
+        "another directory",
+    ]

@@ -130,7 +130,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, which: Literal["last", "bes
         return load(Path(path)).state
     loaded = Directory(path).best() if which == "best" else Directory(path).last()
     if loaded is None:
-        cure = "; Checkpoint(monitor=...) keeps the best one" * (which == "best")
+        cure = "; Checkpoint(monitor=...) keeps the best one, 'last' is the newest" * (which == "best")
         raise FileNotFoundError(f"there is no {which} checkpoint in '{os.fspath(path)}'{cure}")
     return loaded.state
 
