@@ -55,23 +55,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TypeError, ValueError, OverflowError, OSError, RuntimeWarning) as error:
         cause = (error.__cause__ if isinstance(error, RuntimeWarning) else None) or error
         if isinstance(cause, BrokenPipeError):
-            return _closed()
+            _discard_output()
+            return _BROKEN_PIPE
         # The library's errors name the argument, the rule and the value: they are the message.
         text, code = str(cause), 2
-        if isinstance(cause, OSError):  # one without a file is of standard output, which is full or closed
-            text, code = (text, 1) if cause.filename is None else (f"'{cause.filename}': {cause.strerror}", 2)
+        if isinstance(cause, OSError):
+            text, code = f"'{cause.filename}': {cause.strerror}", 2
+            if cause.filename is None:  # it is of standard output, which is full or closed
+                _discard_output()
+                text, code = str(cause), 1
         print(f"lucid-train: error: {clean(text, sys.stderr.encoding)}", file=sys.stderr)
         return code
     except SystemExit as end:  # what rich raises when the reader of a pipe is gone
         if not isinstance(end.__context__, BrokenPipeError):
             raise
-        return _closed()
+        _discard_output()
+        return _BROKEN_PIPE
     except KeyboardInterrupt:
         return 130
 
 
-def _closed() -> int:
-    """Return the exit code for standard output whose reader is gone; what is left in its buffer goes nowhere."""
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    return _BROKEN_PIPE
+def _discard_output() -> None:
+    """Let what is left in the buffer of standard output go nowhere: Python would try to write it at its exit."""
+    if sys.stdout is not None:  # as it is where the command was started without one
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

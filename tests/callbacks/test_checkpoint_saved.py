@@ -22,6 +22,7 @@ from lucid_train import (
     FitStart,
     Saved,
     StepEnd,
+    StepStart,
     Trainer,
     nn,
     read_checkpoint,
@@ -71,7 +72,7 @@ def test_every_checkpoint_is_announced_once_all_have_received_what_led_to_it(tmp
     ]
 
 
-def test_one_that_a_thread_writes_is_announced_in_the_training_thread_after_the_step_in_which_it_is_done(
+def test_one_that_a_thread_writes_is_announced_in_the_training_thread_before_the_step_that_follows(
     tmp_path: Path,
 ) -> None:
     run = trainer(Checkpoint(tmp_path, background=True, keep=None))
@@ -81,14 +82,14 @@ def test_one_that_a_thread_writes_is_announced_in_the_training_thread_after_the_
     def wait(event: StepEnd) -> None:  # for the file of the epoch before
         until(lambda: len(Directory(tmp_path).files()) == event.epoch - 1)
         until(lambda: threading.active_count() == 1)
-        seen.append(event.step)
 
     run.on(StepEnd, at=[3, 5])(wait)
+    run.on(StepStart, at=[4, 6])(lambda event: seen.append(event.step))
     run.on(FitEnd)(lambda event: seen.append("end"))
     run.fit()
     here = threading.current_thread()
     first, second, third = map(read_checkpoint, Directory(tmp_path).files())
-    assert repr(seen) == repr([3, (here, 1, first), 5, (here, 2, second), (here, 3, third), "end"])
+    assert repr(seen) == repr([(here, 1, first), 4, (here, 2, second), 6, (here, 3, third), "end"])
 
 
 def test_one_that_is_being_written_when_the_fit_fails_is_announced_before_its_end(tmp_path: Path) -> None:
