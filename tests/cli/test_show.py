@@ -383,9 +383,10 @@ def test_a_reader_that_is_gone_ends_a_command_without_a_word(tmp_path: Path, arg
 
 def test_what_could_not_be_shown_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     Trainer(float, [1, 2], callbacks=[EventLog(tmp_path / "run.jsonl")]).fit()
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # so that Python would write the rest at its exit
     line = shlex.join(["ulimit", "-f", "0"]) + "; exec " + shlex.join(map(str, command("show", tmp_path / "run.jsonl")))
     with open(tmp_path / "full", "wb") as full:
-        done = subprocess.run(["sh", "-c", line], stdout=full, stderr=subprocess.PIPE)
+        done = subprocess.run(["sh", "-c", line], stdout=full, stderr=subprocess.PIPE, env=environment)
     assert (done.returncode, done.stderr) == (1, b"lucid-train: error: [Errno 27] File too large\n")
 
 
