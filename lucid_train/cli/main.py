@@ -76,7 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _discard_output() -> None:
-    """Let what is left in the buffer of standard output go nowhere: Python would try to write it at its exit."""
-    if sys.stdout is not None:  # as it is where the command was started without one
+    """Let what standard output does not take go nowhere, if something is left: Python would try again at its exit."""
+    if sys.stdout is None:  # as it is where the command was started without one
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
