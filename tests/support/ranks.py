@@ -24,6 +24,7 @@ from lucid_train import read_checkpoint
 from tests.support.event_logs import events
 from tests.support.programs import sockets
 from tests.support.survival import Death, Process, differences, slow_down_disks
+from tests.support.waiting import until
 
 # Exit codes of processes that were killed or have lost one that was; a process that hangs has 1 too, and says so.
 _DIED = (-signal.SIGKILL, 1)
@@ -90,6 +91,8 @@ class KilledRanks:
         for left in range(deaths, -1, -1):
             processes = self._start(folder, slow)
             if left:
+                if not self.sockets:  # who waits for one that died before they met waits as long as gloo does
+                    until(lambda: all(Path(f"{self._store}-met-{rank}").exists() for rank in range(self.size)))
                 time.sleep(self.chance.uniform(0.0, self._seconds * (2 if slow else 1)))
                 victims = self.chance.sample(processes, self.chance.randint(1, self.size))
                 for victim in victims:
@@ -109,7 +112,7 @@ class KilledRanks:
     def _start(self, folder: Path, slow: bool) -> list[Process]:
         folder.mkdir(parents=True, exist_ok=True)
         self._starts += 1
-        store = self.folder / f"store-{self._starts}"
+        store = self._store
         self.end_hub()
         if self.sockets:  # in a process of its own: its connections are not inherited by those that are forked here
             self._hub = Process(lambda: sockets.serve(store, self.size), folder / "errors-of-hub", patience=None)
@@ -125,12 +128,17 @@ class KilledRanks:
             from tests.support.programs import distributed
 
             os.environ["RANK"] = str(rank)
-            distributed.connected(f"file://{store}", rank, self.size, folder)
+            distributed.connected(store, rank, self.size, folder)
 
         return [
             Process(lambda rank=rank: function(rank), folder / f"errors-{rank}")  # type: ignore[misc]
             for rank in range(self.size)
         ]
+
+    @property
+    def _store(self) -> Path:
+        """Where the processes of the latest start meet."""
+        return self.folder / f"store-{self._starts}"
 
     def end_hub(self) -> None:
         """End what connects the processes of the latest start."""

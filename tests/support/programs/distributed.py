@@ -275,10 +275,11 @@ CASES: dict[str, Callable[[Path], object]] = {
 }
 
 
-def connected(store: str, rank: int, size: int, folder: Path) -> None:
-    """Train on processes that meet at a store."""
+def connected(store: Path, rank: int, size: int, folder: Path) -> None:
+    """Train on processes that meet at a store; a file beside it says that this one has met the others."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+    Path(f"{store}-met-{rank}").touch()
     trained(replicated(folder, every=1), folder)
     dist.destroy_process_group()
 
