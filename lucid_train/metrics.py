@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, SupportsFloat, TypeAlias, final
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from lucid_train.description import attributed
 from lucid_train.protocols import MetricObject
@@ -244,7 +244,7 @@ def detached(output: Any) -> Any:
     if type(output) is float or output is None:
         return output
     if type(output) is StepResult:
-        return evolve(output, metrics=detached(output.metrics), weight=detached(output.weight))
+        return StepResult(detached(output.metrics), detached(output.weight), output.updated)
     if type(output) is Mean:
         return Mean(detached(output.total), detached(output.weight))
     if isinstance(output, Mapping):
