@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
+from queue import Empty, SimpleQueue
 
 
 class Ticker:
@@ -19,13 +21,15 @@ class Ticker:
     def __init__(self, interval: float, tick: Callable[[], object]) -> None:
         self._interval = interval
         self._tick = tick
-        self._stopped = threading.Event()
+        self._stopped = False
+        # Wakes the thread. A signal may interrupt `stop` and call it again: a threading.Event would wait for itself.
+        self._wakes: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     @property
     def alive(self) -> bool:
         """Whether the function is being called."""
-        return self._thread is not None and not self._stopped.is_set()
+        return self._thread is not None and not self._stopped
 
     def start(self) -> None:
         """Start the thread; where the system allows no more threads, do nothing."""
@@ -38,15 +42,19 @@ class Ticker:
 
     def stop(self) -> None:
         """Stop the thread, and wait for it to end."""
-        self._stopped.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        self._stopped = True
+        self._wakes.put(None)
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
             # With a timeout: at SIGTERM the thread may wait for a lock that the interrupted code holds.
-            self._thread.join(timeout=2)
-        self._thread = None
+            thread.join(timeout=2)
         self._tick = int  # releases what the function refers to
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._interval):
+        while not self._stopped:
+            with suppress(Empty):
+                self._wakes.get(timeout=self._interval)
+                return
             if self._tick() is True:
                 return
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from itertools import groupby
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -435,4 +436,34 @@ def test_a_ticker_ticks_until_it_is_stopped() -> None:
     until(lambda: len(ticks) >= 3)
     ticker.stop()
     assert not ticker.alive
+    assert [thread for thread in threading.enumerate() if "lucid" in thread.name] == []
+
+
+def test_a_ticker_may_be_stopped_by_a_signal_that_interrupts_its_stop() -> None:
+    def bytecodes(interrupted: int) -> int:
+        """Return how many a stop has, within one of which it is called again, as a signal's handler does."""
+        ticker, found = Ticker(60.0, int), 0
+
+        def trace(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal found
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                found += 1
+                if found == interrupted:
+                    ticker.stop()
+            return trace
+
+        def stop() -> None:
+            sys.settrace(trace)
+            ticker.stop()
+            sys.settrace(None)
+
+        ticker.start()
+        thread = threading.Thread(target=stop, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive(), f"it waits for itself at bytecode {interrupted}"
+        return found
+
+    assert all(bytecodes(number) >= number for number in range(1, 40))
     assert [thread for thread in threading.enumerate() if "lucid" in thread.name] == []
