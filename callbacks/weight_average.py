@@ -6,6 +6,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal, final
 
 import numpy as np
@@ -20,7 +21,7 @@ from lucid_train.schedules.length import count_or_share, counted, rounded, share
 from lucid_train.schedules.length import every as how_often
 from lucid_train.schedules.schedule import Schedule, check_is_value
 from lucid_train.training.run import Run
-from lucid_train.validation import check_entries, checked, choice, dtype_name, flag, real_number, whole_number
+from lucid_train.validation import check_entries, checked, choice, flag, real_number, whole_number
 
 Interval = Literal["step", "epoch"]
 
@@ -262,9 +263,6 @@ class _Tensors:
 
 def _blended(held: Any, now: Any, weight: float, tensors: _Tensors) -> Any:
     """Return an average that has gone by a share of the way to a model's state; its arrays are changed in place."""
-    if type(held) is type(now) is np.ndarray and held.dtype.kind == now.dtype.kind == "f":  # a shortcut for most
-        held += weight * (now - held)
-        return held
     if isinstance(now, Mapping):
         if held.keys() != now.keys():
             check_entries("the state of the model", now, held)
@@ -352,7 +350,13 @@ def _placed(held: Any, now: Any, name: str) -> Any:
 
 
 def _has_floats(leaf: Any) -> bool:
-    return dtype_name(leaf).startswith(("float", "complex", "bfloat"))
+    return _names_floats(leaf.dtype if hasattr(leaf, "dtype") else type(leaf).__name__)
+
+
+@lru_cache
+def _names_floats(dtype: Any) -> bool:
+    # Remembered: numpy puts the name of a dtype together each time, which takes as long as averaging a small array.
+    return str(dtype).removeprefix("torch.").startswith(("float", "complex", "bfloat"))
 
 
 def _is_tensor(leaf: Any) -> bool:

@@ -37,7 +37,7 @@ from lucid_train import (
 from lucid_train.callbacks import Checkpoint, CSVLogger, EventLog
 from lucid_train.saving.checkpoint import Directory
 from lucid_train.saving.lock import Lock
-from tests.support.waiting import outliving, until
+from tests.support.waiting import until
 
 LOSSES = [5.0, 3.0, 4.0, 2.0, 6.0, 7.0]
 
@@ -546,7 +546,7 @@ threading.Thread(target=train).start()
 """
 
 
-@outliving
+@pytest.mark.late_threads
 @pytest.mark.parametrize("background", [False, True])
 def test_a_run_is_saved_in_a_thread_that_outlives_the_main_one(tmp_path: Path, background: bool) -> None:
     done = subprocess.run(

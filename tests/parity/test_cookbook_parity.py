@@ -156,8 +156,9 @@ def test_a_recipe_is_one_cell_of_few_lines(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", RECIPES)
-def test_a_recipe_does_what_the_page_says(title: str) -> None:
+def test_a_recipe_does_what_the_page_says(title: str, capfd: pytest.CaptureFixture[str]) -> None:
     CHECKS[title](RECIPES[title].run())
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("title", RECIPES)

@@ -35,7 +35,6 @@ from lucid_train.training import signals
 from lucid_train.training.signals import cleanup_at, signal_named
 from tests.support.callbacks import At
 from tests.support.terminal import Terminal, has
-from tests.support.waiting import outliving
 
 
 def saved_step(directory: Path) -> int:
@@ -289,7 +288,7 @@ threading.Thread(target=fit).start()
 """
 
 
-@outliving
+@pytest.mark.late_threads
 def test_a_fit_in_a_thread_whose_main_thread_has_ended_works(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", ORPHAN, str(tmp_path / "run"), str(tmp_path / "log")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
