@@ -440,17 +440,16 @@ def test_a_ticker_ticks_until_it_is_stopped() -> None:
 
 
 def test_a_ticker_may_be_stopped_by_a_signal_that_interrupts_its_stop() -> None:
-    def bytecodes(interrupted: int) -> int:
-        """Return how many a stop has, within one of which it is called again, as a signal's handler does."""
+    def moments(interrupted: int) -> int:
+        """Return how many a stop has, at one of which it is called again, as by the handler of a signal."""
         ticker, found = Ticker(60.0, int), 0
 
         def trace(frame: FrameType, event: str, argument: object) -> Any:
             nonlocal found
-            frame.f_trace_opcodes = True
-            if event == "opcode":
-                found += 1
-                if found == interrupted:
-                    ticker.stop()
+            frame.f_trace_opcodes = True  # which Python 3.12.1 does not do: there the moments are those of lines
+            found += 1
+            if found == interrupted:
+                ticker.stop()
             return trace
 
         def stop() -> None:
@@ -462,8 +461,11 @@ def test_a_ticker_may_be_stopped_by_a_signal_that_interrupts_its_stop() -> None:
         thread = threading.Thread(target=stop, daemon=True)
         thread.start()
         thread.join(30)
-        assert not thread.is_alive(), f"it waits for itself at bytecode {interrupted}"
+        assert not thread.is_alive(), f"it waits for itself at moment {interrupted}"
         return found
 
-    assert all(bytecodes(number) >= number for number in range(1, 40))
+    number = 1
+    while moments(number) >= number:
+        number += 1
+    assert number > 10
     assert [thread for thread in threading.enumerate() if "lucid" in thread.name] == []
